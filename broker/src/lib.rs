@@ -1,0 +1,1 @@
+//! The regional broker: admits, commits, queues, delivers; reads no payload.

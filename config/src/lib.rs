@@ -1,0 +1,1 @@
+//! What a region is: signed directory, settings.

@@ -1,0 +1,1 @@
+//! The one place that makes bytes durable: segments, group commit, recovery.

@@ -1,0 +1,1 @@
+//! An agency's node: composes, seals, sends, receives, opens.

@@ -1,0 +1,1 @@
+//! Bytes <-> values and proofs: the Lintas packet envelope, evidence, receipts, frames.

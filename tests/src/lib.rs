@@ -1,0 +1,1 @@
+//! Whole-region tests, fault harness and the demo.
