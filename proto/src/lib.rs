@@ -1,1 +1,5 @@
-//! Bytes <-> values and proofs: the Lintas packet envelope, evidence, receipts, frames.
+//! Bytes and proofs.
+pub mod canonical;
+pub mod frame;
+pub mod limits;
+pub mod schema;

@@ -1,0 +1,57 @@
+//! Every limit of the formats, with its unit and its reason. Peers refuse what goes beyond.
+
+/// Longest header, bytes. 1,000 recipients and 256 attachments fit.
+pub const HEADER_BYTES_MAX: usize = 64 * 1024;
+/// Longest core, bytes; the rest of a header is digests.
+pub const CORE_BYTES_MAX: usize = HEADER_BYTES_MAX;
+/// Longest padded body plaintext, bytes. Larger things are attachments.
+pub const BODY_PLAIN_BYTES_MAX: usize = 1024 * 1024;
+/// Longest body ciphertext, bytes: plaintext, 65 tags of 16 bytes and the 56-byte head.
+pub const BODY_BYTES_MAX: usize = BODY_PLAIN_BYTES_MAX + 65 * 16 + 56;
+/// Shortest padded body plaintext, bytes: below it, length would tell kinds apart.
+pub const BODY_PLAIN_BYTES_MIN: usize = 512;
+/// Longest attachment ciphertext, bytes: 4 GiB of plaintext, padded and with its tags.
+pub const BLOB_BYTES_MAX: u64 = 5 * 1024 * 1024 * 1024;
+/// Most recipients of one packet.
+pub const RECIPIENTS_MAX: usize = 500;
+/// Most attachments of one packet.
+pub const ATTACHMENTS_MAX: usize = 64;
+/// Longest evidence, bytes.
+pub const EVIDENCE_BYTES_MAX: usize = 1024;
+/// Longest evidence with its proof, bytes: a path of 16 hashes and a signature.
+pub const SIGNED_EVIDENCE_BYTES_MAX: usize = EVIDENCE_BYTES_MAX + 768;
+/// Longest receipt with its proof, bytes: 1 + 500 events of at most 480 bytes.
+pub const RECEIPT_BYTES_MAX: usize = 256 * 1024;
+/// Longest audit event, bytes.
+pub const EVENT_BYTES_MAX: usize = 2 * 1024;
+/// Longest frame payload, bytes: a submission with all its parts at their limits.
+pub const FRAME_BYTES_MAX: usize =
+    BODY_BYTES_MAX + 2 * HEADER_BYTES_MAX + RECIPIENTS_MAX * 1_400 + RECEIPT_BYTES_MAX;
+/// Longest hello or answer to it, bytes.
+pub const HELLO_BYTES_MAX: usize = 8 * 1024;
+/// Longest roster, bytes: 5,000 members with ten units each.
+pub const ROSTER_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Longest keyset, bytes.
+pub const KEYSET_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Longest directory file, bytes.
+pub const DIRECTORY_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Most items in any list of any message.
+pub const LIST_ITEMS_MAX: usize = 8_192;
+/// Deepest nesting of messages.
+pub const NESTING_MAX: usize = 6;
+/// Longest agency or unit code, bytes.
+pub const CODE_BYTES_MAX: usize = 32;
+/// Longest region or broker name, bytes.
+pub const NAME_BYTES_MAX: usize = 64;
+/// Longest one-sentence text in evidence and refusals, bytes.
+pub const SENTENCE_BYTES_MAX: usize = 384;
+/// Most statements signed as one group.
+pub const GROUP_STATEMENTS_MAX: usize = 4_096;
+/// Longest time between creation and `deliver_by`, milliseconds: 90 days.
+pub const DELIVER_WITHIN_MS_MAX: u64 = 90 * 24 * 60 * 60 * 1_000;
+/// How far two honest clocks may differ, milliseconds: 5 minutes.
+pub const CLOCK_SKEW_MS_MAX: u64 = 5 * 60 * 1_000;
+/// Length of an encryption epoch, milliseconds: 7 days.
+pub const EPOCH_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
+/// Longest root checkpoint carried in a body or a hello, bytes.
+pub const CHECKPOINT_BYTES_MAX: usize = 4 * 1024;
