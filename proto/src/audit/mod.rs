@@ -1,0 +1,5 @@
+//! Proofs: Merkle trees, audit leaves, and statements signed in groups.
+
+pub mod group;
+pub mod leaf;
+pub mod merkle;

@@ -1,0 +1,101 @@
+//! Segment roots: a ciphertext's Merkle root over segments of 64 chunks, so that a broker without keys can
+//! check what it stores and a transfer can resume.
+//!
+//! Segment 0 is the first 1,049,656 bytes (head and 64 chunks), every other the next 1,049,600 bytes, the last
+//! one shorter or whole. Leaves are RFC 6962 leaf hashes of the segments.
+
+use ring::digest::{Context, SHA256};
+
+use super::chunk::{HEAD_BYTES, SEALED_CHUNK_BYTES};
+use crate::{
+    audit::merkle::Frontier,
+    id::{Digest, finish},
+};
+
+/// Ciphertext bytes of 64 chunks.
+pub const SEGMENT_BYTES: usize = 64 * SEALED_CHUNK_BYTES;
+
+/// Computes a segment root over bytes as they come.
+pub struct SegmentRoot {
+    frontier: Frontier,
+    segment: Context,
+    /// Bytes that the present segment still takes.
+    room: usize,
+    length: u64,
+}
+
+impl std::fmt::Debug for SegmentRoot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SegmentRoot {{ length: {} }}", self.length)
+    }
+}
+
+impl Default for SegmentRoot {
+    fn default() -> Self {
+        Self { frontier: Frontier::default(), segment: leaf(), room: HEAD_BYTES + SEGMENT_BYTES, length: 0 }
+    }
+}
+
+impl SegmentRoot {
+    /// Takes the next bytes of the ciphertext.
+    pub fn update(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if self.room == 0 {
+                self.close_segment();
+            }
+            let (now, later) = bytes.split_at(bytes.len().min(self.room));
+            self.segment.update(now);
+            self.room -= now.len();
+            self.length += now.len() as u64;
+            bytes = later;
+        }
+    }
+
+    /// Root and length in bytes.
+    #[must_use]
+    pub fn finish(mut self) -> (Digest, u64) {
+        self.close_segment();
+        (self.frontier.root(), self.length)
+    }
+
+    fn close_segment(&mut self) {
+        let done = std::mem::replace(&mut self.segment, leaf());
+        self.frontier.push(finish(done));
+        self.room = SEGMENT_BYTES;
+    }
+}
+
+/// Segment root of a whole ciphertext.
+#[must_use]
+pub fn segment_root(bytes: &[u8]) -> Digest {
+    let mut root = SegmentRoot::default();
+    root.update(bytes);
+    root.finish().0
+}
+
+/// A leaf hash begun (RFC 6962 section 2.1).
+fn leaf() -> Context {
+    let mut context = Context::new(&SHA256);
+    context.update(&[0]);
+    context
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::merkle;
+
+    #[test]
+    fn segments_are_cut_where_the_format_says() {
+        let first = HEAD_BYTES + SEGMENT_BYTES;
+        for length in [0, 1, first - 1, first, first + 1, first + SEGMENT_BYTES, first + SEGMENT_BYTES + 1] {
+            let bytes: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
+            let (head, rest) = bytes.split_at(length.min(first));
+            let mut leaves = vec![merkle::leaf_hash(head)];
+            leaves.extend(rest.chunks(SEGMENT_BYTES).map(merkle::leaf_hash));
+            let mut piecewise = SegmentRoot::default();
+            bytes.chunks(77_777).for_each(|piece| piecewise.update(piece));
+            assert_eq!(piecewise.finish(), (merkle::root(&leaves), length as u64), "{length} bytes");
+        }
+    }
+}
