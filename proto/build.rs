@@ -2,6 +2,9 @@
 //! the shape of every message. The canonical gate (src/canonical.rs) walks that table, so a schema that the
 //! gate cannot hold fails here, at build time.
 
+#![allow(clippy::disallowed_methods, reason = "a build script's output need not survive a power cut")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "every field type not named is refused")]
+
 use std::{error::Error, fmt::Write as _, path::PathBuf};
 
 use prost_types::{

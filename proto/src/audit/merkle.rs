@@ -161,7 +161,7 @@ mod tests {
     use super::*;
     use crate::id::hex;
 
-    fn leaves(n: u64) -> Vec<Digest> {
+    fn leaves(n: usize) -> Vec<Digest> {
         (0..n).map(|i| leaf_hash(&i.to_be_bytes())).collect()
     }
 
@@ -177,23 +177,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_path_leads_to_the_root_and_no_other_does(n in 1u64..70, at in 0u64..70, wrong in 0u64..70) {
+        fn every_path_leads_to_the_root_and_no_other_does(n in 1usize..70, at in 0usize..70, wrong in 0usize..70) {
             let tree = leaves(n);
             let at = at % n;
-            let size = NonZeroU64::new(n).unwrap();
+            let size = NonZeroU64::new(n as u64).unwrap();
             let (whole, all) = paths(&tree);
-            let one = path(&tree, at as usize).unwrap();
-            prop_assert_eq!(&all[at as usize], &one);
+            let one = path(&tree, at).unwrap();
+            prop_assert_eq!(&all[at], &one);
             prop_assert_eq!(whole, root(&tree));
-            prop_assert_eq!(root_from_path(tree[at as usize], at, size, &one), Ok(whole));
+            prop_assert_eq!(root_from_path(tree[at], at as u64, size, &one), Ok(whole));
             if wrong != at {
-                prop_assert_ne!(root_from_path(tree[at as usize], wrong, size, &one), Ok(whole));
+                prop_assert_ne!(root_from_path(tree[at], wrong as u64, size, &one), Ok(whole));
             }
             let mut longer = one.clone();
             longer.push([0; 32]);
-            prop_assert!(root_from_path(tree[at as usize], at, size, &longer).is_err());
+            prop_assert!(root_from_path(tree[at], at as u64, size, &longer).is_err());
             if let Some((_, shorter)) = one.split_last() {
-                prop_assert!(root_from_path(tree[at as usize], at, size, shorter).is_err());
+                prop_assert!(root_from_path(tree[at], at as u64, size, shorter).is_err());
             }
         }
     }

@@ -89,7 +89,7 @@ mod tests {
     fn segments_are_cut_where_the_format_says() {
         let first = HEAD_BYTES + SEGMENT_BYTES;
         for length in [0, 1, first - 1, first, first + 1, first + SEGMENT_BYTES, first + SEGMENT_BYTES + 1] {
-            let bytes: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
+            let bytes: Vec<u8> = (0..=250).cycle().take(length).collect();
             let (head, rest) = bytes.split_at(length.min(first));
             let mut leaves = vec![merkle::leaf_hash(head)];
             leaves.extend(rest.chunks(SEGMENT_BYTES).map(merkle::leaf_hash));
