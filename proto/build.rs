@@ -12,10 +12,11 @@ use prost_types::{
     field_descriptor_proto::{Label, Type},
 };
 
-const FILES: [&str; 7] = ["label", "envelope", "evidence", "entities", "body", "directory", "wire"];
+const FILES: [&str; 8] = ["label", "envelope", "evidence", "entities", "body", "directory", "keys", "wire"];
 
 /// Messages that hold secrets or an officer's words: never printed, not even by `{:?}`.
-const SECRET: [&str; 3] = ["AttachmentKey", "Body", "Hello"];
+const SECRET: [&str; 6] =
+    ["AttachmentKey", "Body", "BrokerSecrets", "EncryptionSeed", "Hello", "NodeSecrets"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let files: Vec<String> = FILES.iter().map(|name| format!("lintas/v1/{name}.proto")).collect();

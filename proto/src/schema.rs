@@ -21,4 +21,4 @@ macro_rules! unprintable {
     )+};
 }
 
-unprintable!(AttachmentKey, Body, Hello);
+unprintable!(AttachmentKey, Body, BrokerSecrets, EncryptionSeed, Hello, NodeSecrets);
