@@ -136,10 +136,8 @@ pub enum LinkError {
     #[error("the peer sent no valid message: {0}")]
     Decode(#[from] DecodeError),
     /// A valid frame in the wrong place.
-    #[error("the peer sent {have:?} where {want:?} belongs")]
+    #[error("the peer sent a {have:?} frame where none belongs")]
     UnexpectedFrame {
-        /// Type that belongs here.
-        want: FrameType,
         /// Type that came.
         have: FrameType,
     },

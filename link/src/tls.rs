@@ -306,7 +306,8 @@ mod tests {
     }
 
     fn hex(text: &str) -> [u8; 32] {
-        std::array::from_fn(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap())
+        let digits: Vec<_> = text.chars().map(|digit| digit.to_digit(16).unwrap()).collect();
+        std::array::from_fn(|at| u8::try_from(16 * digits[2 * at] + digits[2 * at + 1]).unwrap())
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lintas_proto::{
-    frame::FrameType,
+    frame::{FrameType, header},
     schema::{Hello, HelloAck, Reason},
 };
 use tokio::time::Instant;
@@ -92,11 +92,11 @@ async fn anything_but_a_hello_ends_the_connection() {
     let mut region = Region::new(Limits::default());
     let (node, broker) = region.connect().await;
     let (mut writer, _reader) = node.open_stream().await.unwrap();
-    writer.send(FrameType::Submission, Bytes::new()).await.unwrap();
+    // By its header: nothing of the megabyte is waited for.
+    let announced = header(FrameType::Submission, 1_000_000).unwrap();
+    writer.write_raw(Bytes::copy_from_slice(&announced)).await.unwrap();
     let refused = soon(receive_hello(&broker)).await.unwrap_err();
-    let expected =
-        matches!(refused, LinkError::UnexpectedFrame { want: FrameType::Hello, have: FrameType::Submission });
-    assert!(expected, "{refused:?}");
+    assert!(matches!(refused, LinkError::UnexpectedFrame { have: FrameType::Submission }), "{refused:?}");
     let told = soon(node.closed()).await;
     assert!(matches!(told, LinkError::Closed { code: CloseCode::ProtocolViolation, .. }), "{told:?}");
 }
@@ -110,6 +110,15 @@ async fn a_server_that_goes_down_tells_its_nodes() {
     let LinkError::Closed { code: CloseCode::ShuttingDown, text } = told else { panic!("{told:?}") };
     assert_eq!(text, "back at noon");
     soon(region.server.wait_idle()).await;
+}
+
+#[tokio::test]
+async fn no_connection_outlives_its_endpoint() {
+    let mut region = Region::new(Limits::default());
+    let (node, broker) = region.connect().await;
+    drop(region.client);
+    assert!(matches!(soon(node.closed()).await, LinkError::ClosedHere));
+    assert!(matches!(soon(broker.closed()).await, LinkError::Closed { code: CloseCode::Done, .. }));
 }
 
 #[test]
