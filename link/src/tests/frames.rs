@@ -223,13 +223,16 @@ async fn a_peer_that_drips_is_dropped_too() {
 }
 
 #[tokio::test]
-async fn silence_between_frames_is_no_stall() {
+async fn silence_between_frames_is_no_stall_and_each_frame_has_its_own_time() {
     let Pipe { mut to_broker, mut from_node, _region, .. } = Pipe::new(quick(), b"").await;
-    to_broker.send(FrameType::Receipt, Bytes::new()).await.unwrap();
-    soon(from_node.next()).await.unwrap().unwrap();
-    assert!(timeout(Duration::from_millis(600), from_node.next()).await.is_err(), "waits on");
-    to_broker.send(FrameType::Receipt, Bytes::from_static(b"x")).await.unwrap();
-    assert_eq!(soon(from_node.next()).await.unwrap().unwrap().1.as_ref(), b"x");
+    for _ in 0..2 {
+        to_broker.write_raw(Bytes::from_static(&[0, 0, 0])).await.unwrap();
+        let inside = timeout(Duration::from_millis(50), from_node.next()).await;
+        assert!(inside.is_err() && from_node.is_inside_frame());
+        to_broker.write_raw(Bytes::from_static(&[1, 4, b'x'])).await.unwrap();
+        assert_eq!(soon(from_node.next()).await.unwrap().unwrap().1.as_ref(), b"x");
+        assert!(timeout(Duration::from_millis(600), from_node.next()).await.is_err(), "waits on");
+    }
 }
 
 #[tokio::test]
