@@ -50,7 +50,8 @@ impl FrameWriter {
 
     /// Sends one frame. Returns when the connection has taken it, not when the peer has.
     ///
-    /// Safe to cancel: either nothing of the frame is sent, or the next call sends the rest of it first.
+    /// Safe to cancel: either nothing of the frame is sent, or the next call sends the rest of it first. A
+    /// caller that must know which does not cancel.
     ///
     /// # Errors
     /// [`LinkError::Unsendable`] for a payload beyond [`FrameType::bytes_max`]; [`LinkError::Stalled`] when
@@ -179,6 +180,9 @@ impl fmt::Debug for FrameWriter {
 }
 
 /// The receiving half of a stream. Dropped, it tells the peer to stop sending.
+///
+/// What arrived before the peer closed the connection can still be read; what a peer sent before it left the
+/// directory cannot.
 pub struct FrameReader {
     stream: RecvStream,
     /// Received and not yet used, at most [`READ_BYTES_MAX`].
@@ -187,13 +191,13 @@ pub struct FrameReader {
     /// Since when a frame has been arriving, and when its last piece came; none between frames.
     begun: Option<(Instant, Instant)>,
     limits: Limits,
-    _seat: Arc<Seat>,
+    seat: Arc<Seat>,
 }
 
 impl FrameReader {
     pub(crate) fn new(stream: RecvStream, limits: Limits, seat: Arc<Seat>) -> Self {
         let assembler = Assembler::default();
-        Self { stream, arrived: Bytes::new(), assembler, begun: None, limits, _seat: seat }
+        Self { stream, arrived: Bytes::new(), assembler, begun: None, limits, seat }
     }
 
     /// Waits for the next frame; none when the peer has ended the stream between frames.
@@ -225,6 +229,9 @@ impl FrameReader {
             Some(_) | None => Ok(()),
         };
         loop {
+            if self.seat.is_expelled() {
+                return Err(LinkError::ClosedHere);
+            }
             if let Some(frame) = self.assembler.push(&mut self.arrived).map_err(LinkError::Frame)? {
                 self.begun = None;
                 check(frame.0)?;
@@ -268,6 +275,9 @@ impl FrameReader {
     pub async fn read_raw(&mut self, max: usize) -> Result<Option<Bytes>, LinkError> {
         if self.is_inside_frame() {
             return Err(LinkError::InsideFrame);
+        }
+        if self.seat.is_expelled() {
+            return Err(LinkError::ClosedHere);
         }
         if self.arrived.is_empty() {
             let stall = Duration::from_millis(self.limits.stall_ms_max);
