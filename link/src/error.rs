@@ -10,7 +10,7 @@ use lintas_proto::{
     limits::SENTENCE_BYTES_MAX,
     schema::Reason,
 };
-use quinn::{ConnectionError, ReadError, TransportErrorCode, WriteError, rustls};
+use quinn::{ConnectionError, ReadError, TransportErrorCode, WriteError};
 use thiserror::Error;
 
 use crate::connection::CloseCode;

@@ -13,10 +13,7 @@
 
 use std::{fmt, sync::Arc};
 
-use quinn::{
-    crypto::rustls::{QuicClientConfig, QuicServerConfig},
-    rustls,
-};
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
     client::{AlwaysResolvesClientRawPublicKeys, Resumption, danger},
@@ -184,7 +181,7 @@ impl KeyVerifier {
         message: &[u8],
         spki: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, Error> {
+    ) -> Result<danger::HandshakeSignatureValid, Error> {
         if signed.scheme != SignatureScheme::ED25519 {
             return Err(REFUSED);
         }
