@@ -12,7 +12,8 @@ use prost_types::{
     field_descriptor_proto::{Label, Type},
 };
 
-const FILES: [&str; 8] = ["label", "envelope", "evidence", "entities", "body", "directory", "keys", "wire"];
+const FILES: [&str; 9] =
+    ["label", "envelope", "evidence", "entities", "body", "directory", "keys", "ledger", "wire"];
 
 /// Messages that hold secrets or an officer's words: never printed, not even by `{:?}`.
 const SECRET: [&str; 6] =

@@ -4,7 +4,7 @@
 //! accepts one encoding of each message and refuses every other.
 
 #![allow(missing_docs, reason = "field docs stand in the schema; enum values are named after what they are")]
-#![allow(clippy::all, reason = "generated")]
+#![allow(clippy::all, clippy::pedantic, clippy::restriction, reason = "generated")]
 
 use crate::canonical::{FieldKind, FieldShape, MessageShape, Shaped};
 
