@@ -185,6 +185,9 @@ pub enum ReadError {
         /// The record.
         sequence: u64,
     },
+    /// The journal that this reader belongs to is gone; its files may be somebody else's by now.
+    #[error("the journal is closed")]
+    Closed,
     /// The bytes on the disk are not what was written.
     #[error(transparent)]
     Damaged(#[from] Box<Damage>),
