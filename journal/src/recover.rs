@@ -176,10 +176,13 @@ fn snapshot<D: Disk>(
     let mut next_part = 0u32;
     for segment in sealed.iter().filter(|segment| segment.found.header.number <= image.segment) {
         let bytes = read_whole(disk, &segment.found, segment.end)?;
-        collect_parts(&segment.found.header, &bytes, image.end.id, &mut next_part, &mut joined);
+        let fault = collect_parts(&segment.found.header, &bytes, image.end.id, &mut next_part, &mut joined);
+        fault.map_err(|fault| segment.found.damage(fault, segment.evidence))?;
     }
     if last.found.header.number == image.segment {
-        collect_parts(&last.found.header, &last.bytes, image.end.id, &mut next_part, &mut joined);
+        let bytes = last.bytes.get(..last.scan.end as usize).unwrap_or_default();
+        let fault = collect_parts(&last.found.header, bytes, image.end.id, &mut next_part, &mut joined);
+        fault.map_err(|fault| last.found.damage(fault, Evidence::Acknowledged))?;
     }
     let bad = || {
         let file = sealed.iter().map(|sealed| &sealed.found).chain([&last.found]);
@@ -206,11 +209,16 @@ fn snapshot<D: Disk>(
     Ok((kept, joined))
 }
 
-/// Appends the parts of snapshot `id` in this segment that come next. A segment that is damaged ends early
-/// here; the pass over all segments names the damage, and the hash of the snapshot fails before that.
-fn collect_parts(header: &SegmentHeader, bytes: &[u8], id: u64, next_part: &mut u32, joined: &mut Vec<u8>) {
+/// Appends the parts of snapshot `id` in this segment that come next.
+fn collect_parts(
+    header: &SegmentHeader,
+    bytes: &[u8],
+    id: u64,
+    next_part: &mut u32,
+    joined: &mut Vec<u8>,
+) -> Result<(), Fault> {
     let mut walk = Walk::new(header, bytes);
-    while let Ok(Some(group)) = walk.step() {
+    while let Some(group) = walk.step()? {
         if group.header.contents != Contents::Image {
             continue;
         }
@@ -224,6 +232,7 @@ fn collect_parts(header: &SegmentHeader, bytes: &[u8], id: u64, next_part: &mut 
             }
         }
     }
+    Ok(())
 }
 
 /// Verifies every live segment to its end, maps its records and hands those beyond `covers` to the owner.
