@@ -49,7 +49,7 @@ fn sequences_are_given_out_at_the_call_and_hold() {
 fn owners_on_many_threads_with_compactions_and_readers_between() {
     let disk = SimDisk::new(1, 512);
     let committer = start(&disk);
-    let live = |sequence: u64| sequence % 10 == 0;
+    let live = |sequence: u64| sequence.is_multiple_of(10);
     let written: Vec<(u64, u64)> = std::thread::scope(|scope| {
         let owners: Vec<_> = (0..4u64)
             .map(|owner| {
