@@ -153,7 +153,7 @@ impl Model {
 }
 
 fn run(seed: u64, steps: &[Step]) {
-    let mut disk = SimDisk::new(seed, if seed % 2 == 0 { 512 } else { 4096 });
+    let mut disk = SimDisk::new(seed, if seed.is_multiple_of(2) { 512 } else { 4096 });
     let mut model = Model::default();
     let mut journal = Some(model.reopen(&disk));
     for step in steps.iter().chain([&Step::Reopen(Loss::Everything)]) {
@@ -167,7 +167,7 @@ fn run(seed: u64, steps: &[Step]) {
         let goes_on = match step {
             Step::Commit { groups } => model.commit(&mut current, groups),
             Step::Retire { one_in } => {
-                model.live.retain(|sequence| sequence % one_in != 0);
+                model.live.retain(|sequence| !sequence.is_multiple_of(*one_in));
                 true
             }
             Step::Compact { behind } => model.compact(&mut current, *behind),
