@@ -16,7 +16,7 @@
 //!
 //! Inside, from the bytes up: `segment`, `group` and `image` are the formats, one kind of bytes each; `scan`
 //! walks the groups of a segment and tells damage from a torn end; `tail` is the segment being written; `map`
-//! knows where each record lies; `space` is the account of free room. `survey` and `recover` open, `journal`
+//! knows where each record lies; `space` is the account of free room. `survey`, `recover` and `replay` open, `journal`
 //! commits, `compact` makes room; `mailbox` and `commit` are the committer.
 //!
 //! # What fails, what is on the disk then, and what happens
@@ -51,6 +51,7 @@ mod limits;
 mod mailbox;
 mod map;
 mod recover;
+mod replay;
 mod scan;
 mod segment;
 mod space;

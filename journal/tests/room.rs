@@ -213,3 +213,20 @@ fn an_unreadable_live_record_keeps_its_segment() {
     journal.compact(compaction(40, b"", |sequence| sequence == 3)).unwrap();
     assert_eq!(journal.reader().read(3).unwrap().payload, sized(3, 1000)[0].payload);
 }
+
+#[test]
+fn the_name_of_a_segment_that_opening_makes_is_durable_before_anything_is_answered() {
+    let disk = SimDisk::new(1, 512);
+    disk.set_capacity(2 * (16 << 10));
+    let (mut journal, ..) = open(&disk).unwrap();
+    journal.commit(&group(&["a"]), Class::Essential).unwrap();
+    drop(journal);
+    // Without its spare, opening must make a file; and there is no room for another, so that nothing else
+    // would sync the directory.
+    let (used, _) = find(&disk, b"LJSEGM01").unwrap();
+    disk.list().unwrap().into_iter().filter(|file| *file != used).for_each(|file| disk.steal(file));
+    let (mut journal, ..) = open(&disk).unwrap();
+    journal.commit(&group(&["b"]), Class::Essential).unwrap();
+    let (_, seen, _) = open_at(&disk.crash(Loss::Everything), Some(2)).unwrap();
+    assert_eq!(seen.records.len(), 2);
+}
