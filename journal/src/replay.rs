@@ -168,3 +168,31 @@ fn check_continues(found: &Found, expected: u64, covers: u64, evidence: Evidence
     let fault = Fault { offset: 0, field: Field::SegmentFirstSequence, sequence: expected, records: None };
     Err(found.damage(fault, evidence))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::SegmentHeader;
+
+    #[test]
+    fn a_gap_is_allowed_only_below_the_snapshot() {
+        let continues = |first_sequence, expected, covers| {
+            let header = SegmentHeader {
+                number: 2,
+                previous: 1,
+                previous_end: 0,
+                previous_hash: [0; 32],
+                replaces: 0,
+                image: 0,
+                first_sequence,
+            };
+            let found = Found { file: 1, length: 0, header };
+            check_continues(&found, expected, covers, Evidence::Acknowledged).is_ok()
+        };
+        assert!(continues(10, 10, 0));
+        assert!(!continues(11, 10, 0) && !continues(9, 10, 0));
+        assert!(continues(11, 10, 10), "all that is missing is covered");
+        assert!(!continues(12, 10, 10), "record 11 is missing");
+        assert!(!continues(9, 10, 50), "never backwards");
+    }
+}

@@ -316,3 +316,63 @@ fn damage_to_what_an_opening_moved_is_not_taken_for_an_unfinished_move() {
     bad.plant(file, mark, &[0; 112]);
     assert_eq!(damage(open(&bad).unwrap_err()).field, Field::SegmentUnmarked);
 }
+
+/// Two journals that differ in one group only, `tag`, which has the same length, place and sequence in both.
+fn twins(tag: u64) -> (SimDisk, SimDisk) {
+    let twin = |letter: char| {
+        let disk = SimDisk::new(1, 512);
+        let (mut journal, ..) = open(&disk).unwrap();
+        for other in 1..=20 {
+            let payload = if other == tag {
+                format!("{letter}").repeat(1000)
+            } else {
+                format!("record {other} ").repeat(90)
+            };
+            journal.commit(&[record(&payload)], Class::Ordinary).unwrap();
+        }
+        drop(journal);
+        disk
+    };
+    (twin('a'), twin('b'))
+}
+
+#[test]
+fn a_whole_group_from_another_history_is_refused() {
+    let (disk, other) = twins(3);
+    let first_file: Vec<_> = groups(&disk).into_iter().filter(|(_, _, segment, _)| *segment == 1).collect();
+    let (file, at, ..) = first_file[3];
+    let (_, next, ..) = first_file[4];
+    assert_ne!(
+        disk.content(file)[at..next],
+        other.content(file)[at..next],
+        "the fourth group names the third"
+    );
+    disk.plant(file, at, &other.content(file)[at..next]);
+    let damage = damage(open(&disk).unwrap_err());
+    assert_eq!(
+        (damage.field, damage.offset, damage.sequence),
+        (Field::GroupPreviousHash, at as u64, Some(4))
+    );
+}
+
+#[test]
+fn a_sealed_segment_must_end_where_and_with_what_its_successor_says() {
+    let last_of_first = |disk: &SimDisk| {
+        let first: Vec<_> = groups(disk).into_iter().filter(|(_, _, segment, _)| *segment == 1).collect();
+        (first.len() as u64, first[first.len() - 1])
+    };
+    let (tag, _) = last_of_first(&twins(0).0);
+    let (disk, other) = twins(tag);
+    let (_, (file, at, ..)) = last_of_first(&disk);
+
+    let bad = disk.fork();
+    bad.plant(file, at, &other.content(file)[at..]);
+    let replaced = damage(open(&bad).unwrap_err());
+    assert_eq!((replaced.field, replaced.segment), (Field::SegmentEndHash, 1));
+    assert_eq!(replaced.evidence, Evidence::LaterSegment { number: 2 });
+
+    disk.plant(file, at, &[0; 2000]);
+    let shortened = damage(open(&disk).unwrap_err());
+    assert_eq!((shortened.field, shortened.offset), (Field::SegmentEnd, at as u64));
+    assert_eq!(shortened.sequence, Some(tag), "the first record that is missing");
+}
