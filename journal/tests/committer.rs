@@ -210,6 +210,19 @@ fn after_close_or_drop_nothing_is_accepted_and_the_directory_is_free() {
     assert_eq!(open(&disk).unwrap().1.records.len(), 21);
 }
 
+#[test]
+fn what_a_compaction_let_go_is_overwritten_before_a_dropped_committer_is_gone() {
+    let disk = SimDisk::new(1, 512);
+    let committer = start(&disk);
+    let handle = committer.handle();
+    for tag in 1..=60 {
+        handle.commit_wait(sized(tag, 1000), Class::Ordinary).unwrap();
+    }
+    handle.compact(compaction(60, b"", |_| false)).unwrap();
+    drop(committer);
+    assert_eq!(find(&disk, b"record "), None);
+}
+
 const CHILD: &str = "LINTAS_JOURNAL_TEST_DIRECTORY";
 
 /// Not a test of its own: what the killed process does.
