@@ -1,5 +1,7 @@
 //! The packet core: parsed once, then it is what the type says.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use thiserror::Error;
 
@@ -221,6 +223,21 @@ pub fn opens(opening: &schema::Opening, commitment: &Digest) -> bool {
         && check_code(&opening.agency).is_ok()
         && check_code(&opening.unit).is_ok();
     sound && recipient_commitment(opening) == *commitment
+}
+
+/// Checks that the units named have codes that can be, and that none stands twice. Commitments hide a unit that
+/// stands twice under two salts, so whoever has all openings looks.
+pub(crate) fn check_audience<'a>(openings: impl Iterator<Item = &'a schema::Opening>) -> Result<(), CoreError> {
+    let mut units = BTreeSet::new();
+    for opening in openings {
+        let id = |error| CoreError::Id { field: "recipient", error };
+        check_code(&opening.agency).map_err(id)?;
+        check_code(&opening.unit).map_err(id)?;
+        if !units.insert((&opening.agency, &opening.unit)) {
+            return Err(CoreError::Recipients);
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn check_unit(field: &'static str, unit: &UnitRef) -> Result<(), CoreError> {
