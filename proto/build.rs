@@ -12,10 +12,71 @@ use prost_types::{
     field_descriptor_proto::{Label, Type},
 };
 
-const FILES: [&str; 7] = ["label", "envelope", "evidence", "entities", "body", "directory", "wire"];
+const FILES: [&str; 8] = ["label", "envelope", "evidence", "entities", "body", "directory", "keys", "wire"];
 
 /// Messages that hold secrets or an officer's words: never printed, not even by `{:?}`.
-const SECRET: [&str; 3] = ["AttachmentKey", "Body", "Hello"];
+const SECRET: [&str; 6] =
+    ["AttachmentKey", "Body", "BrokerSecrets", "EncryptionSeed", "Hello", "NodeSecrets"];
+
+/// Messages that officers write and read as JSON (the protobuf JSON mapping): prefixes of their names.
+const JSON: [&str; 56] = [
+    "UnitRef",
+    "Tlp",
+    "HandlingCode",
+    "Caveat",
+    "Onward",
+    "Purpose",
+    "Offence",
+    "DataCategory",
+    "Classification",
+    "Label",
+    "Text",
+    "PartialDate",
+    "PersonRole",
+    "Gender",
+    "AgeGroup",
+    "NameType",
+    "PersonName",
+    "FormOfExploitation",
+    "MeansOfControl",
+    "ForcedLabourIndicator",
+    "Person",
+    "Vessel",
+    "Vehicle",
+    "DocumentType",
+    "Document",
+    "Phone",
+    "AccountType",
+    "Account",
+    "Position",
+    "Location",
+    "RouteLeg",
+    "Route",
+    "Organisation",
+    "EventKind",
+    "Event",
+    "RelationKind",
+    "Relation",
+    "Urgency",
+    "Pap",
+    "Origin",
+    "GradingScheme",
+    "Grading",
+    "Thread",
+    "AttachmentKey",
+    "NoticeColour",
+    "Alert",
+    "Notice",
+    "Availability",
+    "Request",
+    "ReplyType",
+    "Reply",
+    "RecallReason",
+    "Recall",
+    "Body",
+    "Opening",
+    "Kind",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let files: Vec<String> = FILES.iter().map(|name| format!("lintas/v1/{name}.proto")).collect();
@@ -25,6 +86,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(["."])
         .skip_debug(SECRET.map(|name| format!(".lintas.v1.{name}")))
         .compile_fds(set.clone())?;
+    pbjson_build::Builder::new()
+        .register_descriptors(&prost::Message::encode_to_vec(&set))?
+        .build(&JSON.map(|name| format!(".lintas.v1.{name}")))?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?).join("shapes.rs");
     std::fs::write(out, shapes(&set)?)?;
     Ok(())

@@ -1,1 +1,48 @@
 //! The one way Lintas speaks QUIC: raw public keys, post-quantum key exchange, framed streams.
+//!
+//! | file | what it decides |
+//! |---|---|
+//! | [`tls`](TransportKey) | who the peer is: RFC 7250 raw Ed25519 keys, asked of a [`PeerDirectory`] |
+//! | [`endpoint`](Server) | the UDP socket, transport parameters, accepting and connecting |
+//! | `gate` | which handshakes are worth starting while strangers knock |
+//! | `registry` | which connections live, and which a new directory ends |
+//! | [`connection`](Connection) | one authenticated peer: streams, close codes |
+//! | [`framed`](FrameWriter) | frames and raw bytes on a stream; `assemble` puts them together |
+//! | [`hello`](greet) | the first exchange of a session |
+//! | [`limits`] | every number above, with its unit |
+//! | [`error`](LinkError) | what went wrong, whose fault it is, what to do |
+//!
+//! # What happens to a stranger
+//! A connection exists for the caller only after the peer has proved (RFC 8446 section 4.4.3) that it holds
+//! the private key of a public key that the directory admits. Until then it costs the broker one slot in the
+//! gate, 16 KiB of handshake buffer and at most three times the bytes that it sent (RFC 9000 section 8.1).
+//!
+//! With TLS 1.3 a client is connected before the server has looked at its key, so a refused node learns it
+//! in the hello ([`LinkError::NotAdmitted`]); a session is open after [`greet`], not after
+//! [`Client::connect`].
+//!
+//! # Deliberately absent
+//! Certificates, session tickets, resumption and 0-RTT (a resumed session would skip the key check), address
+//! validation tokens that outlive a retry, datagrams, unidirectional streams, and any knowledge of packets.
+
+mod assemble;
+mod connection;
+mod endpoint;
+mod error;
+mod framed;
+mod gate;
+mod hello;
+pub mod limits;
+mod registry;
+mod tls;
+
+#[cfg(test)]
+mod tests;
+
+pub use connection::{CloseCode, Connection};
+pub use endpoint::{Client, Handshake, Server};
+pub use error::LinkError;
+pub use framed::{FrameReader, FrameWriter, decode};
+pub use hello::{answer, greet, receive_hello, refuse};
+pub use limits::Limits;
+pub use tls::{PeerDirectory, TransportKey};

@@ -9,6 +9,7 @@
 use crate::canonical::{FieldKind, FieldShape, MessageShape, Shaped};
 
 include!(concat!(env!("OUT_DIR"), "/lintas.v1.rs"));
+include!(concat!(env!("OUT_DIR"), "/lintas.v1.serde.rs"));
 include!(concat!(env!("OUT_DIR"), "/shapes.rs"));
 
 macro_rules! unprintable {
@@ -21,4 +22,4 @@ macro_rules! unprintable {
     )+};
 }
 
-unprintable!(AttachmentKey, Body, Hello);
+unprintable!(AttachmentKey, Body, BrokerSecrets, EncryptionSeed, Hello, NodeSecrets);

@@ -1,0 +1,231 @@
+//! Where each durable record lies, and reading it there.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use bytes::Bytes;
+
+use crate::Record;
+use crate::disk::Disk;
+use crate::error::{Damage, Evidence, Field, ReadError};
+use crate::group::{Contents, FRAME_BYTES, decode_record};
+use crate::layout::{Hash, Take};
+use crate::limits::READ_ATTEMPTS_MAX;
+use crate::scan::Group;
+use crate::tail::Notes;
+
+/// Longest span read at once without knowing the record's own length, in bytes.
+const SPAN_BYTES_MAX: u32 = 16 << 10;
+
+/// One record's place. `span` is its length in bytes, or more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) segment: u64,
+    pub(crate) file: u64,
+    pub(crate) offset: u32,
+    pub(crate) span: u32,
+}
+
+/// What is known of a segment that holds groups of the live journal.
+#[derive(Debug, Clone)]
+pub(crate) struct SegmentMap {
+    pub(crate) file: u64,
+    pub(crate) first_sequence: u64,
+    /// Offset of each record that was first written here; the `i`-th has sequence `first_sequence + i`.
+    pub(crate) offsets: Vec<u32>,
+    /// Sequence, offset and length of each record that was carried here.
+    pub(crate) carried: Vec<(u64, u32, u32)>,
+    /// Offset behind the last group.
+    pub(crate) end: u32,
+    /// SHA-256 of the last group.
+    pub(crate) hash: Hash,
+}
+
+impl SegmentMap {
+    pub(crate) fn new(file: u64, first_sequence: u64, end: u32, hash: Hash) -> Self {
+        Self { file, first_sequence, offsets: Vec::new(), carried: Vec::new(), end, hash }
+    }
+
+    /// Takes over a group that is durable.
+    pub(crate) fn add(&mut self, group: &Group<'_>) {
+        let records = group.records.iter();
+        match group.header.contents {
+            Contents::Owner => self.offsets.extend(records.map(|(offset, _)| *offset)),
+            Contents::Carried => self
+                .carried
+                .extend(records.map(|(at, record)| (record.sequence, *at, record.encoded_bytes()))),
+            Contents::Image | Contents::Moved | Contents::Closed => {}
+        }
+        self.end = group.end;
+        self.hash = group.hash;
+    }
+
+    /// The last sequence first written here; `None` if there is none.
+    pub(crate) fn last_sequence(&self) -> Option<u64> {
+        (self.offsets.len() as u64).checked_sub(1)?.checked_add(self.first_sequence)
+    }
+
+    /// Sequence, offset and span of every record first written here.
+    pub(crate) fn own(&self) -> impl Iterator<Item = (u64, u32, u32)> {
+        let ends = self.offsets.iter().skip(1).copied().chain([self.end]);
+        let spans = self.offsets.iter().zip(ends);
+        (self.first_sequence..)
+            .zip(spans)
+            .map(|(sequence, (at, end))| (sequence, *at, end.saturating_sub(*at)))
+    }
+
+    fn own_place(&self, number: u64, sequence: u64) -> Option<Place> {
+        let index = usize::try_from(sequence.checked_sub(self.first_sequence)?).ok()?;
+        let offset = *self.offsets.get(index)?;
+        let end = self.offsets.get(index.checked_add(1)?).copied().unwrap_or(self.end);
+        Some(Place { segment: number, file: self.file, offset, span: end.saturating_sub(offset) })
+    }
+}
+
+/// All live segments by number, and where the carried records are.
+#[derive(Debug, Default)]
+pub(crate) struct Map {
+    pub(crate) segments: BTreeMap<u64, SegmentMap>,
+    /// First sequence to segment number, for segments with records of their own.
+    starts: BTreeMap<u64, u64>,
+    carried: HashMap<u64, Place>,
+}
+
+impl Map {
+    pub(crate) fn insert(&mut self, number: u64, segment: SegmentMap) {
+        if !segment.offsets.is_empty() {
+            self.starts.insert(segment.first_sequence, number);
+        }
+        for (sequence, offset, span) in &segment.carried {
+            self.carried.insert(
+                *sequence,
+                Place { segment: number, file: segment.file, offset: *offset, span: *span },
+            );
+        }
+        self.segments.insert(number, segment);
+    }
+
+    /// Takes over what became durable at the end of a segment.
+    pub(crate) fn extend(&mut self, number: u64, notes: Notes, end: u32, hash: Hash) {
+        let Some(segment) = self.segments.get_mut(&number) else { return };
+        segment.offsets.extend(notes.offsets);
+        segment.end = end;
+        segment.hash = hash;
+        if !segment.offsets.is_empty() {
+            self.starts.insert(segment.first_sequence, number);
+        }
+        for (sequence, offset, span) in &notes.carried {
+            self.carried.insert(
+                *sequence,
+                Place { segment: number, file: segment.file, offset: *offset, span: *span },
+            );
+        }
+        segment.carried.extend(notes.carried);
+    }
+
+    /// Forgets a segment; records that lie nowhere else are gone.
+    pub(crate) fn remove(&mut self, number: u64) -> Option<SegmentMap> {
+        let segment = self.segments.remove(&number)?;
+        if self.starts.get(&segment.first_sequence) == Some(&number) {
+            self.starts.remove(&segment.first_sequence);
+        }
+        for (sequence, ..) in &segment.carried {
+            if self.carried.get(sequence).is_some_and(|place| place.segment == number) {
+                self.carried.remove(sequence);
+            }
+        }
+        Some(segment)
+    }
+
+    pub(crate) fn place(&self, sequence: u64) -> Option<Place> {
+        if let Some(place) = self.carried.get(&sequence) {
+            return Some(*place);
+        }
+        let (_, number) = self.starts.range(..=sequence).next_back()?;
+        self.segments.get(number)?.own_place(*number, sequence)
+    }
+}
+
+/// The map as the journal (writer) and its readers share it. It holds only what is durable.
+#[derive(Debug, Default)]
+pub(crate) struct SharedMap(RwLock<Map>);
+
+impl SharedMap {
+    pub(crate) fn new(map: Map) -> Self {
+        Self(RwLock::new(map))
+    }
+
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Map> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Map> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads durable records by sequence, also while the journal commits and compacts. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Reader<D: Disk> {
+    disk: D,
+    map: Arc<SharedMap>,
+}
+
+impl<D: Disk> Reader<D> {
+    pub(crate) fn new(disk: D, map: Arc<SharedMap>) -> Self {
+        Self { disk, map }
+    }
+
+    /// The record with this sequence. Its checksum, which covers the use of the file it lies in, is verified.
+    ///
+    /// A record that compaction moves meanwhile is looked up again: the place that was read may already be
+    /// overwritten, and then the checksum cannot hold.
+    ///
+    /// # Errors
+    /// [`ReadError::NotFound`] for a sequence that is not durable, or dead and gone; a dead one may be
+    /// readable for a while. [`ReadError::Damaged`] and [`ReadError::Io`] are the disk's fault.
+    pub fn read(&self, sequence: u64) -> Result<Record, ReadError> {
+        let lookup = || self.map.read().place(sequence).ok_or(ReadError::NotFound { sequence });
+        let mut place = lookup()?;
+        for _ in 0..READ_ATTEMPTS_MAX {
+            let failure = match self.read_at(place, sequence) {
+                Ok(record) => return Ok(record),
+                Err(failure) => failure,
+            };
+            let now = lookup()?;
+            if now == place {
+                return Err(failure);
+            }
+            place = now;
+        }
+        self.read_at(place, sequence)
+    }
+
+    fn read_at(&self, place: Place, sequence: u64) -> Result<Record, ReadError> {
+        let io = |source| ReadError::Io { sequence, source };
+        let mut span = place.span;
+        if span > SPAN_BYTES_MAX {
+            let mut frame = [0; FRAME_BYTES as usize];
+            self.disk.read(place.file, u64::from(place.offset), &mut frame).map_err(io)?;
+            let payload = Take(&frame).u32().unwrap_or(u32::MAX);
+            span = span.min(payload.saturating_add(FRAME_BYTES));
+        }
+        let mut bytes = vec![0; span as usize];
+        self.disk.read(place.file, u64::from(place.offset), &mut bytes).map_err(io)?;
+        let damage = |field| {
+            Box::new(Damage {
+                segment: place.segment,
+                file: Some(place.file),
+                offset: u64::from(place.offset),
+                sequence: Some(sequence),
+                field,
+                evidence: Evidence::Acknowledged,
+            })
+        };
+        let record = decode_record(&bytes, place.segment).map_err(damage)?;
+        if record.sequence != sequence {
+            return Err(damage(Field::RecordSequence).into());
+        }
+        Ok(Record { sequence, kind: record.kind, payload: Bytes::copy_from_slice(record.payload) })
+    }
+}

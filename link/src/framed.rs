@@ -1,0 +1,289 @@
+//! Frames and raw bytes on a stream.
+//!
+//! Both halves may be used in `select!`: what a cancelled call has begun is kept, and the next call goes on
+//! with it. A writer sends frames in the order of the calls, a cancelled one included.
+
+use std::{collections::VecDeque, fmt, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use lintas_proto::{
+    canonical::{self, Shaped},
+    frame::{self, FrameType},
+};
+use quinn::{RecvStream, SendStream};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::{
+    assemble::Assembler,
+    connection::CloseCode,
+    error::LinkError,
+    limits::{COALESCE_BYTES_MAX, GROUP_BYTES_MAX, Limits, READ_BYTES_MAX},
+    registry::Seat,
+};
+
+/// Decodes the payload of a `kind` frame; accepts its one canonical encoding only.
+///
+/// # Errors
+/// [`LinkError::Decode`] with message, field and offset.
+pub fn decode<M: Shaped>(kind: FrameType, payload: &Bytes) -> Result<M, LinkError> {
+    Ok(canonical::decode(payload, kind.bytes_max())?)
+}
+
+/// The sending half of a stream.
+///
+/// Dropped with everything handed over, it ends the stream; dropped in the middle of something, it resets
+/// the stream, so that the peer cannot take a part for the whole.
+pub struct FrameWriter {
+    stream: SendStream,
+    /// Headers and short payloads, not yet in `pending`.
+    run: BytesMut,
+    /// Not yet handed to the connection; together with `run` one group or one frame.
+    pending: VecDeque<Bytes>,
+    limits: Limits,
+    _seat: Arc<Seat>,
+}
+
+impl FrameWriter {
+    pub(crate) fn new(stream: SendStream, limits: Limits, seat: Arc<Seat>) -> Self {
+        Self { stream, run: BytesMut::new(), pending: VecDeque::new(), limits, _seat: seat }
+    }
+
+    /// Sends one frame. Returns when the connection has taken it, not when the peer has.
+    ///
+    /// Safe to cancel: either nothing of the frame is sent, or the next call sends the rest of it first.
+    ///
+    /// # Errors
+    /// [`LinkError::Unsendable`] for a payload beyond [`FrameType::bytes_max`]; [`LinkError::Stalled`] when
+    /// the peer takes nothing for too long; why the stream or the connection ended.
+    pub async fn send(&mut self, kind: FrameType, payload: Bytes) -> Result<(), LinkError> {
+        self.send_many([(kind, payload)]).await
+    }
+
+    /// Sends frames one after another, handing them over in groups: many small frames cost little more than
+    /// their bytes.
+    ///
+    /// Safe to cancel: a first part of the frames is sent, the last of them perhaps by the next call.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); frames before an unsendable one are sent.
+    pub async fn send_many(
+        &mut self,
+        frames: impl IntoIterator<Item = (FrameType, Bytes)>,
+    ) -> Result<(), LinkError> {
+        self.flush().await?;
+        let mut group = 0;
+        for (kind, payload) in frames {
+            group += payload.len();
+            if let Err(error) = self.queue(kind, payload) {
+                self.flush().await?;
+                return Err(error);
+            }
+            if group + self.run.len() >= GROUP_BYTES_MAX {
+                self.flush().await?;
+                group = 0;
+            }
+        }
+        self.flush().await
+    }
+
+    /// Sends a message as a `kind` frame. As [`send`](Self::send).
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub async fn send_message<M: Shaped>(&mut self, kind: FrameType, message: &M) -> Result<(), LinkError> {
+        self.send(kind, canonical::encode(message)).await
+    }
+
+    /// Sends bytes without a frame: the rest of a stream whose first frame announced them. Safe to cancel,
+    /// as [`send`](Self::send).
+    ///
+    /// # Errors
+    /// [`LinkError::Stalled`]; why the stream or the connection ended.
+    pub async fn write_raw(&mut self, bytes: Bytes) -> Result<(), LinkError> {
+        self.flush().await?;
+        if !bytes.is_empty() {
+            self.pending.push_back(bytes);
+        }
+        self.flush().await
+    }
+
+    /// Ends the stream and waits until the peer's connection has received all of it (not until the peer has
+    /// acted on it), or no longer wants it. Afterwards the connection may be closed without loss on the way.
+    ///
+    /// # Errors
+    /// [`LinkError::Stalled`]; why the stream or the connection ended.
+    pub async fn finish(mut self) -> Result<(), LinkError> {
+        self.flush().await?;
+        self.stream.finish().map_err(|_| LinkError::StreamEnded)?;
+        let received = timeout(self.stall(), self.stream.stopped()).await.map_err(|_| self.stalled())?;
+        match received {
+            Ok(_) => Ok(()),
+            Err(quinn::StoppedError::ConnectionLost(error)) => Err(error.into()),
+            Err(quinn::StoppedError::ZeroRttRejected) => Err(LinkError::StreamEnded),
+        }
+    }
+
+    fn queue(&mut self, kind: FrameType, payload: Bytes) -> Result<(), LinkError> {
+        let header = frame::header(kind, payload.len()).map_err(LinkError::Unsendable)?;
+        self.run.extend_from_slice(&header);
+        if payload.len() <= COALESCE_BYTES_MAX {
+            self.run.extend_from_slice(&payload);
+        } else {
+            self.end_run();
+            self.pending.push_back(payload);
+        }
+        Ok(())
+    }
+
+    fn end_run(&mut self) {
+        if !self.run.is_empty() {
+            self.pending.push_back(self.run.split().freeze());
+        }
+    }
+
+    /// Hands everything to the connection. Safe to cancel: what was taken is gone from `pending`.
+    async fn flush(&mut self) -> Result<(), LinkError> {
+        self.end_run();
+        while !self.pending.is_empty() {
+            let chunks = self.pending.make_contiguous();
+            let stall = Duration::from_millis(self.limits.stall_ms_max);
+            let written = timeout(stall, self.stream.write_chunks(chunks)).await;
+            let written = written.map_err(|_| self.stalled())??;
+            self.pending.drain(..written.chunks.min(self.pending.len()));
+        }
+        Ok(())
+    }
+
+    fn stall(&self) -> Duration {
+        Duration::from_millis(self.limits.stall_ms_max)
+    }
+
+    fn stalled(&self) -> LinkError {
+        LinkError::Stalled { ms_max: self.limits.stall_ms_max }
+    }
+}
+
+impl Drop for FrameWriter {
+    fn drop(&mut self) {
+        if !self.pending.is_empty() || !self.run.is_empty() {
+            // Fails only when the stream has already ended.
+            let _ = self.stream.reset(CloseCode::Done.wire());
+        }
+    }
+}
+
+impl fmt::Debug for FrameWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FrameWriter").field("stream", &self.stream.id()).finish_non_exhaustive()
+    }
+}
+
+/// The receiving half of a stream. Dropped, it tells the peer to stop sending.
+pub struct FrameReader {
+    stream: RecvStream,
+    /// Received and not yet used, at most [`READ_BYTES_MAX`].
+    arrived: Bytes,
+    assembler: Assembler,
+    /// Since when a frame has been arriving, and when its last piece came; none between frames.
+    begun: Option<(Instant, Instant)>,
+    limits: Limits,
+    _seat: Arc<Seat>,
+}
+
+impl FrameReader {
+    pub(crate) fn new(stream: RecvStream, limits: Limits, seat: Arc<Seat>) -> Self {
+        let assembler = Assembler::default();
+        Self { stream, arrived: Bytes::new(), assembler, begun: None, limits, _seat: seat }
+    }
+
+    /// Waits for the next frame; none when the peer has ended the stream between frames.
+    ///
+    /// Between frames it waits for as long as the connection lives; inside one the peer may not pause, nor
+    /// be slower than the limits say. Safe to cancel: a partial frame is kept for the next call.
+    ///
+    /// # Errors
+    /// [`LinkError::Frame`] for an unknown type or a length beyond its limit, before anything is allocated
+    /// for it; [`LinkError::Stalled`], [`LinkError::Truncated`]; why the stream or the connection ended.
+    pub async fn next(&mut self) -> Result<Option<(FrameType, Bytes)>, LinkError> {
+        loop {
+            if let Some(frame) = self.assembler.push(&mut self.arrived).map_err(LinkError::Frame)? {
+                self.begun = None;
+                return Ok(Some(frame));
+            }
+            let missing = self.assembler.missing();
+            match self.receive_in_time(missing > 0).await? {
+                Some(chunk) => self.arrived = chunk,
+                None if missing == 0 => return Ok(None),
+                None => return Err(LinkError::Truncated { missing }),
+            }
+        }
+    }
+
+    /// Whether part of a frame has arrived: what a cancelled [`next`](Self::next) leaves behind.
+    #[must_use]
+    pub fn is_inside_frame(&self) -> bool {
+        self.assembler.missing() > 0
+    }
+
+    /// Waits for a message that must come next, as a `kind` frame. Safe to cancel.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next) and [`decode`]; [`LinkError::UnexpectedFrame`] for another type;
+    /// [`LinkError::Truncated`] when the stream ends instead.
+    pub async fn next_message<M: Shaped>(&mut self, kind: FrameType) -> Result<M, LinkError> {
+        match self.next().await? {
+            Some((have, payload)) if have == kind => decode(kind, &payload),
+            Some((have, _)) => Err(LinkError::UnexpectedFrame { want: kind, have }),
+            None => Err(LinkError::Truncated { missing: frame::HEADER_BYTES }),
+        }
+    }
+
+    /// Waits for raw bytes, at most `max` at once (and never none); nothing more when the peer has ended the
+    /// stream. The caller knows from the first frame how many are due. Safe to cancel.
+    ///
+    /// # Errors
+    /// [`LinkError::InsideFrame`] when a frame has begun; [`LinkError::Stalled`] when nothing comes for too
+    /// long; why the stream or the connection ended.
+    pub async fn read_raw(&mut self, max: usize) -> Result<Option<Bytes>, LinkError> {
+        if self.is_inside_frame() {
+            return Err(LinkError::InsideFrame);
+        }
+        if self.arrived.is_empty() {
+            let stall = Duration::from_millis(self.limits.stall_ms_max);
+            let chunk = timeout(stall, self.stream.read_chunk(READ_BYTES_MAX, true)).await;
+            let chunk = chunk.map_err(|_| LinkError::Stalled { ms_max: self.limits.stall_ms_max })??;
+            let Some(chunk) = chunk else {
+                return Ok(None);
+            };
+            self.arrived = chunk.bytes;
+        }
+        let take = self.arrived.len().min(max.max(1));
+        Ok(Some(self.arrived.split_to(take)))
+    }
+
+    /// Receives the next piece: without a limit between frames, in time inside one.
+    async fn receive_in_time(&mut self, inside: bool) -> Result<Option<Bytes>, LinkError> {
+        let read = self.stream.read_chunk(READ_BYTES_MAX, true);
+        if !inside {
+            return Ok(read.await?.map(|chunk| chunk.bytes));
+        }
+        let now = Instant::now();
+        let (begun, last) = *self.begun.get_or_insert((now, now));
+        let rate = self.limits.frame_bytes_per_second_min.max(1);
+        let slow_ms = (self.assembler.length() as u64).saturating_mul(1_000) / rate;
+        let whole_ms = self.limits.stall_ms_max.saturating_add(slow_ms);
+        let whole_by = begun + Duration::from_millis(whole_ms);
+        let next_by = last + Duration::from_millis(self.limits.stall_ms_max);
+        let ms_max = if whole_by < next_by { whole_ms } else { self.limits.stall_ms_max };
+        let read = timeout_at(whole_by.min(next_by), read).await;
+        let chunk = read.map_err(|_| LinkError::Stalled { ms_max })??;
+        self.begun = Some((begun, Instant::now()));
+        Ok(chunk.map(|chunk| chunk.bytes))
+    }
+}
+
+impl fmt::Debug for FrameReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FrameReader").field("stream", &self.stream.id()).finish_non_exhaustive()
+    }
+}

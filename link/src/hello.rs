@@ -1,0 +1,95 @@
+//! The first exchange of a session: the node says hello, the broker answers.
+//!
+//! The contents of both messages are the callers' business; here is only that they come, in time, and what
+//! it means when they do not.
+
+use std::time::Duration;
+
+use lintas_proto::{
+    frame::FrameType,
+    schema::{Hello, HelloAck, Reason},
+};
+use tokio::time::timeout;
+
+use crate::{
+    connection::{CloseCode, Connection},
+    error::{LinkError, printable},
+    framed::{FrameReader, FrameWriter},
+};
+
+/// Node: opens the session stream, says hello and waits for the answer. Closes the connection on failure.
+///
+/// Not safe to cancel: a dropped greeting leaves the session without a stream; close the connection then.
+///
+/// # Errors
+/// [`LinkError::NotAdmitted`] when the broker does not know this node's key (with TLS 1.3 the client is
+/// connected before the server has looked at its key); [`LinkError::Refused`] with the broker's reason;
+/// [`LinkError::HelloTimeout`]; why the stream or the connection ended.
+pub async fn greet(
+    connection: &Connection,
+    hello: &Hello,
+) -> Result<(HelloAck, FrameWriter, FrameReader), LinkError> {
+    in_time(connection, async {
+        let (mut writer, mut reader) = connection.open_stream().await?;
+        writer.send_message(FrameType::Hello, hello).await?;
+        let ack: HelloAck = reader.next_message(FrameType::HelloAck).await?;
+        match Reason::try_from(ack.reason) {
+            Ok(Reason::Accepted) => Ok((ack, writer, reader)),
+            Ok(Reason::Unspecified) | Err(_) => Err(LinkError::UnknownReason(ack.reason)),
+            Ok(reason) => Err(LinkError::Refused { reason, text: printable(&ack.text) }),
+        }
+    })
+    .await
+}
+
+/// Broker: waits for the session stream and its hello. Closes the connection on failure. To be followed by
+/// [`answer`] or [`refuse`].
+///
+/// # Errors
+/// [`LinkError::HelloTimeout`]; [`LinkError::UnexpectedFrame`], [`LinkError::Frame`] and
+/// [`LinkError::Decode`] for anything but a hello; why the stream or the connection ended.
+pub async fn receive_hello(connection: &Connection) -> Result<(Hello, FrameWriter, FrameReader), LinkError> {
+    in_time(connection, async {
+        let (writer, mut reader) = connection.accept_stream().await?;
+        let hello = reader.next_message(FrameType::Hello).await?;
+        Ok((hello, writer, reader))
+    })
+    .await
+}
+
+/// Broker: answers the hello; the session is open.
+///
+/// # Errors
+/// As [`FrameWriter::send`].
+pub async fn answer(writer: &mut FrameWriter, ack: &HelloAck) -> Result<(), LinkError> {
+    writer.send_message(FrameType::HelloAck, ack).await
+}
+
+/// Broker: answers the hello with a refusal, waits until it has arrived, and closes the connection.
+///
+/// # Errors
+/// As [`FrameWriter::finish`]; the connection is closed all the same.
+pub async fn refuse(
+    connection: &Connection,
+    mut writer: FrameWriter,
+    ack: &HelloAck,
+) -> Result<(), LinkError> {
+    let told = in_time(connection, async {
+        answer(&mut writer, ack).await?;
+        writer.finish().await
+    })
+    .await;
+    connection.close(CloseCode::Refused, "");
+    told
+}
+
+/// Runs one exchange of the hello within its limit; a failed one ends the connection.
+async fn in_time<T>(
+    connection: &Connection,
+    exchange: impl Future<Output = Result<T, LinkError>>,
+) -> Result<T, LinkError> {
+    let ms_max = connection.limits().hello_ms_max;
+    let result = timeout(Duration::from_millis(ms_max), exchange).await;
+    let result = result.unwrap_or(Err(LinkError::HelloTimeout { ms_max }));
+    result.inspect_err(|error| connection.fail(error))
+}

@@ -1,0 +1,123 @@
+//! Hello and its answers.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use lintas_proto::{
+    frame::FrameType,
+    schema::{Hello, HelloAck, Reason},
+};
+use tokio::time::Instant;
+
+use super::{Region, soon};
+use crate::{CloseCode, Limits, LinkError, answer, greet, receive_hello, refuse};
+
+fn hello() -> Hello {
+    Hello { protocol: 1, agency: "ID-POLRI".to_owned(), ..Hello::default() }
+}
+
+fn ack(reason: Reason, text: &str) -> HelloAck {
+    HelloAck { protocol: 1, reason: reason.into(), text: text.to_owned(), credit: 32, ..HelloAck::default() }
+}
+
+fn quick() -> Limits {
+    Limits { hello_ms_max: 200, ..Limits::default() }
+}
+
+#[tokio::test]
+async fn hello_and_answer_open_a_session() {
+    let mut region = Region::new(Limits::default());
+    let (node, broker) = region.connect().await;
+    let greeting = tokio::spawn(async move { (greet(&node, &hello()).await.unwrap(), node) });
+    let (said, mut to_node, mut from_node) = soon(receive_hello(&broker)).await.unwrap();
+    assert_eq!((said.protocol, said.agency.as_str()), (1, "ID-POLRI"));
+    answer(&mut to_node, &ack(Reason::Accepted, "")).await.unwrap();
+    let ((answered, mut to_broker, _from_broker), _node) = soon(greeting).await.unwrap();
+    assert_eq!(answered.credit, 32);
+    to_broker.send(FrameType::Submission, Bytes::from_static(b"next")).await.unwrap();
+    assert_eq!(soon(from_node.next()).await.unwrap().unwrap().0, FrameType::Submission);
+}
+
+#[tokio::test]
+async fn a_refusal_arrives_with_reason_and_text() {
+    let mut region = Region::new(Limits::default());
+    let (node, broker) = region.connect().await;
+    let greeting = tokio::spawn(async move { greet(&node, &hello()).await.unwrap_err() });
+    let (_, writer, _reader) = soon(receive_hello(&broker)).await.unwrap();
+    let text = "fetch the roster\u{1b}[2J";
+    soon(refuse(&broker, writer, &ack(Reason::StaleDirectory, text))).await.unwrap();
+    let told = soon(greeting).await.unwrap();
+    let LinkError::Refused { reason, text } = told else { panic!("{told:?}") };
+    assert_eq!(reason, Reason::StaleDirectory);
+    assert_eq!(text, r"fetch the roster\u{1b}[2J", "safe to print");
+    assert!(matches!(soon(broker.closed()).await, LinkError::ClosedHere));
+}
+
+#[tokio::test]
+async fn an_answer_without_a_reason_is_refused() {
+    let mut region = Region::new(Limits::default());
+    let (node, broker) = region.connect().await;
+    let greeting = tokio::spawn(async move { greet(&node, &hello()).await.unwrap_err() });
+    let (_, mut writer, _reader) = soon(receive_hello(&broker)).await.unwrap();
+    answer(&mut writer, &ack(Reason::Unspecified, "")).await.unwrap();
+    let refused = soon(greeting).await.unwrap();
+    assert!(matches!(refused, LinkError::UnknownReason(0)), "{refused:?}");
+    let told = soon(broker.closed()).await;
+    assert!(matches!(told, LinkError::Closed { code: CloseCode::ProtocolViolation, .. }), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_hello_that_never_comes_times_out() {
+    let mut region = Region::new(quick());
+    let (node, broker) = region.connect().await;
+    let waiting = Instant::now();
+    let missed = soon(receive_hello(&broker)).await.unwrap_err();
+    assert!(matches!(missed, LinkError::HelloTimeout { ms_max: 200 }), "{missed:?}");
+    assert!(waiting.elapsed() >= Duration::from_millis(190));
+    let told = soon(node.closed()).await;
+    assert!(matches!(told, LinkError::Closed { code: CloseCode::HelloTimeout, .. }), "{told:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_never_comes_times_out() {
+    let mut region = Region::new(quick());
+    let (node, broker) = region.connect().await;
+    let missed = soon(greet(&node, &hello())).await.unwrap_err();
+    assert!(matches!(missed, LinkError::HelloTimeout { ms_max: 200 }), "{missed:?}");
+    assert!(matches!(soon(broker.closed()).await, LinkError::Closed { code: CloseCode::HelloTimeout, .. }));
+}
+
+#[tokio::test]
+async fn anything_but_a_hello_ends_the_connection() {
+    let mut region = Region::new(Limits::default());
+    let (node, broker) = region.connect().await;
+    let (mut writer, _reader) = node.open_stream().await.unwrap();
+    writer.send(FrameType::Submission, Bytes::new()).await.unwrap();
+    let refused = soon(receive_hello(&broker)).await.unwrap_err();
+    let expected =
+        matches!(refused, LinkError::UnexpectedFrame { want: FrameType::Hello, have: FrameType::Submission });
+    assert!(expected, "{refused:?}");
+    let told = soon(node.closed()).await;
+    assert!(matches!(told, LinkError::Closed { code: CloseCode::ProtocolViolation, .. }), "{told:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_goes_down_tells_its_nodes() {
+    let mut region = Region::new(Limits::default());
+    let (node, _broker) = region.connect().await;
+    region.server.close(CloseCode::ShuttingDown, "back at noon");
+    let told = soon(node.closed()).await;
+    let LinkError::Closed { code: CloseCode::ShuttingDown, text } = told else { panic!("{told:?}") };
+    assert_eq!(text, "back at noon");
+    soon(region.server.wait_idle()).await;
+}
+
+#[test]
+fn close_codes_keep_their_numbers() {
+    let codes: Vec<_> = (0..=10).map(CloseCode::from_wire).collect();
+    for (number, code) in codes.iter().take(10).enumerate() {
+        assert_eq!(code.map(|code| code.wire().into_inner()), Some(number as u64));
+    }
+    assert_eq!(codes[10], None);
+    assert_eq!((CloseCode::NotAMember as u8, CloseCode::Stalled as u8), (1, 9));
+}
