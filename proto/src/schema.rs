@@ -23,4 +23,34 @@ macro_rules! unprintable {
     )+};
 }
 
-unprintable!(AttachmentKey, Body, BrokerSecrets, EncryptionSeed, Hello, NodeSecrets);
+unprintable!(
+    Account,
+    Alert,
+    AttachmentKey,
+    Body,
+    BrokerSecrets,
+    Document,
+    EncryptionSeed,
+    Event,
+    Grading,
+    Hello,
+    Location,
+    NodeSecrets,
+    Notice,
+    Organisation,
+    PartialDate,
+    Person,
+    PersonName,
+    Phone,
+    Position,
+    Recall,
+    Relation,
+    Reply,
+    Request,
+    Route,
+    RouteLeg,
+    Text,
+    Thread,
+    Vehicle,
+    Vessel
+);
