@@ -15,9 +15,39 @@ use prost_types::{
 const FILES: [&str; 9] =
     ["label", "envelope", "evidence", "entities", "body", "directory", "keys", "ledger", "wire"];
 
-/// Messages that hold secrets or an officer's words: never printed, not even by `{:?}`.
-const SECRET: [&str; 6] =
-    ["AttachmentKey", "Body", "BrokerSecrets", "EncryptionSeed", "Hello", "NodeSecrets"];
+/// Messages that hold secrets or an officer's words (all of body.proto and entities.proto): never printed, not
+/// even by `{:?}`. The same list stands in src/schema.rs.
+const SECRET: [&str; 29] = [
+    "Account",
+    "Alert",
+    "AttachmentKey",
+    "Body",
+    "BrokerSecrets",
+    "Document",
+    "EncryptionSeed",
+    "Event",
+    "Grading",
+    "Hello",
+    "Location",
+    "NodeSecrets",
+    "Notice",
+    "Organisation",
+    "PartialDate",
+    "Person",
+    "PersonName",
+    "Phone",
+    "Position",
+    "Recall",
+    "Relation",
+    "Reply",
+    "Request",
+    "Route",
+    "RouteLeg",
+    "Text",
+    "Thread",
+    "Vehicle",
+    "Vessel",
+];
 
 /// Messages that officers write and read as JSON (the protobuf JSON mapping): prefixes of their names.
 const JSON: [&str; 56] = [

@@ -1,6 +1,6 @@
 //! Every limit of the formats, with its unit and its reason. Peers refuse what goes beyond.
 
-/// Longest header, bytes. 1,000 recipients and 256 attachments fit.
+/// Longest header, bytes. The most recipients (68 bytes each) and the most attachments (76 bytes each) fit.
 pub const HEADER_BYTES_MAX: usize = 64 * 1024;
 /// Longest core, bytes; the rest of a header is digests.
 pub const CORE_BYTES_MAX: usize = HEADER_BYTES_MAX;
