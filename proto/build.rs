@@ -12,7 +12,8 @@ use prost_types::{
     field_descriptor_proto::{Label, Type},
 };
 
-const FILES: [&str; 8] = ["label", "envelope", "evidence", "entities", "body", "directory", "keys", "wire"];
+const FILES: [&str; 9] =
+    ["label", "envelope", "evidence", "entities", "body", "directory", "keys", "ledger", "wire"];
 
 /// Messages that hold secrets or an officer's words (all of body.proto and entities.proto): never printed, not
 /// even by `{:?}`. The same list stands in src/schema.rs.

@@ -55,3 +55,5 @@ pub const CLOCK_SKEW_MS_MAX: u64 = 5 * 60 * 1_000;
 pub const EPOCH_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
 /// Longest root checkpoint carried in a body or a hello, bytes.
 pub const CHECKPOINT_BYTES_MAX: usize = 4 * 1024;
+/// By when a receipt's events stand in a published tree, milliseconds after the receipt: 2 minutes.
+pub const INCLUDED_WITHIN_MS: u64 = 2 * 60 * 1_000;
