@@ -212,23 +212,26 @@ fn body(page: &mut Page, packet: &Packet, draws: &[Vec<u8>]) {
     page.value("Segment root", &segment_root(sealed));
 }
 
-fn wraps(page: &mut Page, packet: &Packet) {
+fn wraps(page: &mut Page, packet: &Packet, draws: &[Vec<u8>]) {
     page.title("Key wraps");
-    for (index, seed) in [(0, scene::KH_SEED), (1, scene::VN_SEED)] {
+    for (index, seed, draw) in [(0, scene::KH_SEED, 7), (1, scene::VN_SEED, 8)] {
         let secret = scene::decryption(seed);
         let opened = open(&packet.verified(), packet.parts(index), &secret).unwrap();
         let info = wrap_info(packet.verified().context(), secret.public().id());
+        let wrap = &packet.sealed.submission.wraps[index];
         page.value(&format!("Recipient {index}: info"), &info);
         let plain = [opened.content_key.as_slice(), &opened.previous].concat();
+        let hpke = scene::hpke::encapsulate(&secret.public().to_bytes(), &draws[draw], &info, None);
+        assert_eq!(scene::hpke::seal(&hpke, &plain), *wrap, "RFC 9180, written out a second time");
+        page.value(&format!("Recipient {index}: shared secret of X-Wing"), &hpke.shared);
+        page.value(&format!("Recipient {index}: HPKE key ‖ base nonce"), &[hpke.key, hpke.nonce].concat());
         page.value(&format!("Recipient {index}: content key ‖ previous"), &plain);
-        let wrap = &packet.sealed.submission.wraps[index];
+        page.value(&format!("Recipient {index}: the last 80 bytes of the wrap"), &wrap[1_120..]);
         let (digest, field) = (hex(&sha256(&[wrap])), if index == 0 { "wrap" } else { "wrap_1" });
-        writeln!(
-            page.text,
-            "Recipient {index}: wrap of {} bytes, SHA-256 `{digest}`; `{field}` in the file.\n",
-            wrap.len()
-        )
-        .unwrap();
+        let length = wrap.len();
+        page.line(&format!(
+            "Recipient {index}: wrap of {length} bytes, SHA-256 `{digest}`; `{field}` in the file.\n"
+        ));
     }
     page.more.push(("wrap_1".to_owned(), packet.sealed.submission.wraps[1].to_vec()));
 }
@@ -313,7 +316,7 @@ fn example() -> (String, String) {
     attachment(&mut page, &packet, &draws);
     core(&mut page, &packet, &draws);
     body(&mut page, &packet, &draws);
-    wraps(&mut page, &packet);
+    wraps(&mut page, &packet, &draws);
     header(&mut page, &packet);
     receipt_and_evidence(&mut page, &packet, &mut entropy);
     grant(&mut page, &packet, &mut entropy);

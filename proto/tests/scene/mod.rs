@@ -4,6 +4,8 @@
 #![allow(dead_code, reason = "each test file is a crate of its own and uses a part of this")]
 #![allow(clippy::unwrap_used, reason = "the tests' own values; a failure is a failed test")]
 
+pub(crate) mod hpke;
+
 use std::convert::Infallible;
 
 use bytes::Bytes;
