@@ -12,11 +12,20 @@ use prost_types::{
     field_descriptor_proto::{Label, Type},
 };
 
-const FILES: [&str; 8] = ["label", "envelope", "evidence", "entities", "body", "directory", "keys", "wire"];
+const FILES: [&str; 9] =
+    ["label", "envelope", "evidence", "entities", "body", "directory", "keys", "wire", "store"];
 
 /// Messages that hold secrets or an officer's words: never printed, not even by `{:?}`.
-const SECRET: [&str; 6] =
-    ["AttachmentKey", "Body", "BrokerSecrets", "EncryptionSeed", "Hello", "NodeSecrets"];
+const SECRET: [&str; 8] = [
+    "AttachmentKey",
+    "Body",
+    "BrokerSecrets",
+    "EncryptionSeed",
+    "Hello",
+    "KeyLock",
+    "LockedKeys",
+    "NodeSecrets",
+];
 
 /// Messages that officers write and read as JSON (the protobuf JSON mapping): prefixes of their names.
 const JSON: [&str; 56] = [

@@ -22,4 +22,4 @@ macro_rules! unprintable {
     )+};
 }
 
-unprintable!(AttachmentKey, Body, BrokerSecrets, EncryptionSeed, Hello, NodeSecrets);
+unprintable!(AttachmentKey, Body, BrokerSecrets, EncryptionSeed, Hello, KeyLock, LockedKeys, NodeSecrets);
