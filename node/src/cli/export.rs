@@ -32,10 +32,10 @@ pub(super) fn run(context: &Context, export: &Export) -> Result<(), Failure> {
         return Err(Failure::new(Code::Usage, "say what to export: --attachments"));
     }
     let request = Request::Export { id: export.id.clone(), to: absolute(&export.to)? };
-    match context.ask(request)? {
-        Reply::Exported(files) => context.print(&files, |files| files.iter().map(plain_words).collect()),
-        other => Err(unexpected(&other)),
-    }
+    let Reply::Exported(files) = context.ask(request)? else {
+        return Err(unexpected());
+    };
+    context.print(&files, |files| files.iter().map(plain_words).collect())
 }
 
 fn plain_words(exported: &Exported) -> String {

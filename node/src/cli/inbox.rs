@@ -26,10 +26,10 @@ pub(super) struct List {
 
 /// Lists.
 pub(super) fn run(context: &Context, list: &List) -> Result<(), Failure> {
-    match context.ask(Request::Inbox { limit: list.limit })? {
-        Reply::Inbox(inbox) => context.print(&inbox, plain_words),
-        other => Err(unexpected(&other)),
-    }
+    let Reply::Inbox(reply) = context.ask(Request::Inbox { limit: list.limit })? else {
+        return Err(unexpected());
+    };
+    context.print(&reply, plain_words)
 }
 
 fn plain_words(inbox: &Inbox) -> String {

@@ -148,7 +148,7 @@ impl Context {
 }
 
 /// An answer to another question; cannot happen between a command and a daemon of one version.
-fn unexpected(_: &Reply) -> Failure {
+fn unexpected() -> Failure {
     Failure::internal("the answer is one to another question; is the daemon of another version?")
 }
 

@@ -11,10 +11,10 @@ use crate::{
 
 /// Lists.
 pub(super) fn run(context: &Context, list: &List) -> Result<(), Failure> {
-    match context.ask(Request::Outbox { limit: list.limit })? {
-        Reply::Outbox(outbox) => context.print(&outbox, plain_words),
-        other => Err(unexpected(&other)),
-    }
+    let Reply::Outbox(reply) = context.ask(Request::Outbox { limit: list.limit })? else {
+        return Err(unexpected());
+    };
+    context.print(&reply, plain_words)
 }
 
 fn plain_words(outbox: &Outbox) -> String {

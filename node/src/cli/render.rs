@@ -125,7 +125,9 @@ fn scalar(name: &str, value: &Value) -> String {
         // Codes of the schema; a text of an officer is never only capitals and underscores with an underscore.
         Value::String(text) if is_code(text) => words(text),
         Value::String(text) => printable(text),
-        other => one_line(&other.to_string()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            one_line(&value.to_string())
+        }
     }
 }
 

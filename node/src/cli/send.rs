@@ -61,9 +61,8 @@ pub(super) fn run(context: &Context, send: Send) -> Result<(), Failure> {
     let draft = String::from_utf8(bytes).map_err(|_| Failure::new(Code::Draft, "the draft is not text"))?;
     let attach = send.attach.iter().map(|path| absolute(path)).collect::<Result<_, _>>()?;
     let request = Request::Send { draft, attach, to: send.to, from: send.from };
-    let kept = match context.ask(request)? {
-        Reply::Kept(kept) => kept,
-        other => return Err(unexpected(&other)),
+    let Reply::Kept(kept) = context.ask(request)? else {
+        return Err(unexpected());
     };
     let id = kept.packet_id.clone();
     let answer = send.wait.and_then(|seconds| wait(context, &id, seconds));

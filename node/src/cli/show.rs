@@ -25,10 +25,10 @@ pub(super) struct Show {
 
 /// Shows.
 pub(super) fn run(context: &Context, show: Show) -> Result<(), Failure> {
-    match context.ask(Request::Show { id: show.id })? {
-        Reply::Packet(packet) => context.print(&*packet, plain_words),
-        other => Err(unexpected(&other)),
-    }
+    let Reply::Packet(reply) = context.ask(Request::Show { id: show.id })? else {
+        return Err(unexpected());
+    };
+    context.print(&*reply, plain_words)
 }
 
 fn plain_words(packet: &PacketView) -> String {

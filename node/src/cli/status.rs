@@ -15,10 +15,10 @@ use crate::{
 
 /// Says.
 pub(super) fn run(context: &Context) -> Result<(), Failure> {
-    match context.ask(Request::Status)? {
-        Reply::Status(status) => context.print(&status, plain_words),
-        other => Err(unexpected(&other)),
-    }
+    let Reply::Status(reply) = context.ask(Request::Status)? else {
+        return Err(unexpected());
+    };
+    context.print(&reply, plain_words)
 }
 
 fn plain_words(status: &Status) -> String {

@@ -256,7 +256,7 @@ mod tests {
             assert!(Vault::unlock(&changed, &key_file).is_err());
         }
         assert!(vault.open("test", b"2", &sealed).is_err(), "id");
-        assert!(vault.open("tes", b"t\01", &sealed).is_err(), "purpose");
+        assert!(vault.open("tes", b"t\x001", &sealed).is_err(), "purpose");
     }
 
     #[test]

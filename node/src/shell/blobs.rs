@@ -111,15 +111,13 @@ pub(crate) struct Wanted<'a> {
 /// the sender gave is never used.
 pub(crate) fn open(wanted: &Wanted<'_>, target: &Path) -> Result<(), Failure> {
     let number = wanted.index + 1;
-    let write = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => {
-            let message = format!(
-                "`{}` is already there and is not overwritten; name an empty folder",
-                target.display()
-            );
-            Failure::new(Code::Storage, message)
+    let write = |error: std::io::Error| {
+        if error.kind() != std::io::ErrorKind::AlreadyExists {
+            return Failure::file("write", target, &error);
         }
-        _ => Failure::file("write", target, &error),
+        let there = target.display();
+        let message = format!("`{there}` is already there and is not overwritten; name an empty folder");
+        Failure::new(Code::Storage, message)
     };
     let damaged = |error: &dyn std::fmt::Display| {
         Failure::new(Code::Storage, format_args!("attachment {number} does not open: {error}"))

@@ -1,6 +1,6 @@
 //! What the session asks of the desk: what to submit, and what to answer to what it heard.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use lintas_config::os_entropy;
@@ -17,7 +17,8 @@ use crate::{
         answer::{self, Refused},
         inbox::{Bench, Judgement, Verdict, judge, settle},
         outbox::Next,
-        records::Record,
+        records::{Record, RecordError},
+        state::State,
         text::one_line,
     },
     shell::{clock, failure::Failure, store::StoreError},
@@ -121,10 +122,10 @@ impl Desk {
                 }
             }
         };
-        match self.store.read(sequence)? {
-            Record::Outgoing(stored) => Ok(Ok(Submission { digest, bytes: stored.submission, attachments })),
-            _ => Err(crate::core::records::RecordError::Missing("an outgoing packet").into()),
-        }
+        let Record::Outgoing(stored) = self.store.read(sequence)? else {
+            return Err(RecordError::Missing("an outgoing packet").into());
+        };
+        Ok(Ok(Submission { digest, bytes: stored.submission, attachments }))
     }
 
     /// A packet cannot go now; it is tried again later.
@@ -238,8 +239,7 @@ impl Desk {
     }
 
     fn answered(&self, heard: &Heard, batch: &mut Batch) -> Result<(), Broken> {
-        let now_ms = clock::now_ms();
-        let state = self.store.state();
+        let (state, now_ms) = (self.store.state(), clock::now_ms());
         match heard.kind {
             FrameType::Receipt => {
                 let agency = &self.keys.agency;
@@ -250,30 +250,41 @@ impl Desk {
                     }
                     Err(error) => self.trouble(&format!("a receipt of the broker is not believed: {error}")),
                 }
+                Ok(())
             }
-            FrameType::Refusal => match answer::take_refusal(&heard.payload, &state, now_ms) {
-                Ok(Refused::Final { digest, record }) => {
-                    batch.final_answers.push(digest);
-                    batch.records.extend(record.map(Record::Refusal));
-                }
-                Ok(Refused::Later { digest, reason, text }) => self.put_off(digest, reason, text),
-                Err(error) => self.trouble(&format!("a refusal of the broker is not believed: {error}")),
-            },
-            _ => {
-                let delivery: EvidenceDelivery = decode(heard.kind, &heard.payload)
-                    .map_err(|error| Broken::Protocol(error.to_string()))?;
-                match answer::accept_evidence(&delivery.evidence, &state, &self.directory, now_ms) {
-                    Ok(record) => {
-                        let digest = sha256(&[&delivery.evidence]);
-                        let new = batch.evidence.insert(digest, ()).is_none();
-                        batch.records.extend(record.filter(|_| new).map(Record::Evidence));
-                        let queue_sequence = delivery.queue_sequence;
-                        let acknowledgement = Acknowledgement { queue_sequence, evidence: Bytes::new() };
-                        batch.acknowledgements.push(acknowledgement);
+            FrameType::Refusal => {
+                match answer::take_refusal(&heard.payload, &state, now_ms) {
+                    Ok(Refused::Final { digest, record }) => {
+                        batch.final_answers.push(digest);
+                        batch.records.extend(record.map(Record::Refusal));
                     }
-                    Err(error) => self.trouble(&format!("evidence is not believed: {error}")),
+                    Ok(Refused::Later { digest, reason, text }) => self.put_off(digest, reason, text),
+                    Err(error) => self.trouble(&format!("a refusal of the broker is not believed: {error}")),
                 }
+                Ok(())
             }
+            FrameType::Evidence => self.evidence(heard, &state, batch),
+            FrameType::Hello
+            | FrameType::HelloAck
+            | FrameType::Submission
+            | FrameType::Delivery
+            | FrameType::Acknowledgement
+            | FrameType::BlobPut
+            | FrameType::BlobGet
+            | FrameType::BlobStatus => Ok(()),
+        }
+    }
+
+    fn evidence(&self, heard: &Heard, state: &State, batch: &mut Batch) -> Result<(), Broken> {
+        let EvidenceDelivery { queue_sequence, evidence } =
+            decode(heard.kind, &heard.payload).map_err(|error| Broken::Protocol(error.to_string()))?;
+        match answer::accept_evidence(&evidence, state, &self.directory, clock::now_ms()) {
+            Ok(record) => {
+                let new = batch.evidence.insert(sha256(&[&evidence]));
+                batch.records.extend(record.filter(|_| new).map(Record::Evidence));
+                batch.acknowledgements.push(Acknowledgement { queue_sequence, evidence: Bytes::new() });
+            }
+            Err(error) => self.trouble(&format!("evidence is not believed: {error}")),
         }
         Ok(())
     }
@@ -284,7 +295,7 @@ impl Desk {
             Record::Incoming(stored) => Ok(stored.evidence),
             Record::Rejection(stored) => Ok(stored.evidence),
             Record::Outgoing(_) | Record::Receipt(_) | Record::Refusal(_) | Record::Evidence(_) => {
-                Err(crate::core::records::RecordError::Missing("the answer to a delivery").into())
+                Err(RecordError::Missing("the answer to a delivery").into())
             }
         }
     }
@@ -309,5 +320,6 @@ struct Batch {
     acknowledgements: Vec<Acknowledgement>,
     /// Packets with a final answer, once the batch is durable.
     final_answers: Vec<Digest>,
-    evidence: BTreeMap<Digest, ()>,
+    /// SHA-256 of the evidence in this batch.
+    evidence: BTreeSet<Digest>,
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lintas_proto::{id::hex, schema::StoredIncoming};
+use lintas_proto::id::hex;
 
 use super::{Desk, stored};
 use crate::{
@@ -181,17 +181,15 @@ impl Desk {
     }
 
     fn open_received(&self, sequence: u64) -> Result<Open, Failure> {
-        let stored: Box<StoredIncoming> = match self.store.read(sequence).map_err(stored)? {
-            Record::Incoming(stored) => stored,
-            other => return Err(wrong_record(&other)),
+        let Record::Incoming(stored) = self.store.read(sequence).map_err(stored)? else {
+            return Err(wrong_record());
         };
         open_incoming(&stored, &self.vault, &self.directory, clock::now_ms()).map_err(unopened)
     }
 
     fn open_sent(&self, sequence: u64) -> Result<Open, Failure> {
-        let stored = match self.store.read(sequence).map_err(stored)? {
-            Record::Outgoing(stored) => stored,
-            other => return Err(wrong_record(&other)),
+        let Record::Outgoing(stored) = self.store.read(sequence).map_err(stored)? else {
+            return Err(wrong_record());
         };
         open_outgoing(&stored, &self.vault).map_err(unopened)
     }
@@ -277,6 +275,6 @@ fn unopened(error: ArchiveError) -> Failure {
     Failure::new(Code::Storage, format_args!("the packet does not open any more: {error}"))
 }
 
-fn wrong_record(_: &Record) -> Failure {
+fn wrong_record() -> Failure {
     Failure::internal("the index names a record of another kind")
 }
