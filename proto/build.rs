@@ -12,19 +12,43 @@ use prost_types::{
     field_descriptor_proto::{Label, Type},
 };
 
-const FILES: [&str; 9] =
-    ["label", "envelope", "evidence", "entities", "body", "directory", "keys", "wire", "store"];
+const FILES: [&str; 10] =
+    ["label", "envelope", "evidence", "entities", "body", "directory", "keys", "ledger", "store", "wire"];
 
-/// Messages that hold secrets or an officer's words: never printed, not even by `{:?}`.
-const SECRET: [&str; 8] = [
+/// Messages that hold secrets or an officer's words (all of body.proto and entities.proto): never printed, not
+/// even by `{:?}`. The same list stands in src/schema.rs.
+const SECRET: [&str; 31] = [
+    "Account",
+    "Alert",
     "AttachmentKey",
     "Body",
     "BrokerSecrets",
+    "Document",
     "EncryptionSeed",
+    "Event",
+    "Grading",
     "Hello",
     "KeyLock",
+    "Location",
     "LockedKeys",
     "NodeSecrets",
+    "Notice",
+    "Organisation",
+    "PartialDate",
+    "Person",
+    "PersonName",
+    "Phone",
+    "Position",
+    "Recall",
+    "Relation",
+    "Reply",
+    "Request",
+    "Route",
+    "RouteLeg",
+    "Text",
+    "Thread",
+    "Vehicle",
+    "Vessel",
 ];
 
 /// Messages that officers write and read as JSON (the protobuf JSON mapping): prefixes of their names.

@@ -10,6 +10,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use tracing::warn;
+
 use crate::disk::Disk;
 use crate::error::CommitError;
 use crate::journal::{Journal, check_group};
@@ -206,6 +208,10 @@ impl<D: Disk> Desk<D> {
             if self.shared.space.wants_tending() {
                 self.shared.tender.ring(Rung::Tend);
             }
+        }
+        // The tender may have stopped first; what is condemned must not outlive this use of the journal.
+        if !self.shared.space.is_poisoned() && self.shared.space.tend().is_err() {
+            warn!("old segments are not overwritten yet; the next opening does it");
         }
     }
 

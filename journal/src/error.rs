@@ -185,6 +185,9 @@ pub enum ReadError {
         /// The record.
         sequence: u64,
     },
+    /// The journal that this reader belongs to is gone; its files may be somebody else's by now.
+    #[error("the journal is closed")]
+    Closed,
     /// The bytes on the disk are not what was written.
     #[error(transparent)]
     Damaged(#[from] Box<Damage>),
@@ -256,6 +259,11 @@ pub enum Evidence {
         /// The segment that ends the snapshot.
         segment: u64,
     },
+    /// The segment that this one replaced was overwritten, and that happens only once this one is durable.
+    Replaced {
+        /// The segment that is gone.
+        segment: u64,
+    },
     /// Bytes follow a segment header, and those are written only once the header is durable.
     BytesFollow,
     /// The header is whole, but of a format that this code does not read.
@@ -273,6 +281,9 @@ impl fmt::Display for Evidence {
             Self::LaterSegment { number } => write!(out, "segment {number} was begun after this was durable"),
             Self::Snapshot { segment } => {
                 write!(out, "the snapshot that ends in segment {segment} relies on it")
+            }
+            Self::Replaced { segment } => {
+                write!(out, "segment {segment}, which it replaced, was overwritten after this was durable")
             }
             Self::BytesFollow => write!(out, "bytes follow that were written after the header was durable"),
             Self::OtherVersion => write!(out, "another version of this software wrote it and can open it"),
@@ -338,6 +349,9 @@ pub enum Field {
     /// The last group of a segment is not the one that its successor names.
     #[error("the hash of the last group of the segment")]
     SegmentEndHash,
+    /// The segment replaces another, and the mark that it is complete is not there.
+    #[error("the end of the segment, which lacks the mark of its move,")]
+    SegmentUnmarked,
     /// No file holds the segment.
     #[error("the whole segment")]
     SegmentMissing,

@@ -222,6 +222,12 @@ impl<D: Disk> Journal<D> {
     }
 }
 
+impl<D: Disk> Drop for Journal<D> {
+    fn drop(&mut self) {
+        self.map.write().closed = true;
+    }
+}
+
 /// Bytes of the encoded group, if the limits allow it.
 ///
 /// # Errors

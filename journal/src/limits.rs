@@ -45,6 +45,9 @@ pub(crate) const NEXT_SEGMENTS: u32 = 1;
 /// Bytes zeroed or copied with one write.
 pub(crate) const CHUNK_BYTES: usize = 1 << 20;
 
+/// Threads that verify segments while the journal opens; each holds up to two segments in memory.
+pub(crate) const VERIFY_THREADS_MAX: usize = 4;
+
 /// Times a reader looks a record up again after it was moved under its hands.
 pub(crate) const READ_ATTEMPTS_MAX: u32 = 16;
 

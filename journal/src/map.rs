@@ -89,6 +89,8 @@ pub(crate) struct Map {
     /// First sequence to segment number, for segments with records of their own.
     starts: BTreeMap<u64, u64>,
     carried: HashMap<u64, Place>,
+    /// The journal is gone, and with it the right to read its files.
+    pub(crate) closed: bool,
 }
 
 impl Map {
@@ -183,9 +185,15 @@ impl<D: Disk> Reader<D> {
     ///
     /// # Errors
     /// [`ReadError::NotFound`] for a sequence that is not durable, or dead and gone; a dead one may be
-    /// readable for a while. [`ReadError::Damaged`] and [`ReadError::Io`] are the disk's fault.
+    /// readable for a while. [`ReadError::Closed`] once the journal was dropped. [`ReadError::Damaged`] and [`ReadError::Io`] are the disk's fault.
     pub fn read(&self, sequence: u64) -> Result<Record, ReadError> {
-        let lookup = || self.map.read().place(sequence).ok_or(ReadError::NotFound { sequence });
+        let lookup = || {
+            let map = self.map.read();
+            if map.closed {
+                return Err(ReadError::Closed);
+            }
+            map.place(sequence).ok_or(ReadError::NotFound { sequence })
+        };
         let mut place = lookup()?;
         for _ in 0..READ_ATTEMPTS_MAX {
             let failure = match self.read_at(place, sequence) {

@@ -6,15 +6,16 @@ use crate::disk::{Disk, no_room};
 use crate::error::{Cut, Damage, Evidence, Field, OpenError};
 use crate::group::{Contents, hash_of};
 use crate::image::{ImageEnd, KIND_MOVED, Kept, decode_part};
-use crate::layout::{Hash, Take};
+use crate::layout::Take;
 use crate::limits::Limits;
 use crate::map::{Map, SegmentMap};
+use crate::replay::{Sealed, replay};
 use crate::scan::{Fault, Walk, used_bytes};
 use crate::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, TAIL_BYTES};
 use crate::space::Stock;
-use crate::survey::{Found, Last, Survey, read_whole, scan, survey};
+use crate::survey::{Last, Survey, read_whole, scan, survey};
 use crate::tail::{Tail, mark};
-use crate::{Anchor, Fold, OpenReport, Record};
+use crate::{Anchor, Fold, OpenReport};
 
 /// All that an open journal starts from.
 #[derive(Debug)]
@@ -26,15 +27,6 @@ pub(crate) struct Recovered {
     pub(crate) covers: u64,
     pub(crate) next_sequence: u64,
     pub(crate) report: OpenReport,
-}
-
-/// A sealed segment of the live journal, and what vouches for its end.
-#[derive(Debug)]
-struct Sealed {
-    found: Found,
-    end: u32,
-    hash: Hash,
-    evidence: Evidence,
 }
 
 /// The newest complete snapshot.
@@ -176,10 +168,13 @@ fn snapshot<D: Disk>(
     let mut next_part = 0u32;
     for segment in sealed.iter().filter(|segment| segment.found.header.number <= image.segment) {
         let bytes = read_whole(disk, &segment.found, segment.end)?;
-        collect_parts(&segment.found.header, &bytes, image.end.id, &mut next_part, &mut joined);
+        let fault = collect_parts(&segment.found.header, &bytes, image.end.id, &mut next_part, &mut joined);
+        fault.map_err(|fault| segment.found.damage(fault, segment.evidence))?;
     }
     if last.found.header.number == image.segment {
-        collect_parts(&last.found.header, &last.bytes, image.end.id, &mut next_part, &mut joined);
+        let bytes = last.bytes.get(..last.scan.end as usize).unwrap_or_default();
+        let fault = collect_parts(&last.found.header, bytes, image.end.id, &mut next_part, &mut joined);
+        fault.map_err(|fault| last.found.damage(fault, Evidence::Acknowledged))?;
     }
     let bad = || {
         let file = sealed.iter().map(|sealed| &sealed.found).chain([&last.found]);
@@ -206,11 +201,16 @@ fn snapshot<D: Disk>(
     Ok((kept, joined))
 }
 
-/// Appends the parts of snapshot `id` in this segment that come next. A segment that is damaged ends early
-/// here; the pass over all segments names the damage, and the hash of the snapshot fails before that.
-fn collect_parts(header: &SegmentHeader, bytes: &[u8], id: u64, next_part: &mut u32, joined: &mut Vec<u8>) {
+/// Appends the parts of snapshot `id` in this segment that come next.
+fn collect_parts(
+    header: &SegmentHeader,
+    bytes: &[u8],
+    id: u64,
+    next_part: &mut u32,
+    joined: &mut Vec<u8>,
+) -> Result<(), Fault> {
     let mut walk = Walk::new(header, bytes);
-    while let Ok(Some(group)) = walk.step() {
+    while let Some(group) = walk.step()? {
         if group.header.contents != Contents::Image {
             continue;
         }
@@ -224,77 +224,7 @@ fn collect_parts(header: &SegmentHeader, bytes: &[u8], id: u64, next_part: &mut 
             }
         }
     }
-}
-
-/// Verifies every live segment to its end, maps its records and hands those beyond `covers` to the owner.
-fn replay<D: Disk>(
-    disk: &D,
-    sealed: &[Sealed],
-    last: &Last,
-    covers: u64,
-    fold: &mut impl Fold,
-    report: &mut OpenReport,
-) -> Result<Map, OpenError> {
-    let mut map = Map::default();
-    let mut expected = 1;
-    for Sealed { found, end, hash, evidence } in sealed {
-        check_continues(found, expected, covers, *evidence)?;
-        let bytes = read_whole(disk, found, *end)?;
-        let (segment, walk) = replay_segment(found, &bytes, *evidence, covers, fold, report)?;
-        let fault = |field| Fault { offset: segment.end, field, sequence: walk.next_sequence, records: None };
-        if segment.end != *end {
-            return Err(found.damage(fault(Field::SegmentEnd), *evidence));
-        }
-        if segment.hash != *hash {
-            return Err(found.damage(fault(Field::SegmentEndHash), *evidence));
-        }
-        expected = walk.next_sequence;
-        map.insert(found.header.number, segment);
-    }
-    let evidence = Evidence::Acknowledged;
-    check_continues(&last.found, expected, covers, evidence)?;
-    let bytes = last.bytes.get(..last.scan.end as usize).unwrap_or_default();
-    replay_segment(&last.found, bytes, evidence, covers, fold, report)?;
-    Ok(map)
-}
-
-/// Records beyond the snapshot follow each other without a gap; below it, segments may be gone.
-fn check_continues(found: &Found, expected: u64, covers: u64, evidence: Evidence) -> Result<(), OpenError> {
-    let first = found.header.first_sequence;
-    if first == expected || (first > expected && first <= covers.saturating_add(1)) {
-        return Ok(());
-    }
-    let fault = Fault { offset: 0, field: Field::SegmentFirstSequence, sequence: expected, records: None };
-    Err(found.damage(fault, evidence))
-}
-
-fn replay_segment<'a>(
-    found: &Found,
-    bytes: &'a [u8],
-    evidence: Evidence,
-    covers: u64,
-    fold: &mut impl Fold,
-    report: &mut OpenReport,
-) -> Result<(SegmentMap, Walk<'a>), OpenError> {
-    let header = &found.header;
-    let mut walk = Walk::new(header, bytes);
-    let mut segment =
-        SegmentMap::new(found.file, header.first_sequence, SEGMENT_HEADER_BYTES, header.previous_hash);
-    while let Some(group) = walk.step().map_err(|fault| found.damage(fault, evidence))? {
-        segment.add(&group);
-        if group.header.contents != Contents::Owner {
-            continue;
-        }
-        report.records = report.records.saturating_add(group.records.len() as u64);
-        for (_, record) in group.records.iter().filter(|(_, record)| record.sequence > covers) {
-            let sequence = record.sequence;
-            let payload = bytes::Bytes::copy_from_slice(record.payload);
-            let record = Record { sequence, kind: record.kind, payload };
-            fold.replay(&record).map_err(|source| OpenError::Fold { sequence: Some(sequence), source })?;
-            report.replayed = report.replayed.saturating_add(1);
-        }
-    }
-    Ok((segment, walk))
+    Ok(())
 }
 
 /// Begins an empty journal.

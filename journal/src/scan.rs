@@ -166,3 +166,63 @@ pub(crate) fn used_bytes(bytes: &[u8], at: u32) -> u64 {
     let rest = bytes.get(at as usize..).unwrap_or_default();
     rest.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::group::{Position, encode};
+
+    fn header() -> SegmentHeader {
+        SegmentHeader {
+            number: 5,
+            previous: 4,
+            previous_end: 4096,
+            previous_hash: [9; 32],
+            replaces: 0,
+            image: 0,
+            first_sequence: 70,
+        }
+    }
+
+    fn position() -> Position {
+        Position { segment: 5, number: 0, offset: 4096, synced: 4096, first_sequence: 70, previous: [9; 32] }
+    }
+
+    /// Walks a segment whose only group is whole in itself, but was written for this position.
+    fn walk(position: &Position, sequence: u64) -> Result<Option<u32>, Field> {
+        let mut bytes = header().encode();
+        let record = RawRecord { sequence, kind: 1, payload: b"payload" };
+        encode(&mut bytes, position, Contents::Owner, [record]).unwrap();
+        bytes.resize(8192, 0);
+        let group = Walk::new(&header(), &bytes).step().map_err(|fault| fault.field)?;
+        Ok(group.map(|group| group.header.records))
+    }
+
+    #[test]
+    fn a_group_must_be_the_next_one_in_every_respect() {
+        assert_eq!(walk(&position(), 70), Ok(Some(1)));
+        let wrong = |position: Position| walk(&position, 70).unwrap_err();
+        assert_eq!(wrong(Position { segment: 6, ..position() }), Field::GroupSegment);
+        assert_eq!(wrong(Position { number: 1, ..position() }), Field::GroupNumber);
+        assert_eq!(wrong(Position { offset: 4104, ..position() }), Field::GroupOffset);
+        assert_eq!(wrong(Position { synced: 4104, ..position() }), Field::GroupSynced);
+        assert_eq!(wrong(Position { first_sequence: 71, ..position() }), Field::GroupFirstSequence);
+        assert_eq!(wrong(Position { previous: [8; 32], ..position() }), Field::GroupPreviousHash);
+        assert_eq!(walk(&position(), 71), Err(Field::RecordSequence));
+    }
+
+    #[test]
+    fn only_a_group_written_after_a_sync_beyond_the_fault_is_evidence() {
+        let mut bytes = header().encode();
+        let first = RawRecord { sequence: 70, kind: 1, payload: b"payload" };
+        encode(&mut bytes, &position(), Contents::Owner, [first]).unwrap();
+        let second = u32::try_from(bytes.len()).unwrap();
+        for (synced, evidence) in [(4096, None), (second, Some(second))] {
+            let mut bytes = bytes.clone();
+            let position = Position { number: 1, offset: second, synced, first_sequence: 71, ..position() };
+            encode(&mut bytes, &position, Contents::Owner, [first]).unwrap();
+            assert_eq!(later_group(&bytes, 5, 4096), evidence);
+            assert_eq!(later_group(&bytes, 6, 4096), None);
+        }
+    }
+}

@@ -305,3 +305,48 @@ pub(crate) fn blank_from<D: Disk>(disk: &D, file: u64, mut at: u64, length: u64)
     }
     Ok(true)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SimDisk;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn whatever_is_admitted_fits_in_the_order_it_came(
+            sizes in prop::collection::vec(120..=2048u64, 1..100),
+            active_free in 0..12_000u64,
+            spares in 1..6u64,
+            settled_after in 1..20usize,
+        ) {
+            let limits = Limits { segment_bytes: 16 << 10, record_bytes_max: 1500, group_bytes_max: 2048, ..Limits::default() };
+            let disk = SimDisk::new(1, 512);
+            disk.set_capacity(0);
+            let stock = Stock { spares: (1..=spares).collect(), ..Stock::default() };
+            let space = Space::new(disk, limits.clone(), stock, active_free);
+            let (mut free, mut waiting, mut kept) = (active_free, Vec::new(), spares);
+            let mut write = |space: &Space<SimDisk>, waiting: &mut Vec<u64>| {
+                for bytes in waiting.drain(..) {
+                    if bytes > free {
+                        assert!(space.take_spare().is_some());
+                        kept -= 1;
+                        free = limits.fresh_bytes();
+                    }
+                    free -= bytes;
+                    space.written(bytes, free);
+                }
+                assert!(kept >= u64::from(HOUSEKEEPING_SEGMENTS));
+            };
+            for bytes in sizes {
+                if space.try_admit(bytes, Class::Essential) == Room::Granted {
+                    waiting.push(bytes);
+                }
+                if waiting.len() >= settled_after {
+                    write(&space, &mut waiting);
+                }
+            }
+            write(&space, &mut waiting);
+        }
+    }
+}

@@ -145,7 +145,16 @@ impl Survey {
             if found.header.replaces == 0 || scan.moved {
                 return Ok(Some(Last { found: found.clone(), bytes, scan }));
             }
-            self.get(found.header.replaces, Evidence::LaterSegment { number: *number })?;
+            if !self.segments.contains_key(&found.header.replaces) {
+                let unmarked = Fault {
+                    offset: scan.end,
+                    field: Field::SegmentUnmarked,
+                    sequence: scan.next_sequence,
+                    records: None,
+                };
+                let evidence = Evidence::Replaced { segment: found.header.replaces };
+                return Err(found.damage(scan.fault.unwrap_or(unmarked), evidence));
+            }
             warn!(segment = number, replaces = found.header.replaces, "an unfinished move is dropped");
         }
         Ok(None)

@@ -180,3 +180,44 @@ fn an_owner_who_refuses_a_record_or_a_snapshot_stops_the_opening() {
     let refused = Journal::open(disk, limits(), None, &mut Picky).unwrap_err();
     assert!(matches!(refused, OpenError::Fold { sequence: None, .. }));
 }
+
+#[test]
+fn limits_may_change_from_one_opening_to_the_next() {
+    let disk = SimDisk::new(1, 512);
+    let open = |limits: Limits| {
+        let mut seen = Seen::default();
+        let (journal, _) = Journal::open(disk.clone(), limits, None, &mut seen).unwrap();
+        (journal, seen)
+    };
+    let sizes = [16, 64, 12, 40, 9].map(|kib| kib << 10);
+    let mut tag = 0;
+    for segment_bytes in sizes {
+        let (mut journal, seen) = open(Limits { segment_bytes, ..limits() });
+        assert_eq!(seen.records.len() as u64, tag);
+        for _ in 0..37 {
+            tag += 1;
+            journal.commit(&sized(tag, 1000), Class::Ordinary).unwrap();
+        }
+        for sequence in 1..=tag {
+            assert_eq!(journal.reader().read(sequence).unwrap().payload, sized(sequence, 1000)[0].payload);
+        }
+    }
+    let (mut journal, _) = open(limits());
+    journal.compact(compaction(tag, b"", |sequence| sequence == 40)).unwrap();
+    assert_eq!(journal.reader().read(40).unwrap().payload, sized(40, 1000)[0].payload);
+    assert_eq!(disk.used_bytes(), 5 * (16 << 10), "files of other lengths are gone");
+}
+
+#[test]
+fn long_records_are_read_whole() {
+    let wide =
+        Limits { segment_bytes: 1 << 20, record_bytes_max: 200_000, group_bytes_max: 300_000, ..limits() };
+    let disk = SimDisk::new(1, 4096);
+    let (mut journal, _) = Journal::open(disk, wide, None, &mut Seen::default()).unwrap();
+    for (tag, bytes) in (1..).zip([200_000, 10, 17_000, 16_364, 16_365, 0, 100_000]) {
+        let record = record(vec![b'r'; bytes]);
+        journal.commit(std::slice::from_ref(&record), Class::Ordinary).unwrap();
+        assert_eq!(journal.reader().read(tag).unwrap().payload, record.payload);
+    }
+    assert_eq!(journal.reader().read(1).unwrap().payload.len(), 200_000);
+}

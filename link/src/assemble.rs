@@ -1,14 +1,14 @@
 //! Puts frames together from pieces of any size. No I/O: bytes in, frames out.
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Buf as _, Bytes};
 use lintas_proto::frame::{self, FrameError, FrameType, HEADER_BYTES};
 
 use crate::limits::READ_BYTES_MAX;
 
 /// A frame that is still arriving.
 ///
-/// Holds at most twice what has arrived of it plus [`READ_BYTES_MAX`]: a peer that announces a long frame
-/// and sends nothing pins nothing.
+/// Holds at most twice what has arrived of it plus [`READ_BYTES_MAX`], and never more than its length: a peer
+/// that announces a long frame and sends nothing pins next to nothing.
 #[derive(Debug, Default)]
 pub(crate) struct Assembler {
     header: [u8; HEADER_BYTES],
@@ -21,7 +21,7 @@ pub(crate) struct Assembler {
 struct Payload {
     kind: FrameType,
     need: usize,
-    have: BytesMut,
+    have: Vec<u8>,
 }
 
 impl Assembler {
@@ -33,11 +33,15 @@ impl Assembler {
             Some(payload) => payload,
             None if self.fill_header(arrived) => {
                 let (kind, need) = frame::parse_header(self.header)?;
-                Payload { kind, need, have: BytesMut::with_capacity(need.min(READ_BYTES_MAX)) }
+                Payload { kind, need, have: Vec::with_capacity(need.min(READ_BYTES_MAX)) }
             }
             None => return Ok(None),
         };
-        let take = arrived.remaining().min(payload.need.saturating_sub(payload.have.len()));
+        let room = payload.need.saturating_sub(payload.have.len());
+        let take = arrived.remaining().min(room);
+        if payload.have.capacity() - payload.have.len() < take {
+            payload.have.reserve_exact(room.min(payload.have.len().max(take)));
+        }
         // Copied: a slice of `arrived` would pin a whole batch of datagrams for as long as the frame lives.
         payload.have.extend_from_slice(&arrived.split_to(take));
         if payload.have.len() < payload.need {
@@ -45,7 +49,7 @@ impl Assembler {
             return Ok(None);
         }
         self.header_have = 0;
-        Ok(Some((payload.kind, payload.have.freeze())))
+        Ok(Some((payload.kind, payload.have.into())))
     }
 
     /// Bytes of the frame that are known to be missing: 0 between frames.
@@ -57,9 +61,9 @@ impl Assembler {
         }
     }
 
-    /// Payload length of the frame that is arriving; 0 until it is known.
-    pub(crate) fn length(&self) -> usize {
-        self.payload.as_ref().map_or(0, |payload| payload.need)
+    /// Type and payload length of the frame that is arriving, once its header is whole.
+    pub(crate) fn due(&self) -> Option<(FrameType, usize)> {
+        self.payload.as_ref().map(|payload| (payload.kind, payload.need))
     }
 
     fn fill_header(&mut self, arrived: &mut Bytes) -> bool {
@@ -99,7 +103,7 @@ mod tests {
             assert_eq!(assembler.push(&mut Bytes::from(vec![1; 1_200])), Ok(None));
             have += 1_200;
             let held = assembler.payload.as_ref().map_or(0, |payload| payload.have.capacity());
-            assert!(held <= 2 * have + READ_BYTES_MAX, "{held} held for {have}");
+            assert!(held <= longest.min(2 * have + READ_BYTES_MAX), "{held} held for {have}");
         }
     }
 

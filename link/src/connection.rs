@@ -182,8 +182,13 @@ impl Connection {
     }
 }
 
-/// Closes with a code and a text that fits one packet.
+/// Closes with a code and a text for the peer's log.
 pub(crate) fn close(connection: &quinn::Connection, code: CloseCode, text: &str) {
+    connection.close(code.wire(), cut(text));
+}
+
+/// A closing text short enough for one packet.
+pub(crate) fn cut(text: &str) -> &[u8] {
     let text = text.as_bytes();
-    connection.close(code.wire(), text.get(..CLOSE_TEXT_BYTES_MAX).unwrap_or(text));
+    text.get(..CLOSE_TEXT_BYTES_MAX).unwrap_or(text)
 }

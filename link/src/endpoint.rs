@@ -7,7 +7,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::time::timeout;
 
 use crate::{
-    connection::{CloseCode, Connection},
+    connection::{CloseCode, Connection, cut},
     error::LinkError,
     gate::{Decision, Gate, Ticket},
     limits::{
@@ -24,6 +24,8 @@ use crate::{
 const SERVER_NAME: &str = "broker.lintas";
 
 /// The broker's side: accepts nodes.
+///
+/// Dropped, it closes its connections: none may outlive the directory that can end it.
 #[derive(Debug)]
 pub struct Server {
     endpoint: Endpoint,
@@ -117,12 +119,18 @@ impl Server {
 
     /// Closes every connection and accepts no more.
     pub fn close(&self, code: CloseCode, text: &str) {
-        self.endpoint.close(code.wire(), text.as_bytes());
+        self.endpoint.close(code.wire(), cut(text));
     }
 
     /// Waits until every connection has ended and its peer has had time to learn it.
     pub async fn wait_idle(&self) {
         self.endpoint.wait_idle().await;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.close(CloseCode::ShuttingDown, "");
     }
 }
 
@@ -162,6 +170,8 @@ impl Handshake {
 }
 
 /// The node's side: connects to brokers.
+///
+/// Dropped, it closes its connections: none may outlive the directory that can end it.
 #[derive(Debug)]
 pub struct Client {
     endpoint: Endpoint,
@@ -233,12 +243,18 @@ impl Client {
 
     /// Closes every connection and opens no more.
     pub fn close(&self, code: CloseCode, text: &str) {
-        self.endpoint.close(code.wire(), text.as_bytes());
+        self.endpoint.close(code.wire(), cut(text));
     }
 
     /// Waits until every connection has ended and its peer has had time to learn it.
     pub async fn wait_idle(&self) {
         self.endpoint.wait_idle().await;
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.close(CloseCode::Done, "");
     }
 }
 

@@ -10,7 +10,7 @@ use lintas_proto::{
     limits::SENTENCE_BYTES_MAX,
     schema::Reason,
 };
-use quinn::{ConnectionError, ReadError, TransportErrorCode, WriteError, rustls};
+use quinn::{ConnectionError, ReadError, TransportErrorCode, WriteError};
 use thiserror::Error;
 
 use crate::connection::CloseCode;
@@ -136,10 +136,8 @@ pub enum LinkError {
     #[error("the peer sent no valid message: {0}")]
     Decode(#[from] DecodeError),
     /// A valid frame in the wrong place.
-    #[error("the peer sent {have:?} where {want:?} belongs")]
+    #[error("the peer sent a {have:?} frame where none belongs")]
     UnexpectedFrame {
-        /// Type that belongs here.
-        want: FrameType,
         /// Type that came.
         have: FrameType,
     },

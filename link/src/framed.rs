@@ -11,7 +11,7 @@ use lintas_proto::{
     frame::{self, FrameType},
 };
 use quinn::{RecvStream, SendStream};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
 use crate::{
     assemble::Assembler,
@@ -50,7 +50,8 @@ impl FrameWriter {
 
     /// Sends one frame. Returns when the connection has taken it, not when the peer has.
     ///
-    /// Safe to cancel: either nothing of the frame is sent, or the next call sends the rest of it first.
+    /// Safe to cancel: either nothing of the frame is sent, or the next call sends the rest of it first. A
+    /// caller that must know which does not cancel.
     ///
     /// # Errors
     /// [`LinkError::Unsendable`] for a payload beyond [`FrameType::bytes_max`]; [`LinkError::Stalled`] when
@@ -73,12 +74,12 @@ impl FrameWriter {
         self.flush().await?;
         let mut group = 0;
         for (kind, payload) in frames {
-            group += payload.len();
+            group += frame::HEADER_BYTES + payload.len();
             if let Err(error) = self.queue(kind, payload) {
                 self.flush().await?;
                 return Err(error);
             }
-            if group + self.run.len() >= GROUP_BYTES_MAX {
+            if group >= GROUP_BYTES_MAX {
                 self.flush().await?;
                 group = 0;
             }
@@ -179,6 +180,9 @@ impl fmt::Debug for FrameWriter {
 }
 
 /// The receiving half of a stream. Dropped, it tells the peer to stop sending.
+///
+/// What arrived before the peer closed the connection can still be read; what a peer sent before it left the
+/// directory cannot.
 pub struct FrameReader {
     stream: RecvStream,
     /// Received and not yet used, at most [`READ_BYTES_MAX`].
@@ -187,13 +191,13 @@ pub struct FrameReader {
     /// Since when a frame has been arriving, and when its last piece came; none between frames.
     begun: Option<(Instant, Instant)>,
     limits: Limits,
-    _seat: Arc<Seat>,
+    seat: Arc<Seat>,
 }
 
 impl FrameReader {
     pub(crate) fn new(stream: RecvStream, limits: Limits, seat: Arc<Seat>) -> Self {
         let assembler = Assembler::default();
-        Self { stream, arrived: Bytes::new(), assembler, begun: None, limits, _seat: seat }
+        Self { stream, arrived: Bytes::new(), assembler, begun: None, limits, seat }
     }
 
     /// Waits for the next frame; none when the peer has ended the stream between frames.
@@ -205,10 +209,36 @@ impl FrameReader {
     /// [`LinkError::Frame`] for an unknown type or a length beyond its limit, before anything is allocated
     /// for it; [`LinkError::Stalled`], [`LinkError::Truncated`]; why the stream or the connection ended.
     pub async fn next(&mut self) -> Result<Option<(FrameType, Bytes)>, LinkError> {
+        self.next_allowed(None).await
+    }
+
+    /// As [`next`](Self::next), where only frames of these types belong: any other is refused by its header.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next); [`LinkError::UnexpectedFrame`].
+    pub async fn next_of(&mut self, kinds: &[FrameType]) -> Result<Option<(FrameType, Bytes)>, LinkError> {
+        self.next_allowed(Some(kinds)).await
+    }
+
+    async fn next_allowed(
+        &mut self,
+        kinds: Option<&[FrameType]>,
+    ) -> Result<Option<(FrameType, Bytes)>, LinkError> {
+        let check = |have| match kinds {
+            Some(kinds) if !kinds.contains(&have) => Err(LinkError::UnexpectedFrame { have }),
+            Some(_) | None => Ok(()),
+        };
         loop {
+            if self.seat.is_expelled() {
+                return Err(LinkError::ClosedHere);
+            }
             if let Some(frame) = self.assembler.push(&mut self.arrived).map_err(LinkError::Frame)? {
                 self.begun = None;
+                check(frame.0)?;
                 return Ok(Some(frame));
+            }
+            if let Some((have, _)) = self.assembler.due() {
+                check(have)?;
             }
             let missing = self.assembler.missing();
             match self.receive_in_time(missing > 0).await? {
@@ -228,12 +258,10 @@ impl FrameReader {
     /// Waits for a message that must come next, as a `kind` frame. Safe to cancel.
     ///
     /// # Errors
-    /// As [`next`](Self::next) and [`decode`]; [`LinkError::UnexpectedFrame`] for another type;
-    /// [`LinkError::Truncated`] when the stream ends instead.
+    /// As [`next_of`](Self::next_of) and [`decode`]; [`LinkError::Truncated`] when the stream ends instead.
     pub async fn next_message<M: Shaped>(&mut self, kind: FrameType) -> Result<M, LinkError> {
-        match self.next().await? {
-            Some((have, payload)) if have == kind => decode(kind, &payload),
-            Some((have, _)) => Err(LinkError::UnexpectedFrame { want: kind, have }),
+        match self.next_of(&[kind]).await? {
+            Some((_, payload)) => decode(kind, &payload),
             None => Err(LinkError::Truncated { missing: frame::HEADER_BYTES }),
         }
     }
@@ -247,6 +275,9 @@ impl FrameReader {
     pub async fn read_raw(&mut self, max: usize) -> Result<Option<Bytes>, LinkError> {
         if self.is_inside_frame() {
             return Err(LinkError::InsideFrame);
+        }
+        if self.seat.is_expelled() {
+            return Err(LinkError::ClosedHere);
         }
         if self.arrived.is_empty() {
             let stall = Duration::from_millis(self.limits.stall_ms_max);
@@ -269,14 +300,14 @@ impl FrameReader {
         }
         let now = Instant::now();
         let (begun, last) = *self.begun.get_or_insert((now, now));
-        let rate = self.limits.frame_bytes_per_second_min.max(1);
-        let slow_ms = (self.assembler.length() as u64).saturating_mul(1_000) / rate;
+        let length = self.assembler.due().map_or(0, |(_, length)| length);
+        let slow_ms = (length as u64).saturating_mul(1_000) / self.limits.frame_bytes_per_second_min.max(1);
         let whole_ms = self.limits.stall_ms_max.saturating_add(slow_ms);
-        let whole_by = begun + Duration::from_millis(whole_ms);
-        let next_by = last + Duration::from_millis(self.limits.stall_ms_max);
-        let ms_max = if whole_by < next_by { whole_ms } else { self.limits.stall_ms_max };
-        let read = timeout_at(whole_by.min(next_by), read).await;
-        let chunk = read.map_err(|_| LinkError::Stalled { ms_max })??;
+        let whole_left = Duration::from_millis(whole_ms).saturating_sub(begun.elapsed());
+        let next_left = Duration::from_millis(self.limits.stall_ms_max).saturating_sub(last.elapsed());
+        let ms_max = if whole_left < next_left { whole_ms } else { self.limits.stall_ms_max };
+        let chunk = timeout(whole_left.min(next_left), read).await;
+        let chunk = chunk.map_err(|_| LinkError::Stalled { ms_max })??;
         self.begun = Some((begun, Instant::now()));
         Ok(chunk.map(|chunk| chunk.bytes))
     }

@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use crate::{
@@ -25,7 +28,27 @@ struct Seats {
     /// Number of the next seat; numbers grow, so the first of a key is its oldest.
     next: u64,
     /// At most `connections_max`.
-    taken: BTreeMap<u64, ([u8; 32], quinn::Connection)>,
+    taken: BTreeMap<u64, Occupant>,
+}
+
+#[derive(Clone)]
+struct Occupant {
+    key: [u8; 32],
+    connection: quinn::Connection,
+    /// Shared with its [`Seat`].
+    expelled: Arc<AtomicBool>,
+}
+
+impl Occupant {
+    /// Closes the connection, and stops its readers from handing out what had arrived before.
+    fn expel(&self, code: CloseCode, text: &str) {
+        self.expelled.store(true, Ordering::Release);
+        close(&self.connection, code, text);
+    }
+
+    fn is_live(&self) -> bool {
+        self.connection.close_reason().is_none()
+    }
 }
 
 /// A place in the registry. Everything that keeps a connection alive (its handle, each half of each stream)
@@ -33,6 +56,14 @@ struct Seats {
 pub(crate) struct Seat {
     registry: Arc<Registry>,
     number: u64,
+    expelled: Arc<AtomicBool>,
+}
+
+impl Seat {
+    /// Whether the registry has ended the connection. QUIC would still hand out bytes that arrived before.
+    pub(crate) fn is_expelled(&self) -> bool {
+        self.expelled.load(Ordering::Acquire)
+    }
 }
 
 impl Registry {
@@ -49,11 +80,13 @@ impl Registry {
         key: [u8; 32],
         connection: &quinn::Connection,
     ) -> Result<Arc<Seat>, LinkError> {
-        let Some(number) = self.take_seat(key, connection) else {
+        let expelled = Arc::new(AtomicBool::new(false));
+        let occupant = Occupant { key, connection: connection.clone(), expelled: Arc::clone(&expelled) };
+        let Some(number) = self.take_seat(occupant) else {
             close(connection, CloseCode::Busy, "too many connections");
             return Err(LinkError::Full { max: self.limits.connections_max });
         };
-        let seat = Arc::new(Seat { registry: Arc::clone(self), number });
+        let seat = Arc::new(Seat { registry: Arc::clone(self), number, expelled });
         if !self.directory.admits(&key) {
             close(connection, CloseCode::NotAMember, "this key is not in the directory");
             return Err(LinkError::UnknownPeer);
@@ -65,11 +98,8 @@ impl Registry {
     pub(crate) fn recheck(&self) -> usize {
         // Copied out, so that the directory is never asked under the lock.
         let live: Vec<_> = self.lock().taken.values().cloned().collect();
-        let gone = live.iter().filter(|(key, _)| !self.directory.admits(key));
-        gone.map(|(_, connection)| {
-            close(connection, CloseCode::DirectoryChanged, "this key has left the directory");
-        })
-        .count()
+        let gone = live.iter().filter(|one| one.is_live() && !self.directory.admits(&one.key));
+        gone.map(|one| one.expel(CloseCode::DirectoryChanged, "this key has left the directory")).count()
     }
 
     /// Number of seats taken.
@@ -77,18 +107,14 @@ impl Registry {
         self.lock().taken.len()
     }
 
-    fn take_seat(&self, key: [u8; 32], connection: &quinn::Connection) -> Option<u64> {
+    fn take_seat(&self, occupant: Occupant) -> Option<u64> {
         let mut seats = self.lock();
-        seats.taken.retain(|_, (_, other)| other.close_reason().is_none());
-        let mine = |(_, (other, _)): &(&u64, &([u8; 32], quinn::Connection))| *other == key;
+        seats.taken.retain(|_, other| other.is_live());
+        let mine = |(_, other): &(&u64, &Occupant)| other.key == occupant.key;
         if seats.taken.iter().filter(mine).count() >= self.limits.connections_per_key_max {
             let oldest = seats.taken.iter().find(mine).map(|(number, _)| *number);
-            if let Some((_, connection)) = oldest.and_then(|number| seats.taken.remove(&number)) {
-                close(
-                    &connection,
-                    CloseCode::Superseded,
-                    "a newer connection of the same key took its place",
-                );
+            if let Some(oldest) = oldest.and_then(|number| seats.taken.remove(&number)) {
+                oldest.expel(CloseCode::Superseded, "a newer connection of the same key took its place");
             }
         }
         if seats.taken.len() >= self.limits.connections_max {
@@ -96,7 +122,7 @@ impl Registry {
         }
         let number = seats.next;
         seats.next += 1;
-        seats.taken.insert(number, (key, connection.clone()));
+        seats.taken.insert(number, occupant);
         Some(number)
     }
 

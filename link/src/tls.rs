@@ -13,10 +13,7 @@
 
 use std::{fmt, sync::Arc};
 
-use quinn::{
-    crypto::rustls::{QuicClientConfig, QuicServerConfig},
-    rustls,
-};
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
     client::{AlwaysResolvesClientRawPublicKeys, Resumption, danger},
@@ -184,7 +181,7 @@ impl KeyVerifier {
         message: &[u8],
         spki: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
-    ) -> Result<rustls::client::danger::HandshakeSignatureValid, Error> {
+    ) -> Result<danger::HandshakeSignatureValid, Error> {
         if signed.scheme != SignatureScheme::ED25519 {
             return Err(REFUSED);
         }
@@ -306,7 +303,8 @@ mod tests {
     }
 
     fn hex(text: &str) -> [u8; 32] {
-        std::array::from_fn(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap())
+        let digits: Vec<_> = text.chars().map(|digit| digit.to_digit(16).unwrap()).collect();
+        std::array::from_fn(|at| u8::try_from(16 * digits[2 * at] + digits[2 * at + 1]).unwrap())
     }
 
     #[test]

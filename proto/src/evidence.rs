@@ -66,7 +66,7 @@ pub struct Evidence {
     pub recipient: Option<UnitRef>,
     /// When, milliseconds since 1970-01-01T00:00:00Z.
     pub time_ms: u64,
-    /// Leaf that the actor saw in its own sub-log.
+    /// Leaf that the actor saw in its own sub-log; none on submission.
     pub leaf: Option<[u8; LEAF_BYTES]>,
     /// Policy that decided; empty unless the reason is a policy.
     pub policy_id: String,
@@ -143,6 +143,7 @@ impl Evidence {
             ("policy_id", self.policy_id.len() <= limits::NAME_BYTES_MAX),
             ("policy_id", self.policy_id.is_empty() || self.reason == Reason::Policy),
             ("recipient", self.recipient.is_some() != (self.stage == Stage::Submission)),
+            ("leaf", self.leaf.is_none() || self.stage != Stage::Submission),
             ("time_ms", self.time_ms > 0),
         ];
         if let Some((name, _)) = rules.iter().find(|(_, holds)| !holds) {

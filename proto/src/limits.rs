@@ -1,6 +1,6 @@
 //! Every limit of the formats, with its unit and its reason. Peers refuse what goes beyond.
 
-/// Longest header, bytes. 1,000 recipients and 256 attachments fit.
+/// Longest header, bytes. The most recipients (68 bytes each) and the most attachments (76 bytes each) fit.
 pub const HEADER_BYTES_MAX: usize = 64 * 1024;
 /// Longest core, bytes; the rest of a header is digests.
 pub const CORE_BYTES_MAX: usize = HEADER_BYTES_MAX;
@@ -55,3 +55,5 @@ pub const CLOCK_SKEW_MS_MAX: u64 = 5 * 60 * 1_000;
 pub const EPOCH_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
 /// Longest root checkpoint carried in a body or a hello, bytes.
 pub const CHECKPOINT_BYTES_MAX: usize = 4 * 1024;
+/// By when a receipt's events stand in a published tree, milliseconds after the receipt: 2 minutes.
+pub const INCLUDED_WITHIN_MS: u64 = 2 * 60 * 1_000;

@@ -12,7 +12,7 @@ use crate::{
         leaf::{LeafError, open_event},
     },
     canonical::{self, DecodeError, WrongSize, fixed},
-    id::{Digest, IdError, PacketId},
+    id::{Digest, IdError, PacketId, check_code, check_name},
     limits,
     schema::{self, AuditEvent, LoggedEvent, SignedReceipt},
     sign::{SUITE, SigningKey, VerifyingKey},
@@ -27,7 +27,7 @@ pub enum ReceiptError {
     /// A fixed-size field of another size.
     #[error("receipt: {0}")]
     Size(#[from] WrongSize),
-    /// A packet id that is none.
+    /// A packet id, or a name or code of the origin, that is none.
     #[error("receipt: {0}")]
     Id(#[from] IdError),
     /// A field that must be there is not.
@@ -106,6 +106,9 @@ impl Receipt {
     }
 
     fn open(&self) -> Result<Vec<AuditEvent>, ReceiptError> {
+        let (broker, agency) = self.origin.split_once("/audit/").ok_or(ReceiptError::Field("origin"))?;
+        check_name(broker)?;
+        check_code(agency)?;
         let ascending = self.events.iter().zip(self.events.iter().skip(1)).all(|(a, b)| a.index < b.index);
         if self.events.is_empty() || !ascending {
             return Err(ReceiptError::Field("events"));
@@ -118,7 +121,7 @@ impl Receipt {
             let event = open_event(logged).map_err(|error| ReceiptError::Event { index, error })?;
             let same = event.packet_id == self.packet_id.as_bytes().as_slice()
                 && event.header_digest == self.header_digest.as_slice()
-                && self.origin.rsplit_once("/audit/").is_some_and(|(_, agency)| agency == event.agency);
+                && event.agency == agency;
             if !same {
                 return Err(ReceiptError::Event { index, error: LeafError::Mismatch });
             }
@@ -138,7 +141,8 @@ pub fn sign_receipts(receipts: &[Bytes], key: &SigningKey) -> Result<Vec<SignedR
     Ok(receipts.iter().zip(proofs).map(join).collect())
 }
 
-/// Checks a signed receipt; `find` gives the broker's receipt key with that id.
+/// Checks a signed receipt; `find` gives the broker's receipt key with that id. Whether that broker is the one
+/// that the receipt's `origin` names is for the caller to check.
 ///
 /// # Errors
 /// [`ReceiptError`].

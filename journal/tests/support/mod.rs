@@ -18,7 +18,7 @@ pub fn limits() -> Limits {
         group_bytes_max: 2 << 10,
         mailbox_groups_max: 32,
         mailbox_bytes_max: 16 << 10,
-        segments_max: 200,
+        segments_max: 500,
         snapshot_bytes_max: 1 << 20,
         carry_bytes_max: 32 << 10,
         ..Limits::default()

@@ -35,7 +35,7 @@ fn quick() -> Limits {
 async fn ten_thousand_frames_echo_with_64_in_flight() {
     const FRAMES: usize = 10_000;
     const IN_FLIGHT: usize = 64;
-    let Pipe { mut to_broker, mut from_broker, mut to_node, mut from_node, .. } =
+    let Pipe { mut to_broker, mut from_broker, mut to_node, mut from_node, _region, .. } =
         Pipe::new(Limits::default(), b"").await;
     let echo = tokio::spawn(async move {
         let mut echoed = 0;
@@ -63,7 +63,7 @@ async fn ten_thousand_frames_echo_with_64_in_flight() {
 
 #[tokio::test]
 async fn frames_in_arbitrary_pieces_survive_cancelled_reads() {
-    let Pipe { mut to_broker, mut from_node, .. } = Pipe::new(Limits::default(), b"").await;
+    let Pipe { mut to_broker, mut from_node, _region, .. } = Pipe::new(Limits::default(), b"").await;
     let mut dice = Dice(7);
     let sent: Vec<_> = (0..40).map(|_| (FrameType::Submission, 1 + dice.below(3_000))).collect();
     let sent: Vec<_> = sent.into_iter().map(|(kind, length)| (kind, dice.bytes(length))).collect();
@@ -103,7 +103,7 @@ async fn frames_in_arbitrary_pieces_survive_cancelled_reads() {
 
 #[tokio::test]
 async fn a_cancelled_send_never_breaks_the_frames() {
-    let Pipe { mut to_broker, mut from_node, .. } = Pipe::new(Limits::default(), b"").await;
+    let Pipe { mut to_broker, mut from_node, _region, .. } = Pipe::new(Limits::default(), b"").await;
     let sending = tokio::spawn(async move {
         let mut cancelled = 0;
         for number in 0..60u8 {
@@ -171,6 +171,16 @@ async fn an_unknown_type_is_refused_and_closes_as_a_violation() {
 }
 
 #[tokio::test]
+async fn only_the_types_that_belong_are_let_in() {
+    let mut pipe = Pipe::new(Limits::default(), &[0, 0, 0, 1, 9, 1, 0, 0, 0, 1, 3]).await;
+    let kinds = [FrameType::BlobPut, FrameType::BlobGet];
+    let (kind, payload) = soon(pipe.from_node.next_of(&kinds)).await.unwrap().unwrap();
+    assert_eq!((kind, payload.as_ref()), (FrameType::BlobPut, [1].as_ref()));
+    let refused = soon(pipe.from_node.next_of(&kinds)).await.unwrap_err();
+    assert!(matches!(refused, LinkError::UnexpectedFrame { have: FrameType::Submission }), "{refused:?}");
+}
+
+#[tokio::test]
 async fn a_stream_that_ends_inside_a_frame_is_truncated() {
     let mut pipe = Pipe::new(Limits::default(), &[0, 0, 0, 9, 3, 1, 2]).await;
     soon(pipe.to_broker.finish()).await.unwrap();
@@ -199,7 +209,7 @@ async fn a_peer_that_stalls_inside_a_frame_is_dropped() {
 #[tokio::test]
 async fn a_peer_that_drips_is_dropped_too() {
     let slow = Limits { frame_bytes_per_second_min: 1_000_000, ..quick() };
-    let Pipe { mut to_broker, mut from_node, .. } = Pipe::new(slow, &[0, 0, 1, 0, 3]).await;
+    let Pipe { mut to_broker, mut from_node, _region, .. } = Pipe::new(slow, &[0, 0, 1, 0, 3]).await;
     let dripping = tokio::spawn(async move {
         // Never as long a pause as the limit.
         while to_broker.write_raw(Bytes::from_static(b".")).await.is_ok() {
@@ -213,13 +223,16 @@ async fn a_peer_that_drips_is_dropped_too() {
 }
 
 #[tokio::test]
-async fn silence_between_frames_is_no_stall() {
-    let Pipe { mut to_broker, mut from_node, .. } = Pipe::new(quick(), b"").await;
-    to_broker.send(FrameType::Receipt, Bytes::new()).await.unwrap();
-    soon(from_node.next()).await.unwrap().unwrap();
-    assert!(timeout(Duration::from_millis(600), from_node.next()).await.is_err(), "waits on");
-    to_broker.send(FrameType::Receipt, Bytes::from_static(b"x")).await.unwrap();
-    assert_eq!(soon(from_node.next()).await.unwrap().unwrap().1.as_ref(), b"x");
+async fn silence_between_frames_is_no_stall_and_each_frame_has_its_own_time() {
+    let Pipe { mut to_broker, mut from_node, _region, .. } = Pipe::new(quick(), b"").await;
+    for _ in 0..2 {
+        to_broker.write_raw(Bytes::from_static(&[0, 0, 0])).await.unwrap();
+        let inside = timeout(Duration::from_millis(50), from_node.next()).await;
+        assert!(inside.is_err() && from_node.is_inside_frame());
+        to_broker.write_raw(Bytes::from_static(&[1, 4, b'x'])).await.unwrap();
+        assert_eq!(soon(from_node.next()).await.unwrap().unwrap().1.as_ref(), b"x");
+        assert!(timeout(Duration::from_millis(600), from_node.next()).await.is_err(), "waits on");
+    }
 }
 
 #[tokio::test]

@@ -2,14 +2,12 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use quinn::{
-    crypto::rustls::{QuicClientConfig, QuicServerConfig},
-    rustls::{
-        self, HandshakeKind, NamedGroup,
-        crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs},
-        pki_types::ServerName,
-        quic::{ClientConnection, ServerConnection, Version},
-    },
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use rustls::{
+    HandshakeKind, NamedGroup,
+    crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs},
+    pki_types::ServerName,
+    quic::{ClientConnection, ServerConnection, Version},
 };
 use tokio::net::UdpSocket;
 
@@ -87,10 +85,9 @@ async fn classical_key_exchange_and_other_protocols_are_refused() {
 
 #[tokio::test]
 async fn a_classical_server_is_refused() {
-    let mut config =
+    let config =
         tls::server_config(only(aws_lc_rs::kx_group::X25519), &broker_key(), Book::of(&[&member_key()]))
             .unwrap();
-    config.max_early_data_size = 0;
     let crypto = Arc::new(QuicServerConfig::try_from(config).unwrap());
     let server = quinn::Endpoint::server(quinn::ServerConfig::with_crypto(crypto), any_port()).unwrap();
     let address = server.local_addr().unwrap();

@@ -82,6 +82,9 @@ async fn a_key_that_leaves_the_directory_loses_its_live_connections() {
     to_broker.send(FrameType::Hello, Bytes::new()).await.unwrap();
     let (_to_node, mut from_node) = soon(broker.accept_stream()).await.unwrap();
     soon(from_node.next()).await.unwrap().unwrap();
+    // Sent by a member and not yet read when it is one no longer.
+    to_broker.send_many([0; 3].map(|_| (FrameType::Receipt, Bytes::new()))).await.unwrap();
+    soon(from_node.next()).await.unwrap().unwrap();
     drop(broker);
 
     assert_eq!(region.server.recheck(), 0);

@@ -1,16 +1,16 @@
 //! Hello and its answers.
 
-use std::time::Duration;
+use std::{net::Ipv4Addr, time::Duration};
 
 use bytes::Bytes;
 use lintas_proto::{
-    frame::FrameType,
+    frame::{FrameType, header},
     schema::{Hello, HelloAck, Reason},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
-use super::{Region, soon};
-use crate::{CloseCode, Limits, LinkError, answer, greet, receive_hello, refuse};
+use super::{Book, Region, any_port, broker_key, soon};
+use crate::{CloseCode, Limits, LinkError, Server, answer, greet, receive_hello, refuse};
 
 fn hello() -> Hello {
     Hello { protocol: 1, agency: "ID-POLRI".to_owned(), ..Hello::default() }
@@ -92,11 +92,11 @@ async fn anything_but_a_hello_ends_the_connection() {
     let mut region = Region::new(Limits::default());
     let (node, broker) = region.connect().await;
     let (mut writer, _reader) = node.open_stream().await.unwrap();
-    writer.send(FrameType::Submission, Bytes::new()).await.unwrap();
+    // By its header: nothing of the megabyte is waited for.
+    let announced = header(FrameType::Submission, 1_000_000).unwrap();
+    writer.write_raw(Bytes::copy_from_slice(&announced)).await.unwrap();
     let refused = soon(receive_hello(&broker)).await.unwrap_err();
-    let expected =
-        matches!(refused, LinkError::UnexpectedFrame { want: FrameType::Hello, have: FrameType::Submission });
-    assert!(expected, "{refused:?}");
+    assert!(matches!(refused, LinkError::UnexpectedFrame { have: FrameType::Submission }), "{refused:?}");
     let told = soon(node.closed()).await;
     assert!(matches!(told, LinkError::Closed { code: CloseCode::ProtocolViolation, .. }), "{told:?}");
 }
@@ -110,6 +110,45 @@ async fn a_server_that_goes_down_tells_its_nodes() {
     let LinkError::Closed { code: CloseCode::ShuttingDown, text } = told else { panic!("{told:?}") };
     assert_eq!(text, "back at noon");
     soon(region.server.wait_idle()).await;
+}
+
+#[tokio::test]
+async fn a_quiet_connection_lives_and_a_dead_one_ends() {
+    let quiet = Limits { idle_ms_max: 400, keep_alive_ms: 100, ..Limits::default() };
+    let mut region = Region::new(quiet);
+    let (node, _broker) = region.connect().await;
+    sleep(Duration::from_millis(1_000)).await;
+    let (mut writer, _reader) = node.open_stream().await.unwrap();
+    writer.send(FrameType::Hello, Bytes::new()).await.unwrap();
+
+    let mut region = Region::new(Limits { keep_alive_ms: 60_000, ..quiet });
+    let (_node, broker) = region.connect().await;
+    assert!(matches!(soon(broker.closed()).await, LinkError::Silent));
+}
+
+#[tokio::test]
+async fn addresses_that_cannot_work_say_so() {
+    let region = Region::new(Limits::default());
+    let nowhere = (Ipv4Addr::LOCALHOST, 0).into();
+    let refused = soon(region.client.connect(nowhere)).await.unwrap_err();
+    assert!(matches!(refused, LinkError::Address { address, .. } if address == nowhere), "{refused:?}");
+    let taken = Server::bind(region.address, &broker_key(), Book::of(&[])).unwrap_err();
+    assert!(matches!(taken, LinkError::Socket { .. }), "{taken:?}");
+}
+
+#[test]
+fn without_a_runtime_there_is_an_error_and_no_panic() {
+    let outside = Server::bind(any_port(), &broker_key(), Book::of(&[])).unwrap_err();
+    assert!(matches!(outside, LinkError::NoRuntime), "{outside:?}");
+}
+
+#[tokio::test]
+async fn no_connection_outlives_its_endpoint() {
+    let mut region = Region::new(Limits::default());
+    let (node, broker) = region.connect().await;
+    drop(region.client);
+    assert!(matches!(soon(node.closed()).await, LinkError::ClosedHere));
+    assert!(matches!(soon(broker.closed()).await, LinkError::Closed { code: CloseCode::Done, .. }));
 }
 
 #[test]

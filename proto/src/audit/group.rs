@@ -82,6 +82,9 @@ pub fn verify<'k>(
 ) -> Result<(), GroupError> {
     let malformed = |_| GroupError::Malformed;
     let size = NonZeroU64::new(proof.size.into()).ok_or(GroupError::Malformed)?;
+    if size.get() > limits::GROUP_STATEMENTS_MAX as u64 {
+        return Err(GroupError::Malformed);
+    }
     let path: Result<Vec<Digest>, _> = proof.path.iter().map(|hash| fixed("path", hash)).collect();
     let path = path.map_err(malformed)?;
     let leaf = merkle::leaf_hash(statement);

@@ -3,10 +3,13 @@
 //! Plaintext is the file followed by zeros up to its Padmé length; ciphertext is Cobblestone-256 under context
 //! "lintas/v1/blob" 00 packet_id ‖ index (u32 big-endian). The key is random and stands in the sealed body.
 
+use std::fmt;
+
 use bytes::Bytes;
 use rand_core::CryptoRng;
 use ring::digest::{Context, SHA256};
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 use super::{
     chunk::{
@@ -64,27 +67,26 @@ fn context(packet_id: PacketId, index: u32) -> Vec<u8> {
 }
 
 /// Seals one attachment.
-#[derive(Debug)]
 pub struct BlobSealer {
     key: ContentKey,
     sealer: Sealer,
     root: SegmentRoot,
     content: Hasher,
     /// Plaintext not yet in a chunk, always shorter than one.
-    pending: Vec<u8>,
+    pending: Zeroizing<Vec<u8>>,
     length: u64,
 }
 
-/// SHA-256 with a count, so that it can be debugged without showing anything.
+impl fmt::Debug for BlobSealer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BlobSealer {{ length: {}, .. }}", self.length)
+    }
+}
+
+/// SHA-256 with a count.
 struct Hasher {
     context: Context,
     length: u64,
-}
-
-impl std::fmt::Debug for Hasher {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Hasher {{ length: {} }}", self.length)
-    }
 }
 
 impl Hasher {
@@ -122,7 +124,7 @@ impl BlobSealer {
             sealer,
             root,
             content: Hasher::new(),
-            pending: Vec::with_capacity(CHUNK_BYTES),
+            pending: Zeroizing::new(Vec::with_capacity(CHUNK_BYTES)),
             length,
         })
     }
@@ -189,7 +191,6 @@ impl BlobSealer {
 }
 
 /// Opens one attachment. What it gives must not be shown or used before [`finish`](Self::finish) returned.
-#[derive(Debug)]
 pub struct BlobOpener {
     key: ContentKey,
     context: Vec<u8>,
@@ -197,10 +198,16 @@ pub struct BlobOpener {
     root: SegmentRoot,
     content: Hasher,
     pending: Vec<u8>,
-    plain: Vec<u8>,
+    plain: Zeroizing<Vec<u8>>,
     reference: AttachmentRef,
     length: u64,
     sha256: Bytes,
+}
+
+impl fmt::Debug for BlobOpener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BlobOpener {{ length: {}, .. }}", self.length)
+    }
 }
 
 impl BlobOpener {
@@ -225,7 +232,7 @@ impl BlobOpener {
             root: SegmentRoot::default(),
             content: Hasher::new(),
             pending: Vec::with_capacity(SEALED_CHUNK_BYTES),
-            plain: Vec::with_capacity(CHUNK_BYTES),
+            plain: Zeroizing::new(Vec::with_capacity(SEALED_CHUNK_BYTES)),
             reference: reference.clone(),
             length: attachment.length,
             sha256: attachment.sha256.clone(),
@@ -339,6 +346,19 @@ mod tests {
             longer.push(0);
             prop_assert!(open(packet, 3, &longer, &reference, &key, b).is_err(), "longer");
         }
+    }
+
+    #[test]
+    fn neither_key_nor_plaintext_is_printed() {
+        let packet = PacketId::new(1, &mut TestEntropy::new(9));
+        let (sealed, reference, key) = seal(packet, &[0xab; 100], 100);
+        let mut out = Vec::new();
+        let mut sealer = BlobSealer::new(packet, 3, 100, &mut TestEntropy::new(5), &mut out).unwrap();
+        sealer.update(&[0xab; 100], &mut out).unwrap();
+        assert_eq!(format!("{sealer:?}"), "BlobSealer { length: 100, .. }");
+        let mut opener = BlobOpener::new(packet, 3, &reference, &key).unwrap();
+        opener.update(&sealed, &mut out).unwrap();
+        assert_eq!(format!("{opener:?}"), "BlobOpener { length: 100, .. }");
     }
 
     #[test]

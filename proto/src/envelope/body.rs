@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     limits,
-    schema::{Body, Grading, GradingScheme, HandlingCode, Kind, Text},
+    schema::{Body, Grading, GradingScheme, HandlingCode, Kind, PartialDate, Text},
 };
 
 /// The body format of this version.
@@ -25,7 +25,7 @@ pub enum BodyError {
     /// Not exactly the typed part that the core's kind names.
     #[error("body must hold exactly the part for {0:?}")]
     Kind(Kind),
-    /// No title.
+    /// No title, or one without words.
     #[error("body needs a title")]
     Title,
     /// Text without language, or with a tag that is none.
@@ -73,7 +73,7 @@ pub fn check(body: &Body, core: &Core) -> Result<(), BodyError> {
         return Err(BodyError::Format(body.format));
     }
     check_kind(body, core.kind)?;
-    if body.title.is_empty() {
+    if body.title.is_empty() || body.title.iter().any(|title| title.text.is_empty()) {
         return Err(BodyError::Title);
     }
     texts(body).try_for_each(language)?;
@@ -137,7 +137,12 @@ fn language(text: &Text) -> Result<(), BodyError> {
     if primary && tag.len() <= 35 && tag.split('-').all(subtag) {
         return Ok(());
     }
-    Err(BodyError::Language(tag.chars().take(40).collect()))
+    Err(BodyError::Language(start(tag)))
+}
+
+/// What an error may show of a text that somebody else wrote: 40 characters.
+fn start(text: &str) -> String {
+    text.chars().take(40).collect()
 }
 
 fn grading(grading: &Grading) -> Result<(), BodyError> {
@@ -153,7 +158,7 @@ fn grading(grading: &Grading) -> Result<(), BodyError> {
     let known = sources.contains(&grading.source.as_str())
         && informations.contains(&grading.information.as_str())
         && handlings.contains(&grading.handling.as_str());
-    let (source_code, information) = (grading.source.clone(), grading.information.clone());
+    let (source_code, information) = (start(&grading.source), start(&grading.information));
     if known { Ok(()) } else { Err(BodyError::Grading { scheme, source_code, information }) }
 }
 
@@ -182,6 +187,10 @@ fn check_sizes(body: &Body) -> Result<(), BodyError> {
     }
     if body.thread.as_ref().is_some_and(|thread| thread.thread_id.len() != 16) {
         return Err(BodyError::Size("thread.thread_id"));
+    }
+    // A packet is answered by both its names or by none.
+    if body.thread.as_ref().is_some_and(|t| t.in_reply_to_id.is_empty() != t.in_reply_to_digest.is_empty()) {
+        return Err(BodyError::Size("thread.in_reply_to_digest"));
     }
     let checkpoint = body.root_checkpoint.len() <= limits::CHECKPOINT_BYTES_MAX;
     if checkpoint { Ok(()) } else { Err(BodyError::Size("root_checkpoint")) }
@@ -246,15 +255,25 @@ fn check_places_and_dates(body: &Body) -> Result<(), BodyError> {
     }
     let papers = body.documents.iter().flat_map(|document| [&document.issued, &document.expires]);
     let dates = body.persons.iter().map(|person| &person.born).chain(papers).flatten();
-    let real = |date: &crate::schema::PartialDate| {
-        (1_800..=2_300).contains(&date.year)
-            && date.month <= 12
-            && date.day <= 31
-            && (date.day == 0 || date.month > 0)
-    };
     let confident = body.relations.iter().all(|relation| relation.confidence <= 100);
     if !confident {
         return Err(BodyError::Range("confidence"));
     }
-    if dates.into_iter().all(real) { Ok(()) } else { Err(BodyError::Range("date")) }
+    if dates.into_iter().all(in_calendar) { Ok(()) } else { Err(BodyError::Range("date")) }
+}
+
+/// Whether a date of which parts may be unknown (0) stands in the Gregorian calendar, from 1800 to 2300.
+fn in_calendar(date: &PartialDate) -> bool {
+    let every = |years| date.year.is_multiple_of(years);
+    let leap = every(4) && (!every(100) || every(400));
+    let days = match date.month {
+        // No month, so no day.
+        0 => 0,
+        2 if leap => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+        _ => return false,
+    };
+    (1_800..=2_300).contains(&date.year) && date.day <= days
 }

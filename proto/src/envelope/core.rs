@@ -1,5 +1,7 @@
 //! The packet core: parsed once, then it is what the type says.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use thiserror::Error;
 
@@ -47,6 +49,10 @@ pub enum CoreError {
     /// No recipients, too many, or one twice.
     #[error("a packet has 1 to {} recipients, each once", limits::RECIPIENTS_MAX)]
     Recipients,
+    /// A grant without the originator's consent where it is asked for, with one where it is not, or for a packet that
+    /// may not be passed on at all.
+    #[error("the packet's `onward` does not allow this grant")]
+    Onward,
     /// `refers_to` without RECALL, or the other way round.
     #[error("RECALL names the packet that it recalls; no other kind does")]
     RefersTo,
@@ -221,6 +227,23 @@ pub fn opens(opening: &schema::Opening, commitment: &Digest) -> bool {
         && check_code(&opening.agency).is_ok()
         && check_code(&opening.unit).is_ok();
     sound && recipient_commitment(opening) == *commitment
+}
+
+/// Checks that the units named have codes that can be, and that none stands twice. Commitments hide a unit that
+/// stands twice under two salts, so whoever has all openings looks.
+pub(crate) fn check_audience<'a>(
+    openings: impl Iterator<Item = &'a schema::Opening>,
+) -> Result<(), CoreError> {
+    let mut units = BTreeSet::new();
+    for opening in openings {
+        let id = |error| CoreError::Id { field: "recipient", error };
+        check_code(&opening.agency).map_err(id)?;
+        check_code(&opening.unit).map_err(id)?;
+        if !units.insert((&opening.agency, &opening.unit)) {
+            return Err(CoreError::Recipients);
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn check_unit(field: &'static str, unit: &UnitRef) -> Result<(), CoreError> {

@@ -7,7 +7,9 @@ use thiserror::Error;
 
 use super::{
     chunk::ContentKey,
-    core::{CoreError, check_unit, digests, distinct, opens, packet_id, recipient_commitment},
+    core::{
+        CoreError, check_audience, check_unit, digests, distinct, opens, packet_id, recipient_commitment,
+    },
     open::{OpenError, Opened, decrypt},
     seal::{Recipient, fresh},
     verify::{PacketKeys, Part, VerifiedHeader, VerifyError, count},
@@ -17,7 +19,7 @@ use crate::{
     canonical::{self, fixed},
     id::{Digest, PacketId, sha256},
     limits,
-    schema::{self, Opening, UnitRef},
+    schema::{self, Onward, Opening, UnitRef},
     sign::{SUITE, Signed, SigningKey},
 };
 
@@ -73,6 +75,41 @@ impl VerifiedGrant {
     pub fn digest(&self) -> &Digest {
         &self.digest
     }
+
+    /// Checks that `opening` is new recipient `index`'s.
+    ///
+    /// # Errors
+    /// [`VerifyError::Digest`].
+    pub fn check_opening(&self, index: usize, opening: &Opening) -> Result<(), VerifyError> {
+        let fits = self.recipient_commit.get(index).is_some_and(|commitment| opens(opening, commitment));
+        if fits { Ok(()) } else { Err(VerifyError::Digest(Part::Opening(index))) }
+    }
+
+    /// Checks that `wrap` is new recipient `index`'s.
+    ///
+    /// # Errors
+    /// [`VerifyError::Digest`].
+    pub fn check_wrap(&self, index: usize, wrap: &[u8]) -> Result<(), VerifyError> {
+        let expected = self.wrap_sha256.get(index);
+        let fits = wrap.len() == WRAP_BYTES && expected.is_some_and(|digest| sha256(&[wrap]) == *digest);
+        if fits { Ok(()) } else { Err(VerifyError::Digest(Part::Wrap(index))) }
+    }
+
+    /// Checks everything that travels beside the grant when it is submitted, and that no unit stands twice among
+    /// its recipients.
+    ///
+    /// # Errors
+    /// [`VerifyError::Count`], [`VerifyError::Digest`], [`CoreError::Recipients`].
+    pub fn check_parts(&self, openings: &[Opening], wraps: &[Bytes]) -> Result<(), VerifyError> {
+        let commitments = self.recipient_commit.len();
+        count("opening", commitments, openings.len())?;
+        count("key wrap", commitments, wraps.len())?;
+        for (index, opening) in openings.iter().enumerate() {
+            self.check_opening(index, opening)?;
+        }
+        check_audience(openings.iter())?;
+        wraps.iter().enumerate().try_for_each(|(index, wrap)| self.check_wrap(index, wrap))
+    }
 }
 
 /// Why a grant was not made.
@@ -81,7 +118,7 @@ pub enum GrantError {
     /// A recipient's key cannot be used.
     #[error("recipient {0}: encryption key cannot be used")]
     Recipient(usize),
-    /// No recipients, or too many.
+    /// The terms break a rule, or there are no recipients, too many, or one twice.
     #[error(transparent)]
     Core(#[from] CoreError),
 }
@@ -89,6 +126,20 @@ pub enum GrantError {
 /// `info` of a granted wrap: "lintas/v1/grant" 00 ctx SHA-256(GrantCore bytes) enc_key_id.
 fn grant_info(context: &Digest, grant_core: &Digest, enc_key_id: &[u8]) -> Vec<u8> {
     [b"lintas/v1/grant\0".as_slice(), context, grant_core, enc_key_id].concat()
+}
+
+/// Rules between a grant's terms and the packet that it is for.
+fn check_terms(packet: &VerifiedHeader, terms: &GrantTerms) -> Result<(), CoreError> {
+    check_unit("relayer", &terms.relayer)?;
+    if terms.expires_ms == 0 || terms.expires_ms > packet.core().deliver_by_ms {
+        return Err(CoreError::Times);
+    }
+    let allowed = match packet.core().onward {
+        Onward::Unspecified | Onward::None => false,
+        Onward::WithConsent => terms.consent_digest.is_some(),
+        Onward::Region | Onward::Any => terms.consent_digest.is_none(),
+    };
+    if allowed { Ok(()) } else { Err(CoreError::Onward) }
 }
 
 /// Seals a grant for a packet that the relayer holds and may open.
@@ -109,7 +160,9 @@ pub fn seal_grant(
         unit: recipient.unit.unit.clone(),
         enc_key_id: Bytes::copy_from_slice(recipient.key.id()),
     };
+    check_terms(packet, terms)?;
     let openings: Vec<Opening> = recipients.iter().map(opening).collect();
+    check_audience(openings.iter())?;
     if openings.is_empty() || openings.len() > limits::RECIPIENTS_MAX {
         return Err(CoreError::Recipients.into());
     }
@@ -155,7 +208,6 @@ pub fn verify_grant(
         return Err(CoreError::Suite(core.suite).into());
     }
     let relayer = core.relayer.ok_or(CoreError::Missing("relayer"))?;
-    check_unit("relayer", &relayer)?;
     let optional =
         |field, bytes: &Bytes| if bytes.is_empty() { Ok(None) } else { fixed(field, bytes).map(Some) };
     let terms = GrantTerms {
@@ -175,9 +227,7 @@ pub fn verify_grant(
     {
         return Err(CoreError::Recipients.into());
     }
-    if terms.expires_ms == 0 || terms.expires_ms > packet.core().deliver_by_ms {
-        return Err(CoreError::Times.into());
-    }
+    check_terms(packet, &terms)?;
     if fixed::<32>("header_digest", &core.header_digest)? != *packet.digest() {
         return Err(VerifyError::Digest(Part::Header));
     }
@@ -202,14 +252,8 @@ pub fn open_granted(
     parts: super::open::Parts<'_>,
     secret: &DecryptionKey,
 ) -> Result<Opened, OpenError> {
-    let commitment = grant.recipient_commit.get(parts.index);
-    if !commitment.is_some_and(|commitment| opens(parts.opening, commitment)) {
-        return Err(VerifyError::Digest(Part::Opening(parts.index)).into());
-    }
-    let digest = grant.wrap_sha256.get(parts.index);
-    if parts.wrap.len() != WRAP_BYTES || digest.is_none_or(|digest| sha256(&[parts.wrap]) != *digest) {
-        return Err(VerifyError::Digest(Part::Wrap(parts.index)).into());
-    }
+    grant.check_opening(parts.index, parts.opening)?;
+    grant.check_wrap(parts.index, parts.wrap)?;
     if parts.opening.enc_key_id != secret.public().id().as_slice() {
         return Err(OpenError::OtherKey);
     }

@@ -115,8 +115,9 @@ pub(crate) fn decrypt(
     body: &[u8],
 ) -> Result<Body, OpenError> {
     let plain = chunk::open(content_key, &body_context(header.context()), body)?;
-    let body: Body =
-        canonical::decode(&Bytes::copy_from_slice(unpad(&plain)?), limits::BODY_PLAIN_BYTES_MAX)?;
+    // The byte fields of the body share this buffer; it is zeroized when the last of them is gone.
+    let plain = Bytes::from_owner(plain);
+    let body: Body = canonical::decode(&plain.slice_ref(unpad(&plain)?), limits::BODY_PLAIN_BYTES_MAX)?;
     body::check(&body, header.core())?;
     Ok(body)
 }

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::{
     body::{self, BodyError},
     chunk::{self, ChunkError, ContentKey, SALT_BYTES},
-    core::{Core, CoreError, recipient_commitment},
+    core::{Core, CoreError, check_audience, recipient_commitment},
     pad::{PadError, pad},
     segment::segment_root,
     wrap::{EncryptionKey, WrapError, Wrapped, wrap},
@@ -121,6 +121,7 @@ pub fn wrap_info(context: &Digest, enc_key_id: &[u8]) -> Vec<u8> {
 pub fn seal(draft: Draft, signer: &SigningKey, entropy: &mut dyn CryptoRng) -> Result<Sealed, SealError> {
     let Draft { mut core, mut body, recipients, visible_audience } = draft;
     let openings = openings(&recipients, entropy);
+    check_audience(openings.iter())?;
     core.sign_key_id = *signer.id();
     core.recipient_commit = openings.iter().map(recipient_commitment).collect();
     if visible_audience {

@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::{
     chunk,
-    core::{Core, CoreError, digests, opens},
+    core::{Core, CoreError, check_audience, digests, opens},
     segment::segment_root,
     wrap::WRAP_BYTES,
 };
@@ -228,10 +228,11 @@ impl VerifiedHeader {
         if segment_root(body) == self.body_root { Ok(()) } else { Err(VerifyError::Digest(Part::Body)) }
     }
 
-    /// Checks everything that travels beside the header when a packet is submitted.
+    /// Checks everything that travels beside the header when a packet is submitted, and that no unit stands twice
+    /// among the recipients.
     ///
     /// # Errors
-    /// [`VerifyError::Count`], [`VerifyError::Digest`], [`VerifyError::BodyLength`].
+    /// [`VerifyError::Count`], [`VerifyError::Digest`], [`VerifyError::BodyLength`], [`CoreError::Recipients`].
     pub fn check_parts(&self, openings: &[Opening], wraps: &[Bytes], body: &[u8]) -> Result<(), VerifyError> {
         let commitments = self.core.recipient_commit.len();
         count("opening", commitments, openings.len())?;
@@ -239,6 +240,7 @@ impl VerifiedHeader {
         for (index, opening) in openings.iter().enumerate() {
             self.check_opening(index, opening)?;
         }
+        check_audience(openings.iter())?;
         for (index, wrap) in wraps.iter().enumerate() {
             self.check_wrap(index, wrap)?;
         }

@@ -33,7 +33,7 @@ const ML_KEM_CIPHERTEXT_BYTES: usize = 1_088;
 /// Why a key or a wrap was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum WrapError {
-    /// Not an X-Wing public key, or its X25519 half is of small order.
+    /// Not an X-Wing public key, or its X25519 half is of small order or not in its one encoding.
     #[error("encryption key is not a sound MLKEM768-X25519 key")]
     BadKey,
     /// Anything else. One error, so that no difference tells anything.
@@ -54,8 +54,8 @@ impl EncryptionKey {
     /// # Errors
     /// [`WrapError::BadKey`].
     pub fn parse(bytes: &[u8]) -> Result<Self, WrapError> {
-        let x25519 = bytes.last_chunk::<32>().filter(|key| !small_order(key)).ok_or(WrapError::BadKey)?;
-        let _: &[u8; 32] = x25519;
+        let sound = |x25519: &&[u8; 32]| !small_order(x25519) && below_p(x25519);
+        bytes.last_chunk().filter(sound).ok_or(WrapError::BadKey)?;
         let key = <XWing as hpke::Kem>::PublicKey::from_bytes(bytes).map_err(|_| WrapError::BadKey)?;
         Ok(Self { key, id: key_id(KeyRole::Encryption, bytes) })
     }
@@ -185,6 +185,13 @@ fn small_order(key: &[u8; 32]) -> bool {
         *last &= 0x7f;
     }
     SMALL_ORDER_U.contains(&u)
+}
+
+/// Whether u is below p = 2^255 - 19: each key has one encoding, so one key id. X-Wing hashes the encoding, so a
+/// wrap for another one would never open.
+fn below_p(key: &[u8; 32]) -> bool {
+    let [first, middle @ .., last] = key;
+    *last < 0x7f || (*last == 0x7f && (*first < 0xed || middle.iter().any(|byte| *byte != 0xff)))
 }
 
 const SMALL_ORDER_U: [[u8; 32]; 7] = [

@@ -1,0 +1,140 @@
+//! Admission, first half: the gates that need no state. From bytes to [`Verified`], the proof that a member
+//! signed exactly these bytes for recipients that the directory knows.
+//!
+//! Gates in order: 1 size (the frame), 2 canonical bytes, 3 directory, 4 signature, 5 parts and recipients.
+//! The gates that need state (replay, expiry, attachments, quota) follow in [`super::ledger`]. Between them
+//! the release policy will decide; until agencies publish bundles, every member may write to every other
+//! within the region: the regional baseline.
+
+use bytes::Bytes;
+use lintas_config::Directory;
+use lintas_proto::{
+    canonical,
+    envelope::verify::{VerifiedHeader, verify_header},
+    id::sha256,
+    limits,
+    schema::{Opening, Reason, Submission, UnitRef},
+};
+
+use super::refuse::{Refused, reason_of, sentence};
+
+/// A submission that passed the first five gates. Made by [`verify`] only.
+#[derive(Debug, Clone)]
+pub struct Verified {
+    header: VerifiedHeader,
+    openings: Vec<Opening>,
+    submission: Bytes,
+}
+
+impl Verified {
+    /// The signed header.
+    #[must_use]
+    pub fn header(&self) -> &VerifiedHeader {
+        &self.header
+    }
+
+    /// Openings, one per recipient.
+    #[must_use]
+    pub fn openings(&self) -> &[Opening] {
+        &self.openings
+    }
+
+    /// The bytes as they came.
+    #[must_use]
+    pub fn submission(&self) -> &Bytes {
+        &self.submission
+    }
+
+    /// Refusal of this packet.
+    #[must_use]
+    pub fn refuse(&self, reason: Reason, text: &str) -> Refused {
+        let (packet_id, digest) = (self.header.core().packet_id, *self.header.digest());
+        Refused { reason, text: sentence(text), packet: Some((packet_id, digest)), header_digest: digest }
+    }
+}
+
+/// Takes a submission from the session of `agency` through the gates that need no state.
+///
+/// # Errors
+/// [`Refused`], in the order of the gates.
+pub fn verify(
+    submission: &Bytes,
+    agency: &str,
+    directory: &Directory,
+    now_ms: u64,
+) -> Result<Verified, Refused> {
+    let parts: Submission =
+        canonical::decode(submission, limits::FRAME_BYTES_MAX).map_err(|error| Refused {
+            reason: Reason::Malformed,
+            text: sentence(&format!("The broker could not read the submission: {error}.")),
+            packet: None,
+            header_digest: sha256(&[submission]),
+        })?;
+    let unread = |reason, text: &str| Refused {
+        reason,
+        text: sentence(text),
+        packet: None,
+        header_digest: sha256(&[&parts.header]),
+    };
+    if !directory.at(now_ms).in_force() {
+        return Err(unread(
+            Reason::StaleDirectory,
+            "The broker's roster is not valid now; the region authority must publish a new one.",
+        ));
+    }
+    let header = verify_header(&parts.header, &parts.signature, &directory.at(now_ms))
+        .map_err(|error| unread(reason_of(&error), &format!("The broker refused the packet: {error}.")))?;
+    let verified = Verified { header, openings: parts.openings, submission: submission.clone() };
+    check_core(&verified, agency, directory)?;
+    verified.header.check_parts(&verified.openings, &parts.wraps, &parts.body).map_err(|error| {
+        verified.refuse(reason_of(&error), &format!("The broker refused the packet: {error}."))
+    })?;
+    check_recipients(&verified, directory, now_ms)?;
+    Ok(verified)
+}
+
+fn check_core(verified: &Verified, agency: &str, directory: &Directory) -> Result<(), Refused> {
+    let core = verified.header.core();
+    let refuse = |reason, text: &str| Err(verified.refuse(reason, text));
+    if core.originator.agency != agency {
+        return refuse(
+            Reason::UnknownSender,
+            &format!("This connection belongs to {agency}; it may submit its own packets only."),
+        );
+    }
+    if core.region != directory.roster().region {
+        return refuse(
+            Reason::WrongRegion,
+            &format!(
+                "The packet is for region {}, this broker serves {}.",
+                core.region,
+                directory.roster().region
+            ),
+        );
+    }
+    if core.directory_hash != *directory.hash() {
+        return refuse(
+            Reason::StaleDirectory,
+            "The packet was made under another directory than the broker's; fetch the directory and seal it again.",
+        );
+    }
+    Ok(())
+}
+
+fn check_recipients(verified: &Verified, directory: &Directory, now_ms: u64) -> Result<(), Refused> {
+    for opening in &verified.openings {
+        let unit = UnitRef { agency: opening.agency.clone(), unit: opening.unit.clone() };
+        if !directory.has_unit(&unit) {
+            let text = format!("{} / {} is not an active member of the region.", unit.agency, unit.unit);
+            return Err(verified.refuse(Reason::UnknownRecipient, &text));
+        }
+        if !directory.at(now_ms).accepts_encryption_key(&unit, &opening.enc_key_id) {
+            let text = format!(
+                "The key of {} / {} has changed; the packet must be sealed again.",
+                unit.agency, unit.unit
+            );
+            return Err(verified.refuse(Reason::Reseal, &text));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,220 @@
+//! Plans: what one durable write will hold. Submissions that pass the last gates become records, audit events
+//! and receipts; nothing of the ledger changes until the journal has taken the write.
+//!
+//! Gates, after those of [`super::admit`]: 6 replay, 7 expiry, 8 attachments, 9 quota.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use lintas_proto::{
+    audit::{group::GroupError, leaf::log_event},
+    canonical,
+    id::{Digest, PacketId, hex},
+    limits,
+    receipt::{Receipt, sign_receipts, sub_log_origin},
+    schema::{AuditEvent, EventType, LoggedEvent, Reason, StoredAdmission, StoredRecipient, UnitRef},
+};
+use rand_core::CryptoRng;
+
+use super::{
+    admit::Verified,
+    ledger::{Ledger, QUEUE_ENTRIES_MAX},
+    record::Fact,
+    refuse::{Refused, Speaker},
+};
+
+/// What becomes of one submission.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It is in the plan; its signed receipt is the one with this index.
+    Admitted(usize),
+    /// It was admitted before; its receipt stands in that record.
+    Known(u64),
+    /// It is the same as one in this plan.
+    Twin(usize),
+    /// It is refused.
+    Refused(Refused),
+}
+
+/// A packet that passed every gate. Made by [`Plan::submit`] only.
+#[derive(Debug)]
+struct Admitted {
+    verified: Verified,
+    admission: StoredAdmission,
+    receipts: Vec<Bytes>,
+}
+
+/// A group commit in the making.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    ledger: &'a Ledger,
+    speaker: &'a Speaker<'a>,
+    now_ms: u64,
+    admitted: Vec<Admitted>,
+    ids: HashMap<PacketId, (Digest, usize)>,
+    /// Events and queue entries of this plan, by agency.
+    events: BTreeMap<String, u64>,
+    queued: BTreeMap<String, usize>,
+}
+
+impl<'a> Plan<'a> {
+    /// An empty plan over the present ledger.
+    #[must_use]
+    pub fn new(ledger: &'a Ledger, speaker: &'a Speaker<'a>, now_ms: u64) -> Self {
+        let (admitted, ids) = (Vec::new(), HashMap::new());
+        Self { ledger, speaker, now_ms, admitted, ids, events: BTreeMap::new(), queued: BTreeMap::new() }
+    }
+
+    /// Takes a submission through the gates that need state. `has_blob` says whether the originator has
+    /// uploaded an attachment completely.
+    pub fn submit(
+        &mut self,
+        verified: Verified,
+        has_blob: impl Fn(&Digest) -> bool,
+        entropy: &mut dyn CryptoRng,
+    ) -> Verdict {
+        let (id, digest) = (verified.header().core().packet_id, *verified.header().digest());
+        let known = self.ledger.seen(&id).map(|seen| (seen.digest, Verdict::Known(seen.admission)));
+        let twin = self.ids.get(&id).map(|(digest, index)| (*digest, Verdict::Twin(*index)));
+        if let Some((before, verdict)) = known.or(twin) {
+            let replay = "This packet id was used before with other content; the packet must get a new id.";
+            let same = before == digest;
+            return if same { verdict } else { Verdict::Refused(verified.refuse(Reason::Replay, replay)) };
+        }
+        if let Some(refused) = self.refusal(&verified, has_blob) {
+            return Verdict::Refused(refused);
+        }
+        let index = self.admitted.len();
+        self.ids.insert(id, (digest, index));
+        let admitted = self.record(verified, entropy);
+        self.admitted.push(admitted);
+        Verdict::Admitted(index)
+    }
+
+    /// Signs all receipts of the plan as one group. Facts in the order in which they are to be written, and
+    /// the signed receipts of the originators in the order of admission.
+    ///
+    /// # Errors
+    /// [`GroupError`]; does not happen for what [`submit`](Self::submit) put in.
+    pub fn seal(self) -> Result<(Vec<Fact>, Vec<Bytes>), GroupError> {
+        let all: Vec<Bytes> =
+            self.admitted.iter().flat_map(|admitted| admitted.receipts.iter().cloned()).collect();
+        let mut signed = Vec::with_capacity(all.len());
+        for group in all.chunks(limits::GROUP_STATEMENTS_MAX) {
+            signed.extend(sign_receipts(group, self.speaker.key)?.iter().map(canonical::encode));
+        }
+        let mut signed = signed.into_iter();
+        let mut next = || signed.next().ok_or(GroupError::Malformed);
+        let (mut facts, mut receipts) = (Vec::with_capacity(2 * self.admitted.len()), Vec::new());
+        for Admitted { verified, mut admission, .. } in self.admitted {
+            admission.receipt = next()?;
+            for recipient in &mut admission.recipients {
+                recipient.receipt = next()?;
+            }
+            receipts.push(admission.receipt.clone());
+            facts.push(Fact::Packet(verified.submission().clone()));
+            facts.push(Fact::Admission(admission));
+        }
+        Ok((facts, receipts))
+    }
+
+    fn refusal(&self, verified: &Verified, has_blob: impl Fn(&Digest) -> bool) -> Option<Refused> {
+        let core = verified.header().core();
+        let skew = limits::CLOCK_SKEW_MS_MAX;
+        if core.deliver_by_ms <= self.now_ms {
+            return Some(verified.refuse(
+                Reason::Expired,
+                "The packet's time for delivery is over; write it anew if it still matters.",
+            ));
+        }
+        if core.created_ms > self.now_ms.saturating_add(skew) {
+            return Some(verified.refuse(
+                Reason::Clock,
+                "The packet was made in the future by the broker's clock; check the clock of your node.",
+            ));
+        }
+        let blobs = core.attachments.iter().map(|attachment| attachment.blob_id.as_ref());
+        for blob in blobs {
+            if !<[u8; 32]>::try_from(blob).is_ok_and(|blob| has_blob(&blob)) {
+                let text =
+                    format!("Attachment {} has not been uploaded; upload it and submit again.", hex(blob));
+                return Some(verified.refuse(Reason::MissingAttachment, &text));
+            }
+        }
+        let full = verified.openings().iter().find(|opening| {
+            let waiting = self.ledger.queue(&opening.agency).map_or(0, super::ledger::Queue::len);
+            waiting + self.queued.get(&opening.agency).copied().unwrap_or(0) >= QUEUE_ENTRIES_MAX
+        })?;
+        let text =
+            format!("The queue of {} is full because its node has been away; try again later.", full.agency);
+        Some(verified.refuse(Reason::Quota, &text))
+    }
+
+    /// Audit events, queue entries and unsigned receipts of one packet.
+    fn record(&mut self, verified: Verified, entropy: &mut dyn CryptoRng) -> Admitted {
+        let core = verified.header().core();
+        let (originator, digest) = (core.originator.clone(), *verified.header().digest());
+        let mut event = |plan: &mut Self, agency: &str, kind, recipient: Option<UnitRef>| {
+            let event = AuditEvent {
+                r#type: kind as i32,
+                agency: agency.to_owned(),
+                time_ms: plan.now_ms,
+                packet_id: Bytes::copy_from_slice(core.packet_id.as_bytes()),
+                header_digest: Bytes::copy_from_slice(&digest),
+                originator: Some(originator.clone()),
+                recipient,
+                directory_hash: Bytes::copy_from_slice(&plan.speaker.directory_hash),
+                reason: Reason::Accepted as i32,
+                ..AuditEvent::default()
+            };
+            plan.log(agency, &event, entropy)
+        };
+        let mut sender_events = vec![event(self, &originator.agency, EventType::Submitted, None)];
+        let (mut recipients, mut receipts) = (Vec::new(), Vec::new());
+        for opening in verified.openings() {
+            let unit = UnitRef { agency: opening.agency.clone(), unit: opening.unit.clone() };
+            sender_events.push(event(self, &originator.agency, EventType::Released, Some(unit.clone())));
+        }
+        for opening in verified.openings() {
+            let unit = UnitRef { agency: opening.agency.clone(), unit: opening.unit.clone() };
+            let received = event(self, &unit.agency, EventType::Received, Some(unit.clone()));
+            receipts.push(self.receipt(core.packet_id, digest, &unit.agency, vec![received]));
+            *self.queued.entry(unit.agency.clone()).or_default() += 1;
+            recipients.push(StoredRecipient { unit: Some(unit), receipt: Bytes::new() });
+        }
+        receipts.insert(0, self.receipt(core.packet_id, digest, &originator.agency, sender_events));
+        let admission = StoredAdmission {
+            packet_id: Bytes::copy_from_slice(core.packet_id.as_bytes()),
+            header_digest: Bytes::copy_from_slice(&digest),
+            originator: Some(originator.clone()),
+            not_before_ms: core.not_before_ms,
+            deliver_by_ms: core.deliver_by_ms,
+            receipt: Bytes::new(),
+            recipients,
+            blobs: core.attachments.iter().map(|attachment| attachment.blob_id.clone()).collect(),
+            packet_bytes: verified.submission().len() as u64,
+        };
+        Admitted { verified, admission, receipts }
+    }
+
+    fn log(&mut self, agency: &str, event: &AuditEvent, entropy: &mut dyn CryptoRng) -> LoggedEvent {
+        let planned = self.events.entry(agency.to_owned()).or_default();
+        let index = self.ledger.log_size(agency) + *planned;
+        *planned += 1;
+        let mut salt = [0; 32];
+        entropy.fill_bytes(&mut salt);
+        log_event(index, salt, event)
+    }
+
+    fn receipt(&self, packet_id: PacketId, digest: Digest, agency: &str, events: Vec<LoggedEvent>) -> Bytes {
+        Receipt {
+            origin: sub_log_origin(self.speaker.broker, agency),
+            packet_id,
+            header_digest: digest,
+            time_ms: self.now_ms,
+            deadline_ms: self.now_ms.saturating_add(limits::INCLUDED_WITHIN_MS),
+            events,
+        }
+        .to_bytes()
+    }
+}

@@ -1,0 +1,127 @@
+//! Refusals: one function decides what a sender sees of each reason.
+
+use bytes::Bytes;
+use lintas_proto::{
+    envelope::verify::VerifyError,
+    evidence::{Evidence, sign_evidence},
+    id::{Digest, PacketId},
+    limits,
+    schema::{Outcome, Reason, Refusal, Stage, UnitRef},
+    sign::SigningKey,
+};
+
+/// Why a submission was not accepted, and what the sender should do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Stable code.
+    pub reason: Reason,
+    /// One plain sentence: what is wrong, who decided, what to do.
+    pub text: String,
+    /// The packet, if its header could be read.
+    pub packet: Option<(PacketId, Digest)>,
+    /// SHA-256 of the header bytes as they came.
+    pub header_digest: Digest,
+}
+
+/// Who speaks for a broker, and with what.
+#[derive(Debug)]
+pub struct Speaker<'a> {
+    /// Region.
+    pub region: &'a str,
+    /// Name of the broker.
+    pub broker: &'a str,
+    /// Its receipt key.
+    pub key: &'a SigningKey,
+    /// Directory in force.
+    pub directory_hash: Digest,
+}
+
+impl Speaker<'_> {
+    /// The broker as the actor of evidence.
+    #[must_use]
+    pub fn actor(&self) -> UnitRef {
+        UnitRef { agency: self.broker.to_owned(), unit: String::new() }
+    }
+}
+
+impl Refused {
+    /// The answer to the sender, with the broker's signed statement where the packet could be named.
+    #[must_use]
+    pub fn answer(&self, speaker: &Speaker<'_>, now_ms: u64) -> Refusal {
+        let evidence = self.packet.and_then(|(packet_id, header_digest)| {
+            let evidence = Evidence {
+                region: speaker.region.to_owned(),
+                stage: Stage::Submission,
+                outcome: Outcome::Rejection,
+                reason: self.reason,
+                text: self.text.clone(),
+                packet_id,
+                header_digest,
+                actor: speaker.actor(),
+                recipient: None,
+                time_ms: now_ms,
+                leaf: None,
+                policy_id: String::new(),
+                directory_hash: speaker.directory_hash,
+            };
+            sign_evidence(&[evidence], speaker.key).ok().and_then(|mut signed| signed.pop())
+        });
+        let id = self.packet.map(|(id, _)| Bytes::copy_from_slice(id.as_bytes()));
+        Refusal {
+            packet_id: id.unwrap_or_default(),
+            header_digest: Bytes::copy_from_slice(&self.header_digest),
+            reason: self.reason as i32,
+            text: self.text.clone(),
+            retry: may_retry(self.reason),
+            evidence,
+        }
+    }
+}
+
+/// Whether the very same packet may be accepted later.
+fn may_retry(reason: Reason) -> bool {
+    match reason {
+        Reason::Quota
+        | Reason::DiskFull
+        | Reason::ShuttingDown
+        | Reason::MissingAttachment
+        | Reason::Clock => true,
+        Reason::Unspecified
+        | Reason::Accepted
+        | Reason::Malformed
+        | Reason::TooLarge
+        | Reason::UnknownSender
+        | Reason::BadSignature
+        | Reason::WrongRegion
+        | Reason::StaleDirectory
+        | Reason::UnknownRecipient
+        | Reason::Expired
+        | Reason::NotYetValid
+        | Reason::Replay
+        | Reason::Policy
+        | Reason::CannotOpen
+        | Reason::Reseal => false,
+    }
+}
+
+/// Reason for each way in which verification fails.
+#[must_use]
+pub fn reason_of(error: &VerifyError) -> Reason {
+    match error {
+        VerifyError::UnknownKey { .. } => Reason::UnknownSender,
+        VerifyError::Signature => Reason::BadSignature,
+        VerifyError::Header(_)
+        | VerifyError::HeaderSize(_)
+        | VerifyError::Core(_)
+        | VerifyError::Count { .. }
+        | VerifyError::Digest(_)
+        | VerifyError::BodyLength { .. } => Reason::Malformed,
+    }
+}
+
+/// A sentence cut to what evidence may carry, at a character boundary.
+#[must_use]
+pub fn sentence(text: &str) -> String {
+    let fits = |(at, c): &(usize, char)| at + c.len_utf8() <= limits::SENTENCE_BYTES_MAX;
+    text.char_indices().take_while(fits).map(|(_, c)| c).collect()
+}

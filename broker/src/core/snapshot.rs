@@ -1,0 +1,176 @@
+//! The ledger as bytes. Written into the journal so that old segments can go, and read back when it opens.
+//!
+//! A run of canonical `SnapshotItem` messages, each behind its length (u32 big-endian).
+
+use bytes::{Buf as _, Bytes};
+use lintas_proto::{
+    canonical::{self, DecodeError, WrongSize, fixed},
+    id::{Digest, IdError, PacketId},
+    limits,
+    schema::{
+        SnapshotEntry, SnapshotItem, SnapshotLog, SnapshotPacket, SnapshotQueue, SnapshotSeen, SnapshotSpent,
+    },
+};
+use thiserror::Error;
+
+use super::ledger::{Entry, Held, Ledger, LivePacket, Seen};
+
+/// Why a snapshot was refused. The journal then does not open.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum SnapshotError {
+    /// The bytes end inside an item.
+    #[error("snapshot ends inside an item")]
+    Truncated,
+    /// An item is not canonical.
+    #[error("snapshot: {0}")]
+    Decode(#[from] DecodeError),
+    /// A fixed-size field of another size.
+    #[error("snapshot: {0}")]
+    Size(#[from] WrongSize),
+    /// A packet id that is none.
+    #[error("snapshot: {0}")]
+    Id(#[from] IdError),
+    /// An item that says nothing, or half of something.
+    #[error("snapshot holds an incomplete item")]
+    Incomplete,
+}
+
+/// The ledger's bytes.
+#[must_use]
+pub fn encode(ledger: &Ledger) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut put = |item: SnapshotItem| {
+        let bytes = canonical::encode(&item);
+        out.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
+        out.extend_from_slice(&bytes);
+    };
+    // `forget` gives the packet ids in a fixed order.
+    for (id, seen) in ledger.forget.iter().filter_map(|(_, id)| Some((id, ledger.seen.get(id)?))) {
+        put(SnapshotItem { seen: Some(seen_item(id, seen)), ..SnapshotItem::default() });
+    }
+    for (admission, packet) in &ledger.packets {
+        put(SnapshotItem { packet: Some(packet_item(*admission, packet)), ..SnapshotItem::default() });
+    }
+    for (agency, queue) in &ledger.queues {
+        let item = SnapshotQueue { agency: agency.clone(), next: queue.next };
+        put(SnapshotItem { queue: Some(item), ..SnapshotItem::default() });
+        for (number, entry) in queue.after(0) {
+            let entry = entry_item(agency, number, entry);
+            put(SnapshotItem { entry: Some(entry), ..SnapshotItem::default() });
+        }
+    }
+    for (agency, size) in &ledger.log_sizes {
+        let item = SnapshotLog { agency: agency.clone(), size: *size };
+        put(SnapshotItem { log: Some(item), ..SnapshotItem::default() });
+    }
+    for (block, bits) in &ledger.spent.blocks {
+        let item = SnapshotSpent { block: *block, bits: *bits };
+        put(SnapshotItem { spent: Some(item), ..SnapshotItem::default() });
+    }
+    out
+}
+
+/// The ledger of such bytes.
+///
+/// # Errors
+/// [`SnapshotError`].
+pub fn decode(bytes: &[u8]) -> Result<Ledger, SnapshotError> {
+    let mut bytes = Bytes::copy_from_slice(bytes);
+    let mut ledger = Ledger::default();
+    while bytes.has_remaining() {
+        let length = bytes.try_get_u32().map_err(|_| SnapshotError::Truncated)? as usize;
+        if length > bytes.remaining() {
+            return Err(SnapshotError::Truncated);
+        }
+        take(&mut ledger, canonical::decode(&bytes.split_to(length), limits::FRAME_BYTES_MAX)?)?;
+    }
+    Ok(ledger)
+}
+
+fn take(ledger: &mut Ledger, item: SnapshotItem) -> Result<(), SnapshotError> {
+    match item {
+        SnapshotItem { seen: Some(seen), .. } => {
+            let id = PacketId::from_bytes(&seen.packet_id)?;
+            let digest = fixed("header_digest", &seen.header_digest)?;
+            let (admission, forget_ms) = (seen.admission, seen.forget_ms);
+            ledger.seen.insert(id, Seen { digest, admission, forget_ms });
+            ledger.forget.insert((forget_ms, id));
+        }
+        SnapshotItem { packet: Some(packet), .. } => {
+            let digest: Digest = fixed("header_digest", &packet.header_digest)?;
+            let blobs: Result<Vec<Digest>, _> = packet.blobs.iter().map(|blob| fixed("blob", blob)).collect();
+            let live = LivePacket {
+                packet_id: PacketId::from_bytes(&packet.packet_id)?,
+                digest,
+                originator: packet.originator.ok_or(SnapshotError::Incomplete)?,
+                recipients: packet.recipients,
+                blobs: blobs?,
+                remaining: packet.remaining,
+                bytes: packet.packet_bytes,
+            };
+            ledger.by_digest.insert(digest, packet.admission);
+            ledger.packets.insert(packet.admission, live);
+        }
+        SnapshotItem { queue: Some(queue), .. } => {
+            ledger.queues.entry(queue.agency).or_default().next = queue.next
+        }
+        SnapshotItem { entry: Some(entry), .. } => {
+            let held = match (entry.admission, entry.outcome) {
+                (0, outcome) if outcome > 0 => Held::Evidence { outcome },
+                (admission, 0) if admission > 0 => {
+                    Held::Packet { admission, recipient_index: entry.recipient_index }
+                }
+                _ => return Err(SnapshotError::Incomplete),
+            };
+            let (not_before_ms, deliver_by_ms) = (entry.not_before_ms, entry.deliver_by_ms);
+            let queue = ledger.queues.entry(entry.agency).or_default();
+            queue.entries.insert(entry.queue_sequence, Entry { held, not_before_ms, deliver_by_ms });
+        }
+        SnapshotItem { log: Some(log), .. } => {
+            ledger.log_sizes.insert(log.agency, log.size);
+        }
+        SnapshotItem { spent: Some(spent), .. } => {
+            ledger.spent.blocks.insert(spent.block, spent.bits);
+        }
+        _ => return Err(SnapshotError::Incomplete),
+    }
+    Ok(())
+}
+
+fn seen_item(id: &PacketId, seen: &Seen) -> SnapshotSeen {
+    SnapshotSeen {
+        packet_id: Bytes::copy_from_slice(id.as_bytes()),
+        header_digest: Bytes::copy_from_slice(&seen.digest),
+        admission: seen.admission,
+        forget_ms: seen.forget_ms,
+    }
+}
+
+fn packet_item(admission: u64, packet: &LivePacket) -> SnapshotPacket {
+    SnapshotPacket {
+        admission,
+        header_digest: Bytes::copy_from_slice(&packet.digest),
+        originator: Some(packet.originator.clone()),
+        recipients: packet.recipients.clone(),
+        blobs: packet.blobs.iter().map(|blob| Bytes::copy_from_slice(blob)).collect(),
+        remaining: packet.remaining,
+        packet_id: Bytes::copy_from_slice(packet.packet_id.as_bytes()),
+        packet_bytes: packet.bytes,
+    }
+}
+
+fn entry_item(agency: &str, queue_sequence: u64, entry: &Entry) -> SnapshotEntry {
+    let (admission, recipient_index, outcome) = match entry.held {
+        Held::Packet { admission, recipient_index } => (admission, recipient_index, 0),
+        Held::Evidence { outcome } => (0, 0, outcome),
+    };
+    SnapshotEntry {
+        agency: agency.to_owned(),
+        queue_sequence,
+        admission,
+        recipient_index,
+        outcome,
+        not_before_ms: entry.not_before_ms,
+        deliver_by_ms: entry.deliver_by_ms,
+    }
+}

@@ -1,0 +1,151 @@
+//! A broker's data folder.
+//!
+//! | name | what |
+//! |---|---|
+//! | `broker.toml` | settings |
+//! | `broker.keys` | secret keys (`BrokerSecrets`), readable by the operator only; none of them opens a packet |
+//! | `broker.roster` | public keys for the region authority (`BrokerKeys`) |
+//! | `bootstrap.toml` | the region authorities' keys |
+//! | `directory.bin` | the signed directory (`DirectoryBundle`) |
+//! | `journal/` | everything durable |
+//! | `index/` | sled: an index over the journal, rebuilt at any doubt |
+//! | `blobs/<agency>/` | ciphertext of attachments |
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use lintas_config::{
+    Bootstrap, Directory, DirectoryError, issue,
+    settings::{BrokerSettings, SettingsError},
+};
+use lintas_proto::{
+    canonical::{self, DecodeError},
+    schema::{BrokerKeys, BrokerSecrets},
+};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+/// A data folder that cannot be used.
+#[derive(Debug, Error)]
+pub(crate) enum FolderError {
+    /// A file that cannot be read or written.
+    #[error("{path}: {error}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// A broker lives there already.
+    #[error("{0} holds a broker already; choose another folder")]
+    Exists(PathBuf),
+    /// The settings cannot be used.
+    #[error("{path}: {error}")]
+    Settings {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        error: SettingsError,
+    },
+    /// The keys cannot be read.
+    #[error("broker.keys: {0}; restore it from the backup")]
+    Keys(#[from] DecodeError),
+    /// A key cannot be made or used.
+    #[error("broker.keys: {0}")]
+    Issue(#[from] issue::IssueError),
+    /// The directory cannot be used.
+    #[error("{0}")]
+    Directory(#[from] DirectoryError),
+}
+
+/// A broker's data folder.
+#[derive(Debug, Clone)]
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn at(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.0.join("journal")
+    }
+
+    pub(crate) fn index(&self) -> PathBuf {
+        self.0.join("index")
+    }
+
+    pub(crate) fn blobs(&self) -> PathBuf {
+        self.0.join("blobs")
+    }
+
+    /// Makes keys and default settings; says what the region authority needs.
+    pub(crate) fn create(&self, name: &str, listen: std::net::SocketAddr) -> Result<BrokerKeys, FolderError> {
+        let keys = self.0.join("broker.keys");
+        if keys.exists() {
+            return Err(FolderError::Exists(self.0.clone()));
+        }
+        for folder in [self.0.clone(), self.journal(), self.blobs()] {
+            make_folder(&folder)?;
+        }
+        let (secrets, public) = issue::new_broker(name, &mut lintas_config::os_entropy())?;
+        let settings =
+            format!("# Settings of this broker; docs/OPERATING.md explains each.\nlisten = \"{listen}\"\n");
+        write_new(&self.0.join("broker.toml"), settings.as_bytes())?;
+        write_new(&self.0.join("broker.roster"), &canonical::encode(&public))?;
+        write_new(&keys, &Zeroizing::new(canonical::encode(&secrets).to_vec()))?;
+        Ok(public)
+    }
+
+    pub(crate) fn settings(&self) -> Result<BrokerSettings, FolderError> {
+        let path = self.0.join("broker.toml");
+        let text = fs::read_to_string(&path).map_err(at(&path))?;
+        BrokerSettings::parse(&text).map_err(|error| FolderError::Settings { path, error })
+    }
+
+    pub(crate) fn secrets(&self) -> Result<BrokerSecrets, FolderError> {
+        let path = self.0.join("broker.keys");
+        let bytes = Bytes::from(fs::read(&path).map_err(at(&path))?);
+        Ok(canonical::decode(&bytes, 4_096)?)
+    }
+
+    pub(crate) fn directory(&self) -> Result<Directory, FolderError> {
+        let (bootstrap, directory) = (self.0.join("bootstrap.toml"), self.0.join("directory.bin"));
+        let text = fs::read_to_string(&bootstrap).map_err(at(&bootstrap))?;
+        let bytes = Bytes::from(fs::read(&directory).map_err(at(&directory))?);
+        Ok(Directory::open(&bytes, &Bootstrap::parse(&text)?)?)
+    }
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> FolderError {
+    let path = path.to_owned();
+    move |error| FolderError::Io { path, error }
+}
+
+/// A folder for the operator only.
+pub(crate) fn make_folder(path: &Path) -> Result<(), FolderError> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at(path))?;
+    path.parent().map_or(Ok(()), |parent| sync_folder(parent).map_err(at(parent)))
+}
+
+/// A new file for the operator only, durable when this returns.
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        path.parent().map_or(Ok(()), sync_folder)
+    };
+    write().map_err(at(path))
+}
+
+/// Makes the names in a folder durable.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    File::open(path)?.sync_all()
+}
