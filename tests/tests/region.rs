@@ -94,7 +94,12 @@ fn kill_9_at_random_moments_loses_nothing_and_doubles_nothing() {
         let said = region.lintas("KH", &["--json", "inbox", "--limit", "1000"]).ok();
         packets(&said).iter().map(|packet| packet["packet_id"].as_str().unwrap().to_owned()).collect()
     };
-    assert!(wait(|| arrived().len() >= kept.len()), "seed {seed}: {} of {} arrived", arrived().len(), kept.len());
+    assert!(
+        wait(|| arrived().len() >= kept.len()),
+        "seed {seed}: {} of {} arrived",
+        arrived().len(),
+        kept.len()
+    );
     sleep(Duration::from_secs(1));
     let arrived = arrived();
     assert_eq!(arrived.len(), kept.len(), "seed {seed}: something arrived twice");
