@@ -12,12 +12,12 @@ use prost_types::{
     field_descriptor_proto::{Label, Type},
 };
 
-const FILES: [&str; 9] =
-    ["label", "envelope", "evidence", "entities", "body", "directory", "keys", "ledger", "wire"];
+const FILES: [&str; 10] =
+    ["label", "envelope", "evidence", "entities", "body", "directory", "keys", "ledger", "store", "wire"];
 
 /// Messages that hold secrets or an officer's words (all of body.proto and entities.proto): never printed, not
 /// even by `{:?}`. The same list stands in src/schema.rs.
-const SECRET: [&str; 29] = [
+const SECRET: [&str; 31] = [
     "Account",
     "Alert",
     "AttachmentKey",
@@ -28,7 +28,9 @@ const SECRET: [&str; 29] = [
     "Event",
     "Grading",
     "Hello",
+    "KeyLock",
     "Location",
+    "LockedKeys",
     "NodeSecrets",
     "Notice",
     "Organisation",

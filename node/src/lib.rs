@@ -1,1 +1,28 @@
-//! An agency's node: composes, seals, sends, receives, opens.
+//! An agency's node: composes, checks, seals, keeps, sends, receives, opens.
+//!
+//! | folder | what |
+//! |---|---|
+//! | `core` | decides: pure, with time and randomness as arguments |
+//! | `shell` | does: files, clock, sockets, the network |
+//! | `cli` | one file per command of `lintas` |
+//!
+//! All durable state is one journal; what the node knows is a fold over it. A packet is durable before the
+//! officer is told that it is kept; a delivery is durable before it is acknowledged. The plaintext of a body and
+//! the key wrap that came with it are never stored.
+//!
+//! # Deliberately absent
+//! The agency's own release policy (the preflight says where it will be asked), recall and purge, relaying, the
+//! web console, fetching a new directory from the broker.
+
+mod cli;
+mod core;
+mod shell;
+
+use std::{ffi::OsString, process::ExitCode};
+
+/// Runs the command line `args` (the first is the program's name).
+///
+/// Exit codes are stable; `lintas --help` lists them.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    cli::run(args)
+}

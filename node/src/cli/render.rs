@@ -1,0 +1,171 @@
+//! Plain words on a terminal. Everything that another person wrote goes through [`printable`] or [`one_line`].
+
+use serde_json::Value;
+
+use crate::{
+    core::{
+        text::{one_line, printable},
+        view::{Arrival, OutboxEntry, Standing},
+    },
+    shell::clock::show as time,
+};
+
+/// `KIND_ALERT` → `alert`.
+pub(super) fn kind(code: &str) -> String {
+    words(code.strip_prefix("KIND_").unwrap_or(code))
+}
+
+/// `WITH_CONSENT` → `with consent`.
+pub(super) fn words(code: &str) -> String {
+    one_line(code).replace('_', " ").to_lowercase()
+}
+
+/// A title, or that there is none.
+pub(super) fn title(text: &str) -> String {
+    if text.is_empty() { "(no title)".to_owned() } else { one_line(text) }
+}
+
+/// One packet of the outbox.
+pub(super) fn outbox_entry(entry: &OutboxEntry) -> String {
+    let OutboxEntry { packet_id, kind: code, title: text, created_ms, standing, recipients } = entry;
+    let mut out = format!(
+        "{packet_id}  {}  {}\n  sealed {}\n  {}\n",
+        kind(code),
+        title(text),
+        time(*created_ms),
+        stands(standing)
+    );
+    // What the broker refused reached nobody.
+    if !matches!(standing, Standing::Refused { .. }) {
+        recipients.iter().for_each(|arrival| out.push_str(&format!("  {}\n", arrives(arrival))));
+    }
+    out
+}
+
+/// Where a packet stands.
+pub(super) fn stands(standing: &Standing) -> String {
+    match standing {
+        Standing::Waiting { why: None, .. } => "waiting: no answer of the broker yet".to_owned(),
+        Standing::Waiting { why: Some(why), again_ms } => {
+            let again = again_ms.map(|ms| format!("; tried again {}", time(ms))).unwrap_or_default();
+            format!("waiting: {}{again}", one_line(why))
+        }
+        Standing::Accepted { time_ms, log, index, clock_differs } => {
+            let warning = if *clock_differs {
+                "\n  WARNING: the broker's clock and this machine's differ by more than 5 minutes"
+            } else {
+                ""
+            };
+            format!("accepted {}, entry {index} of {}{warning}", time(*time_ms), one_line(log))
+        }
+        Standing::Refused { who, why, advice, time_ms, .. } => {
+            format!("REFUSED by {who} {}: {}; {advice}", time(*time_ms), one_line(why))
+        }
+    }
+}
+
+fn arrives(arrival: &Arrival) -> String {
+    let Arrival { unit, state, time_ms, why, advice } = arrival;
+    let when = time_ms.map(|ms| format!(" {}", time(ms))).unwrap_or_default();
+    let why = why.as_ref().map(|why| format!(": {}", one_line(why))).unwrap_or_default();
+    let advice = advice.as_ref().map(|advice| format!("; {advice}")).unwrap_or_default();
+    format!("{unit}: {}{when}{why}{advice}", words(state))
+}
+
+/// A body or label as an indented outline. Names of fields are the schema's, in words.
+pub(super) fn outline(value: &Value, depth: usize) -> String {
+    let indent = "  ".repeat(depth);
+    match value {
+        Value::Object(fields) => {
+            if let (Some(Value::String(text)), true) = (fields.get("text"), fields.contains_key("language")) {
+                return spoken(fields, text, &indent);
+            }
+            fields.iter().map(|(name, value)| field(name, value, depth)).collect()
+        }
+        Value::Array(items) => items.iter().map(|item| item_of(item, depth)).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            format!("{indent}{}\n", scalar("", value))
+        }
+    }
+}
+
+fn field(name: &str, value: &Value, depth: usize) -> String {
+    let indent = "  ".repeat(depth);
+    let label = spaced(name);
+    match value {
+        Value::Object(_) => format!("{indent}{label}:\n{}", outline(value, depth + 1)),
+        Value::Array(items) if items.iter().all(|item| !item.is_object() && !item.is_array()) => {
+            let items: Vec<String> = items.iter().map(|item| scalar(name, item)).collect();
+            format!("{indent}{label}: {}\n", items.join(", "))
+        }
+        Value::Array(_) => format!("{indent}{label}:\n{}", outline(value, depth + 1)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            format!("{indent}{label}: {}\n", scalar(name, value))
+        }
+    }
+}
+
+fn item_of(item: &Value, depth: usize) -> String {
+    let inner = outline(item, depth + 1);
+    let mark = format!("{}- ", "  ".repeat(depth));
+    format!("{mark}{}", inner.trim_start_matches(' '))
+}
+
+/// A text with its language.
+fn spoken(fields: &serde_json::Map<String, Value>, text: &str, indent: &str) -> String {
+    let language = fields.get("language").and_then(Value::as_str).unwrap_or("?");
+    let machine = fields.get("machineTranslated").is_some_and(|flag| *flag == Value::Bool(true));
+    let note = if machine { ", translated by a machine" } else { "" };
+    format!("{indent}[{}{note}] {}\n", one_line(language), printable(text))
+}
+
+fn scalar(name: &str, value: &Value) -> String {
+    match value {
+        Value::String(text) if name.ends_with("Ms") => text.parse().map_or_else(|_| printable(text), time),
+        // Codes of the schema; a text of an officer is never only capitals and underscores with an underscore.
+        Value::String(text) if is_code(text) => words(text),
+        Value::String(text) => printable(text),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            one_line(&value.to_string())
+        }
+    }
+}
+
+fn is_code(text: &str) -> bool {
+    text.contains('_') && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+}
+
+/// `retainUntilMs` → `retain until`.
+fn spaced(name: &str) -> String {
+    let mut out = String::with_capacity(name.len() + 4);
+    for c in one_line(name.strip_suffix("Ms").unwrap_or(name)).chars() {
+        if c.is_ascii_uppercase() {
+            out.push(' ');
+        }
+        out.push(c.to_ascii_lowercase());
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_body_reads_as_an_outline() {
+        let body = json!({
+            "format": 1,
+            "title": [{ "language": "en", "text": "Trawler\u{1b}[2J\nTO: ALL" }],
+            "urgency": "URGENCY_URGENT",
+            "persons": [{ "id": 1, "role": "PERSON_ROLE_SUSPECT" }, { "id": 2 }],
+            "dueMs": "0",
+        });
+        let text = outline(&body, 0);
+        assert!(text.contains("- [en] Trawler\\u{1b}[2J\n    | TO: ALL\n"), "{text}");
+        assert!(text.contains("urgency: urgency urgent\n"), "{text}");
+        assert!(text.contains("due: 1970-01-01 00:00:00 UTC"), "{text}");
+        assert!(text.contains("  - id: 1\n    role: person role suspect\n  - id: 2\n"), "{text}");
+    }
+}

@@ -1,0 +1,119 @@
+//! `lintas send`: seal a draft and keep it.
+
+use std::{path::PathBuf, thread::sleep, time::Duration};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::{
+    Context, absolute,
+    render::{outbox_entry, stands},
+    unexpected,
+};
+use crate::{
+    core::{
+        draft::DRAFT_BYTES_MAX,
+        view::{Kept, OutboxEntry, Standing},
+    },
+    shell::{
+        clock::show as time,
+        control,
+        desk::{Reply, Request},
+        failure::{Code, Failure},
+        files,
+    },
+};
+
+/// How often `--wait` looks.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Options of `send`.
+#[derive(Args)]
+pub(super) struct Send {
+    /// The draft, a JSON file.
+    draft: PathBuf,
+    /// A file to attach; as often as there are files.
+    #[arg(long, value_name = "FILE")]
+    attach: Vec<PathBuf>,
+    /// One more recipient: AGENCY/UNIT, or AGENCY for its single point of contact.
+    #[arg(long, value_name = "AGENCY/UNIT")]
+    to: Vec<String>,
+    /// The unit of this agency that sends.
+    #[arg(long, value_name = "UNIT")]
+    from: Option<String>,
+    /// Wait so many seconds for the broker's answer.
+    #[arg(long, value_name = "SECONDS")]
+    wait: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct Sent {
+    #[serde(flatten)]
+    kept: Kept,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answer: Option<OutboxEntry>,
+}
+
+/// Seals, keeps, and says so.
+pub(super) fn run(context: &Context, send: Send) -> Result<(), Failure> {
+    let bytes = files::read(&send.draft, DRAFT_BYTES_MAX as u64)
+        .map_err(|error| Failure::file("read the draft", &send.draft, &error))?;
+    let draft = String::from_utf8(bytes).map_err(|_| Failure::new(Code::Draft, "the draft is not text"))?;
+    let attach = send.attach.iter().map(|path| absolute(path)).collect::<Result<_, _>>()?;
+    let request = Request::Send { draft, attach, to: send.to, from: send.from };
+    let Reply::Kept(kept) = context.ask(request)? else {
+        return Err(unexpected());
+    };
+    let id = kept.packet_id.clone();
+    let answer = send.wait.and_then(|seconds| wait(context, &id, seconds));
+    let standing = answer.as_ref().map(|entry| entry.standing.clone());
+    context.print(&Sent { kept, answer }, plain_words)?;
+    match (send.wait, standing) {
+        (None, _) | (_, Some(Standing::Accepted { .. })) => Ok(()),
+        (_, Some(Standing::Refused { .. })) => {
+            let message = format!("packet {id} was refused; see above");
+            Err(Failure::new(Code::Refused, message))
+        }
+        (Some(seconds), Some(Standing::Waiting { .. }) | None) => {
+            let message = format!(
+                "no answer of the broker within {seconds} s; packet {id} is kept and will be sent, \
+                 look with `lintas outbox`, and with `lintas status` whether `lintas run` is connected"
+            );
+            Err(Failure::new(Code::NoAnswer, message))
+        }
+    }
+}
+
+/// Looks until there is an answer or the time is over. Only a daemon can get one.
+fn wait(context: &Context, id: &str, seconds: u32) -> Option<OutboxEntry> {
+    let looks = u64::from(seconds).saturating_mul(1_000).div_ceil(LOOK_EVERY.as_millis().try_into().ok()?);
+    for _ in 0..looks.max(1) {
+        let request = Request::Standing { id: id.to_owned() };
+        if let Some(Ok(Reply::Standing(entry))) = control::ask(&context.folder, &request)
+            && !matches!(entry.standing, Standing::Waiting { .. })
+        {
+            return Some(*entry);
+        }
+        sleep(LOOK_EVERY);
+    }
+    None
+}
+
+fn plain_words(sent: &Sent) -> String {
+    let Sent { kept, answer } = sent;
+    let mut out = format!(
+        "Kept, will be sent: packet {}\n  to {}\n  not delivered after {}\n",
+        kept.packet_id,
+        kept.to.join(", "),
+        time(kept.deliver_by_ms)
+    );
+    match answer {
+        Some(entry) if matches!(entry.standing, Standing::Accepted { .. }) => {
+            out.push_str(&format!("  {}\n", stands(&entry.standing)));
+        }
+        Some(entry) => out.push_str(&outbox_entry(entry)),
+        None if !kept.daemon => out.push_str("  It goes out when `lintas run` is started.\n"),
+        None => {}
+    }
+    out
+}

@@ -1,0 +1,59 @@
+//! `lintas status`: how the node is.
+
+use super::{Context, unexpected};
+use crate::{
+    core::{
+        text::one_line,
+        view::{LinkView, Status},
+    },
+    shell::{
+        clock::show as time,
+        desk::{Reply, Request},
+        failure::Failure,
+    },
+};
+
+/// Says.
+pub(super) fn run(context: &Context) -> Result<(), Failure> {
+    let Reply::Status(reply) = context.ask(Request::Status)? else {
+        return Err(unexpected());
+    };
+    context.print(&reply, plain_words)
+}
+
+fn plain_words(status: &Status) -> String {
+    let mut out = format!(
+        "agency {} in region {}\ndirectory: roster version {}{}\n{}",
+        status.agency,
+        status.region,
+        status.roster_version,
+        if status.roster_valid { "" } else { ", NOT VALID NOW: get the newest from the region authority" },
+        status
+            .link
+            .as_ref()
+            .map_or_else(|| "not running: start `lintas run` to send and receive\n".to_owned(), connection),
+    );
+    out.push_str(&format!("outbox: {} packets, {} without an answer\n", status.sent, status.waiting));
+    out.push_str(&format!("inbox: {} packets, {} deliveries not taken\n", status.received, status.rejected));
+    if status.gaps > 0 {
+        out.push_str(&format!(
+            "WARNING: {} packets name an earlier one that was not seen here\n",
+            status.gaps
+        ));
+    }
+    out
+}
+
+fn connection(link: &LinkView) -> String {
+    let trouble = if link.trouble.is_empty() {
+        String::new()
+    } else {
+        format!("  last trouble: {}\n", one_line(&link.trouble))
+    };
+    let since = if link.since_ms == 0 { String::new() } else { format!(" since {}", time(link.since_ms)) };
+    if link.connected {
+        format!("connected to {}{since}\n{trouble}", one_line(&link.broker))
+    } else {
+        format!("running, not connected{since}; it keeps trying\n{trouble}")
+    }
+}

@@ -1,0 +1,191 @@
+//! What the broker and recipients say about our packets: checked before it is kept.
+
+use bytes::Bytes;
+use lintas_config::Directory;
+use lintas_proto::{
+    canonical::{self, DecodeError, fixed},
+    envelope::verify::PacketKeys as _,
+    evidence::{EvidenceError, verify_evidence},
+    id::{Digest, sha256},
+    limits,
+    receipt::{ReceiptError, sub_log_origin, verify_receipt},
+    schema::{
+        AuditEvent, Outcome, Reason, Refusal, SignedEvidence, SignedReceipt, Stage, StoredEvidence,
+        StoredReceipt, StoredRefusal, UnitRef,
+    },
+    sign::{KeyRole, VerifyingKey, key_id},
+};
+use thiserror::Error;
+
+use super::state::{Answer, State};
+
+/// An answer that is not believed; the broker, or whoever signed it, is at fault. Nothing is kept.
+#[derive(Debug, Error)]
+pub(crate) enum AnswerError {
+    /// Not canonical.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// A receipt that does not hold.
+    #[error(transparent)]
+    Receipt(#[from] ReceiptError),
+    /// Evidence that does not hold.
+    #[error(transparent)]
+    Evidence(#[from] EvidenceError),
+    /// About a packet that is not ours.
+    #[error("it speaks of a packet that this node did not send")]
+    NotOurs,
+    /// From another sub-log than ours.
+    #[error("it stands in the sub-log `{0}`, which is not this agency's")]
+    Origin(String),
+    /// Somebody speaks for somebody else.
+    #[error("`{0}` may not make this statement")]
+    Actor(String),
+    /// A field that must be there is not, or is not what it must be.
+    #[error("{0} is missing or out of place")]
+    Field(&'static str),
+}
+
+/// A receipt that holds.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    /// The receipt.
+    pub(crate) receipt: lintas_proto::receipt::Receipt,
+    /// Its events, opened.
+    pub(crate) events: Vec<AuditEvent>,
+}
+
+/// Verifies a receipt: a broker of the directory signed it, in the sub-log of `agency` at that same broker.
+pub(crate) fn check_receipt(
+    bytes: &Bytes,
+    directory: &Directory,
+    agency: &str,
+) -> Result<Checked, AnswerError> {
+    let signed: SignedReceipt = canonical::decode(bytes, limits::RECEIPT_BYTES_MAX)?;
+    let mut signer = None;
+    let (receipt, events) = verify_receipt(&signed, |key_id| {
+        let (name, key) = broker_key(directory, key_id)?;
+        signer = Some(name);
+        Some(key)
+    })?;
+    let origin = signer.map(|broker| sub_log_origin(broker, agency));
+    if origin.as_ref() != Some(&receipt.origin) {
+        return Err(AnswerError::Origin(receipt.origin));
+    }
+    Ok(Checked { receipt, events })
+}
+
+/// The broker took a packet of ours: the record to keep, or none when it is kept already.
+pub(crate) fn accept_receipt(
+    bytes: &Bytes,
+    state: &State,
+    directory: &Directory,
+    agency: &str,
+    now_ms: u64,
+) -> Result<(Digest, Option<StoredReceipt>), AnswerError> {
+    let Checked { receipt, .. } = check_receipt(bytes, directory, agency)?;
+    let (_, packet) = state.own(&receipt.header_digest).ok_or(AnswerError::NotOurs)?;
+    if packet.packet_id != receipt.packet_id {
+        return Err(AnswerError::NotOurs);
+    }
+    let known = matches!(packet.answer, Answer::Accepted { .. });
+    let stored = StoredReceipt {
+        header_digest: Bytes::copy_from_slice(&receipt.header_digest),
+        receipt: bytes.clone(),
+        received_ms: now_ms,
+        clock_differs: receipt.time_ms.abs_diff(now_ms) > limits::CLOCK_SKEW_MS_MAX,
+    };
+    Ok((receipt.header_digest, (!known).then_some(stored)))
+}
+
+/// What a refusal means.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// Try again later, as it is.
+    Later {
+        /// Which packet.
+        digest: Digest,
+        /// Why.
+        reason: Reason,
+        /// The broker's sentence.
+        text: String,
+    },
+    /// Final: the record to keep, or none when an answer is kept already.
+    Final {
+        /// Which packet.
+        digest: Digest,
+        /// The record.
+        record: Option<StoredRefusal>,
+    },
+}
+
+/// The broker refused a packet of ours.
+pub(crate) fn take_refusal(bytes: &Bytes, state: &State, now_ms: u64) -> Result<Refused, AnswerError> {
+    let refusal: Refusal = canonical::decode(bytes, limits::HELLO_BYTES_MAX)?;
+    let digest: Digest =
+        fixed("header_digest", &refusal.header_digest).map_err(|_| AnswerError::Field("header_digest"))?;
+    let (_, packet) = state.own(&digest).ok_or(AnswerError::NotOurs)?;
+    let reason = Reason::try_from(refusal.reason).unwrap_or_default();
+    if matches!(reason, Reason::Unspecified | Reason::Accepted) {
+        return Err(AnswerError::Field("reason"));
+    }
+    if refusal.retry {
+        return Ok(Refused::Later { digest, reason, text: refusal.text });
+    }
+    // A packet that was once accepted stays accepted: the signed receipt is stronger than a later word.
+    let open = matches!(packet.answer, Answer::Waiting);
+    let record = open.then(|| StoredRefusal {
+        header_digest: refusal.header_digest.clone(),
+        refusal: bytes.clone(),
+        received_ms: now_ms,
+    });
+    Ok(Refused::Final { digest, record })
+}
+
+/// Evidence about a packet of ours: the record to keep, or none when it is kept already.
+///
+/// A recipient speaks for itself only, and only about a packet that was sent to it; a broker of the directory
+/// may say that something failed.
+pub(crate) fn accept_evidence(
+    bytes: &Bytes,
+    state: &State,
+    directory: &Directory,
+    now_ms: u64,
+) -> Result<Option<StoredEvidence>, AnswerError> {
+    if state.has_evidence(&sha256(&[bytes])) {
+        return Ok(None);
+    }
+    let signed: SignedEvidence = canonical::decode(bytes, limits::SIGNED_EVIDENCE_BYTES_MAX)?;
+    let now = directory.at(now_ms);
+    let find = |actor: &UnitRef, key_id: &Digest| {
+        if actor.unit.is_empty() {
+            broker_key(directory, key_id).filter(|(name, _)| *name == actor.agency).map(|(_, key)| key)
+        } else {
+            now.packet_key(actor, key_id)
+        }
+    };
+    let evidence = verify_evidence(&signed, find)?;
+    if evidence.region != directory.roster().region {
+        return Err(AnswerError::Field("region"));
+    }
+    let (_, packet) = state.own(&evidence.header_digest).ok_or(AnswerError::NotOurs)?;
+    let actor = &evidence.actor;
+    let allowed = match &evidence.recipient {
+        Some(recipient) => {
+            let asked = packet.recipients.iter().any(|(unit, _)| unit == recipient);
+            let broker_says_no = actor.unit.is_empty() && evidence.outcome != Outcome::Acceptance;
+            asked && (broker_says_no || actor == recipient)
+        }
+        None => evidence.stage == Stage::Submission && actor.unit.is_empty(),
+    };
+    if !allowed || packet.packet_id != evidence.packet_id {
+        return Err(AnswerError::Actor(super::state::name(actor)));
+    }
+    Ok(Some(StoredEvidence { evidence: bytes.clone(), received_ms: now_ms }))
+}
+
+/// Name and receipt key of the broker whose receipt key has that id.
+fn broker_key<'a>(directory: &'a Directory, id: &Digest) -> Option<(&'a str, &'a VerifyingKey)> {
+    let fits = |key: &VerifyingKey| key_id(KeyRole::Receipt, key.as_bytes()) == *id;
+    let broker = directory.brokers().iter().find(|broker| fits(&broker.receipt_key))?;
+    Some((&broker.name, &broker.receipt_key))
+}

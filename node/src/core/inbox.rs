@@ -1,0 +1,345 @@
+//! A delivery: verify everything again, open, and decide what to answer. Nothing is stored here.
+
+use bytes::Bytes;
+use lintas_config::Directory;
+use lintas_proto::{
+    audit::leaf::LEAF_BYTES,
+    canonical::{self, fixed},
+    envelope::{
+        chunk::ContentKey,
+        core::Core,
+        open::{OpenError, Parts, open},
+        verify::{PacketKeys as _, VerifyError, verify_header},
+    },
+    evidence::{Evidence, EvidenceError, sign_evidence},
+    id::{Digest, PacketId, sha256},
+    limits,
+    schema::{
+        AttachmentRef, Delivery, EventType, Header, Opening, Outcome, Reason, Stage, StoredIncoming,
+        StoredRejection, UnitRef,
+    },
+};
+use rand_core::CryptoRng;
+use thiserror::Error;
+
+use super::{
+    answer::check_receipt,
+    keys::Keys,
+    records::Record,
+    state::State,
+    text::shorten,
+    vault::{Vault, VaultError},
+};
+
+/// Purpose under which content keys of received packets are sealed; the id is [`incoming_id`].
+pub(crate) const INCOMING_PURPOSE: &str = "lintas/v1/store/incoming";
+
+/// Names a received packet for one unit.
+pub(crate) fn incoming_id(digest: &Digest, unit: &str) -> Vec<u8> {
+    [digest.as_slice(), unit.as_bytes()].concat()
+}
+
+/// What a judgement rests on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bench<'a> {
+    /// What was received before.
+    pub(crate) state: &'a State,
+    /// Whose keys count.
+    pub(crate) directory: &'a Directory,
+    /// What opens packets.
+    pub(crate) keys: &'a Keys,
+    /// Now.
+    pub(crate) now_ms: u64,
+}
+
+/// What is to be done with a delivery.
+#[derive(Debug)]
+pub(crate) enum Judgement {
+    /// It was answered before, by the record with this sequence: the same answer goes out again.
+    Again(u64),
+    /// It is what it claims to be, and opens.
+    Accept(Box<Accepted>),
+    /// It is not; the failure is kept and answered.
+    Reject(Box<Rejected>),
+    /// This node's directory is too old to judge it. It stays with the broker, unanswered.
+    TooNew(String),
+    /// The broker broke the protocol; nothing can be answered.
+    Unanswerable(&'static str),
+}
+
+/// A delivery that was opened.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    /// SHA-256 of the header.
+    pub(crate) digest: Digest,
+    /// For which unit.
+    pub(crate) unit: String,
+    /// Blobs to fetch before it is kept.
+    pub(crate) attachments: Vec<AttachmentRef>,
+    stored: StoredIncoming,
+    content_key: ContentKey,
+    evidence: Evidence,
+}
+
+/// A delivery that was not.
+#[derive(Debug)]
+pub(crate) struct Rejected {
+    /// SHA-256 of the header bytes.
+    pub(crate) digest: Digest,
+    /// For which unit.
+    pub(crate) unit: String,
+    /// Why.
+    pub(crate) text: String,
+    evidence: Evidence,
+}
+
+/// What is wrong with a delivery.
+struct Fault {
+    reason: Reason,
+    text: String,
+    too_new: bool,
+}
+
+impl Fault {
+    fn new(reason: Reason, text: impl ToString) -> Self {
+        Self { reason, text: text.to_string(), too_new: false }
+    }
+}
+
+/// Judges a delivery.
+pub(crate) fn judge(delivery: &Delivery, bench: Bench<'_>) -> Judgement {
+    let Some(opening) = delivery.opening.as_ref() else {
+        return Judgement::Unanswerable("a delivery without an opening");
+    };
+    let unit = UnitRef { agency: opening.agency.clone(), unit: opening.unit.clone() };
+    if unit.agency != bench.keys.agency || !bench.directory.has_unit(&unit) {
+        return Judgement::Unanswerable("a delivery for a unit that is not this agency's");
+    }
+    let digest = sha256(&[&delivery.header]);
+    if let Some(sequence) = bench.state.answered(&digest, &unit.unit) {
+        return Judgement::Again(sequence);
+    }
+    let receipt = received(delivery, &digest, &unit, bench);
+    let core = claimed_core(&delivery.header);
+    let known_id = receipt.as_ref().ok().map(|seen| seen.packet_id);
+    let Some(packet_id) = core.as_ref().map(|core| core.packet_id).or(known_id) else {
+        return Judgement::Unanswerable("a delivery in which neither header nor receipt can be read");
+    };
+    let leaf = receipt.as_ref().ok().map(|seen| seen.leaf);
+    let fault = match receipt.and_then(|seen| examine(delivery, opening, &seen, bench)) {
+        Ok((stored, content_key, attachments)) => {
+            let evidence = Evidence { leaf, ..said(bench, packet_id, digest, &unit) };
+            let accepted = Accepted { digest, unit: unit.unit, attachments, stored, content_key, evidence };
+            return Judgement::Accept(Box::new(accepted));
+        }
+        Err(fault) => fault,
+    };
+    if fault.too_new {
+        return Judgement::TooNew(fault.text);
+    }
+    let text = shorten(&fault.text, limits::SENTENCE_BYTES_MAX);
+    let evidence = Evidence {
+        outcome: Outcome::Failure,
+        reason: fault.reason,
+        text: text.clone(),
+        leaf,
+        ..said(bench, packet_id, digest, &unit)
+    };
+    Judgement::Reject(Box::new(Rejected { digest, unit: unit.unit, text, evidence }))
+}
+
+/// What the receipt that came with a delivery says.
+struct Seen {
+    packet_id: PacketId,
+    leaf: [u8; LEAF_BYTES],
+}
+
+/// The receipt must stand in our own sub-log, for this packet and this unit.
+fn received(delivery: &Delivery, digest: &Digest, unit: &UnitRef, bench: Bench<'_>) -> Result<Seen, Fault> {
+    let refuse = |error: &dyn ToString| {
+        Fault::new(Reason::Malformed, format!("the broker's receipt does not hold: {}", error.to_string()))
+    };
+    let checked = check_receipt(&delivery.receipt, bench.directory, &bench.keys.agency)
+        .map_err(|error| refuse(&error))?;
+    if checked.receipt.header_digest != *digest {
+        return Err(refuse(&"it is for another packet"));
+    }
+    let mut events = checked.receipt.events.iter().zip(&checked.events);
+    let received = events.find(|(_, event)| event.r#type == EventType::Received as i32);
+    let (logged, event) = received.ok_or_else(|| refuse(&"it has no event of receiving"))?;
+    if event.recipient.as_ref().is_some_and(|named| named != unit) {
+        return Err(refuse(&"it is for another unit"));
+    }
+    let leaf = fixed("leaf", &logged.leaf).map_err(|error| refuse(&error))?;
+    Ok(Seen { packet_id: checked.receipt.packet_id, leaf })
+}
+
+type Examined = (StoredIncoming, ContentKey, Vec<AttachmentRef>);
+
+fn examine(delivery: &Delivery, opening: &Opening, seen: &Seen, bench: Bench<'_>) -> Result<Examined, Fault> {
+    let now = bench.directory.at(bench.now_ms);
+    let header = verify_header(&delivery.header, &delivery.signature, &now)
+        .map_err(|error| verify_fault(error, delivery, bench))?;
+    let core = header.core();
+    if core.region != bench.keys.region {
+        return Err(Fault::new(Reason::WrongRegion, "the packet is for another region"));
+    }
+    if core.packet_id != seen.packet_id {
+        return Err(Fault::new(Reason::Malformed, "the broker's receipt names another packet id"));
+    }
+    let before = bench.state.digest_of(&core.originator.agency, core.packet_id);
+    if before.is_some_and(|before| before != header.digest()) {
+        return Err(Fault::new(Reason::Replay, "this packet id was used before for another packet"));
+    }
+    let secret = bench.keys.decryption_key(&opening.unit, &opening.enc_key_id);
+    let secret = secret.ok_or_else(|| {
+        Fault::new(Reason::CannotOpen, "the packet was sealed for a key that this node does not have")
+    })?;
+    let index = usize::try_from(delivery.recipient_index).unwrap_or(usize::MAX);
+    let parts = Parts { index, opening, wrap: &delivery.wrap, body: &delivery.body };
+    let opened = open(&header, parts, secret).map_err(|error| open_fault(&error))?;
+    let sign_key = now.packet_key(&core.originator, &core.sign_key_id);
+    let previous = opened.previous;
+    let stored = StoredIncoming {
+        header: delivery.header.clone(),
+        signature: delivery.signature.clone(),
+        recipient_index: delivery.recipient_index,
+        opening: Some(opening.clone()),
+        body: delivery.body.clone(),
+        receipt: delivery.receipt.clone(),
+        sealed_key: Bytes::new(),
+        previous: if previous == Digest::default() {
+            Bytes::new()
+        } else {
+            Bytes::copy_from_slice(&previous)
+        },
+        received_ms: bench.now_ms,
+        evidence: Bytes::new(),
+        sign_key: sign_key.map(|key| Bytes::copy_from_slice(key.as_bytes())).unwrap_or_default(),
+    };
+    Ok((stored, opened.content_key, core.attachments.clone()))
+}
+
+/// A signature by an unknown key may be a newer directory's, not a forgery: then the packet waits.
+fn verify_fault(error: VerifyError, delivery: &Delivery, bench: Bench<'_>) -> Fault {
+    match error {
+        VerifyError::UnknownKey { .. } => Fault {
+            too_new: claimed_core(&delivery.header).is_some_and(|core| is_newer(&core, bench.directory)),
+            ..Fault::new(Reason::BadSignature, error)
+        },
+        VerifyError::Signature => Fault::new(Reason::BadSignature, error),
+        VerifyError::Header(_)
+        | VerifyError::HeaderSize(_)
+        | VerifyError::Core(_)
+        | VerifyError::Count { .. }
+        | VerifyError::Digest(_)
+        | VerifyError::BodyLength { .. } => Fault::new(Reason::Malformed, error),
+    }
+}
+
+fn open_fault(error: &OpenError) -> Fault {
+    let reason = match error {
+        OpenError::OtherKey | OpenError::CannotOpen => Reason::CannotOpen,
+        OpenError::Verify(_) | OpenError::Body(_) | OpenError::Decode(_) | OpenError::Pad(_) => {
+            Reason::Malformed
+        }
+    };
+    Fault::new(reason, error)
+}
+
+fn is_newer(core: &Core, directory: &Directory) -> bool {
+    let keyset = directory.keyset_version(&core.originator.agency);
+    core.roster_version > directory.roster().version || keyset.is_none_or(|known| core.keyset_version > known)
+}
+
+/// The core as the header claims it, before any signature was checked.
+fn claimed_core(header: &Bytes) -> Option<Core> {
+    let header: Header = canonical::decode(header, limits::HEADER_BYTES_MAX).ok()?;
+    Core::parse(&header.core).ok()
+}
+
+/// "We have it", signed by nobody yet.
+fn said(bench: Bench<'_>, packet_id: PacketId, header_digest: Digest, unit: &UnitRef) -> Evidence {
+    Evidence {
+        region: bench.keys.region.clone(),
+        stage: Stage::Delivery,
+        outcome: Outcome::Acceptance,
+        reason: Reason::Accepted,
+        text: String::new(),
+        packet_id,
+        header_digest,
+        actor: unit.clone(),
+        recipient: Some(unit.clone()),
+        time_ms: bench.now_ms,
+        leaf: None,
+        policy_id: String::new(),
+        directory_hash: *bench.directory.hash(),
+    }
+}
+
+/// Why answers were not made.
+#[derive(Debug, Error)]
+pub(crate) enum SettleError {
+    /// The content key was not sealed.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// The evidence was not signed.
+    #[error(transparent)]
+    Evidence(#[from] EvidenceError),
+}
+
+/// A judgement that is to be kept.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// Opened.
+    Accept(Box<Accepted>),
+    /// Not opened.
+    Reject(Box<Rejected>),
+}
+
+/// Signs the evidence of all verdicts as one group: for each, in order, the record to keep and the evidence
+/// to send once it is kept.
+pub(crate) fn settle(
+    verdicts: Vec<Verdict>,
+    keys: &Keys,
+    vault: &Vault,
+    entropy: &mut dyn CryptoRng,
+) -> Result<Vec<(Record, Bytes)>, SettleError> {
+    if verdicts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let statements: Vec<Evidence> = verdicts
+        .iter()
+        .map(|verdict| match verdict {
+            Verdict::Accept(accepted) => accepted.evidence.clone(),
+            Verdict::Reject(rejected) => rejected.evidence.clone(),
+        })
+        .collect();
+    let signed = sign_evidence(&statements, &keys.packet)?;
+    let mut settled = Vec::with_capacity(verdicts.len());
+    for (verdict, signed) in verdicts.into_iter().zip(&signed) {
+        let evidence = canonical::encode(signed);
+        let record = match verdict {
+            Verdict::Accept(accepted) => {
+                let Accepted { digest, unit, stored, content_key, .. } = *accepted;
+                let id = incoming_id(&digest, &unit);
+                let sealed_key = vault.seal(INCOMING_PURPOSE, &id, content_key.as_slice(), entropy)?;
+                Record::Incoming(Box::new(StoredIncoming {
+                    sealed_key,
+                    evidence: evidence.clone(),
+                    ..stored
+                }))
+            }
+            Verdict::Reject(rejected) => Record::Rejection(StoredRejection {
+                header_digest: Bytes::copy_from_slice(&rejected.digest),
+                unit: Some(rejected.evidence.actor.clone()),
+                reason: rejected.evidence.reason as i32,
+                text: rejected.text.clone(),
+                evidence: evidence.clone(),
+                received_ms: rejected.evidence.time_ms,
+            }),
+        };
+        settled.push((record, evidence));
+    }
+    Ok(settled)
+}

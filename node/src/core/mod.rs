@@ -1,0 +1,15 @@
+//! What the node decides: pure, with time and randomness as arguments. Never imports the shell, the runtime,
+//! files or the network.
+
+pub(crate) mod answer;
+pub(crate) mod archive;
+pub(crate) mod draft;
+pub(crate) mod inbox;
+pub(crate) mod keys;
+pub(crate) mod outbox;
+pub(crate) mod preflight;
+pub(crate) mod records;
+pub(crate) mod state;
+pub(crate) mod text;
+pub(crate) mod vault;
+pub(crate) mod view;

@@ -1,0 +1,158 @@
+//! Which packet is submitted next: in the order in which they were sealed, a bounded number unanswered.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use lintas_proto::{id::Digest, schema::Reason};
+
+/// Most submissions without an answer.
+pub(crate) const UNANSWERED_MAX: usize = 64;
+/// First pause before a packet that the broker put off is submitted again, milliseconds.
+const RETRY_MS_MIN: u64 = 2_000;
+/// Longest such pause, milliseconds: 10 minutes.
+const RETRY_MS_MAX: u64 = 10 * 60 * 1_000;
+/// First pause before connecting again, milliseconds.
+const RECONNECT_MS_MIN: u64 = 200;
+/// Longest such pause, milliseconds.
+const RECONNECT_MS_MAX: u64 = 30_000;
+
+/// A packet that the broker asked to see again later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PutOff {
+    /// How often.
+    pub(crate) times: u32,
+    /// Not before.
+    pub(crate) until_ms: u64,
+    /// Why.
+    pub(crate) reason: Reason,
+    /// In words.
+    pub(crate) text: String,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// Submit this one.
+    Submit(Digest),
+    /// Nothing until an answer or a new packet comes; at the latest at this time.
+    Wait(Option<u64>),
+}
+
+/// The submissions on their way. Not durable: what is unanswered is submitted again after a restart, and the
+/// broker gives the same answer.
+#[derive(Debug, Default)]
+pub(crate) struct Pipeline {
+    unanswered: BTreeSet<Digest>,
+    put_off: BTreeMap<Digest, PutOff>,
+}
+
+impl Pipeline {
+    /// Chooses among `waiting`, oldest first. A packet that was put off lets younger ones pass.
+    pub(crate) fn next(&mut self, waiting: impl Iterator<Item = Digest>, now_ms: u64) -> Next {
+        let mut earliest = None;
+        if self.unanswered.len() >= UNANSWERED_MAX {
+            return Next::Wait(None);
+        }
+        for digest in waiting {
+            if self.unanswered.contains(&digest) {
+                continue;
+            }
+            match self.put_off.get(&digest).map(|put_off| put_off.until_ms) {
+                Some(until_ms) if until_ms > now_ms => {
+                    earliest = Some(earliest.map_or(until_ms, |other: u64| other.min(until_ms)));
+                }
+                Some(_) | None => {
+                    self.unanswered.insert(digest);
+                    return Next::Submit(digest);
+                }
+            }
+        }
+        Next::Wait(earliest)
+    }
+
+    /// A final answer is durable.
+    pub(crate) fn answered(&mut self, digest: &Digest) {
+        self.unanswered.remove(digest);
+        self.put_off.remove(digest);
+    }
+
+    /// The broker, or this node, puts the packet off.
+    pub(crate) fn put_off(&mut self, digest: Digest, reason: Reason, text: String, now_ms: u64) {
+        self.unanswered.remove(&digest);
+        let times = self.put_off.get(&digest).map_or(0, |before| before.times).saturating_add(1);
+        let until_ms = now_ms.saturating_add(doubled(RETRY_MS_MIN, times.saturating_sub(1), RETRY_MS_MAX));
+        self.put_off.insert(digest, PutOff { times, until_ms, reason, text });
+    }
+
+    /// Why a packet was put off.
+    pub(crate) fn why_put_off(&self, digest: &Digest) -> Option<&PutOff> {
+        self.put_off.get(digest)
+    }
+
+    /// The connection is gone: everything unanswered is submitted again.
+    pub(crate) fn disconnected(&mut self) {
+        self.unanswered.clear();
+    }
+}
+
+/// Pause before connecting again after `failures` failures in a row: doubled each time, then spread evenly over
+/// its upper half by `chance`, so that a region's nodes do not come back all at once.
+pub(crate) fn reconnect_after_ms(failures: u32, chance: u32) -> u64 {
+    let half = doubled(RECONNECT_MS_MIN, failures, RECONNECT_MS_MAX) / 2;
+    half.saturating_add(u64::from(chance).saturating_mul(half) / u64::from(u32::MAX))
+}
+
+fn doubled(first: u64, times: u32, max: u64) -> u64 {
+    first.saturating_mul(1u64.checked_shl(times.min(32)).unwrap_or(u64::MAX)).min(max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(number: u8) -> Digest {
+        [number; 32]
+    }
+
+    #[test]
+    fn packets_go_in_order_and_a_bounded_number_stays_unanswered() {
+        let mut pipeline = Pipeline::default();
+        let waiting: Vec<Digest> = (0..100).map(digest).collect();
+        for number in 0..64 {
+            assert_eq!(pipeline.next(waiting.iter().copied(), 0), Next::Submit(digest(number)));
+        }
+        assert_eq!(pipeline.next(waiting.iter().copied(), 0), Next::Wait(None));
+        pipeline.answered(&digest(7));
+        let left = waiting.iter().copied().filter(|d| *d != digest(7));
+        assert_eq!(pipeline.next(left, 0), Next::Submit(digest(64)));
+        pipeline.disconnected();
+        assert_eq!(pipeline.next(waiting.iter().copied(), 0), Next::Submit(digest(0)));
+    }
+
+    #[test]
+    fn a_packet_put_off_comes_back_and_lets_others_pass() {
+        let mut pipeline = Pipeline::default();
+        let waiting = [digest(1), digest(2)];
+        assert_eq!(pipeline.next(waiting.into_iter(), 0), Next::Submit(digest(1)));
+        pipeline.put_off(digest(1), Reason::Quota, "too many".to_owned(), 0);
+        assert_eq!(pipeline.next(waiting.into_iter(), 0), Next::Submit(digest(2)));
+        assert_eq!(pipeline.next(waiting.into_iter(), 0), Next::Wait(Some(RETRY_MS_MIN)));
+        assert_eq!(pipeline.next(waiting.into_iter(), RETRY_MS_MIN), Next::Submit(digest(1)));
+        pipeline.put_off(digest(1), Reason::Quota, "too many".to_owned(), 0);
+        let put_off = pipeline.why_put_off(&digest(1)).unwrap();
+        assert_eq!((put_off.times, put_off.until_ms), (2, 2 * RETRY_MS_MIN));
+        pipeline.answered(&digest(1));
+        assert_eq!(pipeline.why_put_off(&digest(1)), None);
+    }
+
+    #[test]
+    fn pauses_grow_and_stay_within_bounds() {
+        for failures in 0..100 {
+            for chance in [0, u32::MAX / 2, u32::MAX] {
+                let pause = reconnect_after_ms(failures, chance);
+                assert!((100..=RECONNECT_MS_MAX).contains(&pause), "{failures} {chance} {pause}");
+            }
+        }
+        assert_eq!(reconnect_after_ms(0, u32::MAX), 200);
+        assert_eq!(reconnect_after_ms(40, u32::MAX), 30_000);
+    }
+}

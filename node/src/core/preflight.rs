@@ -1,0 +1,185 @@
+//! Preflight: what can be known to be wrong with a draft before anything is encrypted.
+//!
+//! It checks the directory and the label. The agency's own release policy is not checked yet: it comes with the
+//! policy bundles, and this is the place where it will be asked.
+
+use std::{collections::BTreeSet, fmt};
+
+use lintas_config::Directory;
+use lintas_proto::{
+    envelope::wrap::EncryptionKey,
+    label, limits,
+    schema::{Caveat, Onward, Tlp, UnitRef},
+};
+
+use super::{
+    draft::{Addressee, Draft, contact},
+    state::name,
+    text::one_line,
+};
+
+/// A recipient that may have the packet, with the key to seal for. Made by [`check`] only.
+#[derive(Debug, Clone)]
+pub(crate) struct Cleared {
+    /// The unit.
+    pub(crate) unit: UnitRef,
+    /// Its key now.
+    pub(crate) key: EncryptionKey,
+}
+
+/// One reason why the draft is not sealed, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Objection {
+    /// Why.
+    pub(crate) why: String,
+    /// What to do.
+    pub(crate) advice: String,
+}
+
+impl fmt::Display for Objection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.why, self.advice)
+    }
+}
+
+fn objection(why: impl Into<String>, advice: impl Into<String>) -> Objection {
+    Objection { why: why.into(), advice: advice.into() }
+}
+
+/// Checks a draft of `originator`: the recipients, cleared, or everything that is wrong with it.
+pub(crate) fn check(
+    draft: &Draft,
+    originator: &UnitRef,
+    directory: &Directory,
+    now_ms: u64,
+) -> Result<Vec<Cleared>, Vec<Objection>> {
+    let mut objections = Vec::new();
+    if !directory.at(now_ms).in_force() {
+        objections.push(objection(
+            "the directory is not valid now",
+            "get the newest directory.bin from the region authority, and check this machine's clock",
+        ));
+    }
+    if !directory.has_unit(originator) {
+        let why = format!("this agency has no active unit `{}`", one_line(&originator.unit));
+        objections.push(objection(why, "check --from, or ask the region authority to list the unit"));
+    }
+    let hours_max = limits::DELIVER_WITHIN_MS_MAX / 3_600_000;
+    if !(1..=hours_max).contains(&draft.deliver_within_hours) {
+        let why = format!("deliver_within_hours is {}", draft.deliver_within_hours);
+        objections.push(objection(why, format!("it must be from 1 to {hours_max}")));
+    }
+    if let Err(error) = label::check(&draft.label) {
+        objections.push(objection(format!("the label is not valid: {error}"), "correct it"));
+    }
+    let cleared = recipients(draft, directory, now_ms, &mut objections);
+    check_label(draft, originator, &cleared, directory, &mut objections);
+    if objections.is_empty() { Ok(cleared) } else { Err(objections) }
+}
+
+fn recipients(
+    draft: &Draft,
+    directory: &Directory,
+    now_ms: u64,
+    objections: &mut Vec<Objection>,
+) -> Vec<Cleared> {
+    if draft.to.is_empty() || draft.to.len() > limits::RECIPIENTS_MAX {
+        let why = format!("the draft has {} recipients", draft.to.len());
+        objections.push(objection(why, format!("name 1 to {}, e.g. --to KH/KH-AHT", limits::RECIPIENTS_MAX)));
+        return Vec::new();
+    }
+    let mut seen = BTreeSet::new();
+    let mut cleared = Vec::with_capacity(draft.to.len());
+    for addressee in &draft.to {
+        match clear(addressee, directory, now_ms) {
+            Ok(recipient) => {
+                if seen.insert(name(&recipient.unit)) {
+                    cleared.push(recipient);
+                } else {
+                    let why = format!("{} is named twice", name(&recipient.unit));
+                    objections.push(objection(why, "name each recipient once"));
+                }
+            }
+            Err(objection) => objections.push(objection),
+        }
+    }
+    cleared
+}
+
+fn clear(addressee: &Addressee, directory: &Directory, now_ms: u64) -> Result<Cleared, Objection> {
+    let (Addressee::Agency(agency) | Addressee::Unit(UnitRef { agency, .. })) = addressee;
+    let Some(member) = directory.member(agency) else {
+        let listed = directory.roster().members.iter().any(|member| member.agency == *agency);
+        let why = if listed { "is suspended or revoked" } else { "is not in the directory" };
+        return Err(objection(
+            format!("{agency} {why}"),
+            "take it out, or get the newest directory.bin from the region authority",
+        ));
+    };
+    let unit = match addressee {
+        Addressee::Unit(unit) => unit.clone(),
+        Addressee::Agency(agency) => contact(directory, agency).ok_or_else(|| {
+            objection(
+                format!("{agency} has no unit that is its only single point of contact"),
+                format!("name a unit: {agency}/UNIT"),
+            )
+        })?,
+    };
+    if !directory.has_unit(&unit) {
+        let units: Vec<&str> = member.units.iter().map(|unit| unit.unit.as_str()).collect();
+        let advice = format!("its units are {}", units.join(", "));
+        return Err(objection(format!("{agency} has no unit {}", unit.unit), advice));
+    }
+    let key = directory.at(now_ms).encryption_key(&unit).ok_or_else(|| {
+        objection(
+            format!("{} has no encryption key for this week in the directory", name(&unit)),
+            "get the newest directory.bin; if it is still missing, ask that agency to publish its keys",
+        )
+    })?;
+    Ok(Cleared { key: key.clone(), unit })
+}
+
+/// What the label forbids.
+fn check_label(
+    draft: &Draft,
+    originator: &UnitRef,
+    cleared: &[Cleared],
+    directory: &Directory,
+    objections: &mut Vec<Objection>,
+) {
+    let has = |caveat: Caveat| draft.label.caveats.contains(&(caveat as i32));
+    let others = || cleared.iter().map(|c| &c.unit.agency).filter(|a| **a != originator.agency);
+    if has(Caveat::Noforn) {
+        let country = |agency: &str| {
+            directory
+                .member(agency)
+                .map(|member| member.country.clone())
+                .filter(|country| !country.is_empty())
+        };
+        let home = country(&originator.agency);
+        for agency in others().filter(|agency| home.is_none() || country(agency) != home) {
+            let why = format!("the label says NOFORN (not outside the own country), and {agency} is foreign");
+            objections.push(objection(why, format!("take {agency} out, or take NOFORN off if you may")));
+        }
+    }
+    if has(Caveat::RelTo) {
+        for agency in others().filter(|agency| !draft.label.rel_to.contains(agency)) {
+            let why = format!("the label says REL_TO, and {agency} is not in its list");
+            objections.push(objection(why, format!("take {agency} out, or add it to rel_to if you may")));
+        }
+    }
+    let red = draft.label.tlp == Tlp::Red as i32;
+    for addressee in draft.to.iter().filter(|_| red) {
+        if let Addressee::Agency(agency) = addressee {
+            let why = format!("TLP:RED is for named recipients only, and {agency} is a whole agency");
+            objections.push(objection(why, format!("name the unit: {agency}/UNIT")));
+        }
+    }
+    let passed_on = matches!(draft.onward, Onward::Region | Onward::Any);
+    for (rule, holds) in [("TLP:RED", red), ("ORCON", has(Caveat::Orcon)), ("NOFORN", has(Caveat::Noforn))] {
+        if holds && passed_on {
+            let why = format!("{rule} and onward {} contradict each other", draft.onward.as_str_name());
+            objections.push(objection(why, "set onward to NONE or WITH_CONSENT"));
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The records of the node's journal: kinds, encoding, decoding. Kinds are stable; a retired one is never used
+//! again. Layouts stand in schema/lintas/v1/store.proto.
+//!
+//! | kind | record | written when |
+//! |---|---|---|
+//! | 1 | `StoredOutgoing` | a packet was sealed; before the user is told |
+//! | 2 | `StoredReceipt` | the broker's receipt was verified |
+//! | 3 | `StoredRefusal` | the broker refused for good |
+//! | 4 | `StoredIncoming` | a delivery was opened; before it is acknowledged |
+//! | 5 | `StoredEvidence` | evidence about our packet was verified; before it is acknowledged |
+//! | 6 | `StoredRejection` | a delivery could not be verified or opened; before the failure is acknowledged |
+
+use bytes::Bytes;
+use lintas_proto::{
+    canonical::{self, DecodeError, WrongSize},
+    envelope::core::CoreError,
+    evidence::EvidenceError,
+    id::IdError,
+    limits,
+    receipt::ReceiptError,
+    schema::{StoredEvidence, StoredIncoming, StoredOutgoing, StoredReceipt, StoredRefusal, StoredRejection},
+};
+use thiserror::Error;
+
+/// Longest record, bytes: a frame's payload, and what the node adds.
+pub(crate) const RECORD_BYTES_MAX: usize = limits::FRAME_BYTES_MAX + 16 * 1024;
+
+/// A record that cannot be read. The journal's checksums hold, so this is another version's, or a fault of ours.
+#[derive(Debug, Error)]
+pub(crate) enum RecordError {
+    /// A kind that this version does not know.
+    #[error("record kind {0} is unknown; a newer version wrote it")]
+    Kind(u16),
+    /// Not canonical.
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    /// A fixed-size field of another size.
+    #[error(transparent)]
+    Size(#[from] WrongSize),
+    /// Not a packet id.
+    #[error(transparent)]
+    Id(#[from] IdError),
+    /// Not a core.
+    #[error(transparent)]
+    Core(#[from] CoreError),
+    /// Not a receipt.
+    #[error(transparent)]
+    Receipt(#[from] ReceiptError),
+    /// Not evidence.
+    #[error(transparent)]
+    Evidence(#[from] EvidenceError),
+    /// A field that must be there is not.
+    #[error("{0} is missing")]
+    Missing(&'static str),
+}
+
+/// One record.
+#[derive(Debug, Clone)]
+pub(crate) enum Record {
+    /// Kind 1.
+    Outgoing(StoredOutgoing),
+    /// Kind 2.
+    Receipt(StoredReceipt),
+    /// Kind 3.
+    Refusal(StoredRefusal),
+    /// Kind 4.
+    Incoming(Box<StoredIncoming>),
+    /// Kind 5.
+    Evidence(StoredEvidence),
+    /// Kind 6.
+    Rejection(StoredRejection),
+}
+
+impl Record {
+    /// Kind and payload.
+    pub(crate) fn encode(&self) -> (u16, Bytes) {
+        match self {
+            Self::Outgoing(stored) => (1, canonical::encode(stored)),
+            Self::Receipt(stored) => (2, canonical::encode(stored)),
+            Self::Refusal(stored) => (3, canonical::encode(stored)),
+            Self::Incoming(stored) => (4, canonical::encode(stored.as_ref())),
+            Self::Evidence(stored) => (5, canonical::encode(stored)),
+            Self::Rejection(stored) => (6, canonical::encode(stored)),
+        }
+    }
+
+    /// Reads a record.
+    pub(crate) fn decode(kind: u16, payload: &Bytes) -> Result<Self, RecordError> {
+        let max = RECORD_BYTES_MAX;
+        Ok(match kind {
+            1 => Self::Outgoing(canonical::decode(payload, max)?),
+            2 => Self::Receipt(canonical::decode(payload, max)?),
+            3 => Self::Refusal(canonical::decode(payload, max)?),
+            4 => Self::Incoming(Box::new(canonical::decode(payload, max)?)),
+            5 => Self::Evidence(canonical::decode(payload, max)?),
+            6 => Self::Rejection(canonical::decode(payload, max)?),
+            other => return Err(RecordError::Kind(other)),
+        })
+    }
+
+    /// Whether it must find room even on a full disk: it lets the broker's queue drain.
+    pub(crate) fn is_essential(&self) -> bool {
+        match self {
+            Self::Receipt(_) | Self::Refusal(_) | Self::Evidence(_) | Self::Rejection(_) => true,
+            Self::Outgoing(_) | Self::Incoming(_) => false,
+        }
+    }
+}

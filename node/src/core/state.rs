@@ -1,0 +1,365 @@
+//! What the node knows: a pure fold over its journal. Recovery runs the same code as the forward path.
+//!
+//! It holds an index entry for each packet, a few hundred bytes; the packets themselves stay in the journal
+//! and are read by their sequence.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use lintas_proto::{
+    canonical::{self, fixed},
+    envelope::core::Core,
+    evidence::Evidence,
+    id::{Digest, PacketId, sha256},
+    limits,
+    receipt::Receipt,
+    schema::{
+        AttachmentRef, EventType, Header, Kind, Outcome, Reason, Refusal, SignedEvidence, SignedReceipt,
+        StoredEvidence, StoredIncoming, StoredOutgoing, StoredReceipt, StoredRefusal, StoredRejection,
+        Submission, UnitRef,
+    },
+};
+
+use super::records::{Record, RecordError};
+
+/// What the broker said to a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Nothing yet.
+    Waiting,
+    /// It has it, durably.
+    Accepted {
+        /// The broker's time.
+        time_ms: u64,
+        /// Sub-log in which it stands.
+        origin: String,
+        /// 0-based index there.
+        index: u64,
+        /// The clocks of broker and node differ.
+        clock_differs: bool,
+    },
+    /// It will not take it.
+    Refused {
+        /// Why.
+        reason: Reason,
+        /// The broker's sentence.
+        text: String,
+        /// When it came here.
+        received_ms: u64,
+    },
+}
+
+/// What became of a packet at one recipient.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Nothing is known yet.
+    Pending,
+    /// The broker did not release it to this recipient.
+    Denied {
+        /// Why.
+        reason: Reason,
+    },
+    /// The recipient signed that it has it.
+    Delivered {
+        /// The recipient's time.
+        time_ms: u64,
+    },
+    /// Somebody signed that it did not arrive.
+    Failed {
+        /// Who says so.
+        by: String,
+        /// Why.
+        reason: Reason,
+        /// Their sentence.
+        text: String,
+        /// Their time.
+        time_ms: u64,
+    },
+}
+
+/// A packet of this agency.
+#[derive(Debug, Clone)]
+pub(crate) struct Outgoing {
+    /// SHA-256 of its header.
+    pub(crate) digest: Digest,
+    /// Its id.
+    pub(crate) packet_id: PacketId,
+    /// What it is.
+    pub(crate) kind: Kind,
+    /// When it was sealed.
+    pub(crate) created_ms: u64,
+    /// Each recipient and what became of it there.
+    pub(crate) recipients: Vec<(UnitRef, Fate)>,
+    /// What the broker said.
+    pub(crate) answer: Answer,
+    /// Its blobs.
+    pub(crate) attachments: Vec<AttachmentRef>,
+}
+
+/// A packet for one unit of this agency.
+#[derive(Debug, Clone)]
+pub(crate) struct Incoming {
+    /// SHA-256 of its header.
+    pub(crate) digest: Digest,
+    /// Its id.
+    pub(crate) packet_id: PacketId,
+    /// Who sent it.
+    pub(crate) originator: UnitRef,
+    /// For which unit of ours.
+    pub(crate) unit: String,
+    /// What it is.
+    pub(crate) kind: Kind,
+    /// When it was durable here.
+    pub(crate) received_ms: u64,
+    /// The sender's packet before this one; none for the first.
+    pub(crate) previous: Option<Digest>,
+    /// Its blobs.
+    pub(crate) attachments: Vec<AttachmentRef>,
+}
+
+/// A delivery that was not taken.
+#[derive(Debug, Clone)]
+pub(crate) struct Rejection {
+    /// SHA-256 of its header bytes.
+    pub(crate) digest: Digest,
+    /// For which unit.
+    pub(crate) unit: String,
+    /// Why.
+    pub(crate) reason: Reason,
+    /// In words.
+    pub(crate) text: String,
+    /// When.
+    pub(crate) received_ms: u64,
+}
+
+/// The state.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    outgoing: BTreeMap<u64, Outgoing>,
+    outgoing_by_digest: HashMap<Digest, u64>,
+    /// Sequences of packets without a final answer, in the order in which they were sealed.
+    waiting: BTreeSet<u64>,
+    /// The last packet released to each (agency, unit).
+    released: HashMap<(String, String), Digest>,
+    incoming: BTreeMap<u64, Incoming>,
+    rejections: BTreeMap<u64, Rejection>,
+    /// Deliveries answered, kept or rejected, by digest and unit: the sequence of their record.
+    answered: HashMap<(Digest, String), u64>,
+    /// Digests by (agency, packet id) of what was received.
+    ids: HashMap<(String, PacketId), Digest>,
+    /// SHA-256 of evidence kept.
+    evidence: HashSet<Digest>,
+}
+
+impl State {
+    /// Takes the record with this sequence.
+    pub(crate) fn apply(&mut self, sequence: u64, record: &Record) -> Result<(), RecordError> {
+        match record {
+            Record::Outgoing(stored) => self.apply_outgoing(sequence, stored),
+            Record::Receipt(stored) => self.apply_receipt(stored),
+            Record::Refusal(stored) => self.apply_refusal(stored),
+            Record::Incoming(stored) => self.apply_incoming(sequence, stored),
+            Record::Evidence(stored) => self.apply_evidence(stored),
+            Record::Rejection(stored) => self.apply_rejection(sequence, stored),
+        }
+    }
+
+    /// Packets without a final answer, oldest first.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = (u64, &Outgoing)> {
+        self.waiting.iter().filter_map(|sequence| Some((*sequence, self.outgoing.get(sequence)?)))
+    }
+
+    /// Own packets, newest first.
+    pub(crate) fn outgoing(&self) -> impl Iterator<Item = (u64, &Outgoing)> {
+        self.outgoing.iter().rev().map(|(sequence, packet)| (*sequence, packet))
+    }
+
+    /// Received packets, newest first.
+    pub(crate) fn incoming(&self) -> impl Iterator<Item = (u64, &Incoming)> {
+        self.incoming.iter().rev().map(|(sequence, packet)| (*sequence, packet))
+    }
+
+    /// Rejected deliveries, newest first.
+    pub(crate) fn rejections(&self) -> impl Iterator<Item = &Rejection> {
+        self.rejections.values().rev()
+    }
+
+    /// Our packet with that header digest.
+    pub(crate) fn own(&self, digest: &Digest) -> Option<(u64, &Outgoing)> {
+        let sequence = self.outgoing_by_digest.get(digest)?;
+        Some((*sequence, self.outgoing.get(sequence)?))
+    }
+
+    /// The last packet that was released to a unit; zeros before the first.
+    pub(crate) fn previous_to(&self, unit: &UnitRef) -> Digest {
+        self.released.get(&(unit.agency.clone(), unit.unit.clone())).copied().unwrap_or_default()
+    }
+
+    /// The record that answered this delivery before.
+    pub(crate) fn answered(&self, digest: &Digest, unit: &str) -> Option<u64> {
+        self.answered.get(&(*digest, unit.to_owned())).copied()
+    }
+
+    /// The digest that an originator's packet id was used for before.
+    pub(crate) fn digest_of(&self, agency: &str, packet_id: PacketId) -> Option<&Digest> {
+        self.ids.get(&(agency.to_owned(), packet_id))
+    }
+
+    /// Whether this evidence (SHA-256 of its bytes) is kept already.
+    pub(crate) fn has_evidence(&self, digest: &Digest) -> bool {
+        self.evidence.contains(digest)
+    }
+
+    /// Whether the sender speaks of an earlier packet that never came here.
+    pub(crate) fn misses_previous(&self, packet: &Incoming) -> bool {
+        packet.previous.is_some_and(|digest| self.answered(&digest, &packet.unit).is_none())
+    }
+
+    fn apply_outgoing(&mut self, sequence: u64, stored: &StoredOutgoing) -> Result<(), RecordError> {
+        let submission: Submission = canonical::decode(&stored.submission, limits::FRAME_BYTES_MAX)?;
+        let core = core_of(&submission.header)?;
+        let digest = fixed("header_digest", &stored.header_digest)?;
+        let unit =
+            |o: &lintas_proto::schema::Opening| UnitRef { agency: o.agency.clone(), unit: o.unit.clone() };
+        let packet = Outgoing {
+            digest,
+            packet_id: core.packet_id,
+            kind: core.kind,
+            created_ms: stored.created_ms,
+            recipients: submission.openings.iter().map(|o| (unit(o), Fate::Pending)).collect(),
+            answer: Answer::Waiting,
+            attachments: core.attachments,
+        };
+        self.outgoing.insert(sequence, packet);
+        self.outgoing_by_digest.insert(digest, sequence);
+        self.waiting.insert(sequence);
+        Ok(())
+    }
+
+    fn apply_receipt(&mut self, stored: &StoredReceipt) -> Result<(), RecordError> {
+        let signed: SignedReceipt = canonical::decode(&stored.receipt, limits::RECEIPT_BYTES_MAX)?;
+        let (receipt, events) = Receipt::parse(&signed.receipt)?;
+        let Some(sequence) = self.outgoing_by_digest.get(&receipt.header_digest) else {
+            return Err(RecordError::Missing("the packet of a receipt"));
+        };
+        let Some(packet) = self.outgoing.get_mut(sequence) else {
+            return Err(RecordError::Missing("the packet of a receipt"));
+        };
+        self.waiting.remove(sequence);
+        packet.answer = Answer::Accepted {
+            time_ms: receipt.time_ms,
+            origin: receipt.origin,
+            index: receipt.events.first().map(|event| event.index).unwrap_or_default(),
+            clock_differs: stored.clock_differs,
+        };
+        for (unit, fate) in &mut packet.recipients {
+            let about = |event: &&lintas_proto::schema::AuditEvent| event.recipient.as_ref() == Some(unit);
+            let denied = events.iter().filter(about).find(|event| is_denial(event.r#type));
+            if let Some(event) = denied {
+                *fate = Fate::Denied { reason: Reason::try_from(event.reason).unwrap_or_default() };
+            } else {
+                self.released.insert((unit.agency.clone(), unit.unit.clone()), packet.digest);
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_refusal(&mut self, stored: &StoredRefusal) -> Result<(), RecordError> {
+        let refusal: Refusal = canonical::decode(&stored.refusal, limits::HELLO_BYTES_MAX)?;
+        let digest: Digest = fixed("header_digest", &stored.header_digest)?;
+        let sequence = self.outgoing_by_digest.get(&digest);
+        let packet = sequence.and_then(|sequence| self.outgoing.get_mut(sequence));
+        let (Some(sequence), Some(packet)) = (sequence, packet) else {
+            return Err(RecordError::Missing("the packet of a refusal"));
+        };
+        self.waiting.remove(sequence);
+        packet.answer = Answer::Refused {
+            reason: Reason::try_from(refusal.reason).unwrap_or_default(),
+            text: refusal.text,
+            received_ms: stored.received_ms,
+        };
+        Ok(())
+    }
+
+    fn apply_incoming(&mut self, sequence: u64, stored: &StoredIncoming) -> Result<(), RecordError> {
+        let core = core_of(&stored.header)?;
+        let opening = stored.opening.as_ref().ok_or(RecordError::Missing("opening"))?;
+        let digest = sha256(&[&stored.header]);
+        let previous =
+            if stored.previous.is_empty() { None } else { Some(fixed("previous", &stored.previous)?) };
+        self.answered.insert((digest, opening.unit.clone()), sequence);
+        self.ids.insert((core.originator.agency.clone(), core.packet_id), digest);
+        let packet = Incoming {
+            digest,
+            packet_id: core.packet_id,
+            originator: core.originator,
+            unit: opening.unit.clone(),
+            kind: core.kind,
+            received_ms: stored.received_ms,
+            previous,
+            attachments: core.attachments,
+        };
+        self.incoming.insert(sequence, packet);
+        Ok(())
+    }
+
+    fn apply_evidence(&mut self, stored: &StoredEvidence) -> Result<(), RecordError> {
+        self.evidence.insert(sha256(&[&stored.evidence]));
+        let signed: SignedEvidence = canonical::decode(&stored.evidence, limits::SIGNED_EVIDENCE_BYTES_MAX)?;
+        let evidence = Evidence::parse(&signed.evidence)?;
+        let sequence = self.outgoing_by_digest.get(&evidence.header_digest);
+        let packet = sequence.and_then(|sequence| self.outgoing.get_mut(sequence));
+        let recipient = evidence.recipient.as_ref();
+        let known =
+            packet.and_then(|packet| packet.recipients.iter_mut().find(|(unit, _)| Some(unit) == recipient));
+        let Some((unit, fate)) = known else {
+            return Ok(());
+        };
+        // Who signed that it has the packet has it, whatever else is said.
+        let delivered = matches!(fate, Fate::Delivered { .. });
+        match evidence.outcome {
+            Outcome::Acceptance if evidence.actor == *unit && !delivered => {
+                *fate = Fate::Delivered { time_ms: evidence.time_ms };
+            }
+            Outcome::Rejection | Outcome::Failure if !delivered => {
+                *fate = Fate::Failed {
+                    by: name(&evidence.actor),
+                    reason: evidence.reason,
+                    text: evidence.text,
+                    time_ms: evidence.time_ms,
+                };
+            }
+            Outcome::Acceptance | Outcome::Rejection | Outcome::Failure | Outcome::Unspecified => {}
+        }
+        Ok(())
+    }
+
+    fn apply_rejection(&mut self, sequence: u64, stored: &StoredRejection) -> Result<(), RecordError> {
+        let unit = stored.unit.as_ref().ok_or(RecordError::Missing("unit"))?;
+        let digest = fixed("header_digest", &stored.header_digest)?;
+        self.answered.insert((digest, unit.unit.clone()), sequence);
+        let rejection = Rejection {
+            digest,
+            unit: unit.unit.clone(),
+            reason: Reason::try_from(stored.reason).unwrap_or_default(),
+            text: stored.text.clone(),
+            received_ms: stored.received_ms,
+        };
+        self.rejections.insert(sequence, rejection);
+        Ok(())
+    }
+}
+
+/// `TH / TH-MAR`, or a broker's name.
+pub(crate) fn name(unit: &UnitRef) -> String {
+    if unit.unit.is_empty() { unit.agency.clone() } else { format!("{}/{}", unit.agency, unit.unit) }
+}
+
+fn core_of(header: &bytes::Bytes) -> Result<Core, RecordError> {
+    let header: Header = canonical::decode(header, limits::HEADER_BYTES_MAX)?;
+    Ok(Core::parse(&header.core)?)
+}
+
+fn is_denial(event_type: i32) -> bool {
+    let denials = [EventType::Denied, EventType::NotAccepted, EventType::Withheld];
+    denials.iter().any(|denial| *denial as i32 == event_type)
+}

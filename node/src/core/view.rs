@@ -1,0 +1,259 @@
+//! What an officer or a program is shown. Times are milliseconds since 1970-01-01T00:00:00Z; the commands print
+//! them as UTC with local time beside.
+
+use serde::{Deserialize, Serialize};
+
+/// A packet that was sealed and kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    /// Its id.
+    pub(crate) packet_id: String,
+    /// SHA-256 of its header, hex.
+    pub(crate) digest: String,
+    /// To whom.
+    pub(crate) to: Vec<String>,
+    /// Not delivered later.
+    pub(crate) deliver_by_ms: u64,
+    /// Whether a daemon is there to send it now.
+    pub(crate) daemon: bool,
+}
+
+/// Where a packet of ours stands.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub(crate) enum Standing {
+    /// No answer of the broker yet.
+    Waiting {
+        /// Why it was put off, if it was.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+        /// When it is tried again, if it was put off.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        again_ms: Option<u64>,
+    },
+    /// The broker has it durably.
+    Accepted {
+        /// The broker's time.
+        time_ms: u64,
+        /// Sub-log.
+        log: String,
+        /// 0-based index there.
+        index: u64,
+        /// The broker's clock and ours differ.
+        clock_differs: bool,
+    },
+    /// The broker refused it for good.
+    Refused {
+        /// Who, why and what to do, in one sentence each.
+        who: String,
+        /// Code.
+        reason: String,
+        /// Why.
+        why: String,
+        /// What to do.
+        advice: String,
+        /// When.
+        time_ms: u64,
+    },
+}
+
+/// What became of a packet at one recipient.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Arrival {
+    /// The recipient.
+    pub(crate) unit: String,
+    /// `pending`, `not_released`, `delivered` or `failed`.
+    pub(crate) state: String,
+    /// When, if something is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) time_ms: Option<u64>,
+    /// Who says so and why, for what did not arrive.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) why: Option<String>,
+    /// What to do then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) advice: Option<String>,
+}
+
+/// One line of the outbox.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct OutboxEntry {
+    /// Its id.
+    pub(crate) packet_id: String,
+    /// What it is.
+    pub(crate) kind: String,
+    /// Its title, from the sealed body.
+    pub(crate) title: String,
+    /// When it was sealed.
+    pub(crate) created_ms: u64,
+    /// What the broker said.
+    #[serde(flatten)]
+    pub(crate) standing: Standing,
+    /// Each recipient.
+    pub(crate) recipients: Vec<Arrival>,
+}
+
+/// One line of the inbox.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct InboxEntry {
+    /// Its id.
+    pub(crate) packet_id: String,
+    /// Who sent it.
+    pub(crate) from: String,
+    /// For which unit.
+    pub(crate) unit: String,
+    /// What it is.
+    pub(crate) kind: String,
+    /// Its title, from the sealed body.
+    pub(crate) title: String,
+    /// When it was durable here.
+    pub(crate) received_ms: u64,
+    /// How many attachments.
+    pub(crate) attachments: usize,
+    /// What the officer must know.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// A delivery that was not taken.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RejectedEntry {
+    /// SHA-256 of its header bytes, hex.
+    pub(crate) digest: String,
+    /// For which unit.
+    pub(crate) unit: String,
+    /// Code.
+    pub(crate) reason: String,
+    /// Why.
+    pub(crate) text: String,
+    /// When.
+    pub(crate) received_ms: u64,
+}
+
+/// The inbox.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Inbox {
+    /// Newest first.
+    pub(crate) packets: Vec<InboxEntry>,
+    /// Newest first.
+    pub(crate) rejected: Vec<RejectedEntry>,
+    /// How many there are in all.
+    pub(crate) total: usize,
+}
+
+/// The outbox.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Outbox {
+    /// Newest first.
+    pub(crate) packets: Vec<OutboxEntry>,
+    /// How many there are in all.
+    pub(crate) total: usize,
+}
+
+/// An attachment, without its key.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct AttachmentView {
+    /// 1-based.
+    pub(crate) number: usize,
+    /// As the sender's computer called it: hostile text, never a path.
+    pub(crate) claimed_name: String,
+    /// Plaintext bytes.
+    pub(crate) bytes: u64,
+    /// SHA-256 of the plaintext, hex.
+    pub(crate) sha256: String,
+}
+
+/// A packet, opened.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct PacketView {
+    /// Its id.
+    pub(crate) packet_id: String,
+    /// SHA-256 of its header, hex.
+    pub(crate) digest: String,
+    /// `received` or `sent`.
+    pub(crate) direction: String,
+    /// Who signed it.
+    pub(crate) from: String,
+    /// Received: our unit. Sent: all recipients.
+    pub(crate) to: Vec<String>,
+    /// All recipients, when the sender let each see the others.
+    pub(crate) audience: Vec<String>,
+    /// What it is.
+    pub(crate) kind: String,
+    /// Whether it may be passed on.
+    pub(crate) onward: String,
+    /// The clear label.
+    pub(crate) label: serde_json::Value,
+    /// When it was sealed.
+    pub(crate) created_ms: u64,
+    /// Not delivered later.
+    pub(crate) deliver_by_ms: u64,
+    /// Received: when it was durable here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) received_ms: Option<u64>,
+    /// Sent: where it stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) outbox: Option<OutboxEntry>,
+    /// What the officer must know.
+    pub(crate) warnings: Vec<String>,
+    /// The body, without keys and salts.
+    pub(crate) body: serde_json::Value,
+    /// Attachments.
+    pub(crate) attachments: Vec<AttachmentView>,
+}
+
+impl std::fmt::Debug for PacketView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PacketView {{ packet_id: {}, .. }}", self.packet_id)
+    }
+}
+
+/// A file that was written.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Exported {
+    /// Where.
+    pub(crate) file: String,
+    /// What it is.
+    #[serde(flatten)]
+    pub(crate) attachment: AttachmentView,
+}
+
+/// The connection to the broker.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct LinkView {
+    /// Whether a session is open.
+    pub(crate) connected: bool,
+    /// Since when it is as it is.
+    pub(crate) since_ms: u64,
+    /// Name of the broker, once it has said it.
+    pub(crate) broker: String,
+    /// What last went wrong, in words.
+    pub(crate) trouble: String,
+}
+
+/// How the node is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Status {
+    /// The agency.
+    pub(crate) agency: String,
+    /// The region.
+    pub(crate) region: String,
+    /// Version of the roster in force.
+    pub(crate) roster_version: u64,
+    /// Whether the roster is valid now.
+    pub(crate) roster_valid: bool,
+    /// Whether a daemon answers.
+    pub(crate) daemon: bool,
+    /// The connection; only a daemon has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) link: Option<LinkView>,
+    /// Own packets without a final answer.
+    pub(crate) waiting: usize,
+    /// Own packets in all.
+    pub(crate) sent: usize,
+    /// Packets received.
+    pub(crate) received: usize,
+    /// Deliveries rejected.
+    pub(crate) rejected: usize,
+    /// Received packets whose predecessor was never seen.
+    pub(crate) gaps: usize,
+}

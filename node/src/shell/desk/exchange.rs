@@ -1,0 +1,325 @@
+//! What the session asks of the desk: what to submit, and what to answer to what it heard.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use lintas_config::os_entropy;
+use lintas_link::decode;
+use lintas_proto::{
+    frame::FrameType,
+    id::{Digest, sha256},
+    schema::{Acknowledgement, AttachmentRef, Delivery, EvidenceDelivery, Hello, Reason},
+};
+
+use super::Desk;
+use crate::{
+    core::{
+        answer::{self, Refused},
+        inbox::{Bench, Judgement, Verdict, judge, settle},
+        outbox::Next,
+        records::{Record, RecordError},
+        state::State,
+        text::one_line,
+    },
+    shell::{clock, failure::Failure, store::StoreError},
+};
+
+/// A packet to be submitted.
+#[derive(Debug)]
+pub(crate) struct Submission {
+    /// SHA-256 of its header.
+    pub(crate) digest: Digest,
+    /// Canonical bytes of `Submission`.
+    pub(crate) bytes: Bytes,
+    /// Blobs to be uploaded before.
+    pub(crate) attachments: Vec<AttachmentRef>,
+}
+
+/// What came on the session stream.
+#[derive(Debug)]
+pub(crate) struct Heard {
+    /// Frame type.
+    pub(crate) kind: FrameType,
+    /// Its payload.
+    pub(crate) payload: Bytes,
+}
+
+/// What is to be done about one frame, judged but not kept.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// A receipt, refusal or evidence: decided when it is kept.
+    Answer(Heard),
+    /// A delivery to be answered as before.
+    Again {
+        /// Its place in the queue.
+        queue_sequence: u64,
+        /// The record that answered it.
+        record: u64,
+    },
+    /// A delivery to be kept, once its blobs are here.
+    Verdict {
+        /// Its place in the queue.
+        queue_sequence: u64,
+        /// SHA-256 of its header.
+        digest: Digest,
+        /// For which unit.
+        unit: String,
+        /// What to keep.
+        verdict: Verdict,
+        /// Blobs to be fetched before.
+        attachments: Vec<AttachmentRef>,
+    },
+    /// A delivery that stays with the broker.
+    Leave(String),
+}
+
+/// What the session cannot go on after.
+#[derive(Debug)]
+pub(crate) enum Broken {
+    /// The broker broke the protocol.
+    Protocol(String),
+    /// The store failed.
+    Store(StoreError),
+    /// Something that cannot happen.
+    Internal(Failure),
+}
+
+impl Desk {
+    /// How this node introduces itself.
+    pub(crate) fn hello(&self) -> Hello {
+        let agency = &self.keys.agency;
+        Hello {
+            protocol: 1,
+            region: self.keys.region.clone(),
+            agency: agency.clone(),
+            roster_version: self.directory.roster().version,
+            keyset_version: self.directory.keyset_version(agency).unwrap_or_default(),
+            directory_hash: Bytes::copy_from_slice(self.directory.hash()),
+            slot_key: Bytes::copy_from_slice(self.keys.slot_key.as_slice()),
+            root_checkpoint: Bytes::new(),
+            time_ms: clock::now_ms(),
+            software: concat!("lintas-node ", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+
+    /// The connection is gone; everything unanswered goes out again.
+    pub(crate) fn disconnected(&self) {
+        self.pipeline().disconnected();
+    }
+
+    /// What to submit now; else until when to wait.
+    pub(crate) fn next_submission(&self) -> Result<Result<Submission, Option<u64>>, StoreError> {
+        let (sequence, digest, attachments) = {
+            let state = self.store.state();
+            let waiting = state.waiting().map(|(_, packet)| packet.digest);
+            match self.pipeline().next(waiting, clock::now_ms()) {
+                Next::Wait(until_ms) => return Ok(Err(until_ms)),
+                Next::Submit(digest) => {
+                    let Some((sequence, packet)) = state.own(&digest) else {
+                        return Ok(Err(None));
+                    };
+                    (sequence, digest, packet.attachments.clone())
+                }
+            }
+        };
+        let Record::Outgoing(stored) = self.store.read(sequence)? else {
+            return Err(RecordError::Missing("an outgoing packet").into());
+        };
+        Ok(Ok(Submission { digest, bytes: stored.submission, attachments }))
+    }
+
+    /// A packet cannot go now; it is tried again later.
+    pub(crate) fn put_off(&self, digest: Digest, reason: Reason, text: String) {
+        self.pipeline().put_off(digest, reason, text, clock::now_ms());
+        self.bell.notify_one();
+    }
+
+    /// Judges frames in order. Nothing is kept yet.
+    pub(crate) fn judge(&self, heard: Vec<Heard>) -> Result<Vec<Step>, Broken> {
+        heard.into_iter().map(|heard| self.judge_one(heard)).collect()
+    }
+
+    fn judge_one(&self, heard: Heard) -> Result<Step, Broken> {
+        let Heard { kind, payload } = &heard;
+        match kind {
+            FrameType::Receipt | FrameType::Refusal | FrameType::Evidence => return Ok(Step::Answer(heard)),
+            FrameType::Delivery => {}
+            FrameType::Hello
+            | FrameType::HelloAck
+            | FrameType::Submission
+            | FrameType::Acknowledgement
+            | FrameType::BlobPut
+            | FrameType::BlobGet
+            | FrameType::BlobStatus => {
+                return Err(Broken::Protocol(format!("the broker sent a {kind:?} frame in the session")));
+            }
+        }
+        let delivery: Delivery =
+            decode(*kind, payload).map_err(|error| Broken::Protocol(error.to_string()))?;
+        let judgement = {
+            let state = self.store.state();
+            let (directory, keys, now_ms) = (&self.directory, &self.keys, clock::now_ms());
+            judge(&delivery, Bench { state: &state, directory, keys, now_ms })
+        };
+        let queue_sequence = delivery.queue_sequence;
+        Ok(match judgement {
+            Judgement::Again(record) => Step::Again { queue_sequence, record },
+            Judgement::Accept(accepted) => Step::Verdict {
+                queue_sequence,
+                digest: accepted.digest,
+                unit: accepted.unit.clone(),
+                attachments: accepted.attachments.clone(),
+                verdict: Verdict::Accept(accepted),
+            },
+            Judgement::Reject(rejected) => {
+                tracing::warn!(unit = rejected.unit, why = one_line(&rejected.text), "delivery rejected");
+                Step::Verdict {
+                    queue_sequence,
+                    digest: rejected.digest,
+                    unit: rejected.unit.clone(),
+                    attachments: Vec::new(),
+                    verdict: Verdict::Reject(rejected),
+                }
+            }
+            Judgement::TooNew(why) => Step::Leave(format!(
+                "a packet waits at the broker because this node's directory is older than its sender's ({}); \
+                 get the newest directory.bin",
+                one_line(&why)
+            )),
+            Judgement::Unanswerable(why) => return Err(Broken::Protocol(format!("the broker sent {why}"))),
+        })
+    }
+
+    /// Keeps what was judged, then says what to acknowledge. Nothing is said about what is not durable.
+    pub(crate) fn settle(&self, steps: Vec<Step>) -> Result<Vec<Acknowledgement>, Broken> {
+        let mut batch = Batch::default();
+        for step in steps {
+            match step {
+                Step::Answer(heard) => self.answered(&heard, &mut batch)?,
+                Step::Again { queue_sequence, record } => {
+                    let evidence = self.evidence_of(record).map_err(Broken::Store)?;
+                    batch.acknowledgements.push(Acknowledgement { queue_sequence, evidence });
+                }
+                Step::Verdict { queue_sequence, digest, unit, verdict, .. } => {
+                    let next = batch.verdicts.len();
+                    let at = *batch.places.entry((digest, unit)).or_insert(next);
+                    if at == next {
+                        batch.verdicts.push(verdict);
+                    }
+                    batch.queued.push((queue_sequence, at));
+                }
+                Step::Leave(why) => self.trouble(&why),
+            }
+        }
+        self.finish(batch)
+    }
+
+    fn finish(&self, batch: Batch) -> Result<Vec<Acknowledgement>, Broken> {
+        let Batch { mut records, verdicts, queued, mut acknowledgements, final_answers, .. } = batch;
+        let settled = settle(verdicts, &self.keys, &self.vault, &mut os_entropy())
+            .map_err(|error| Broken::Internal(Failure::internal(error)))?;
+        let (kept, evidence): (Vec<Record>, Vec<Bytes>) = settled.into_iter().unzip();
+        records.extend(kept);
+        if !records.is_empty() {
+            self.store.keep(records).map_err(Broken::Store)?;
+        }
+        for (queue_sequence, at) in queued {
+            if let Some(evidence) = evidence.get(at) {
+                acknowledgements.push(Acknowledgement { queue_sequence, evidence: evidence.clone() });
+            }
+        }
+        acknowledgements.sort_by_key(|acknowledgement| acknowledgement.queue_sequence);
+        if !final_answers.is_empty() {
+            let mut pipeline = self.pipeline();
+            final_answers.iter().for_each(|digest| pipeline.answered(digest));
+            drop(pipeline);
+            self.bell.notify_one();
+        }
+        Ok(acknowledgements)
+    }
+
+    fn answered(&self, heard: &Heard, batch: &mut Batch) -> Result<(), Broken> {
+        let (state, now_ms) = (self.store.state(), clock::now_ms());
+        match heard.kind {
+            FrameType::Receipt => {
+                let agency = &self.keys.agency;
+                match answer::accept_receipt(&heard.payload, &state, &self.directory, agency, now_ms) {
+                    Ok((digest, record)) => {
+                        batch.final_answers.push(digest);
+                        batch.records.extend(record.map(Record::Receipt));
+                    }
+                    Err(error) => self.trouble(&format!("a receipt of the broker is not believed: {error}")),
+                }
+                Ok(())
+            }
+            FrameType::Refusal => {
+                match answer::take_refusal(&heard.payload, &state, now_ms) {
+                    Ok(Refused::Final { digest, record }) => {
+                        batch.final_answers.push(digest);
+                        batch.records.extend(record.map(Record::Refusal));
+                    }
+                    Ok(Refused::Later { digest, reason, text }) => self.put_off(digest, reason, text),
+                    Err(error) => self.trouble(&format!("a refusal of the broker is not believed: {error}")),
+                }
+                Ok(())
+            }
+            FrameType::Evidence => self.evidence(heard, &state, batch),
+            FrameType::Hello
+            | FrameType::HelloAck
+            | FrameType::Submission
+            | FrameType::Delivery
+            | FrameType::Acknowledgement
+            | FrameType::BlobPut
+            | FrameType::BlobGet
+            | FrameType::BlobStatus => Ok(()),
+        }
+    }
+
+    fn evidence(&self, heard: &Heard, state: &State, batch: &mut Batch) -> Result<(), Broken> {
+        let EvidenceDelivery { queue_sequence, evidence } =
+            decode(heard.kind, &heard.payload).map_err(|error| Broken::Protocol(error.to_string()))?;
+        match answer::accept_evidence(&evidence, state, &self.directory, clock::now_ms()) {
+            Ok(record) => {
+                let new = batch.evidence.insert(sha256(&[&evidence]));
+                batch.records.extend(record.filter(|_| new).map(Record::Evidence));
+                batch.acknowledgements.push(Acknowledgement { queue_sequence, evidence: Bytes::new() });
+            }
+            Err(error) => self.trouble(&format!("evidence is not believed: {error}")),
+        }
+        Ok(())
+    }
+
+    /// The evidence that was sent when this record was kept.
+    fn evidence_of(&self, sequence: u64) -> Result<Bytes, StoreError> {
+        match self.store.read(sequence)? {
+            Record::Incoming(stored) => Ok(stored.evidence),
+            Record::Rejection(stored) => Ok(stored.evidence),
+            Record::Outgoing(_) | Record::Receipt(_) | Record::Refusal(_) | Record::Evidence(_) => {
+                Err(RecordError::Missing("the answer to a delivery").into())
+            }
+        }
+    }
+
+    /// Tells the log and `lintas status`.
+    pub(crate) fn trouble(&self, why: &str) {
+        let why = one_line(why);
+        tracing::warn!(why, "trouble with the broker");
+        self.note_link(|link| link.trouble = why);
+    }
+}
+
+/// Frames that are kept together.
+#[derive(Debug, Default)]
+struct Batch {
+    records: Vec<Record>,
+    verdicts: Vec<Verdict>,
+    /// The same delivery twice in one batch is kept once.
+    places: BTreeMap<(Digest, String), usize>,
+    /// Queue entry and the verdict that answers it.
+    queued: Vec<(u64, usize)>,
+    acknowledgements: Vec<Acknowledgement>,
+    /// Packets with a final answer, once the batch is durable.
+    final_answers: Vec<Digest>,
+    /// SHA-256 of the evidence in this batch.
+    evidence: BTreeSet<Digest>,
+}

@@ -1,0 +1,259 @@
+//! The desk: everything that can be asked of a node, whether a daemon asks itself or a command does it alone.
+
+mod exchange;
+mod read;
+mod send;
+
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use lintas_config::{Directory, os_entropy, settings::NodeSettings};
+use lintas_proto::{id::hex, limits};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+
+use super::{
+    blobs,
+    failure::{Code, Failure},
+    folder::{Folder, Lock},
+    store::{Store, StoreError},
+};
+use crate::core::{
+    keys::{Holds, Keys, KeysError, open_file},
+    outbox::Pipeline,
+    vault::{Unlocker, Vault, VaultError},
+    view::{Exported, Inbox, Kept, LinkView, Outbox, OutboxEntry, PacketView, Status},
+};
+
+pub(crate) use exchange::{Broken, Heard, Step, Submission};
+
+/// What a command asks.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Request {
+    /// Seal and keep a packet.
+    Send {
+        /// The draft, as written.
+        draft: String,
+        /// Files to attach, absolute paths.
+        attach: Vec<PathBuf>,
+        /// More recipients.
+        to: Vec<String>,
+        /// The unit that sends.
+        from: Option<String>,
+    },
+    /// What came.
+    Inbox {
+        /// At most so many.
+        limit: usize,
+    },
+    /// What was sent.
+    Outbox {
+        /// At most so many.
+        limit: usize,
+    },
+    /// One packet of the outbox.
+    Standing {
+        /// Packet id.
+        id: String,
+    },
+    /// One packet, opened.
+    Show {
+        /// Packet id, or the first digits of the header digest.
+        id: String,
+    },
+    /// Writes attachments in clear.
+    Export {
+        /// As in `Show`.
+        id: String,
+        /// Folder, an absolute path.
+        to: PathBuf,
+    },
+    /// How the node is.
+    Status,
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Request { .. }")
+    }
+}
+
+/// What it answers.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Reply {
+    /// To `Send`.
+    Kept(Kept),
+    /// To `Inbox`.
+    Inbox(Inbox),
+    /// To `Outbox`.
+    Outbox(Outbox),
+    /// To `Standing`.
+    Standing(Box<OutboxEntry>),
+    /// To `Show`.
+    Packet(Box<PacketView>),
+    /// To `Export`.
+    Exported(Vec<Exported>),
+    /// To `Status`.
+    Status(Status),
+}
+
+/// An open data folder.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    folder: Folder,
+    settings: NodeSettings,
+    directory: Directory,
+    vault: Vault,
+    keys: Keys,
+    store: Store,
+    pipeline: Mutex<Pipeline>,
+    /// Written by the session, read by whoever asks.
+    link: Mutex<LinkView>,
+    /// Rung when the session has something to submit, or room to.
+    bell: Notify,
+    daemon: bool,
+    /// Released last.
+    _lock: Lock,
+}
+
+impl Desk {
+    /// Opens the folder: takes its lock, unlocks the keys, verifies the directory, folds the journal.
+    pub(crate) fn open(folder: Folder, with: &Unlocker, daemon: bool) -> Result<Self, Failure> {
+        folder.check()?;
+        let lock = folder.lock()?;
+        let settings = folder.settings()?;
+        let directory = folder.directory()?;
+        let file = folder.read("node.keys", limits::KEYSET_BYTES_MAX as u64, "restore it from a copy")?;
+        let (vault, plain) = open_file(Holds::Node, &file, with).map_err(locked)?;
+        let keys = Keys::parse(plain).map_err(locked)?;
+        check_membership(&directory, &keys)?;
+        let store = Store::open(&folder, settings.segment_mib).map_err(stored)?;
+        let desk = Self {
+            folder,
+            settings,
+            directory,
+            vault,
+            keys,
+            store,
+            pipeline: Mutex::default(),
+            link: Mutex::default(),
+            bell: Notify::new(),
+            daemon,
+            _lock: lock,
+        };
+        desk.sweep()?;
+        Ok(desk)
+    }
+
+    /// Does what a command asks.
+    pub(crate) fn answer(&self, request: Request) -> Result<Reply, Failure> {
+        match request {
+            Request::Send { draft, attach, to, from } => {
+                self.send(&draft, &attach, &to, from.as_deref(), &mut os_entropy()).map(Reply::Kept)
+            }
+            Request::Inbox { limit } => self.inbox(limit).map(Reply::Inbox),
+            Request::Outbox { limit } => self.outbox(limit).map(Reply::Outbox),
+            Request::Standing { id } => self.standing(&id).map(Box::new).map(Reply::Standing),
+            Request::Show { id } => self.show(&id).map(Box::new).map(Reply::Packet),
+            Request::Export { id, to } => self.export(&id, &to).map(Reply::Exported),
+            Request::Status => Ok(Reply::Status(self.status())),
+        }
+    }
+
+    /// Marks a clean end; nothing more is kept.
+    pub(crate) fn close(&self) -> Result<(), Failure> {
+        self.store.close().map_err(stored)
+    }
+
+    /// What the operator set.
+    pub(crate) fn settings(&self) -> &NodeSettings {
+        &self.settings
+    }
+
+    /// Who may be spoken to.
+    pub(crate) fn directory(&self) -> &Directory {
+        &self.directory
+    }
+
+    /// The secret keys.
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// Where everything lies.
+    pub(crate) fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// Rung when there is something to submit.
+    pub(crate) fn bell(&self) -> &Notify {
+        &self.bell
+    }
+
+    /// Changes what is known of the connection.
+    pub(crate) fn note_link(&self, change: impl FnOnce(&mut LinkView)) {
+        change(&mut self.link.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn pipeline(&self) -> MutexGuard<'_, Pipeline> {
+        self.pipeline.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sweep(&self) -> Result<(), Failure> {
+        let state = self.store.state();
+        let id = |reference: &lintas_proto::schema::AttachmentRef| hex(&reference.blob_id);
+        let out: BTreeSet<String> =
+            state.outgoing().flat_map(|(_, packet)| packet.attachments.iter().map(id)).collect();
+        let received: BTreeSet<String> =
+            state.incoming().flat_map(|(_, packet)| packet.attachments.iter().map(id)).collect();
+        for (name, named) in [("blobs/out", out), ("blobs/in", received)] {
+            let path = self.folder.path(name);
+            blobs::sweep(&path, &named).map_err(|error| Failure::file("tidy", &path, &error))?;
+        }
+        Ok(())
+    }
+}
+
+/// The directory must know this agency, its packet key and its TLS key; else nothing it does would be believed.
+fn check_membership(directory: &Directory, keys: &Keys) -> Result<(), Failure> {
+    let refuse = |what: &str| {
+        let message = format!("{what}; get the newest directory.bin from the region authority");
+        Err(Failure::new(Code::NotSetUp, message))
+    };
+    if directory.roster().region != keys.region {
+        return refuse("directory.bin is for another region than these keys");
+    }
+    if directory.member(&keys.agency).is_none() {
+        return refuse("the directory does not list this agency as an active member");
+    }
+    let transport = lintas_link::TransportKey::from_seed(&keys.transport_seed)
+        .map_err(|error| Failure::new(Code::Locked, error))?;
+    if directory.agency_of_transport(&transport.public()) != Some(keys.agency.as_str()) {
+        return refuse("the directory has other keys of this agency than this node");
+    }
+    Ok(())
+}
+
+pub(crate) fn locked(error: KeysError) -> Failure {
+    let code = match &error {
+        KeysError::Vault(VaultError::WrongSecret | VaultError::WrongKind { .. }) => Code::Locked,
+        KeysError::Vault(VaultError::Damaged | VaultError::Parameters)
+        | KeysError::Decode(_)
+        | KeysError::Issue(_)
+        | KeysError::Signing(_)
+        | KeysError::Encryption(_) => Code::NotSetUp,
+    };
+    Failure::new(code, error)
+}
+
+pub(crate) fn stored(error: StoreError) -> Failure {
+    Failure::new(Code::Storage, error)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,280 @@
+//! Looking: inbox, outbox, one packet, its attachments, the node itself.
+
+use std::path::Path;
+
+use lintas_proto::id::hex;
+
+use super::{Desk, stored};
+use crate::{
+    core::{
+        archive::{self, ArchiveError, Open, open_incoming, open_outgoing, show, title},
+        records::Record,
+        state::{Answer, Fate, Incoming, Outgoing, name},
+        text,
+        view::{
+            Arrival, Exported, Inbox, InboxEntry, Outbox, OutboxEntry, PacketView, RejectedEntry, Standing,
+            Status,
+        },
+    },
+    shell::{
+        blobs::{self, Wanted},
+        clock,
+        failure::{Code, Failure},
+    },
+};
+
+/// Most entries of one list.
+const ENTRIES_MAX: usize = 1_000;
+/// Fewest digits that name a packet by its header digest.
+const DIGITS_MIN: usize = 8;
+
+const GAP: &str =
+    "an earlier packet from this sender was not seen here: it may have expired, or been held back";
+
+/// One packet, found.
+enum Found {
+    Received(u64, Incoming),
+    Sent(u64, Outgoing),
+}
+
+impl Desk {
+    /// What came, newest first.
+    pub(super) fn inbox(&self, limit: usize) -> Result<Inbox, Failure> {
+        let limit = limit.min(ENTRIES_MAX);
+        let (found, rejected, total) = {
+            let state = self.store.state();
+            let gap = |packet: &Incoming| state.misses_previous(packet);
+            let found: Vec<(u64, Incoming, bool)> =
+                state.incoming().take(limit).map(|(at, packet)| (at, packet.clone(), gap(packet))).collect();
+            let rejected = state.rejections().take(limit).map(|rejection| RejectedEntry {
+                digest: hex(&rejection.digest),
+                unit: rejection.unit.clone(),
+                reason: rejection.reason.as_str_name().to_owned(),
+                text: rejection.text.clone(),
+                received_ms: rejection.received_ms,
+            });
+            (found, rejected.collect(), state.incoming().count())
+        };
+        let entry = |(sequence, packet, gap): (u64, Incoming, bool)| {
+            let (title, mut warnings) = match self.open_received(sequence) {
+                Ok(open) => (title(&open.body), open.warnings),
+                Err(failure) => (String::new(), vec![failure.message]),
+            };
+            warnings.extend(gap.then(|| GAP.to_owned()));
+            InboxEntry {
+                packet_id: packet.packet_id.to_string(),
+                from: name(&packet.originator),
+                unit: packet.unit,
+                kind: packet.kind.as_str_name().to_owned(),
+                title,
+                received_ms: packet.received_ms,
+                attachments: packet.attachments.len(),
+                warnings,
+            }
+        };
+        Ok(Inbox { packets: found.into_iter().map(entry).collect(), rejected, total })
+    }
+
+    /// What was sent, newest first.
+    pub(super) fn outbox(&self, limit: usize) -> Result<Outbox, Failure> {
+        let (found, total) = {
+            let state = self.store.state();
+            let limit = limit.min(ENTRIES_MAX);
+            let found: Vec<_> =
+                state.outgoing().take(limit).map(|(at, packet)| (at, packet.clone())).collect();
+            (found, state.outgoing().count())
+        };
+        let packets = found.into_iter().map(|(sequence, packet)| self.outbox_entry(sequence, &packet));
+        Ok(Outbox { packets: packets.collect(), total })
+    }
+
+    /// Where one packet of ours stands.
+    pub(super) fn standing(&self, id: &str) -> Result<OutboxEntry, Failure> {
+        let state = self.store.state();
+        let found = state.outgoing().find(|(_, packet)| packet.packet_id.to_string() == id);
+        let found = found.map(|(sequence, packet)| (sequence, packet.clone()));
+        drop(state);
+        let (sequence, packet) = found.ok_or_else(|| no_such(id))?;
+        Ok(self.outbox_entry(sequence, &packet))
+    }
+
+    /// One packet, opened again from disk.
+    pub(super) fn show(&self, id: &str) -> Result<PacketView, Failure> {
+        match self.find(id)? {
+            Found::Received(sequence, packet) => {
+                let mut open = self.open_received(sequence)?;
+                open.warnings.extend(self.store.state().misses_previous(&packet).then(|| GAP.to_owned()));
+                let unit = format!("{}/{}", self.keys.agency, packet.unit);
+                let view = show(open).map_err(unopened)?;
+                let (direction, received_ms) = ("received".to_owned(), Some(packet.received_ms));
+                Ok(PacketView { direction, to: vec![unit], received_ms, ..view })
+            }
+            Found::Sent(sequence, packet) => {
+                let view = show(self.open_sent(sequence)?).map_err(unopened)?;
+                let to = packet.recipients.iter().map(|(unit, _)| name(unit)).collect();
+                let outbox = Some(self.outbox_entry(sequence, &packet));
+                Ok(PacketView { direction: "sent".to_owned(), to, outbox, ..view })
+            }
+        }
+    }
+
+    /// Writes the attachments of a packet, in clear, under names of our own.
+    pub(super) fn export(&self, id: &str, to: &Path) -> Result<Vec<Exported>, Failure> {
+        let (open, incoming) = match self.find(id)? {
+            Found::Received(sequence, _) => (self.open_received(sequence)?, true),
+            Found::Sent(sequence, _) => (self.open_sent(sequence)?, false),
+        };
+        if !to.is_dir() {
+            let message = format!("`{}` is not a folder; make it first", to.display());
+            return Err(Failure::new(Code::NotFound, message));
+        }
+        let core = open.header.core();
+        if core.attachments.is_empty() {
+            return Err(Failure::new(Code::NotFound, "this packet has no attachments"));
+        }
+        let mut exported = Vec::with_capacity(core.attachments.len());
+        let views = archive::attachments(&open.body);
+        let pairs = core.attachments.iter().zip(&open.body.attachments).zip(views);
+        for (index, ((reference, key), attachment)) in (0u32..).zip(pairs) {
+            let blob = hex(&reference.blob_id);
+            let sealed = if incoming { self.folder.blob_in(&blob) } else { self.folder.blob_out(&blob) };
+            let target = to.join(format!("{}.bin", attachment.number));
+            let wanted = Wanted { packet_id: core.packet_id, index, reference, key, sealed };
+            blobs::open(&wanted, &target)?;
+            exported.push(Exported { file: target.display().to_string(), attachment });
+        }
+        Ok(exported)
+    }
+
+    /// How the node is.
+    pub(super) fn status(&self) -> Status {
+        let state = self.store.state();
+        let link = self.link.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        Status {
+            agency: self.keys.agency.clone(),
+            region: self.keys.region.clone(),
+            roster_version: self.directory.roster().version,
+            roster_valid: self.directory.at(clock::now_ms()).in_force(),
+            daemon: self.daemon,
+            link: self.daemon.then_some(link),
+            waiting: state.waiting().count(),
+            sent: state.outgoing().count(),
+            received: state.incoming().count(),
+            rejected: state.rejections().count(),
+            gaps: state.incoming().filter(|(_, packet)| state.misses_previous(packet)).count(),
+        }
+    }
+
+    /// By packet id, or by the first digits of the header digest.
+    fn find(&self, id: &str) -> Result<Found, Failure> {
+        let id = id.to_ascii_lowercase();
+        let digits = id.len() >= DIGITS_MIN && !id.contains('-');
+        let state = self.store.state();
+        let fits =
+            |packet_id: String, digest: &[u8]| packet_id == id || (digits && hex(digest).starts_with(&id));
+        let received = state.incoming().find(|(_, p)| fits(p.packet_id.to_string(), &p.digest));
+        if let Some((sequence, packet)) = received {
+            return Ok(Found::Received(sequence, packet.clone()));
+        }
+        let sent = state.outgoing().find(|(_, p)| fits(p.packet_id.to_string(), &p.digest));
+        sent.map(|(sequence, packet)| Found::Sent(sequence, packet.clone())).ok_or_else(|| no_such(&id))
+    }
+
+    fn open_received(&self, sequence: u64) -> Result<Open, Failure> {
+        let Record::Incoming(stored) = self.store.read(sequence).map_err(stored)? else {
+            return Err(wrong_record());
+        };
+        open_incoming(&stored, &self.vault, &self.directory, clock::now_ms()).map_err(unopened)
+    }
+
+    fn open_sent(&self, sequence: u64) -> Result<Open, Failure> {
+        let Record::Outgoing(stored) = self.store.read(sequence).map_err(stored)? else {
+            return Err(wrong_record());
+        };
+        open_outgoing(&stored, &self.vault).map_err(unopened)
+    }
+
+    fn outbox_entry(&self, sequence: u64, packet: &Outgoing) -> OutboxEntry {
+        let title = self.open_sent(sequence).map(|open| title(&open.body)).unwrap_or_default();
+        OutboxEntry {
+            packet_id: packet.packet_id.to_string(),
+            kind: packet.kind.as_str_name().to_owned(),
+            title,
+            created_ms: packet.created_ms,
+            standing: self.standing_of(packet),
+            recipients: packet.recipients.iter().map(|(unit, fate)| arrival(name(unit), fate)).collect(),
+        }
+    }
+
+    fn standing_of(&self, packet: &Outgoing) -> Standing {
+        match &packet.answer {
+            Answer::Waiting => {
+                let pipeline = self.pipeline();
+                let put_off = pipeline.why_put_off(&packet.digest);
+                Standing::Waiting {
+                    why: put_off.map(|put_off| why(put_off.reason, &put_off.text)),
+                    again_ms: put_off.map(|put_off| put_off.until_ms),
+                }
+            }
+            Answer::Accepted { time_ms, origin, index, clock_differs } => Standing::Accepted {
+                time_ms: *time_ms,
+                log: origin.clone(),
+                index: *index,
+                clock_differs: *clock_differs,
+            },
+            Answer::Refused { reason, text, received_ms } => Standing::Refused {
+                who: "the broker".to_owned(),
+                reason: reason.as_str_name().to_owned(),
+                why: why(*reason, text),
+                advice: text::reason(*reason).1.to_owned(),
+                time_ms: *received_ms,
+            },
+        }
+    }
+}
+
+/// The reason in our words, and theirs beside.
+fn why(reason: lintas_proto::schema::Reason, theirs: &str) -> String {
+    let (ours, _) = text::reason(reason);
+    if theirs.is_empty() { ours.to_owned() } else { format!("{ours} (`{}`)", text::one_line(theirs)) }
+}
+
+fn arrival(unit: String, fate: &Fate) -> Arrival {
+    let known = |state: &str, time_ms| Arrival {
+        unit: unit.clone(),
+        state: state.to_owned(),
+        time_ms,
+        why: None,
+        advice: None,
+    };
+    match fate {
+        Fate::Pending => known("pending", None),
+        Fate::Delivered { time_ms } => known("delivered", Some(*time_ms)),
+        Fate::Denied { reason } => Arrival {
+            why: Some(format!("the broker did not release it: {}", text::reason(*reason).0)),
+            advice: Some(text::reason(*reason).1.to_owned()),
+            ..known("not_released", None)
+        },
+        Fate::Failed { by, reason, text: theirs, time_ms } => Arrival {
+            why: Some(format!("{by} says: {}", why(*reason, theirs))),
+            advice: Some(text::reason(*reason).1.to_owned()),
+            ..known("failed", Some(*time_ms))
+        },
+    }
+}
+
+fn no_such(id: &str) -> Failure {
+    let message = format!(
+        "there is no packet `{}`; `lintas inbox` and `lintas outbox` list the packets with their ids",
+        text::one_line(id)
+    );
+    Failure::new(Code::NotFound, message)
+}
+
+fn unopened(error: ArchiveError) -> Failure {
+    Failure::new(Code::Storage, format_args!("the packet does not open any more: {error}"))
+}
+
+fn wrong_record() -> Failure {
+    Failure::internal("the index names a record of another kind")
+}

@@ -1,0 +1,85 @@
+//! What a command says when it cannot do what it was asked, and its exit code.
+
+use std::{fmt, io, path::Path, process::ExitCode};
+
+use serde::{Deserialize, Serialize};
+
+/// Exit codes. Stable; a retired one is never used again.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes:
+   0  done
+   1  a fault in this program; please report it
+   2  the command line is wrong
+   3  the data folder is not set up, or a file in it cannot be used
+   4  the keys stay locked: wrong or missing passphrase or key file
+   5  another lintas process is using the data folder
+   6  the draft is not valid, or the preflight says no; nothing was sealed
+   7  there is no such packet or attachment
+   8  no answer within the time of --wait; the packet is kept and will be sent
+   9  the broker refused the packet
+  10  the disk failed or is full, or kept bytes are damaged";
+
+/// Whose fault it is, roughly; decides the exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub(crate) enum Code {
+    /// A fault of ours.
+    Internal = 1,
+    /// The command line.
+    Usage = 2,
+    /// The data folder.
+    NotSetUp = 3,
+    /// The keys.
+    Locked = 4,
+    /// Another process.
+    InUse = 5,
+    /// The draft.
+    Draft = 6,
+    /// No such thing.
+    NotFound = 7,
+    /// Not yet.
+    NoAnswer = 8,
+    /// The broker.
+    Refused = 9,
+    /// The disk.
+    Storage = 10,
+}
+
+/// A command that failed: one or more plain sentences that say what to do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Failure {
+    /// Decides the exit code.
+    pub(crate) code: Code,
+    /// For people.
+    pub(crate) message: String,
+}
+
+impl Failure {
+    /// A failure with a code.
+    pub(crate) fn new(code: Code, message: impl fmt::Display) -> Self {
+        Self { code, message: message.to_string() }
+    }
+
+    /// A fault of this program.
+    pub(crate) fn internal(message: impl fmt::Display) -> Self {
+        Self::new(Code::Internal, message)
+    }
+
+    /// What the system said about a file.
+    pub(crate) fn file(doing: &str, path: &Path, error: &io::Error) -> Self {
+        let code = if error.kind() == io::ErrorKind::NotFound { Code::NotFound } else { Code::Storage };
+        Self::new(code, format_args!("cannot {doing} `{}`: {error}", path.display()))
+    }
+
+    /// The exit code.
+    pub(crate) fn exit(&self) -> ExitCode {
+        ExitCode::from(self.code as u8)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}

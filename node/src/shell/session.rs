@@ -1,0 +1,361 @@
+//! The session with the broker: kept open, opened again after a pause when it ends.
+//!
+//! Three futures share it: one submits, one receives, one writes. Whichever ends, ends the session; what was
+//! unanswered is submitted again, and what was not acknowledged is delivered again.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use lintas_config::os_entropy;
+use lintas_link::{
+    Client, CloseCode, Connection, FrameReader, FrameWriter, LinkError, PeerDirectory, TransportKey, greet,
+};
+use lintas_proto::{canonical, frame::FrameType, schema::HelloAck, schema::Reason};
+use rand_core::Rng as _;
+use tokio::{
+    sync::mpsc,
+    task::spawn_blocking,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+use super::{
+    clock,
+    desk::{Broken, Desk, Heard, Step, Submission},
+    failure::Failure,
+    transfer::{self, TransferError},
+};
+use crate::core::outbox::reconnect_after_ms;
+
+/// Frames waiting to be written.
+const FRAMES_MAX: usize = 16;
+/// Most frames judged and kept together.
+const BATCH_FRAMES_MAX: usize = 64;
+/// From how many bytes on a batch takes no further frame.
+const BATCH_BYTES: usize = 1024 * 1024;
+/// A session that lived so long counts as a success, milliseconds.
+const STEADY_MS: u64 = 10_000;
+/// How long after a failed download the session is opened anew, so that the packet is delivered again.
+const DOWNLOAD_AGAIN_MS: u64 = 30_000;
+
+/// Brokers of the directory; nobody else is spoken to.
+#[derive(Debug)]
+struct Brokers(Arc<Desk>);
+
+impl PeerDirectory for Brokers {
+    fn admits(&self, transport_key: &[u8; 32]) -> bool {
+        self.0.directory().brokers().iter().any(|broker| broker.transport_key == *transport_key)
+    }
+}
+
+/// Why a session ended.
+enum Ended {
+    /// It can be opened again.
+    Link(String),
+    /// The store failed: the process must stop.
+    Fatal(Failure),
+}
+
+impl From<LinkError> for Ended {
+    fn from(error: LinkError) -> Self {
+        Self::Link(error.to_string())
+    }
+}
+
+impl From<Broken> for Ended {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Protocol(why) => Self::Link(why),
+            Broken::Store(error) if error.is_fatal() => Self::Fatal(super::desk::stored(error)),
+            Broken::Store(error) => Self::Link(error.to_string()),
+            Broken::Internal(failure) => Self::Fatal(failure),
+        }
+    }
+}
+
+/// The node's end of the link.
+pub(crate) struct Session {
+    desk: Arc<Desk>,
+    client: Client,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Session { .. }")
+    }
+}
+
+impl Session {
+    /// Opens a socket.
+    pub(crate) fn new(desk: Arc<Desk>) -> Result<Self, Failure> {
+        let key = TransportKey::from_seed(&desk.keys().transport_seed).map_err(Failure::internal)?;
+        let any: IpAddr = match desk.settings().broker {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let client = Client::bind((any, 0).into(), &key, Arc::new(Brokers(Arc::clone(&desk))));
+        Ok(Self { desk, client: client.map_err(Failure::internal)? })
+    }
+
+    /// Keeps a session open until the store fails. Dropped, it ends at once; [`close`](Self::close) tells the
+    /// broker.
+    pub(crate) async fn run(&self) -> Failure {
+        let mut failures = 0;
+        loop {
+            let begun = Instant::now();
+            let ended = self.once().await;
+            self.desk.disconnected();
+            let why = match ended {
+                Ended::Link(why) => why,
+                Ended::Fatal(failure) => return failure,
+            };
+            if begun.elapsed() >= Duration::from_millis(STEADY_MS) {
+                failures = 0;
+            }
+            let pause_ms = reconnect_after_ms(failures, os_entropy().next_u32());
+            failures = failures.saturating_add(1);
+            tracing::warn!(why, pause_ms, "no session with the broker");
+            self.desk.note_link(|link| {
+                if link.connected || link.since_ms == 0 {
+                    link.since_ms = clock::now_ms();
+                }
+                link.connected = false;
+                link.trouble = why;
+            });
+            sleep(Duration::from_millis(pause_ms)).await;
+        }
+    }
+
+    /// Says good-bye.
+    pub(crate) async fn close(&self) {
+        self.client.close(CloseCode::Done, "");
+        // The broker learns it sooner or later; nothing depends on it.
+        let _ = timeout(Duration::from_secs(1), self.client.wait_idle()).await;
+    }
+
+    /// One session, from connecting to its end.
+    async fn once(&self) -> Ended {
+        match self.open().await {
+            Err(ended) => ended,
+            Ok((connection, writer, reader)) => {
+                let ended = self.converse(&connection, writer, reader).await;
+                connection.close(CloseCode::Done, "");
+                ended
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<(Connection, FrameWriter, FrameReader), Ended> {
+        let address = self.desk.settings().broker;
+        let connection = self.client.connect(address).await?;
+        let (ack, writer, reader) = greet(&connection, &self.desk.hello()).await?;
+        self.check(&ack)?;
+        tracing::info!(broker = ack.broker, credit = ack.credit, "session open");
+        self.desk.note_link(|link| {
+            link.connected = true;
+            link.since_ms = clock::now_ms();
+            link.broker = ack.broker.clone();
+            link.trouble.clear();
+        });
+        if ack.roster_version > self.desk.directory().roster().version {
+            self.desk
+                .trouble("the broker has a newer directory; get directory.bin from the region authority");
+        }
+        let apart = ack.time_ms.abs_diff(clock::now_ms());
+        if apart > lintas_proto::limits::CLOCK_SKEW_MS_MAX {
+            let minutes = apart / 60_000;
+            self.desk.trouble(&format!(
+                "this machine's clock and the broker's differ by {minutes} minutes; set it"
+            ));
+        }
+        Ok((connection, writer, reader))
+    }
+
+    fn check(&self, ack: &HelloAck) -> Result<(), Ended> {
+        if ack.protocol != 1 {
+            return Err(Ended::Link(format!("the broker speaks protocol {}, this node 1", ack.protocol)));
+        }
+        let ours = &self.desk.keys().region;
+        let known = self.desk.directory().brokers().iter().any(|broker| broker.name == ack.broker);
+        if ack.region != *ours || !known {
+            return Err(Ended::Link("the broker calls itself by another region or name".to_owned()));
+        }
+        Ok(())
+    }
+
+    async fn converse(&self, connection: &Connection, writer: FrameWriter, reader: FrameReader) -> Ended {
+        let (frames, outgoing) = mpsc::channel(FRAMES_MAX);
+        let ended = tokio::select! {
+            ended = write(writer, outgoing) => ended,
+            ended = self.submit(connection, frames.clone()) => ended,
+            ended = self.receive(connection, reader, frames) => ended,
+        };
+        let Err(ended) = ended else {
+            return Ended::Link("the broker ended the session".to_owned());
+        };
+        ended
+    }
+
+    /// Submits what waits, as soon as it waits.
+    async fn submit(&self, connection: &Connection, frames: Frames) -> Result<(), Ended> {
+        loop {
+            let next = self.blocking(|desk| desk.next_submission()).await?;
+            match next.map_err(|error| Ended::from(Broken::Store(error)))? {
+                Ok(submission) => self.submit_one(connection, &frames, submission).await?,
+                Err(until_ms) => {
+                    let pause = until_ms.map(|until| until.saturating_sub(clock::now_ms()));
+                    let deadline = Instant::now() + Duration::from_millis(pause.unwrap_or(3_600_000));
+                    tokio::select! {
+                        () = self.desk.bell().notified() => {}
+                        () = sleep_until(deadline) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    async fn submit_one(
+        &self,
+        connection: &Connection,
+        frames: &Frames,
+        submission: Submission,
+    ) -> Result<(), Ended> {
+        for blob in &submission.attachments {
+            match transfer::upload(connection, self.desk.folder(), blob).await {
+                Ok(()) => {}
+                Err(TransferError::Link(error)) => return Err(error.into()),
+                Err(error) => {
+                    let reason = match &error {
+                        TransferError::Refused { reason, .. } => *reason,
+                        TransferError::Link(_) | TransferError::File { .. } | TransferError::Wrong { .. } => {
+                            Reason::MissingAttachment
+                        }
+                    };
+                    tracing::warn!(%error, "an attachment was not uploaded; the packet waits");
+                    self.desk.put_off(submission.digest, reason, error.to_string());
+                    return Ok(());
+                }
+            }
+        }
+        frames.send((FrameType::Submission, submission.bytes)).await.map_err(|_| closed())
+    }
+
+    /// Takes what comes, in batches of what is there already.
+    async fn receive(
+        &self,
+        connection: &Connection,
+        mut reader: FrameReader,
+        frames: Frames,
+    ) -> Result<(), Ended> {
+        let mut again_at = None;
+        loop {
+            let batch = tokio::select! {
+                batch = gather(&mut reader) => batch?,
+                () = until(again_at) => {
+                    return Err(Ended::Link("connecting again to fetch attachments that failed".to_owned()));
+                }
+            };
+            let Some(batch) = batch else {
+                return Ok(());
+            };
+            let steps = self.blocking(move |desk| desk.judge(batch)).await??;
+            let (steps, failed) = self.fetch(connection, steps).await?;
+            if failed && again_at.is_none() {
+                again_at = Some(Instant::now() + Duration::from_millis(DOWNLOAD_AGAIN_MS));
+            }
+            let acknowledgements = self.blocking(move |desk| desk.settle(steps)).await??;
+            for acknowledgement in acknowledgements {
+                let frame = (FrameType::Acknowledgement, canonical::encode(&acknowledgement));
+                frames.send(frame).await.map_err(|_| closed())?;
+            }
+        }
+    }
+
+    /// Fetches the blobs of every delivery; a delivery without them is left with the broker.
+    async fn fetch(&self, connection: &Connection, steps: Vec<Step>) -> Result<(Vec<Step>, bool), Ended> {
+        let (mut ready, mut failed) = (Vec::with_capacity(steps.len()), false);
+        'steps: for step in steps {
+            if let Step::Verdict { digest, attachments, .. } = &step {
+                for blob in attachments {
+                    match transfer::download(connection, self.desk.folder(), digest, blob).await {
+                        Ok(()) => {}
+                        Err(TransferError::Link(error)) if connection_is_gone(&error) => {
+                            return Err(error.into());
+                        }
+                        Err(error) => {
+                            self.desk.trouble(&format!("a packet waits for its attachments: {error}"));
+                            failed = true;
+                            continue 'steps;
+                        }
+                    }
+                }
+            }
+            ready.push(step);
+        }
+        Ok((ready, failed))
+    }
+
+    /// Runs what touches the disk or takes long, outside of the runtime's threads.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Desk) -> T + Send + 'static,
+    ) -> Result<T, Ended> {
+        let desk = Arc::clone(&self.desk);
+        let done = spawn_blocking(move || work(&desk)).await;
+        done.map_err(|error| Ended::Fatal(Failure::internal(error)))
+    }
+}
+
+type Frames = mpsc::Sender<(FrameType, Bytes)>;
+
+/// Whether the whole connection ended, not one stream.
+fn connection_is_gone(error: &LinkError) -> bool {
+    !matches!(error, LinkError::StreamReset(_) | LinkError::StreamStopped(_) | LinkError::Truncated { .. })
+}
+
+fn closed() -> Ended {
+    Ended::Link("the session stream has ended".to_owned())
+}
+
+async fn write(
+    mut writer: FrameWriter,
+    mut outgoing: mpsc::Receiver<(FrameType, Bytes)>,
+) -> Result<(), Ended> {
+    while let Some(first) = outgoing.recv().await {
+        let mut group = vec![first];
+        while let Ok(next) = outgoing.try_recv() {
+            group.push(next);
+        }
+        writer.send_many(group).await?;
+    }
+    Ok(())
+}
+
+/// The next frame, and those that are there already. None when the broker has ended the stream.
+async fn gather(reader: &mut FrameReader) -> Result<Option<Vec<Heard>>, LinkError> {
+    let Some((kind, payload)) = reader.next().await? else {
+        return Ok(None);
+    };
+    let mut bytes = payload.len();
+    let mut batch = vec![Heard { kind, payload }];
+    while batch.len() < BATCH_FRAMES_MAX && bytes < BATCH_BYTES {
+        // An error or an end is met again by the next call.
+        let Ok(Ok(Some((kind, payload)))) = timeout(Duration::ZERO, reader.next()).await else {
+            break;
+        };
+        bytes += payload.len();
+        batch.push(Heard { kind, payload });
+    }
+    Ok(Some(batch))
+}
+
+/// Waits until then; forever without a time.
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

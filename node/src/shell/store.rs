@@ -1,0 +1,155 @@
+//! The durable state: one journal, and the fold over it.
+
+use std::{
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use lintas_journal::{
+    Class, CommitError, CommitHandle, Committer, FileDisk, Fold, FoldError, Journal, Limits, NewRecord,
+    OpenError, ReadError, Reader,
+};
+use thiserror::Error;
+
+use super::folder::Folder;
+use crate::core::{
+    records::{RECORD_BYTES_MAX, Record, RecordError},
+    state::State,
+};
+
+/// Most bytes of records that are kept together.
+const GROUP_BYTES_MAX: usize = 2 * RECORD_BYTES_MAX;
+/// Shortest journal segment, bytes; a smaller setting is raised to it, so that the largest packet fits.
+const SEGMENT_BYTES_MIN: u32 = 12 << 20;
+
+/// The store failed. After [`is_fatal`](Self::is_fatal) the process must stop and open anew.
+#[derive(Debug, Error)]
+pub(crate) enum StoreError {
+    /// The journal does not open.
+    #[error("the journal does not open: {}", with_causes(.0))]
+    Open(#[from] OpenError),
+    /// The journal does not take the records.
+    #[error("the journal does not keep this: {0}")]
+    Commit(#[from] CommitError),
+    /// A record is not there any more.
+    #[error("a kept record cannot be read: {0}")]
+    Read(#[from] ReadError),
+    /// A record that this version cannot read.
+    #[error("a kept record cannot be understood: {0}")]
+    Record(#[from] RecordError),
+    /// No threads.
+    #[error("the system gives no threads or files: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+impl StoreError {
+    /// Whether nothing can be kept any more.
+    pub(crate) fn is_fatal(&self) -> bool {
+        match self {
+            Self::Commit(error) => matches!(error, CommitError::Poisoned | CommitError::Closed),
+            Self::Record(_) => true,
+            Self::Open(_) | Self::Read(_) | Self::Io(_) => false,
+        }
+    }
+}
+
+/// The journal and what it says.
+pub(crate) struct Store {
+    committer: Committer<FileDisk>,
+    handle: CommitHandle<FileDisk>,
+    reader: Reader<FileDisk>,
+    /// Held from a commit until its records are folded, so that state and journal have one order.
+    order: Mutex<()>,
+    /// Owned by [`keep`](Self::keep); everybody else only looks.
+    state: Mutex<State>,
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("handle", &self.handle).finish_non_exhaustive()
+    }
+}
+
+struct Folding<'a>(&'a mut State);
+
+impl Fold for Folding<'_> {
+    fn restore(&mut self, _: &[u8]) -> Result<(), FoldError> {
+        Err(FoldError::new("this version makes no snapshots; a newer one wrote it"))
+    }
+
+    fn replay(&mut self, record: &lintas_journal::Record) -> Result<(), FoldError> {
+        let decoded = Record::decode(record.kind, &record.payload).map_err(FoldError::new)?;
+        self.0.apply(record.sequence, &decoded).map_err(FoldError::new)
+    }
+}
+
+impl Store {
+    /// Opens the journal and folds it.
+    pub(crate) fn open(folder: &Folder, segment_mib: u32) -> Result<Self, StoreError> {
+        let group_bytes_max = u32::try_from(GROUP_BYTES_MAX).unwrap_or(u32::MAX);
+        let limits = Limits {
+            segment_bytes: segment_mib.saturating_mul(1 << 20).max(SEGMENT_BYTES_MIN),
+            record_bytes_max: u32::try_from(RECORD_BYTES_MAX).unwrap_or(u32::MAX),
+            group_bytes_max,
+            ..Limits::default()
+        };
+        let disk = FileDisk::open(folder.path("journal"))?;
+        let mut state = State::default();
+        let (journal, _) = Journal::open(disk, limits, None, &mut Folding(&mut state))?;
+        let committer = Committer::start(journal)?;
+        let handle = committer.handle();
+        let reader = handle.reader();
+        Ok(Self { committer, handle, reader, order: Mutex::default(), state: Mutex::new(state) })
+    }
+
+    /// Makes records durable, then folds them in. Records that let queues drain go first and may use the
+    /// reserve of a full disk.
+    pub(crate) fn keep(&self, records: Vec<Record>) -> Result<(), StoreError> {
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        let (essential, ordinary): (Vec<_>, Vec<_>) = records.into_iter().partition(Record::is_essential);
+        for (records, class) in [(essential, Class::Essential), (ordinary, Class::Ordinary)] {
+            if records.is_empty() {
+                continue;
+            }
+            let new = |record: &Record| {
+                let (kind, payload) = record.encode();
+                NewRecord { kind, payload }
+            };
+            let committed = self.handle.commit_wait(records.iter().map(new).collect(), class)?;
+            let mut state = self.state();
+            for (sequence, record) in (committed.first_sequence..).zip(&records) {
+                state.apply(sequence, record)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The state as it is now. Not to be held while records are kept.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads a record again.
+    pub(crate) fn read(&self, sequence: u64) -> Result<Record, StoreError> {
+        let record = self.reader.read(sequence)?;
+        Ok(Record::decode(record.kind, &record.payload)?)
+    }
+
+    /// Ends cleanly: what is queued is durable, and nothing more is taken.
+    pub(crate) fn close(&self) -> Result<(), StoreError> {
+        self.committer.handle().close()?;
+        Ok(())
+    }
+}
+
+/// An error with everything behind it.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}

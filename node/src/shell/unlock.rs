@@ -1,0 +1,108 @@
+//! Where the passphrase or the key file comes from.
+
+use std::{
+    env,
+    io::{IsTerminal as _, stdin},
+    path::{Path, PathBuf},
+};
+
+use lintas_proto::id::{hex, unhex};
+use rand_core::CryptoRng;
+use zeroize::{Zeroize as _, Zeroizing};
+
+use super::{
+    failure::{Code, Failure},
+    files,
+};
+use crate::core::vault::{PASSPHRASE_CHARS_MIN, Unlocker};
+
+const SECRET_BYTES_MAX: u64 = 4 * 1024;
+const PASSPHRASE_FILE: &str = "LINTAS_PASSPHRASE_FILE";
+
+/// What opens the keys: the key file if one is given, else the file named by `LINTAS_PASSPHRASE_FILE`, else
+/// what is typed.
+pub(crate) fn unlocker(key_file: Option<&Path>) -> Result<Unlocker, Failure> {
+    if let Some(path) = key_file {
+        return read_key_file(path);
+    }
+    match env::var_os(PASSPHRASE_FILE) {
+        Some(path) => passphrase_file(&PathBuf::from(path)),
+        None => Ok(Unlocker::Passphrase(ask("Passphrase: ")?)),
+    }
+}
+
+/// What shall open new keys. A key file that is not there yet is made; a typed passphrase is asked for twice.
+pub(crate) fn new_unlocker(
+    key_file: Option<&Path>,
+    entropy: &mut dyn CryptoRng,
+) -> Result<Unlocker, Failure> {
+    if let Some(path) = key_file {
+        if !path.exists() {
+            let mut key = Zeroizing::new([0; 32]);
+            entropy.fill_bytes(key.as_mut());
+            let text = Zeroizing::new(format!("{}\n", hex(key.as_ref())));
+            files::write_new(path, text.as_bytes()).map_err(|error| Failure::file("make", path, &error))?;
+        }
+        return read_key_file(path);
+    }
+    let words = match env::var_os(PASSPHRASE_FILE) {
+        Some(path) => passphrase_file(&PathBuf::from(path))?,
+        None => {
+            let (first, second) = (ask("New passphrase: ")?, ask("The same again: ")?);
+            if first != second {
+                return Err(Failure::new(Code::Locked, "the two passphrases differ; begin again"));
+            }
+            Unlocker::Passphrase(first)
+        }
+    };
+    if let Unlocker::Passphrase(words) = &words
+        && words.chars().count() < PASSPHRASE_CHARS_MIN
+    {
+        let message = format!("the passphrase needs at least {PASSPHRASE_CHARS_MIN} characters");
+        return Err(Failure::new(Code::Locked, message));
+    }
+    Ok(words)
+}
+
+fn read_key_file(path: &Path) -> Result<Unlocker, Failure> {
+    let bad = |why: &str| {
+        let message = format!("the key file `{}` {why}", path.display());
+        Failure::new(Code::Locked, message)
+    };
+    let text = secret_text(path).map_err(|error| bad(&format!("cannot be read: {error}")))?;
+    let mut bytes = unhex(text.trim()).map_err(|_| bad("must hold 64 hex digits"))?;
+    let key = <[u8; 32]>::try_from(bytes.as_slice()).map_err(|_| bad("must hold 64 hex digits"));
+    bytes.zeroize();
+    Ok(Unlocker::KeyFile(Zeroizing::new(key?)))
+}
+
+fn passphrase_file(path: &Path) -> Result<Unlocker, Failure> {
+    let text = secret_text(path).map_err(|error| {
+        let message = format!("the passphrase file `{}` cannot be read: {error}", path.display());
+        Failure::new(Code::Locked, message)
+    })?;
+    let words = text.trim_end_matches(['\r', '\n']);
+    if words.is_empty() {
+        let message = format!("the passphrase file `{}` is empty", path.display());
+        return Err(Failure::new(Code::Locked, message));
+    }
+    Ok(Unlocker::Passphrase(Zeroizing::new(words.to_owned())))
+}
+
+fn secret_text(path: &Path) -> std::io::Result<Zeroizing<String>> {
+    let bytes = Zeroizing::new(files::read(path, SECRET_BYTES_MAX)?);
+    let text = std::str::from_utf8(&bytes).map_err(|_| std::io::Error::other("not text"))?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+fn ask(prompt: &str) -> Result<Zeroizing<String>, Failure> {
+    if !stdin().is_terminal() {
+        let message = format!(
+            "the keys are locked and there is no terminal to ask on; set {PASSPHRASE_FILE}, or give --key-file"
+        );
+        return Err(Failure::new(Code::Locked, message));
+    }
+    let typed = rpassword::prompt_password(prompt);
+    let typed = typed.map_err(|error| Failure::new(Code::Locked, format_args!("no passphrase: {error}")))?;
+    Ok(Zeroizing::new(typed))
+}
