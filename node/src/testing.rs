@@ -141,7 +141,8 @@ impl Region {
                 files::write_new(&folder.path(name), bytes).unwrap();
             }
         }
-        Desk::open(folder, &unlocker, true).unwrap()
+        let lock = folder.lock().unwrap();
+        Desk::open(folder, lock, &unlocker, true).unwrap()
     }
 
     /// The key that signs packets and evidence of an agency.

@@ -14,7 +14,7 @@ use lintas_proto::{
     schema::{Member, MemberStatus, Role, RosterUnit, UnitFunction},
 };
 use serde::Serialize;
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroize as _;
 
 use super::Context;
 use crate::{
@@ -80,9 +80,11 @@ pub(super) fn run(context: &Context, init: &Init) -> Result<(), Failure> {
     let unlocker = new_unlocker(context.key_file.as_deref(), &mut entropy)?;
     let (identity, secrets, request) = new_agency(&init.region, member, clock::now_ms(), &mut entropy)
         .map_err(|error| Failure::new(Code::Usage, error))?;
-    let mut plain = Zeroizing::new(canonical::encode(&secrets).to_vec());
+    let plain = canonical::encode(&secrets);
     let node_keys = lock_file(Holds::Node, &plain, &unlocker, &mut entropy).map_err(Failure::internal)?;
-    plain.zeroize();
+    if let Ok(mut plain) = plain.try_into_mut() {
+        plain.as_mut().zeroize();
+    }
     let identity_key =
         lock_file(Holds::Identity, identity.as_ref(), &unlocker, &mut entropy).map_err(Failure::internal)?;
     let settings = NodeSettings { broker: init.broker, segment_mib: 64, log: LogFormat::Text };

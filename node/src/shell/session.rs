@@ -361,4 +361,5 @@ async fn until(deadline: Option<Instant>) {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "what a test writes need not survive a power cut")]
 mod tests;

@@ -22,6 +22,9 @@ use crate::{
 
 const CANARY: &str = "canary-7f3a91";
 
+/// What a hostile broker does to a delivery.
+type Change = fn(&mut lintas_proto::schema::Delivery);
+
 impl Desk {
     fn post(&self, draft: &str) -> Kept {
         self.send(draft, &[], &[], None, &mut os_entropy()).unwrap()
@@ -103,12 +106,11 @@ fn a_packet_sealed_offline_survives_a_kill_and_is_nowhere_in_clear() {
 fn only_one_process_has_the_folder() {
     let region = Region::new();
     let desk = region.desk("TH");
-    let unlocker = Unlocker::KeyFile(zeroize::Zeroizing::new([7; 32]));
-    let second = Desk::open(Folder::at(&region.path("TH")), &unlocker, false).unwrap_err();
-    assert_eq!(second.code, Code::InUse);
+    let folder = Folder::at(&region.path("TH"));
+    assert_eq!(folder.lock().unwrap_err().code, Code::InUse);
     drop(desk);
     let wrong = Unlocker::KeyFile(zeroize::Zeroizing::new([8; 32]));
-    let third = Desk::open(Folder::at(&region.path("TH")), &wrong, false).unwrap_err();
+    let third = Desk::open(folder.clone(), folder.lock().unwrap(), &wrong, false).unwrap_err();
     assert_eq!(third.code, Code::Locked, "{third}");
 }
 
@@ -164,7 +166,7 @@ fn a_packet_delivered_again_gets_the_same_answer_and_is_kept_once() {
 fn a_delivery_that_is_not_what_was_signed_is_rejected_with_evidence() {
     let region = Region::new();
     let (thailand, cambodia) = (region.desk("TH"), region.desk("KH"));
-    let cases: [(&str, fn(&mut lintas_proto::schema::Delivery), Reason); 4] = [
+    let cases: [(&str, Change, Reason); 4] = [
         ("body", |d| d.body = flipped(&d.body), Reason::Malformed),
         ("signature", |d| d.signature = flipped(&d.signature), Reason::BadSignature),
         ("wrap", |d| d.wrap = flipped(&d.wrap), Reason::Malformed),

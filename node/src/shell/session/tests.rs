@@ -82,25 +82,21 @@ impl Hub {
             writer.send(kind, payload).await?;
         }
         while let Some((kind, payload)) = reader.next().await? {
-            match kind {
-                FrameType::Submission => {
-                    let packet: Submission = canonical::decode(&payload, limits::FRAME_BYTES_MAX)?;
-                    let receipt =
-                        self.region.receipt(&hello.agency, &packet.header, EventType::Submitted, None);
-                    {
-                        let mut held = self.held.lock().unwrap();
-                        held.submissions += 1;
-                        if !held.packets.contains(&packet) {
-                            held.packets.push(packet);
-                        }
+            if kind == FrameType::Submission {
+                let packet: Submission = canonical::decode(&payload, limits::FRAME_BYTES_MAX)?;
+                let receipt = self.region.receipt(&hello.agency, &packet.header, EventType::Submitted, None);
+                {
+                    let mut held = self.held.lock().unwrap();
+                    held.submissions += 1;
+                    if !held.packets.contains(&packet) {
+                        held.packets.push(packet);
                     }
-                    writer.send(FrameType::Receipt, receipt).await?;
                 }
-                FrameType::Acknowledgement => {
-                    let ack = canonical::decode(&payload, limits::HELLO_BYTES_MAX)?;
-                    self.held.lock().unwrap().acknowledgements.push(ack);
-                }
-                other => panic!("{other:?}"),
+                writer.send(FrameType::Receipt, receipt).await?;
+            } else {
+                assert_eq!(kind, FrameType::Acknowledgement);
+                let ack = canonical::decode(&payload, limits::HELLO_BYTES_MAX)?;
+                self.held.lock().unwrap().acknowledgements.push(ack);
             }
         }
         Ok(())
