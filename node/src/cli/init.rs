@@ -68,7 +68,7 @@ struct Made {
 pub(super) fn run(context: &Context, init: &Init) -> Result<(), Failure> {
     let member = member(init)?;
     let folder = &context.folder;
-    let taken = ["node.toml", "node.keys", "identity.key", "join-request.bin", "journal"];
+    let taken = ["node.toml", "node.keys", "identity.key", "join-request.bin"];
     if taken.iter().any(|name| folder.path(name).exists()) {
         let message = format!(
             "`{}` already holds a node, and nothing was changed; name a new folder",
@@ -96,7 +96,7 @@ pub(super) fn run(context: &Context, init: &Init) -> Result<(), Failure> {
     };
     files::private_folder(folder.root())
         .map_err(|error| Failure::file("make the data folder", folder.root(), &error))?;
-    for name in ["blobs", "blobs/out", "blobs/in"] {
+    for name in ["blobs", "blobs/out", "blobs/in", "journal"] {
         private(name)?;
     }
     let write = |name: &str, bytes: &[u8]| {
@@ -126,7 +126,7 @@ fn plain_words(made: &Made) -> String {
          1. Give {} to the authority of region {}.\n\
          2. Move {} to a place that is not connected to anything, with a copy elsewhere.\n\
          3. Put the two files that the authority gives you, bootstrap.toml and directory.bin, into {}.\n\
-            Compare the keys in bootstrap.toml with the authority by another way, e.g. by telephone.\n\
+         \x20  Compare the keys in bootstrap.toml with the authority by another way, e.g. by telephone.\n\
          4. Start `lintas run`.\n",
         made.agency,
         made.data.display(),
