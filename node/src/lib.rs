@@ -17,6 +17,8 @@
 mod cli;
 mod core;
 mod shell;
+#[cfg(test)]
+mod testing;
 
 use std::{ffi::OsString, process::ExitCode};
 

@@ -14,7 +14,7 @@ use lintas_proto::{
     schema::{Member, MemberStatus, Role, RosterUnit, UnitFunction},
 };
 use serde::Serialize;
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroize as _;
 
 use super::Context;
 use crate::{
@@ -68,7 +68,7 @@ struct Made {
 pub(super) fn run(context: &Context, init: &Init) -> Result<(), Failure> {
     let member = member(init)?;
     let folder = &context.folder;
-    let taken = ["node.toml", "node.keys", "identity.key", "join-request.bin", "journal"];
+    let taken = ["node.toml", "node.keys", "identity.key", "join-request.bin"];
     if taken.iter().any(|name| folder.path(name).exists()) {
         let message = format!(
             "`{}` already holds a node, and nothing was changed; name a new folder",
@@ -80,9 +80,11 @@ pub(super) fn run(context: &Context, init: &Init) -> Result<(), Failure> {
     let unlocker = new_unlocker(context.key_file.as_deref(), &mut entropy)?;
     let (identity, secrets, request) = new_agency(&init.region, member, clock::now_ms(), &mut entropy)
         .map_err(|error| Failure::new(Code::Usage, error))?;
-    let mut plain = Zeroizing::new(canonical::encode(&secrets).to_vec());
+    let plain = canonical::encode(&secrets);
     let node_keys = lock_file(Holds::Node, &plain, &unlocker, &mut entropy).map_err(Failure::internal)?;
-    plain.zeroize();
+    if let Ok(mut plain) = plain.try_into_mut() {
+        plain.as_mut().zeroize();
+    }
     let identity_key =
         lock_file(Holds::Identity, identity.as_ref(), &unlocker, &mut entropy).map_err(Failure::internal)?;
     let settings = NodeSettings { broker: init.broker, segment_mib: 64, log: LogFormat::Text };
@@ -94,7 +96,7 @@ pub(super) fn run(context: &Context, init: &Init) -> Result<(), Failure> {
     };
     files::private_folder(folder.root())
         .map_err(|error| Failure::file("make the data folder", folder.root(), &error))?;
-    for name in ["blobs", "blobs/out", "blobs/in"] {
+    for name in ["blobs", "blobs/out", "blobs/in", "journal"] {
         private(name)?;
     }
     let write = |name: &str, bytes: &[u8]| {
@@ -124,7 +126,7 @@ fn plain_words(made: &Made) -> String {
          1. Give {} to the authority of region {}.\n\
          2. Move {} to a place that is not connected to anything, with a copy elsewhere.\n\
          3. Put the two files that the authority gives you, bootstrap.toml and directory.bin, into {}.\n\
-            Compare the keys in bootstrap.toml with the authority by another way, e.g. by telephone.\n\
+         \x20  Compare the keys in bootstrap.toml with the authority by another way, e.g. by telephone.\n\
          4. Start `lintas run`.\n",
         made.agency,
         made.data.display(),

@@ -15,6 +15,8 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
+    thread::sleep,
+    time::Duration,
 };
 
 use clap::{Parser, Subcommand};
@@ -26,7 +28,7 @@ use crate::{
         control,
         desk::{Desk, Reply, Request},
         failure::{Code, EXIT_CODES, Failure},
-        folder::Folder,
+        folder::{Folder, Lock},
         unlock,
     },
 };
@@ -66,6 +68,19 @@ enum Command {
     Status,
     /// Write the attachments of a packet, in clear, into a folder.
     Export(export::Export),
+}
+
+/// How often the lock of the folder is tried.
+const LOCK_TRIES_MAX: usize = 100;
+/// Pause between tries.
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
+/// Who does what a command asks.
+enum Either {
+    /// The daemon did it.
+    Answer(Result<Reply, Failure>),
+    /// This process may.
+    Lock(Lock),
 }
 
 /// What every command needs.
@@ -117,20 +132,46 @@ impl Context {
     /// Asks the daemon; when there is none, opens the folder and does it here.
     fn ask(&self, request: Request) -> Result<Reply, Failure> {
         self.folder.check()?;
-        if let Some(answer) = control::ask(&self.folder, &request) {
-            return answer;
-        }
-        let desk = self.open(false)?;
+        let lock = match self.daemon_or_lock(&request)? {
+            Either::Answer(answer) => return answer,
+            Either::Lock(lock) => lock,
+        };
+        let desk = self.open(lock, false)?;
         let answer = desk.answer(request);
         let closed = desk.close();
         answer.and_then(|reply| closed.map(|()| reply))
     }
 
+    /// A daemon's answer, or the lock. Another command, or a daemon that starts or stops, is waited for.
+    fn daemon_or_lock(&self, request: &Request) -> Result<Either, Failure> {
+        for _ in 0..LOCK_TRIES_MAX {
+            if let Some(answer) = control::ask(&self.folder, request) {
+                return Ok(Either::Answer(answer));
+            }
+            match self.folder.lock() {
+                Ok(lock) => return Ok(Either::Lock(lock)),
+                Err(failure) if failure.code == Code::InUse => sleep(LOCK_PAUSE),
+                Err(failure) => return Err(failure),
+            }
+        }
+        self.folder.lock().map(Either::Lock)
+    }
+
+    /// The lock, for a daemon: commands that are at work are waited for.
+    fn lock(&self) -> Result<Lock, Failure> {
+        for _ in 0..LOCK_TRIES_MAX {
+            match self.folder.lock() {
+                Err(failure) if failure.code == Code::InUse => sleep(LOCK_PAUSE),
+                other => return other,
+            }
+        }
+        self.folder.lock()
+    }
+
     /// Opens the folder for this process.
-    fn open(&self, daemon: bool) -> Result<Desk, Failure> {
-        self.folder.check()?;
+    fn open(&self, lock: Lock, daemon: bool) -> Result<Desk, Failure> {
         let unlocker = unlock::unlocker(self.key_file.as_deref())?;
-        Desk::open(self.folder.clone(), &unlocker, daemon)
+        Desk::open(self.folder.clone(), lock, &unlocker, daemon)
     }
 
     /// Prints a value as JSON, or as the words that `plain` makes of it.

@@ -11,7 +11,8 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
     context.folder.check()?;
     let format = context.folder.settings()?.log;
     log(if context.json { LogFormat::Json } else { format });
-    daemon::run(context.open(true)?)
+    let lock = context.lock()?;
+    daemon::run(context.open(lock, true)?)
 }
 
 fn log(format: LogFormat) {

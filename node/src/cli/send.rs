@@ -56,8 +56,10 @@ struct Sent {
 
 /// Seals, keeps, and says so.
 pub(super) fn run(context: &Context, send: Send) -> Result<(), Failure> {
-    let bytes = files::read(&send.draft, DRAFT_BYTES_MAX as u64)
-        .map_err(|error| Failure::file("read the draft", &send.draft, &error))?;
+    let bytes = files::read(&send.draft, DRAFT_BYTES_MAX as u64).map_err(|error| {
+        let message = format!("cannot read the draft `{}`: {error}", send.draft.display());
+        Failure::new(Code::Draft, message)
+    })?;
     let draft = String::from_utf8(bytes).map_err(|_| Failure::new(Code::Draft, "the draft is not text"))?;
     let attach = send.attach.iter().map(|path| absolute(path)).collect::<Result<_, _>>()?;
     let request = Request::Send { draft, attach, to: send.to, from: send.from };

@@ -183,3 +183,6 @@ fn check_label(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

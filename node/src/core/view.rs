@@ -76,7 +76,7 @@ pub(crate) struct Arrival {
 }
 
 /// One line of the outbox.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct OutboxEntry {
     /// Its id.
     pub(crate) packet_id: String,
@@ -94,7 +94,7 @@ pub(crate) struct OutboxEntry {
 }
 
 /// One line of the inbox.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct InboxEntry {
     /// Its id.
     pub(crate) packet_id: String,
@@ -150,7 +150,7 @@ pub(crate) struct Outbox {
 }
 
 /// An attachment, without its key.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct AttachmentView {
     /// 1-based.
     pub(crate) number: usize,
@@ -201,11 +201,18 @@ pub(crate) struct PacketView {
     pub(crate) attachments: Vec<AttachmentView>,
 }
 
-impl std::fmt::Debug for PacketView {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "PacketView {{ packet_id: {}, .. }}", self.packet_id)
-    }
+/// What holds an officer's words is never printed, not even by `{:?}`.
+macro_rules! unprintable {
+    ($($view:ident),+) => {$(
+        impl std::fmt::Debug for $view {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(concat!(stringify!($view), " { .. }"))
+            }
+        }
+    )+};
 }
+
+unprintable!(AttachmentView, InboxEntry, OutboxEntry, PacketView);
 
 /// A file that was written.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -30,6 +30,8 @@ const REPLY_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const QUESTIONS_MAX: usize = 16;
 /// How long a question may take to arrive.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long an answer may take to be read.
+const REPLY_TIME_MAX: Duration = Duration::from_secs(30);
 
 type Answer = Result<Reply, Failure>;
 
@@ -92,7 +94,7 @@ async fn answer(mut stream: UnixStream, desk: Arc<Desk>) -> io::Result<()> {
     };
     let mut bytes = serde_json::to_vec(&answer).map_err(io::Error::other)?;
     bytes.push(b'\n');
-    writer.write_all(&bytes).await?;
+    timeout(REPLY_TIME_MAX, writer.write_all(&bytes)).await??;
     writer.shutdown().await
 }
 

@@ -26,6 +26,7 @@ async fn serve(desk: Arc<Desk>) -> Result<(), Failure> {
     tracing::info!(agency = desk.keys().agency, broker = %desk.settings().broker, "node runs");
     let outcome = tokio::select! {
         failure = session.run() => Err(failure),
+        failure = desk.failed() => Err(failure),
         () = control::serve(listener, Arc::clone(&desk)) => Err(Failure::internal("the control socket ended")),
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),

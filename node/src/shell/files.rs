@@ -85,11 +85,9 @@ pub(crate) fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
 
 /// Makes a folder that nobody may enter but this user; one that is there must be as private.
 pub(crate) fn private_folder(path: &Path) -> io::Result<()> {
-    match std::fs::DirBuilder::new().mode(0o700).create(path) {
-        Ok(()) => sync_folder(path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => check_private(path),
-        Err(error) => Err(error),
-    }
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    check_private(path)?;
+    sync_folder(path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))
 }
 
 /// Whether only this user may enter.

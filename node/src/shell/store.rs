@@ -10,6 +10,7 @@ use lintas_journal::{
     OpenError, ReadError, Reader,
 };
 use thiserror::Error;
+use tokio::sync::Notify;
 
 use super::folder::Folder;
 use crate::core::{
@@ -62,6 +63,8 @@ pub(crate) struct Store {
     order: Mutex<()>,
     /// Owned by [`keep`](Self::keep); everybody else only looks.
     state: Mutex<State>,
+    /// Rung when nothing can be kept any more.
+    failed: Notify,
 }
 
 impl fmt::Debug for Store {
@@ -99,12 +102,32 @@ impl Store {
         let committer = Committer::start(journal)?;
         let handle = committer.handle();
         let reader = handle.reader();
-        Ok(Self { committer, handle, reader, order: Mutex::default(), state: Mutex::new(state) })
+        Ok(Self {
+            committer,
+            handle,
+            reader,
+            order: Mutex::default(),
+            state: Mutex::new(state),
+            failed: Notify::new(),
+        })
     }
 
     /// Makes records durable, then folds them in. Records that let queues drain go first and may use the
     /// reserve of a full disk.
     pub(crate) fn keep(&self, records: Vec<Record>) -> Result<(), StoreError> {
+        self.commit(records).inspect_err(|error| {
+            if error.is_fatal() {
+                self.failed.notify_one();
+            }
+        })
+    }
+
+    /// Waits until nothing can be kept any more: the process must stop.
+    pub(crate) async fn failed(&self) {
+        self.failed.notified().await;
+    }
+
+    fn commit(&self, records: Vec<Record>) -> Result<(), StoreError> {
         let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         let (essential, ordinary): (Vec<_>, Vec<_>) = records.into_iter().partition(Record::is_essential);
         for (records, class) in [(essential, Class::Essential), (ordinary, Class::Ordinary)] {

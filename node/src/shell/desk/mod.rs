@@ -122,10 +122,9 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// Opens the folder: takes its lock, unlocks the keys, verifies the directory, folds the journal.
-    pub(crate) fn open(folder: Folder, with: &Unlocker, daemon: bool) -> Result<Self, Failure> {
+    /// Opens the folder, whose lock the caller has: unlocks the keys, verifies the directory, folds the journal.
+    pub(crate) fn open(folder: Folder, lock: Lock, with: &Unlocker, daemon: bool) -> Result<Self, Failure> {
         folder.check()?;
-        let lock = folder.lock()?;
         let settings = folder.settings()?;
         let directory = folder.directory()?;
         let file = folder.read("node.keys", limits::KEYSET_BYTES_MAX as u64, "restore it from a copy")?;
@@ -168,6 +167,15 @@ impl Desk {
     /// Marks a clean end; nothing more is kept.
     pub(crate) fn close(&self) -> Result<(), Failure> {
         self.store.close().map_err(stored)
+    }
+
+    /// Waits until nothing can be kept any more.
+    pub(crate) async fn failed(&self) -> Failure {
+        self.store.failed().await;
+        Failure::new(
+            Code::Storage,
+            "the disk has failed and nothing more is kept; check it, then start again",
+        )
     }
 
     /// What the operator set.
@@ -256,4 +264,5 @@ pub(crate) fn stored(error: StoreError) -> Failure {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "what a test writes need not survive a power cut")]
 mod tests;

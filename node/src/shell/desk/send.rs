@@ -7,6 +7,7 @@ use lintas_proto::{
     canonical,
     envelope::seal::{SealError, seal},
     id::{PacketId, hex},
+    limits,
     schema::StoredOutgoing,
 };
 use rand_core::CryptoRng;
@@ -63,10 +64,16 @@ impl Desk {
             .vault
             .seal(OUTGOING_PURPOSE, &sealed.digest, sealed.content_key.as_slice(), entropy)
             .map_err(Failure::internal)?;
+        let submission = canonical::encode(&sealed.submission);
+        if submission.len() > limits::FRAME_BYTES_MAX {
+            return Err(refused(
+                &"the packet is too large; send to fewer recipients, or attach what is long",
+            ));
+        }
         let record = Record::Outgoing(StoredOutgoing {
             header_digest: Bytes::copy_from_slice(&sealed.digest),
             packet_id: Bytes::copy_from_slice(packet_id.as_bytes()),
-            submission: canonical::encode(&sealed.submission),
+            submission,
             sealed_key,
             created_ms: now_ms,
             sign_key: Bytes::copy_from_slice(&self.keys.packet.public_key()),

@@ -1,0 +1,75 @@
+use lintas_proto::{limits, schema::MemberStatus};
+
+use super::*;
+use crate::testing::{AMBER, Region, draft};
+
+/// Everything that the preflight says against a draft of TH-MAR.
+fn objections(directory: &Directory, json: &str) -> Vec<String> {
+    let draft = Draft::parse(json, &[], None).unwrap();
+    let originator = draft.originator(directory, "TH").unwrap();
+    let now_ms = directory.roster().not_before_ms + 60_000;
+    match check(&draft, &originator, directory, now_ms) {
+        Ok(_) => Vec::new(),
+        Err(objections) => objections.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn label(caveats: &str, rest: &str) -> String {
+    format!(r#""tlp": "TLP_AMBER", "caveats": ["CAVEAT_{caveats}"]{rest}"#)
+}
+
+#[test]
+fn each_rule_says_why_and_what_to_do() {
+    let directory = Region::new().directory();
+    let to = ["KH/KH-AHT"];
+    let rel_to = |list: &str| label("REL_TO", &format!(r#", "relTo": [{list}]"#));
+    let red = r#""tlp": "TLP_RED""#.to_owned();
+    let cases: [(&[&str], String, &str, &str); 14] = [
+        (&to, AMBER.to_owned(), "ANY", ""),
+        (&["XX/XX-A"], AMBER.to_owned(), "NONE", "XX is not in the directory"),
+        (&["KH/KH-B"], AMBER.to_owned(), "NONE", "its units are KH-AHT"),
+        (&["KH"], AMBER.to_owned(), "NONE", "name a unit: KH/UNIT"),
+        (&["ID"], AMBER.to_owned(), "NONE", ""),
+        (&["ID", "ID/ID-NCB"], AMBER.to_owned(), "NONE", "ID/ID-NCB is named twice"),
+        (&to, label("NOFORN", ""), "NONE", "KH is foreign"),
+        (&["TH/TH-VIC"], label("NOFORN", ""), "NONE", ""),
+        (&to, rel_to(r#""ID""#), "NONE", "KH is not in its list"),
+        (&["KH/KH-AHT", "TH/TH-VIC"], rel_to(r#""KH""#), "NONE", ""),
+        (&["ID"], red.clone(), "NONE", "name the unit: ID/UNIT"),
+        (&to, red, "REGION", "TLP:RED and onward ONWARD_REGION contradict"),
+        (&to, label("ORCON", ""), "ANY", "ORCON and onward ONWARD_ANY contradict"),
+        (&to, label("REL_TO", ""), "NONE", "the label is not valid"),
+    ];
+    for (to, label, onward, expected) in cases {
+        let said = objections(&directory, &draft(to, "t", &label, onward));
+        if expected.is_empty() {
+            assert_eq!(said, [""; 0], "{to:?} {label} {onward}");
+        } else {
+            assert!(said.iter().any(|one| one.contains(expected)), "{expected}: {said:?}");
+        }
+    }
+}
+
+#[test]
+fn a_suspended_agency_gets_nothing() {
+    let region = Region::with(|roster| {
+        let cambodia = roster.members.iter_mut().find(|member| member.agency == "KH").unwrap();
+        cambodia.status = MemberStatus::Suspended as i32;
+    });
+    let said = objections(&region.directory(), &draft(&["KH/KH-AHT"], "t", AMBER, "NONE"));
+    assert!(said[0].contains("KH is suspended or revoked"), "{said:?}");
+}
+
+#[test]
+fn times_and_missing_keys_are_seen_before_sealing() {
+    let directory = Region::new().directory();
+    let json = draft(&["KH/KH-AHT"], "t", AMBER, "NONE");
+    let late = json.replacen('{', r#"{ "deliver_within_hours": 2161,"#, 1);
+    assert!(objections(&directory, &late)[0].contains("it must be from 1 to 2160"));
+    let parsed = Draft::parse(&json, &[], None).unwrap();
+    let originator = parsed.originator(&directory, "TH").unwrap();
+    let in_half_a_year = directory.roster().not_before_ms + 26 * limits::EPOCH_MS;
+    let said = check(&parsed, &originator, &directory, in_half_a_year).unwrap_err();
+    assert!(said.iter().any(|one| one.why.contains("no encryption key for this week")), "{said:?}");
+    assert!(said.iter().any(|one| one.why.contains("the directory is not valid now")), "{said:?}");
+}

@@ -1,0 +1,274 @@
+//! Two nodes over real QUIC, with the least broker that keeps the protocol (the whole region is tested elsewhere).
+
+use std::{collections::HashMap, fs, net::Ipv4Addr, sync::Mutex};
+
+use lintas_config::issue::seed;
+use lintas_link::{Server, answer, receive_hello};
+use lintas_proto::{
+    limits,
+    schema::{Acknowledgement, BlobGet, BlobPut, BlobStatus, EventType, EvidenceDelivery, Hello, Submission},
+};
+
+use super::*;
+use crate::{
+    core::view::Standing,
+    shell::desk::{Reply, Request},
+    testing::{AMBER, BROKER, REGION, Region, draft},
+};
+
+#[derive(Debug)]
+struct Everybody;
+
+impl PeerDirectory for Everybody {
+    fn admits(&self, _: &[u8; 32]) -> bool {
+        true
+    }
+}
+
+/// What the broker has.
+#[derive(Default)]
+struct Held {
+    blobs: HashMap<Bytes, Vec<u8>>,
+    packets: Vec<Submission>,
+    acknowledgements: Vec<Acknowledgement>,
+    /// Downloads that fail before one succeeds.
+    failing_downloads: usize,
+    submissions: usize,
+    live: Vec<Connection>,
+}
+
+struct Hub {
+    region: Region,
+    held: Mutex<Held>,
+}
+
+impl Hub {
+    fn start(region: Region) -> (Arc<Self>, SocketAddr) {
+        let key = TransportKey::from_seed(&seed("t", &region.broker.transport_seed).unwrap()).unwrap();
+        let server = Server::bind((Ipv4Addr::LOCALHOST, 0).into(), &key, Arc::new(Everybody)).unwrap();
+        let address = server.local_addr().unwrap();
+        let hub = Arc::new(Self { region, held: Mutex::default() });
+        let serving = Arc::clone(&hub);
+        tokio::spawn(async move {
+            while let Some(handshake) = server.accept().await {
+                let hub = Arc::clone(&serving);
+                tokio::spawn(async move { hub.session(handshake.complete().await.unwrap()).await });
+            }
+        });
+        (hub, address)
+    }
+
+    async fn session(self: Arc<Self>, connection: Connection) -> Result<(), LinkError> {
+        let (hello, mut writer, mut reader) = receive_hello(&connection).await?;
+        let ack = HelloAck {
+            protocol: 1,
+            region: REGION.to_owned(),
+            broker: BROKER.to_owned(),
+            reason: Reason::Accepted as i32,
+            roster_version: 1,
+            time_ms: clock::now_ms(),
+            credit: 8,
+            ..HelloAck::default()
+        };
+        answer(&mut writer, &ack).await?;
+        self.held.lock().unwrap().live.push(connection.clone());
+        let (hub, blobs) = (Arc::clone(&self), connection.clone());
+        tokio::spawn(async move {
+            while let Ok((writer, reader)) = blobs.accept_stream().await {
+                let _ = hub.blob(writer, reader).await;
+            }
+        });
+        for (kind, payload) in self.queue(&hello) {
+            writer.send(kind, payload).await?;
+        }
+        while let Some((kind, payload)) = reader.next().await? {
+            if kind == FrameType::Submission {
+                let packet: Submission = canonical::decode(&payload, limits::FRAME_BYTES_MAX)?;
+                let receipt = self.region.receipt(&hello.agency, &packet.header, EventType::Submitted, None);
+                {
+                    let mut held = self.held.lock().unwrap();
+                    held.submissions += 1;
+                    if !held.packets.contains(&packet) {
+                        held.packets.push(packet);
+                    }
+                }
+                writer.send(FrameType::Receipt, receipt).await?;
+            } else {
+                assert_eq!(kind, FrameType::Acknowledgement);
+                let ack = canonical::decode(&payload, limits::HELLO_BYTES_MAX)?;
+                self.held.lock().unwrap().acknowledgements.push(ack);
+            }
+        }
+        Ok(())
+    }
+
+    /// What waits for an agency when it connects.
+    fn queue(&self, hello: &Hello) -> Vec<(FrameType, Bytes)> {
+        let held = self.held.lock().unwrap();
+        if hello.agency == "KH" {
+            let delivery = |(at, packet)| canonical::encode(&self.region.delivery(packet, 0, at));
+            return (1..).zip(&held.packets).map(|entry| (FrameType::Delivery, delivery(entry))).collect();
+        }
+        let evidence = |ack: &Acknowledgement| EvidenceDelivery {
+            queue_sequence: ack.queue_sequence,
+            evidence: ack.evidence.clone(),
+        };
+        let signed = held.acknowledgements.iter().filter(|ack| !ack.evidence.is_empty());
+        signed.map(|ack| (FrameType::Evidence, canonical::encode(&evidence(ack)))).collect()
+    }
+
+    async fn blob(&self, mut writer: FrameWriter, mut reader: FrameReader) -> Result<(), LinkError> {
+        let status = |blob_id: &Bytes, length| BlobStatus {
+            blob_id: blob_id.clone(),
+            reason: Reason::Accepted as i32,
+            text: String::new(),
+            length,
+        };
+        let (kind, payload) = reader.next().await?.unwrap();
+        if kind == FrameType::BlobGet {
+            let get: BlobGet = canonical::decode(&payload, limits::HELLO_BYTES_MAX)?;
+            let (bytes, cut) = {
+                let mut held = self.held.lock().unwrap();
+                let cut = held.failing_downloads > 0;
+                held.failing_downloads = held.failing_downloads.saturating_sub(1);
+                (held.blobs[&get.blob_id].clone(), cut)
+            };
+            writer.send_message(FrameType::BlobStatus, &status(&get.blob_id, bytes.len() as u64)).await?;
+            let sent = if cut { bytes.len() / 2 } else { bytes.len() };
+            writer.write_raw(Bytes::copy_from_slice(&bytes[..sent])).await?;
+            return writer.finish().await;
+        }
+        let put: BlobPut = canonical::decode(&payload, limits::HELLO_BYTES_MAX)?;
+        let blob = put.blob.unwrap();
+        let mut bytes = self.held.lock().unwrap().blobs.remove(&blob.blob_id).unwrap_or_default();
+        writer.send_message(FrameType::BlobStatus, &status(&blob.blob_id, bytes.len() as u64)).await?;
+        if (bytes.len() as u64) < blob.length {
+            while let Some(piece) = reader.read_raw(1 << 16).await? {
+                bytes.extend_from_slice(&piece);
+            }
+            writer.send_message(FrameType::BlobStatus, &status(&blob.blob_id, blob.length)).await?;
+        }
+        assert_eq!(lintas_proto::envelope::segment::segment_root(&bytes).as_slice(), blob.root.as_ref());
+        self.held.lock().unwrap().blobs.insert(blob.blob_id, bytes);
+        Ok(())
+    }
+}
+
+async fn soon(what: &str, done: impl Fn() -> bool) {
+    for _ in 0..400 {
+        if done() {
+            return;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    panic!("takes too long: {what}");
+}
+
+fn run(desk: &Arc<Desk>) -> tokio::task::JoinHandle<Failure> {
+    let session = Session::new(Arc::clone(desk)).unwrap();
+    tokio::spawn(async move { session.run().await })
+}
+
+fn standing(desk: &Desk, id: &str) -> crate::core::view::OutboxEntry {
+    let Ok(Reply::Standing(entry)) = desk.answer(Request::Standing { id: id.to_owned() }) else {
+        panic!("no standing");
+    };
+    *entry
+}
+
+fn received(desk: &Desk) -> usize {
+    let Ok(Reply::Status(status)) = desk.answer(Request::Status) else { panic!("no status") };
+    status.received
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_packet_with_an_attachment_crosses_and_evidence_returns() {
+    let (hub, address) = Hub::start(Region::new());
+    let address = address.to_string();
+    let thailand = Arc::new(hub.region.desk_at("TH", &address));
+    let running = run(&thailand);
+    let file = hub.region.root.path().join("vessel.jpg");
+    let content: Vec<u8> = (0..=250).cycle().take(3_000_000).collect();
+    fs::write(&file, &content).unwrap();
+    soon("hello", || hub.held.lock().unwrap().live.len() == 1).await;
+    // A daemon that waits sends at once.
+    let text = draft(&["KH/KH-AHT"], "trawler", AMBER, "NONE");
+    let request = Request::Send { draft: text, attach: vec![file], to: vec![], from: None };
+    let desk = Arc::clone(&thailand);
+    let Ok(Reply::Kept(kept)) = spawn_blocking(move || desk.answer(request)).await.unwrap() else {
+        panic!("not kept");
+    };
+    let is_accepted = || matches!(standing(&thailand, &kept.packet_id).standing, Standing::Accepted { .. });
+    soon("receipt", is_accepted).await;
+
+    // The first download is cut: the packet is not acknowledged, and comes again after the connection did.
+    hub.held.lock().unwrap().failing_downloads = 1;
+    let cambodia = Arc::new(hub.region.desk_at("KH", &address));
+    let reading = run(&cambodia);
+    soon("cut download", || hub.held.lock().unwrap().failing_downloads == 0).await;
+    assert_eq!(received(&cambodia), 0);
+    assert!(hub.held.lock().unwrap().acknowledgements.is_empty());
+    sleep(Duration::from_millis(500)).await;
+    let live: Vec<Connection> = hub.held.lock().unwrap().live.drain(..).collect();
+    live.iter().for_each(|connection| connection.close(CloseCode::ShuttingDown, "back soon"));
+    soon("delivery", || received(&cambodia) == 1).await;
+    soon("acknowledgement", || !hub.held.lock().unwrap().acknowledgements.is_empty()).await;
+    let to = hub.region.root.path().join("export");
+    fs::create_dir(&to).unwrap();
+    let export = Request::Export { id: kept.packet_id.clone(), to: to.clone() };
+    let desk = Arc::clone(&cambodia);
+    spawn_blocking(move || desk.answer(export)).await.unwrap().unwrap();
+    assert_eq!(fs::read(to.join("1.bin")).unwrap(), content);
+
+    // Thailand comes back; the evidence waits for it.
+    let live: Vec<Connection> = hub.held.lock().unwrap().live.drain(..).collect();
+    live.iter().for_each(|connection| connection.close(CloseCode::ShuttingDown, "back soon"));
+    soon("evidence", || standing(&thailand, &kept.packet_id).recipients[0].state == "delivered").await;
+    running.abort();
+    reading.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_goes_on_where_it_was_cut() {
+    let (hub, address) = Hub::start(Region::new());
+    let thailand = Arc::new(hub.region.desk_at("TH", &address.to_string()));
+    let file = hub.region.root.path().join("list.pdf");
+    fs::write(&file, vec![7; 500_000]).unwrap();
+    let text = draft(&["KH/KH-AHT"], "trawler", AMBER, "NONE");
+    let request = Request::Send { draft: text, attach: vec![file], to: vec![], from: None };
+    let Ok(Reply::Kept(kept)) = thailand.answer(request) else { panic!("not kept") };
+    let blob = fs::read_dir(hub.region.path("TH").join("blobs/out")).unwrap().next().unwrap().unwrap();
+    let id = lintas_proto::id::unhex(blob.file_name().to_str().unwrap()).unwrap();
+    let begun = fs::read(blob.path()).unwrap()[..123_456].to_vec();
+    hub.held.lock().unwrap().blobs.insert(Bytes::from(id), begun);
+    let running = run(&thailand);
+    soon("receipt", || matches!(standing(&thailand, &kept.packet_id).standing, Standing::Accepted { .. }))
+        .await;
+    running.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waited_offline_goes_out_in_order() {
+    let (hub, address) = Hub::start(Region::new());
+    let thailand = Arc::new(hub.region.desk_at("TH", &address.to_string()));
+    let text = draft(&["KH/KH-AHT"], "trawler", AMBER, "NONE");
+    let mut ids = Vec::new();
+    for _ in 0..100 {
+        let request = Request::Send { draft: text.clone(), attach: vec![], to: vec![], from: None };
+        let Ok(Reply::Kept(kept)) = thailand.answer(request) else { panic!("not kept") };
+        ids.push(kept.packet_id);
+    }
+    let running = run(&thailand);
+    let accepted = |id: &String| matches!(standing(&thailand, id).standing, Standing::Accepted { .. });
+    soon("receipts", || ids.iter().all(accepted)).await;
+    let held = hub.held.lock().unwrap();
+    let arrived: Vec<String> = held
+        .packets
+        .iter()
+        .map(|packet| crate::testing::core(&packet.header).packet_id.to_string())
+        .collect();
+    assert_eq!(arrived, ids);
+    assert_eq!(held.submissions, 100);
+    drop(held);
+    running.abort();
+}

@@ -1,0 +1,230 @@
+//! A region for tests: an authority, a broker's keys, three agencies with data folders of their own.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use bytes::Bytes;
+use lintas_config::{
+    Bootstrap, Directory,
+    issue::{bundle, fresh_seed, new_agency, new_broker, seed, sign_roster},
+    os_entropy,
+};
+use lintas_proto::{
+    audit::leaf::log_event,
+    canonical,
+    envelope::core::Core,
+    id::{Digest, sha256},
+    limits,
+    receipt::{Receipt, sign_receipts, sub_log_origin},
+    schema::{
+        AuditEvent, BrokerSecrets, Delivery, EventType, Header, Member, MemberStatus, NodeSecrets, Role,
+        Roster, RosterUnit, Submission, UnitFunction, UnitRef,
+    },
+    sign::{KeyRole, SigningKey, VerifyingKey},
+};
+use tempfile::TempDir;
+use zeroize::Zeroizing;
+
+use crate::{
+    core::{
+        keys::{Holds, lock_file},
+        vault::Unlocker,
+    },
+    shell::{clock, desk::Desk, files, folder::Folder},
+};
+
+/// Name of the region and of its broker.
+pub(crate) const REGION: &str = "example";
+pub(crate) const BROKER: &str = "hub.example";
+
+/// A region on disk.
+pub(crate) struct Region {
+    pub(crate) root: TempDir,
+    pub(crate) broker: BrokerSecrets,
+    pub(crate) bootstrap: Bootstrap,
+    pub(crate) bundle: Bytes,
+    pub(crate) secrets: BTreeMap<String, NodeSecrets>,
+}
+
+fn member(agency: &str, country: &str, units: &[(&str, UnitFunction)]) -> Member {
+    let unit = |(unit, function): &(&str, UnitFunction)| RosterUnit {
+        unit: (*unit).to_owned(),
+        name: "Unit".to_owned(),
+        functions: vec![*function as i32],
+        clearance: 0,
+    };
+    Member {
+        agency: agency.to_owned(),
+        name: format!("Police of {agency}"),
+        country: country.to_owned(),
+        roles: vec![Role::Agency as i32],
+        units: units.iter().map(unit).collect(),
+        status: MemberStatus::Active as i32,
+        ..Member::default()
+    }
+}
+
+impl Region {
+    pub(crate) fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// With a roster that `change` has changed before it was signed.
+    pub(crate) fn with(change: impl FnOnce(&mut Roster)) -> Self {
+        let (mut entropy, now) = (os_entropy(), clock::now_ms());
+        let authority = SigningKey::from_seed(KeyRole::Authority, &fresh_seed(&mut entropy)).unwrap();
+        let (broker, broker_keys) = new_broker(BROKER, &mut entropy).unwrap();
+        let agencies = [
+            member("ID", "ID", &[("ID-CID", UnitFunction::Investigation), ("ID-NCB", UnitFunction::Spoc)]),
+            member("KH", "KH", &[("KH-AHT", UnitFunction::Investigation)]),
+            member("TH", "TH", &[("TH-MAR", UnitFunction::Maritime), ("TH-VIC", UnitFunction::Spoc)]),
+        ];
+        let (mut members, mut keysets, mut secrets) = (Vec::new(), Vec::new(), BTreeMap::new());
+        for agency in agencies {
+            let code = agency.agency.clone();
+            let (_, secret, request) = new_agency(REGION, agency, now, &mut entropy).unwrap();
+            members.push(request.member.unwrap());
+            keysets.push(request.keyset.unwrap());
+            secrets.insert(code, secret);
+        }
+        let mut roster = Roster {
+            format: 1,
+            region: REGION.to_owned(),
+            version: 1,
+            not_before_ms: now - 60_000,
+            not_after_ms: now + 1_000_000_000,
+            authority_keys: vec![Bytes::copy_from_slice(&authority.public_key())],
+            threshold: 1,
+            members,
+            brokers: vec![broker_keys],
+            suite_min: 1,
+            epoch_ms: 10_000,
+            ..Roster::default()
+        };
+        change(&mut roster);
+        let key = VerifyingKey::parse(&authority.public_key()).unwrap();
+        let bootstrap = Bootstrap { region: REGION.to_owned(), authority_keys: vec![key], threshold: 1 };
+        let bundle = bundle(&sign_roster(&roster, &[authority]).unwrap(), keysets);
+        Self { root: TempDir::new().unwrap(), broker, bootstrap, bundle, secrets }
+    }
+
+    pub(crate) fn directory(&self) -> Directory {
+        Directory::open(&self.bundle, &self.bootstrap).unwrap()
+    }
+
+    pub(crate) fn path(&self, agency: &str) -> PathBuf {
+        self.root.path().join(agency)
+    }
+
+    /// Opens an agency's desk; makes its folder first if need be.
+    pub(crate) fn desk(&self, agency: &str) -> Desk {
+        self.desk_at(agency, "127.0.0.1:1")
+    }
+
+    pub(crate) fn desk_at(&self, agency: &str, broker: &str) -> Desk {
+        let folder = Folder::at(&self.path(agency));
+        let unlocker = Unlocker::KeyFile(Zeroizing::new([7; 32]));
+        if !folder.path("node.toml").exists() {
+            for name in ["", "blobs", "blobs/in", "blobs/out"] {
+                files::private_folder(&folder.path(name)).unwrap();
+            }
+            let plain = canonical::encode(&self.secrets[agency]);
+            let keys = lock_file(Holds::Node, &plain, &unlocker, &mut os_entropy()).unwrap();
+            let settings = format!("broker = \"{broker}\"\nsegment_mib = 1\n");
+            let bootstrap = self.bootstrap.to_text();
+            let made: [(&str, &[u8]); 4] = [
+                ("node.keys", &keys),
+                ("bootstrap.toml", bootstrap.as_bytes()),
+                ("directory.bin", &self.bundle),
+                ("node.toml", settings.as_bytes()),
+            ];
+            for (name, bytes) in made {
+                files::write_new(&folder.path(name), bytes).unwrap();
+            }
+        }
+        let lock = folder.lock().unwrap();
+        Desk::open(folder, lock, &unlocker, true).unwrap()
+    }
+
+    /// The key that signs packets and evidence of an agency.
+    pub(crate) fn packet_key(&self, agency: &str) -> SigningKey {
+        let bytes = &self.secrets[agency].packet_seed;
+        SigningKey::from_seed(KeyRole::Packet, &seed("packet", bytes).unwrap()).unwrap()
+    }
+
+    /// The broker's receipt for an agency, canonical bytes.
+    pub(crate) fn receipt(
+        &self,
+        agency: &str,
+        header: &Bytes,
+        kind: EventType,
+        unit: Option<&UnitRef>,
+    ) -> Bytes {
+        let (core, digest) = (core(header), sha256(&[header]));
+        let now = clock::now_ms();
+        let event = AuditEvent {
+            r#type: kind as i32,
+            agency: agency.to_owned(),
+            time_ms: now,
+            packet_id: Bytes::copy_from_slice(core.packet_id.as_bytes()),
+            header_digest: Bytes::copy_from_slice(&digest),
+            originator: Some(core.originator.clone()),
+            recipient: unit.cloned(),
+            directory_hash: Bytes::copy_from_slice(self.directory().hash()),
+            ..AuditEvent::default()
+        };
+        let receipt = Receipt {
+            origin: sub_log_origin(BROKER, agency),
+            packet_id: core.packet_id,
+            header_digest: digest,
+            time_ms: now,
+            deadline_ms: now + 10_000,
+            events: vec![log_event(4, [9; 32], &event)],
+        };
+        let key = seed("receipt", &self.broker.receipt_seed).unwrap();
+        let key = SigningKey::from_seed(KeyRole::Receipt, &key).unwrap();
+        canonical::encode(&sign_receipts(&[receipt.to_bytes()], &key).unwrap()[0])
+    }
+
+    /// What the broker delivers to recipient `index` of a submission.
+    pub(crate) fn delivery(&self, submission: &Submission, index: usize, queue_sequence: u64) -> Delivery {
+        let opening = submission.openings[index].clone();
+        let unit = UnitRef { agency: opening.agency.clone(), unit: opening.unit.clone() };
+        Delivery {
+            queue_sequence,
+            header: submission.header.clone(),
+            signature: submission.signature.clone(),
+            recipient_index: u32::try_from(index).unwrap(),
+            wrap: submission.wraps[index].clone(),
+            body: submission.body.clone(),
+            receipt: self.receipt(&unit.agency, &submission.header, EventType::Received, Some(&unit)),
+            opening: Some(opening),
+        }
+    }
+}
+
+/// The core in a header.
+pub(crate) fn core(header: &Bytes) -> Core {
+    let header: Header = canonical::decode(header, limits::HEADER_BYTES_MAX).unwrap();
+    Core::parse(&header.core).unwrap()
+}
+
+/// Digest of a submission's header.
+pub(crate) fn digest(submission: &Submission) -> Digest {
+    sha256(&[&submission.header])
+}
+
+/// A draft to `to` with a title; `label` is added to the least label.
+pub(crate) fn draft(to: &[&str], title: &str, label: &str, onward: &str) -> String {
+    let to: Vec<String> = to.iter().map(|to| format!("\"{to}\"")).collect();
+    format!(
+        r#"{{ "kind": "ALERT", "from": "TH-MAR", "to": [{}], "onward": "{onward}",
+            "label": {{ "handling": ["HANDLING_CODE_H0"], "purposes": ["PURPOSE_INVESTIGATION"], {label} }},
+            "body": {{ "title": [{{ "language": "en", "text": "{title}" }}],
+                       "urgency": "URGENCY_URGENT", "pap": "PAP_AMBER", "origin": "ORIGIN_HUMAN", "alert": {{
+                       "suspected": ["OFFENCE_TRAFFICKING_IN_PERSONS"] }} }} }}"#,
+        to.join(", ")
+    )
+}
+
+/// The least label.
+pub(crate) const AMBER: &str = r#""tlp": "TLP_AMBER""#;
