@@ -9,6 +9,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::missing_panics_doc,
+    clippy::disallowed_methods,
     reason = "a harness: whatever is not as it should be ends the test"
 )]
 

@@ -199,8 +199,12 @@ impl Region {
         let arguments = [OsStr::new(ROLE_NODE), OsStr::new("--data"), data.as_os_str(), OsStr::new("run")];
         let environment = [("LINTAS_KEY_FILE", key.as_os_str())];
         let mut node = Process::start(&self.program, &arguments, &log, &environment);
-        let socket = data.join("control.sock");
-        assert!(wait(|| socket.exists() || !node.is_running()) && node.is_running(), "{}", node.said());
+        let answers = |region: &Self| {
+            let said = region.lintas(agency, &["--json", "status"]);
+            said.code == 0 && said.json()["daemon"] == true
+        };
+        let up = wait(|| answers(self) || !node.is_running()) && node.is_running();
+        assert!(up, "the node of {agency} does not start:\n{}", node.said());
         self.nodes.insert(agency.to_owned(), node);
     }
 
