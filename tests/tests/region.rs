@@ -1,6 +1,12 @@
 //! A region of real processes over real QUIC on loopback, and what happens when they are killed.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "tests"
+)]
 
 use std::{collections::BTreeSet, fs, path::Path, thread::sleep, time::Duration};
 
