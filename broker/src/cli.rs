@@ -1,13 +1,19 @@
 //! The command line of a broker.
 
-use std::{ffi::OsString, io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    error::Error, ffi::OsString, io::Write as _, net::SocketAddr, path::PathBuf, process::ExitCode,
+    time::Duration,
+};
 
 use clap::{Parser, Subcommand};
 use lintas_config::settings::LogFormat;
 use lintas_proto::id::hex;
 use tracing_subscriber::EnvFilter;
 
-use crate::shell::{Folder, FolderError, RunError, run};
+use crate::shell::{Folder, FolderError, RunError, run, signals};
+
+/// Longest wait for threads at the end of the process, milliseconds.
+const EXIT_MS_MAX: u64 = 2_000;
 
 /// The regional broker of Lintas.
 ///
@@ -58,10 +64,25 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "lintas-broker: {error}");
+            let _ = writeln!(std::io::stderr(), "lintas-broker: {}", whole(&error));
             ExitCode::from(exit_code(&error))
         }
     }
+}
+
+/// An error with its causes: the journal's say which record, and what is wrong with it.
+fn whole(error: &RunError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        // A transparent error says the same as its cause.
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 fn init(folder: &Folder, name: &str, listen: SocketAddr) -> Result<(), RunError> {
@@ -78,7 +99,13 @@ fn init(folder: &Folder, name: &str, listen: SocketAddr) -> Result<(), RunError>
 fn serve(folder: &Folder) -> Result<(), RunError> {
     log(folder.settings()?.log);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(run(folder, |address| say(&format!("The broker listens on {address}."))))
+    let ran = runtime.block_on(async {
+        let stop = signals()?;
+        run(folder, stop, |address| say(&format!("The broker listens on {address}."))).await
+    });
+    // A thread that hangs on a failed disk must not keep the process alive.
+    runtime.shutdown_timeout(Duration::from_millis(EXIT_MS_MAX));
+    ran
 }
 
 fn say(text: &str) {
@@ -104,6 +131,7 @@ fn exit_code(error: &RunError) -> u8 {
         RunError::Folder(
             FolderError::Io { .. }
             | FolderError::Exists(_)
+            | FolderError::InUse(_)
             | FolderError::Settings { .. }
             | FolderError::Keys(_)
             | FolderError::Issue(_)

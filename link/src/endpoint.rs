@@ -2,7 +2,10 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use aws_lc_rs::hmac;
+use lintas_proto::id::sha256;
 use quinn::{ClientConfig, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use quinn_proto::HashedConnectionIdGenerator;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::time::timeout;
 
@@ -66,7 +69,7 @@ impl Server {
             .incoming_buffer_size_total(INCOMING_TOTAL_BYTES_MAX);
         // A token that outlives the connection would let a stranger skip the retry under load.
         config.validation_token.sent(0).log(Arc::new(quinn::NoneTokenLog));
-        let endpoint = open(address, Some(config))?;
+        let endpoint = open(address, key, Some(config))?;
         let registry = Registry::new(directory, limits);
         Ok(Self { endpoint, registry, gate: Gate::new(limits), limits })
     }
@@ -208,7 +211,7 @@ impl Client {
         transport.keep_alive_interval(Some(Duration::from_millis(limits.keep_alive_ms)));
         let mut config = ClientConfig::new(Arc::new(crypto));
         config.transport_config(Arc::new(transport)).token_store(Arc::new(quinn::NoneTokenStore));
-        let endpoint = open(address, None)?;
+        let endpoint = open(address, key, None)?;
         Ok(Self { endpoint, registry: Registry::new(directory, limits), config, limits })
     }
 
@@ -285,11 +288,27 @@ pub(crate) fn transport(limits: &Limits) -> TransportConfig {
 }
 
 /// Opens the socket and starts the endpoint's task.
-fn open(address: SocketAddr, server: Option<ServerConfig>) -> Result<Endpoint, LinkError> {
+fn open(
+    address: SocketAddr,
+    key: &TransportKey,
+    server: Option<ServerConfig>,
+) -> Result<Endpoint, LinkError> {
     let runtime = quinn::default_runtime().ok_or(LinkError::NoRuntime)?;
     let failed = |source| LinkError::Socket { address, source };
     let socket = udp_socket(address).map_err(failed)?;
-    Endpoint::new(EndpointConfig::default(), server, socket.into(), runtime).map_err(failed)
+    Endpoint::new(endpoint_config(key), server, socket.into(), runtime).map_err(failed)
+}
+
+/// Connection ids and reset tokens follow from the transport key. After a crash the new process recognises the
+/// ids of the old one and resets those connections (RFC 9000 section 10.3): a peer need not wait for
+/// [`IDLE_MS_MAX`](crate::limits::IDLE_MS_MAX) to learn that they are gone.
+fn endpoint_config(key: &TransportKey) -> EndpointConfig {
+    let reset = hmac::Key::new(hmac::HMAC_SHA256, key.restart.as_slice());
+    let [a, b, c, d, e, f, g, h, ..] = sha256(&[b"lintas/v1/connection-ids\0", key.restart.as_slice()]);
+    let ids = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+    let mut config = EndpointConfig::new(Arc::new(reset));
+    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
+    config
 }
 
 fn udp_socket(address: SocketAddr) -> io::Result<Socket> {

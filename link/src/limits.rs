@@ -14,9 +14,9 @@ pub const SOCKET_BUFFER_BYTES: usize = 8 * 1024 * 1024;
 pub const STREAMS_MAX: u32 = 16;
 /// Silence after which a connection is dead, milliseconds (RFC 9308 section 3.2).
 pub const IDLE_MS_MAX: u32 = 30_000;
-/// How often a node breaks its own silence, milliseconds: three tries before [`IDLE_MS_MAX`], and often
-/// enough to keep a NAT binding.
-pub const KEEP_ALIVE_MS: u64 = 10_000;
+/// How often a node breaks its own silence, milliseconds: several tries before [`IDLE_MS_MAX`], often enough
+/// to keep a NAT binding, and to be told soon by a broker that was started again.
+pub const KEEP_ALIVE_MS: u64 = 5_000;
 /// Longest QUIC and TLS handshake, milliseconds: three round trips by satellite, with losses.
 pub const HANDSHAKE_MS_MAX: u64 = 10_000;
 /// Longest wait for a hello or for its answer, milliseconds.

@@ -13,6 +13,7 @@
 
 use std::{fmt, sync::Arc};
 
+use lintas_proto::id::sha256;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
@@ -52,6 +53,9 @@ pub trait PeerDirectory: Send + Sync + fmt::Debug {
 pub struct TransportKey {
     public: [u8; 32],
     pub(crate) certified: Arc<CertifiedKey>,
+    /// Names connections and their resets, so that a process started again can tell its peers at once that it
+    /// no longer knows them (RFC 9000 section 10.3).
+    pub(crate) restart: Zeroizing<[u8; 32]>,
 }
 
 impl TransportKey {
@@ -69,7 +73,8 @@ impl TransportKey {
         let spki = key.public_key().ok_or(Error::InvalidCertificate(CertificateError::BadEncoding))?;
         let spki = CertificateDer::from(spki.as_ref().to_vec());
         let public = parse_spki(&spki)?;
-        Ok(Self { public, certified: Arc::new(CertifiedKey::new(vec![spki], key)) })
+        let restart = Zeroizing::new(sha256(&[b"lintas/v1/stateless-reset\0", seed]));
+        Ok(Self { public, certified: Arc::new(CertifiedKey::new(vec![spki], key)), restart })
     }
 
     /// The public half, as the directory lists it.

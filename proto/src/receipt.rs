@@ -49,7 +49,7 @@ pub enum ReceiptError {
 /// A receipt. Shape in docs/FORMAT.md, "Receipt".
 #[derive(Debug, Clone, PartialEq)]
 pub struct Receipt {
-    /// Sub-log, "<broker>/audit/<agency>".
+    /// Sub-log, `<broker>/audit/<agency>`.
     pub origin: String,
     /// The packet.
     pub packet_id: PacketId,

@@ -84,7 +84,7 @@ fn times_that_do_not_follow_each_other_are_refused() {
         |core| core.not_before_ms = core.created_ms - 1,
         |core| core.deliver_by_ms = core.not_before_ms,
         |core| core.deliver_by_ms = core.created_ms + 90 * DAY_MS + 1,
-        |core| core.created_ms += 1,
+        |core| (core.created_ms, core.not_before_ms) = (core.created_ms + 1, core.not_before_ms + 1),
         |core| core.created_ms = 0,
         |core| core.deliver_by_ms = 0,
     ];

@@ -1,5 +1,6 @@
 //! The ledger: queues, replay set and sub-log sizes, folded over the journal. Recovery and the forward path
-//! run the same [`Ledger::apply`].
+//! run the same [`Ledger::apply`]; nothing else changes it, not even time: packet ids are forgotten when an
+//! admission is applied whose time is beyond theirs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -7,13 +8,14 @@ use lintas_proto::{
     canonical::fixed,
     id::{Digest, PacketId},
     limits,
-    schema::{StoredAdmission, StoredOutcome, UnitRef},
+    schema::{StoredAdmission, StoredOutcome, StoredTaken, UnitRef},
 };
 
-use super::record::{Fact, RecordError};
-
-/// Most entries of one agency's queue. An agency that is offline for months keeps this many.
-pub const QUEUE_ENTRIES_MAX: usize = 200_000;
+use super::{
+    queue::{Entry, Held, Queue},
+    record::{Fact, RecordError},
+    spent::Spent,
+};
 
 /// A packet id that was used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,92 +24,8 @@ pub struct Seen {
     pub digest: Digest,
     /// Record of its admission; the receipt stands there.
     pub admission: u64,
-    /// From when on the id cannot come again, because every copy has expired.
+    /// From when on the packet cannot come again, because every copy has expired.
     pub forget_ms: u64,
-}
-
-/// What a queue entry holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Held {
-    /// A packet for one recipient; `admission` is a record, the packet the one before it.
-    Packet {
-        /// Sequence of the admission record.
-        admission: u64,
-        /// Which recipient of it, 0-based.
-        recipient_index: u32,
-    },
-    /// Evidence about a packet that the agency originated; `outcome` is a record.
-    Evidence {
-        /// Sequence of the outcome record.
-        outcome: u64,
-    },
-}
-
-/// One entry of an agency's queue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Entry {
-    /// What it holds.
-    pub held: Held,
-    /// Not handed over earlier.
-    pub not_before_ms: u64,
-    /// Not handed over later; evidence never expires.
-    pub deliver_by_ms: u64,
-}
-
-impl Entry {
-    /// The youngest record that the entry stands on: it may be handed over once that is durable.
-    #[must_use]
-    pub fn record(&self) -> u64 {
-        match self.held {
-            Held::Packet { admission, .. } => admission,
-            Held::Evidence { outcome } => outcome,
-        }
-    }
-}
-
-/// An agency's queue, in the order of admission.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Queue {
-    /// Number of the next entry, from 1.
-    pub(super) next: u64,
-    pub(super) entries: BTreeMap<u64, Entry>,
-}
-
-impl Queue {
-    fn push(&mut self, entry: Entry) {
-        self.next = self.next.max(1);
-        self.entries.insert(self.next, entry);
-        self.next += 1;
-    }
-
-    /// Entries after number `after`, in order.
-    pub fn after(&self, after: u64) -> impl Iterator<Item = (u64, &Entry)> {
-        self.entries.range(after.saturating_add(1)..).map(|(number, entry)| (*number, entry))
-    }
-
-    /// The entry with that number.
-    #[must_use]
-    pub fn get(&self, number: u64) -> Option<&Entry> {
-        self.entries.get(&number)
-    }
-
-    /// Entries up to number `through` that are still there.
-    #[must_use]
-    pub fn pending_through(&self, through: u64) -> usize {
-        self.entries.range(..=through).count()
-    }
-
-    /// Number of entries.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
 }
 
 /// A packet that some queue still holds.
@@ -129,17 +47,34 @@ pub struct LivePacket {
     pub bytes: u64,
 }
 
+/// A packet that nobody needs any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Agency that sent it.
+    pub originator: String,
+    /// Its attachments that no other packet names.
+    pub blobs: Vec<Digest>,
+    /// Length of its record, bytes.
+    pub bytes: u64,
+}
+
 /// The state of a broker.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ledger {
     pub(super) seen: HashMap<PacketId, Seen>,
     pub(super) forget: BTreeSet<(u64, PacketId)>,
+    /// Highest time of an admission: what could have been forgotten by then is.
+    pub(super) time_ms: u64,
     pub(super) queues: BTreeMap<String, Queue>,
     /// By sequence of the admission record.
     pub(super) packets: BTreeMap<u64, LivePacket>,
     pub(super) by_digest: HashMap<Digest, u64>,
+    /// How many packets name a blob of an agency.
+    pub(super) named: BTreeMap<(String, Digest), u32>,
     pub(super) log_sizes: BTreeMap<String, u64>,
     pub(super) spent: Spent,
+    /// Record of a packet whose admission must come next.
+    pending: Option<u64>,
 }
 
 impl Ledger {
@@ -147,6 +82,13 @@ impl Ledger {
     #[must_use]
     pub fn seen(&self, id: &PacketId) -> Option<&Seen> {
         self.seen.get(id)
+    }
+
+    /// Whether an id used with that `deliver_by_ms` may have been forgotten, so that a packet with it cannot be
+    /// told from a replay. The clock may have been set back since.
+    #[must_use]
+    pub fn may_have_forgotten(&self, deliver_by_ms: u64) -> bool {
+        forget_ms(deliver_by_ms) <= self.time_ms
     }
 
     /// An agency's queue.
@@ -173,57 +115,54 @@ impl Ledger {
         self.by_digest.get(digest).and_then(|admission| self.packets.get(admission))
     }
 
-    /// Whether a record must be kept. Packets go when no queue holds them; admissions and outcomes hold the
-    /// audit events and stay until the published log holds those.
+    /// Whether a packet that some queue still holds names that blob of the agency.
     #[must_use]
-    pub fn is_live(&self, sequence: u64) -> bool {
-        !self.spent.contains(sequence)
+    pub fn names_blob(&self, agency: &str, blob: &Digest) -> bool {
+        self.named.contains_key(&(agency.to_owned(), *blob))
     }
 
-    /// The records that nobody needs, for a compaction that goes on while the ledger moves on.
+    /// All blobs that packets in the queues name, with their agencies.
+    pub fn named_blobs(&self) -> impl Iterator<Item = (&str, &Digest)> {
+        self.named.keys().map(|(agency, blob)| (agency.as_str(), blob))
+    }
+
+    /// The records that nobody needs. Packets go when no queue holds them; admissions and outcomes hold the
+    /// audit events and stay until the published log holds those.
     #[must_use]
-    pub fn spent(&self) -> Spent {
-        self.spent.clone()
+    pub fn spent(&self) -> &Spent {
+        &self.spent
     }
 
     /// Queue entries whose packets may no longer be handed over at `now_ms`, at most `max`.
     #[must_use]
-    pub fn expired(&self, now_ms: u64, max: usize) -> Vec<(String, u64, Entry)> {
-        let of_queue = |(agency, queue): (&String, &Queue)| -> Vec<(String, u64, Entry)> {
-            let over = queue.entries.iter().filter(|(_, entry)| entry.deliver_by_ms <= now_ms);
-            over.take(max).map(|(number, entry)| (agency.clone(), *number, *entry)).collect()
+    pub fn expired(&self, now_ms: u64, max: usize) -> Vec<(String, u64)> {
+        let of_queue = |(agency, queue): (&String, &Queue)| -> Vec<(String, u64)> {
+            queue.expired(now_ms).take(max).map(|number| (agency.clone(), number)).collect()
         };
         self.queues.iter().flat_map(of_queue).take(max).collect()
-    }
-
-    /// Forgets packet ids that cannot come again. Not a fact of its own: it follows from time alone.
-    pub fn forget(&mut self, now_ms: u64) {
-        while let Some((at, id)) = self.forget.first().copied().filter(|(at, _)| *at <= now_ms) {
-            self.forget.remove(&(at, id));
-            self.seen.remove(&id);
-        }
     }
 
     /// Folds one record in. Returns the packet that nobody needs any more, if this was its end.
     ///
     /// # Errors
-    /// [`RecordError::Contradiction`] when the record does not follow from those before it.
-    pub fn apply(&mut self, sequence: u64, fact: &Fact) -> Result<Option<LivePacket>, RecordError> {
-        let contradiction = |what| RecordError::Contradiction { sequence, what };
-        match fact {
-            Fact::Packet(_) => Ok(None),
-            Fact::Admission(admission) => {
-                self.admit(sequence, admission).map(|()| None).map_err(contradiction)
+    /// [`RecordError::Contradiction`] when the record does not follow from those before it. The ledger is not
+    /// to be used then.
+    pub fn apply(&mut self, sequence: u64, fact: &Fact) -> Result<Option<Ended>, RecordError> {
+        let pending = self.pending.take();
+        let done = match (fact, pending) {
+            (Fact::Packet(_), None) => {
+                self.pending = Some(sequence);
+                Ok(None)
             }
-            Fact::Outcome(outcome) => self.end(sequence, outcome).map_err(contradiction),
-            Fact::Taken(taken) => {
-                let queue = self.queues.get_mut(&taken.agency);
-                let entry = queue.and_then(|queue| queue.entries.remove(&taken.queue_sequence));
-                let evidence = matches!(entry.map(|entry| entry.held), Some(Held::Evidence { .. }));
-                self.spent.insert(sequence);
-                if evidence { Ok(None) } else { Err(contradiction("no such evidence in the queue")) }
+            (Fact::Admission(admission), Some(packet)) if packet.checked_add(1) == Some(sequence) => {
+                self.admit(sequence, admission).map(|()| None)
             }
-        }
+            (Fact::Admission(_), _) => Err("an admission stands behind its packet"),
+            (_, Some(_)) => Err("behind a packet stands its admission"),
+            (Fact::Outcome(outcome), None) => self.end(sequence, outcome),
+            (Fact::Taken(taken), None) => self.take(sequence, taken).map(|()| None),
+        };
+        done.map_err(|what| RecordError::Contradiction { sequence, what })
     }
 
     fn admit(&mut self, sequence: u64, admission: &StoredAdmission) -> Result<(), &'static str> {
@@ -232,74 +171,104 @@ impl Ledger {
             fixed("header_digest", &admission.header_digest).map_err(|_| "digest is none")?;
         let originator = admission.originator.clone().ok_or("no originator")?;
         let blobs: Result<Vec<Digest>, _> = admission.blobs.iter().map(|blob| fixed("blob", blob)).collect();
-        let forget_ms = admission.deliver_by_ms.saturating_add(limits::CLOCK_SKEW_MS_MAX);
+        let units: Option<Vec<UnitRef>> =
+            admission.recipients.iter().map(|recipient| recipient.unit.clone()).collect();
+        let recipients = units.filter(|units| !units.is_empty()).ok_or("no recipient")?;
+        let remaining = u32::try_from(recipients.len()).map_err(|_| "too many recipients")?;
+        self.forget(admission.time_ms);
+        let forget_ms = forget_ms(admission.deliver_by_ms);
         if self.seen.insert(id, Seen { digest, admission: sequence, forget_ms }).is_some() {
             return Err("packet id was used before");
         }
         self.forget.insert((forget_ms, id));
-        *self.log_sizes.entry(originator.agency.clone()).or_default() +=
-            1 + admission.recipients.len() as u64;
-        let mut recipients = Vec::with_capacity(admission.recipients.len());
-        for (recipient_index, recipient) in (0u32..).zip(&admission.recipients) {
-            let unit = recipient.unit.clone().ok_or("no recipient")?;
-            *self.log_sizes.entry(unit.agency.clone()).or_default() += 1;
+        self.grow_log(&originator.agency, 1 + u64::from(remaining));
+        for (recipient_index, unit) in (0u32..).zip(&recipients) {
+            self.grow_log(&unit.agency, 1);
             let held = Held::Packet { admission: sequence, recipient_index };
             let (not_before_ms, deliver_by_ms) = (admission.not_before_ms, admission.deliver_by_ms);
             let queue = self.queues.entry(unit.agency.clone()).or_default();
-            queue.push(Entry { held, not_before_ms, deliver_by_ms });
-            recipients.push(unit);
+            queue.push(Entry { held, not_before_ms, deliver_by_ms }, &originator.agency);
         }
-        let remaining = u32::try_from(recipients.len()).map_err(|_| "too many recipients")?;
         let (blobs, bytes) = (blobs.map_err(|_| "blob id is none")?, admission.packet_bytes);
-        self.by_digest.insert(digest, sequence);
-        let packet = LivePacket { packet_id: id, digest, originator, recipients, blobs, remaining, bytes };
-        self.packets.insert(sequence, packet);
+        self.hold(
+            sequence,
+            LivePacket { packet_id: id, digest, originator, recipients, blobs, remaining, bytes },
+        );
         Ok(())
     }
 
-    fn end(&mut self, sequence: u64, outcome: &StoredOutcome) -> Result<Option<LivePacket>, &'static str> {
+    /// Puts a packet among those that queues hold.
+    pub(super) fn hold(&mut self, admission: u64, packet: LivePacket) {
+        for blob in &packet.blobs {
+            *self.named.entry((packet.originator.agency.clone(), *blob)).or_default() += 1;
+        }
+        self.by_digest.insert(packet.digest, admission);
+        self.packets.insert(admission, packet);
+    }
+
+    fn end(&mut self, sequence: u64, outcome: &StoredOutcome) -> Result<Option<Ended>, &'static str> {
         let queue = self.queues.get_mut(&outcome.agency).ok_or("no such queue")?;
-        let entry = queue.entries.remove(&outcome.queue_sequence).ok_or("no such queue entry")?;
-        let Held::Packet { admission, .. } = entry.held else {
+        let held = queue.get(outcome.queue_sequence).ok_or("no such queue entry")?.held;
+        let Held::Packet { admission, .. } = held else {
             return Err("the queue entry holds no packet");
         };
-        for event in &outcome.events {
-            *self.log_sizes.entry(event.agency.clone()).or_default() += 1;
-        }
         let packet = self.packets.get_mut(&admission).ok_or("no such packet")?;
         packet.remaining = packet.remaining.checked_sub(1).ok_or("packet ended too often")?;
-        let originator = packet.originator.agency.clone();
-        let mut ended = None;
-        if packet.remaining == 0 {
-            self.by_digest.remove(&packet.digest);
-            ended = self.packets.remove(&admission);
-            self.spent.insert(admission.saturating_sub(1));
+        let (originator, over) = (packet.originator.agency.clone(), packet.remaining == 0);
+        queue.remove(outcome.queue_sequence, &originator);
+        for event in &outcome.events {
+            self.grow_log(&event.agency, 1);
         }
-        let held = Held::Evidence { outcome: sequence };
-        self.queues.entry(originator).or_default().push(Entry {
-            held,
-            not_before_ms: 0,
-            deliver_by_ms: u64::MAX,
-        });
+        let ended = if over { self.let_go(admission) } else { None };
+        self.queues.entry(originator).or_default().push(Entry::evidence(sequence), "");
         Ok(ended)
     }
-}
 
-/// A set of record sequences: one bit a record.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Spent {
-    /// 64 records a block.
-    pub(super) blocks: BTreeMap<u64, u64>,
-}
-
-impl Spent {
-    fn insert(&mut self, sequence: u64) {
-        *self.blocks.entry(sequence / 64).or_default() |= 1 << (sequence % 64);
+    /// Takes a packet out that no queue holds.
+    fn let_go(&mut self, admission: u64) -> Option<Ended> {
+        let packet = self.packets.remove(&admission)?;
+        self.by_digest.remove(&packet.digest);
+        self.spent.insert(admission.saturating_sub(1));
+        let originator = packet.originator.agency;
+        let mut blobs = Vec::new();
+        for blob in packet.blobs {
+            let key = (originator.clone(), blob);
+            let left = self.named.get(&key).copied().unwrap_or(0).saturating_sub(1);
+            if left == 0 {
+                self.named.remove(&key);
+                blobs.push(blob);
+            } else {
+                self.named.insert(key, left);
+            }
+        }
+        Some(Ended { originator, blobs, bytes: packet.bytes })
     }
 
-    /// Whether the record is in the set.
-    #[must_use]
-    pub fn contains(&self, sequence: u64) -> bool {
-        self.blocks.get(&(sequence / 64)).is_some_and(|bits| bits >> (sequence % 64) & 1 == 1)
+    fn take(&mut self, sequence: u64, taken: &StoredTaken) -> Result<(), &'static str> {
+        let queue = self.queues.get_mut(&taken.agency).ok_or("no such queue")?;
+        let entry = queue.get(taken.queue_sequence).ok_or("no such queue entry")?;
+        if let Held::Packet { .. } = entry.held {
+            return Err("the queue entry holds no evidence");
+        }
+        queue.remove(taken.queue_sequence, "");
+        self.spent.insert(sequence);
+        Ok(())
     }
+
+    fn forget(&mut self, now_ms: u64) {
+        self.time_ms = self.time_ms.max(now_ms);
+        while let Some((at, id)) = self.forget.first().copied().filter(|(at, _)| *at <= self.time_ms) {
+            self.forget.remove(&(at, id));
+            self.seen.remove(&id);
+        }
+    }
+
+    fn grow_log(&mut self, agency: &str, events: u64) {
+        *self.log_sizes.entry(agency.to_owned()).or_default() += events;
+    }
+}
+
+/// From when on a packet cannot come again.
+fn forget_ms(deliver_by_ms: u64) -> u64 {
+    deliver_by_ms.saturating_add(limits::CLOCK_SKEW_MS_MAX)
 }

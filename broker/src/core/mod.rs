@@ -1,15 +1,21 @@
 //! Decides: pure, synchronous, takes time and randomness as arguments.
 //!
 //! - [`admit`]: gates 1 to 5, from bytes to a verified submission
-//! - [`ledger`]: the state that is folded over the journal, and the gates that need it
-//! - [`plan`]: what one group commit holds: packets, queue entries, audit events, receipts
+//! - [`plan`]: gates 6 to 9, and what one group commit holds: packets, queue entries, audit events, receipts
+//! - [`refuse`]: what a sender is told when a gate stays shut
+//! - [`outcome`]: how a queue entry ends
+//! - [`deliver`]: what a session hands over next
+//! - [`ledger`]: the state that is folded over the journal, of [`queue`]s and more
 //! - [`record`]: what the journal holds, byte by byte
-//! - [`snapshot`]: the ledger as bytes, so that old segments can go
+//! - [`snapshot`]: the ledger as bytes, so that old segments can go; [`spent`] are the records that go with them
 
 pub mod admit;
+pub mod deliver;
 pub mod ledger;
 pub mod outcome;
 pub mod plan;
+pub mod queue;
 pub mod record;
 pub mod refuse;
 pub mod snapshot;
+pub mod spent;

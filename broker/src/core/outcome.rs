@@ -10,13 +10,19 @@ use lintas_proto::{
     id::{Digest, PacketId, sha256},
     limits,
     schema::{
-        AuditEvent, EventType, Outcome, Reason, SignedEvidence, Stage, StoredEvent, StoredOutcome, UnitRef,
+        AuditEvent, EventType, Outcome, Reason, SignedEvidence, Stage, StoredEvent, StoredOutcome,
+        StoredTaken, UnitRef,
     },
 };
 use rand_core::CryptoRng;
 use thiserror::Error;
 
-use super::{ledger::Ledger, refuse::Speaker};
+use super::{
+    ledger::{Ledger, LivePacket},
+    queue::Held,
+    record::Fact,
+    refuse::Speaker,
+};
 
 /// Why an acknowledgement was not taken. The node is at fault; the entry stays in its queue.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -29,21 +35,85 @@ pub enum OutcomeError {
     Misfit(u64),
 }
 
+/// How a queue entry ends.
+#[derive(Debug, Clone)]
+pub enum How {
+    /// The recipient's evidence came.
+    Acknowledged(Box<Acknowledged>),
+    /// The originator has the evidence that the entry held.
+    Taken,
+    /// The packet's time is over.
+    Expired,
+}
+
 /// One packet of one queue entry.
 #[derive(Debug, Clone)]
-pub struct Subject {
+struct Subject {
     /// Whose queue.
-    pub agency: String,
+    agency: String,
     /// Number of the entry.
-    pub queue_sequence: u64,
+    queue_sequence: u64,
     /// Unit that the packet is for.
-    pub unit: UnitRef,
-    /// The packet.
-    pub packet_id: PacketId,
-    /// SHA-256 of its header.
-    pub digest: Digest,
-    /// Who sent it.
-    pub originator: UnitRef,
+    unit: UnitRef,
+    packet_id: PacketId,
+    digest: Digest,
+    originator: UnitRef,
+}
+
+/// The record that ends entry `queue_sequence` of `agency`'s queue; none when it has ended already.
+///
+/// # Errors
+/// [`OutcomeError`]; the entry stays.
+pub fn end(
+    (agency, queue_sequence): (&str, u64),
+    how: &How,
+    ledger: &Ledger,
+    speaker: &Speaker<'_>,
+    now_ms: u64,
+    entropy: &mut dyn CryptoRng,
+) -> Result<Option<Fact>, OutcomeError> {
+    let Some(entry) = ledger.queue(agency).and_then(|queue| queue.get(queue_sequence)) else {
+        return Ok(None);
+    };
+    let misfit = OutcomeError::Misfit(queue_sequence);
+    let fact = match (how, entry.held) {
+        (How::Taken, Held::Evidence { .. }) => {
+            Fact::Taken(StoredTaken { agency: agency.to_owned(), queue_sequence })
+        }
+        (How::Taken, Held::Packet { .. }) | (How::Acknowledged(_) | How::Expired, Held::Evidence { .. }) => {
+            return Err(misfit);
+        }
+        (How::Acknowledged(_) | How::Expired, Held::Packet { admission, recipient_index }) => {
+            let packet = ledger.packet(admission).ok_or(misfit.clone())?;
+            let subject = subject((agency, queue_sequence), packet, recipient_index).ok_or(misfit.clone())?;
+            let (kind, reason, evidence) = match how {
+                How::Acknowledged(acknowledged) if acknowledged.fits(&subject, speaker) => {
+                    (EventType::Acknowledged, acknowledged.evidence.reason, acknowledged.signed.clone())
+                }
+                How::Expired => (EventType::Expired, Reason::Expired, expiry(&subject, speaker, now_ms)?),
+                How::Acknowledged(_) | How::Taken => return Err(misfit),
+            };
+            let ending = Ending { kind, reason, evidence };
+            Fact::Outcome(ending.record(&subject, ledger, speaker, now_ms, entropy))
+        }
+    };
+    Ok(Some(fact))
+}
+
+fn subject(
+    (agency, queue_sequence): (&str, u64),
+    packet: &LivePacket,
+    recipient_index: u32,
+) -> Option<Subject> {
+    let unit = usize::try_from(recipient_index).ok().and_then(|at| packet.recipients.get(at))?;
+    Some(Subject {
+        agency: agency.to_owned(),
+        queue_sequence,
+        unit: unit.clone(),
+        packet_id: packet.packet_id,
+        digest: packet.digest,
+        originator: packet.originator.clone(),
+    })
 }
 
 /// Evidence of a recipient that may end a queue entry. Made by [`verify`] only.
@@ -73,52 +143,27 @@ pub fn verify(
 }
 
 impl Acknowledged {
-    /// The record that ends the entry.
-    ///
-    /// # Errors
-    /// [`OutcomeError::Misfit`] when the evidence speaks of another packet, unit or stage.
-    pub fn end(
-        &self,
-        subject: &Subject,
-        ledger: &Ledger,
-        speaker: &Speaker<'_>,
-        now_ms: u64,
-        entropy: &mut dyn CryptoRng,
-    ) -> Result<StoredOutcome, OutcomeError> {
+    /// Whether the evidence speaks of this packet, this unit and its delivery.
+    fn fits(&self, subject: &Subject, speaker: &Speaker<'_>) -> bool {
         let evidence = &self.evidence;
-        let fits = evidence.stage == Stage::Delivery
+        evidence.stage == Stage::Delivery
             && evidence.packet_id == subject.packet_id
             && evidence.header_digest == subject.digest
             && evidence.recipient.as_ref() == Some(&subject.unit)
             && evidence.actor == subject.unit
-            && evidence.region == speaker.region;
-        if !fits {
-            return Err(OutcomeError::Misfit(subject.queue_sequence));
-        }
-        let ending =
-            Ending { kind: EventType::Acknowledged, reason: evidence.reason, evidence: &self.signed };
-        Ok(ending.record(subject, ledger, speaker, now_ms, entropy))
+            && evidence.region == speaker.region
     }
 }
 
-/// The record that ends an entry whose time is over, with the broker's own evidence.
-///
-/// # Errors
-/// [`OutcomeError::Evidence`]; does not happen for what the ledger holds.
-pub fn expire(
-    subject: &Subject,
-    ledger: &Ledger,
-    speaker: &Speaker<'_>,
-    now_ms: u64,
-    entropy: &mut dyn CryptoRng,
-) -> Result<StoredOutcome, OutcomeError> {
+/// The broker's own evidence that a packet's time is over.
+fn expiry(subject: &Subject, speaker: &Speaker<'_>, now_ms: u64) -> Result<Bytes, EvidenceError> {
     let evidence = Evidence {
         region: speaker.region.to_owned(),
         stage: Stage::Delivery,
         outcome: Outcome::Failure,
         reason: Reason::Expired,
         text: format!(
-            "{} / {} did not fetch the packet before its time was over.",
+            "{} / {} did not acknowledge the packet before its time was over.",
             subject.unit.agency, subject.unit.unit
         ),
         packet_id: subject.packet_id,
@@ -131,18 +176,16 @@ pub fn expire(
         directory_hash: speaker.directory_hash,
     };
     let signed = sign_evidence(&[evidence], speaker.key)?;
-    let evidence = signed.first().map(canonical::encode).unwrap_or_default();
-    let ending = Ending { kind: EventType::Expired, reason: Reason::Expired, evidence: &evidence };
-    Ok(ending.record(subject, ledger, speaker, now_ms, entropy))
+    Ok(signed.first().map(canonical::encode).unwrap_or_default())
 }
 
-struct Ending<'a> {
+struct Ending {
     kind: EventType,
     reason: Reason,
-    evidence: &'a Bytes,
+    evidence: Bytes,
 }
 
-impl Ending<'_> {
+impl Ending {
     /// One event in the originator's sub-log and one in the recipient's.
     fn record(
         &self,
@@ -164,7 +207,7 @@ impl Ending<'_> {
                 recipient: Some(subject.unit.clone()),
                 directory_hash: Bytes::copy_from_slice(&speaker.directory_hash),
                 reason: self.reason as i32,
-                evidence_digest: Bytes::copy_from_slice(&sha256(&[self.evidence])),
+                evidence_digest: Bytes::copy_from_slice(&sha256(&[&self.evidence])),
                 ..AuditEvent::default()
             };
             let mut salt = [0; 32];

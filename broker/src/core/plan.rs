@@ -13,12 +13,14 @@ use lintas_proto::{
     limits,
     receipt::{Receipt, sign_receipts, sub_log_origin},
     schema::{AuditEvent, EventType, LoggedEvent, Reason, StoredAdmission, StoredRecipient, UnitRef},
+    sign::SigningKey,
 };
 use rand_core::CryptoRng;
 
 use super::{
     admit::Verified,
-    ledger::{Ledger, QUEUE_ENTRIES_MAX},
+    ledger::Ledger,
+    queue::{QUEUE_ENTRIES_MAX, QUEUE_ENTRIES_PER_ORIGINATOR_MAX, Queue},
     record::Fact,
     refuse::{Refused, Speaker},
 };
@@ -45,6 +47,10 @@ struct Admitted {
 }
 
 /// A group commit in the making.
+///
+/// Of a packet with 500 recipients at their longest codes the admission is 1.1 times as long as the submission;
+/// with fewer recipients or a longer body it is shorter. The longest group follows from that and from the
+/// caller's limit on submissions.
 #[derive(Debug)]
 pub struct Plan<'a> {
     ledger: &'a Ledger,
@@ -52,9 +58,25 @@ pub struct Plan<'a> {
     now_ms: u64,
     admitted: Vec<Admitted>,
     ids: HashMap<PacketId, (Digest, usize)>,
-    /// Events and queue entries of this plan, by agency.
+    /// Events of this plan, by agency.
     events: BTreeMap<String, u64>,
-    queued: BTreeMap<String, usize>,
+    /// Queue entries of this plan, by agency and originator.
+    queued: BTreeMap<String, BTreeMap<String, usize>>,
+}
+
+/// A plan that is complete. It stands on the ledger as it was: nothing else may be applied before it.
+#[derive(Debug)]
+pub struct Planned {
+    admitted: Vec<Admitted>,
+}
+
+/// What is to be written, and what is to be answered when it is durable.
+#[derive(Debug)]
+pub struct Sealed {
+    /// In the order in which they are to be written.
+    pub facts: Vec<Fact>,
+    /// Signed receipts of the originators, in the order of admission.
+    pub receipts: Vec<Bytes>,
 }
 
 impl<'a> Plan<'a> {
@@ -91,43 +113,21 @@ impl<'a> Plan<'a> {
         Verdict::Admitted(index)
     }
 
-    /// Signs all receipts of the plan as one group. Facts in the order in which they are to be written, and
-    /// the signed receipts of the originators in the order of admission.
-    ///
-    /// # Errors
-    /// [`GroupError`]; does not happen for what [`submit`](Self::submit) put in.
-    pub fn seal(self) -> Result<(Vec<Fact>, Vec<Bytes>), GroupError> {
-        let all: Vec<Bytes> =
-            self.admitted.iter().flat_map(|admitted| admitted.receipts.iter().cloned()).collect();
-        let mut signed = Vec::with_capacity(all.len());
-        for group in all.chunks(limits::GROUP_STATEMENTS_MAX) {
-            signed.extend(sign_receipts(group, self.speaker.key)?.iter().map(canonical::encode));
-        }
-        let mut signed = signed.into_iter();
-        let mut next = || signed.next().ok_or(GroupError::Malformed);
-        let (mut facts, mut receipts) = (Vec::with_capacity(2 * self.admitted.len()), Vec::new());
-        for Admitted { verified, mut admission, .. } in self.admitted {
-            admission.receipt = next()?;
-            for recipient in &mut admission.recipients {
-                recipient.receipt = next()?;
-            }
-            receipts.push(admission.receipt.clone());
-            facts.push(Fact::Packet(verified.submission().clone()));
-            facts.push(Fact::Admission(admission));
-        }
-        Ok((facts, receipts))
+    /// Ends the plan.
+    #[must_use]
+    pub fn finish(self) -> Planned {
+        Planned { admitted: self.admitted }
     }
 
     fn refusal(&self, verified: &Verified, has_blob: impl Fn(&Digest) -> bool) -> Option<Refused> {
         let core = verified.header().core();
-        let skew = limits::CLOCK_SKEW_MS_MAX;
-        if core.deliver_by_ms <= self.now_ms {
+        if core.deliver_by_ms <= self.now_ms || self.ledger.may_have_forgotten(core.deliver_by_ms) {
             return Some(verified.refuse(
                 Reason::Expired,
                 "The packet's time for delivery is over; write it anew if it still matters.",
             ));
         }
-        if core.created_ms > self.now_ms.saturating_add(skew) {
+        if core.created_ms > self.now_ms.saturating_add(limits::CLOCK_SKEW_MS_MAX) {
             return Some(verified.refuse(
                 Reason::Clock,
                 "The packet was made in the future by the broker's clock; check the clock of your node.",
@@ -141,13 +141,29 @@ impl<'a> Plan<'a> {
                 return Some(verified.refuse(Reason::MissingAttachment, &text));
             }
         }
-        let full = verified.openings().iter().find(|opening| {
-            let waiting = self.ledger.queue(&opening.agency).map_or(0, super::ledger::Queue::len);
-            waiting + self.queued.get(&opening.agency).copied().unwrap_or(0) >= QUEUE_ENTRIES_MAX
+        self.over_quota(verified).map(|text| verified.refuse(Reason::Quota, &text))
+    }
+
+    /// Says which queue has no room for the packet.
+    fn over_quota(&self, verified: &Verified) -> Option<String> {
+        let originator = verified.header().core().originator.agency.as_str();
+        let mut needed: BTreeMap<&str, usize> = BTreeMap::new();
+        for opening in verified.openings() {
+            *needed.entry(opening.agency.as_str()).or_default() += 1;
+        }
+        // Each packet brings evidence back, so an agency that takes none may not go on.
+        if self.ledger.queue(originator).map_or(0, Queue::len) >= QUEUE_ENTRIES_MAX {
+            return Some(format!("The queue of {originator} is full; fetch what waits there first."));
+        }
+        let (agency, _) = needed.iter().find(|(agency, needed)| {
+            let (queue, planned) = (self.ledger.queue(agency), self.queued.get(**agency));
+            let all = planned.map_or(0, |from| from.values().sum());
+            let own = planned.and_then(|from| from.get(originator)).copied().unwrap_or(0);
+            let before = queue.map_or(0, |queue| queue.packets_from(originator));
+            queue.map_or(0, Queue::len) + all + **needed > QUEUE_ENTRIES_MAX
+                || before + own + **needed > QUEUE_ENTRIES_PER_ORIGINATOR_MAX
         })?;
-        let text =
-            format!("The queue of {} is full because its node has been away; try again later.", full.agency);
-        Some(verified.refuse(Reason::Quota, &text))
+        Some(format!("The queue of {agency} has no room for more from {originator}; try again later."))
     }
 
     /// Audit events, queue entries and unsigned receipts of one packet.
@@ -179,7 +195,8 @@ impl<'a> Plan<'a> {
             let unit = UnitRef { agency: opening.agency.clone(), unit: opening.unit.clone() };
             let received = event(self, &unit.agency, EventType::Received, Some(unit.clone()));
             receipts.push(self.receipt(core.packet_id, digest, &unit.agency, vec![received]));
-            *self.queued.entry(unit.agency.clone()).or_default() += 1;
+            let queue = self.queued.entry(unit.agency.clone()).or_default();
+            *queue.entry(originator.agency.clone()).or_default() += 1;
             recipients.push(StoredRecipient { unit: Some(unit), receipt: Bytes::new() });
         }
         receipts.insert(0, self.receipt(core.packet_id, digest, &originator.agency, sender_events));
@@ -193,6 +210,7 @@ impl<'a> Plan<'a> {
             recipients,
             blobs: core.attachments.iter().map(|attachment| attachment.blob_id.clone()).collect(),
             packet_bytes: verified.submission().len() as u64,
+            time_ms: self.now_ms,
         };
         Admitted { verified, admission, receipts }
     }
@@ -216,5 +234,33 @@ impl<'a> Plan<'a> {
             events,
         }
         .to_bytes()
+    }
+}
+
+impl Planned {
+    /// Signs all receipts as one group.
+    ///
+    /// # Errors
+    /// [`GroupError`]; does not happen for what [`Plan::submit`] put in.
+    pub fn seal(self, key: &SigningKey) -> Result<Sealed, GroupError> {
+        let all: Vec<Bytes> =
+            self.admitted.iter().flat_map(|admitted| admitted.receipts.iter().cloned()).collect();
+        let mut signed = Vec::with_capacity(all.len());
+        for group in all.chunks(limits::GROUP_STATEMENTS_MAX) {
+            signed.extend(sign_receipts(group, key)?.iter().map(canonical::encode));
+        }
+        let mut signed = signed.into_iter();
+        let mut next = || signed.next().ok_or(GroupError::Malformed);
+        let (mut facts, mut receipts) = (Vec::with_capacity(2 * self.admitted.len()), Vec::new());
+        for Admitted { verified, mut admission, .. } in self.admitted {
+            admission.receipt = next()?;
+            for recipient in &mut admission.recipients {
+                recipient.receipt = next()?;
+            }
+            receipts.push(admission.receipt.clone());
+            facts.push(Fact::Packet(verified.submission().clone()));
+            facts.push(Fact::Admission(admission));
+        }
+        Ok(Sealed { facts, receipts })
     }
 }

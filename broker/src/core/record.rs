@@ -11,6 +11,7 @@ use bytes::Bytes;
 use lintas_journal::{NewRecord, Record};
 use lintas_proto::{
     canonical::{self, DecodeError},
+    id::Digest,
     limits,
     schema::{StoredAdmission, StoredOutcome, StoredTaken},
 };
@@ -79,6 +80,31 @@ impl Fact {
             Self::Taken(taken) => (TAKEN, canonical::encode(taken)),
         };
         NewRecord { kind, payload }
+    }
+
+    /// Agencies whose queues it changes.
+    pub fn agencies(&self) -> impl Iterator<Item = &str> {
+        let (units, events, taken) = match self {
+            Self::Packet(_) => (None, None, None),
+            Self::Admission(admission) => (Some(&admission.recipients), None, None),
+            Self::Outcome(outcome) => (None, Some(&outcome.events), None),
+            Self::Taken(taken) => (None, None, Some(taken.agency.as_str())),
+        };
+        let units = units.into_iter().flatten().filter_map(|recipient| recipient.unit.as_ref());
+        let events = events.into_iter().flatten().map(|event| event.agency.as_str());
+        units.map(|unit| unit.agency.as_str()).chain(events).chain(taken)
+    }
+
+    /// Attachments that it names, with the agency that uploaded them.
+    pub fn blobs(&self) -> impl Iterator<Item = (&str, Digest)> {
+        let admission = match self {
+            Self::Admission(admission) => admission.originator.as_ref().zip(Some(&admission.blobs)),
+            Self::Packet(_) | Self::Outcome(_) | Self::Taken(_) => None,
+        };
+        admission.into_iter().flat_map(|(originator, blobs)| {
+            let blobs = blobs.iter().filter_map(|blob| Digest::try_from(blob.as_ref()).ok());
+            blobs.map(|blob| (originator.agency.as_str(), blob))
+        })
     }
 
     /// Reads a record.

@@ -13,7 +13,10 @@ use lintas_proto::{
 };
 use thiserror::Error;
 
-use super::ledger::{Entry, Held, Ledger, LivePacket, Seen};
+use super::{
+    ledger::{Ledger, LivePacket, Seen},
+    queue::{Entry, Held},
+};
 
 /// Why a snapshot was refused. The journal then does not open.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -44,6 +47,9 @@ pub fn encode(ledger: &Ledger) -> Vec<u8> {
         out.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
         out.extend_from_slice(&bytes);
     };
+    if ledger.time_ms > 0 {
+        put(SnapshotItem { time_ms: ledger.time_ms, ..SnapshotItem::default() });
+    }
     // `forget` gives the packet ids in a fixed order.
     for (id, seen) in ledger.forget.iter().filter_map(|(_, id)| Some((id, ledger.seen.get(id)?))) {
         put(SnapshotItem { seen: Some(seen_item(id, seen)), ..SnapshotItem::default() });
@@ -108,8 +114,7 @@ fn take(ledger: &mut Ledger, item: SnapshotItem) -> Result<(), SnapshotError> {
                 remaining: packet.remaining,
                 bytes: packet.packet_bytes,
             };
-            ledger.by_digest.insert(digest, packet.admission);
-            ledger.packets.insert(packet.admission, live);
+            ledger.hold(packet.admission, live);
         }
         SnapshotItem { queue: Some(queue), .. } => {
             ledger.queues.entry(queue.agency).or_default().next = queue.next
@@ -122,9 +127,14 @@ fn take(ledger: &mut Ledger, item: SnapshotItem) -> Result<(), SnapshotError> {
                 }
                 _ => return Err(SnapshotError::Incomplete),
             };
+            let from = match ledger.packets.get(&entry.admission) {
+                Some(packet) => packet.originator.agency.clone(),
+                None if entry.admission == 0 => String::new(),
+                None => return Err(SnapshotError::Incomplete),
+            };
             let (not_before_ms, deliver_by_ms) = (entry.not_before_ms, entry.deliver_by_ms);
             let queue = ledger.queues.entry(entry.agency).or_default();
-            queue.entries.insert(entry.queue_sequence, Entry { held, not_before_ms, deliver_by_ms });
+            queue.insert(entry.queue_sequence, Entry { held, not_before_ms, deliver_by_ms }, &from);
         }
         SnapshotItem { log: Some(log), .. } => {
             ledger.log_sizes.insert(log.agency, log.size);
@@ -132,6 +142,7 @@ fn take(ledger: &mut Ledger, item: SnapshotItem) -> Result<(), SnapshotError> {
         SnapshotItem { spent: Some(spent), .. } => {
             ledger.spent.blocks.insert(spent.block, spent.bits);
         }
+        SnapshotItem { time_ms, .. } if time_ms > 0 => ledger.time_ms = time_ms,
         _ => return Err(SnapshotError::Incomplete),
     }
     Ok(())

@@ -10,9 +10,10 @@
 //! | `journal/` | everything durable |
 //! | `index/` | sled: an index over the journal, rebuilt at any doubt |
 //! | `blobs/<agency>/` | ciphertext of attachments |
+//! | `broker.lock` | locked while a broker runs on the folder |
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
@@ -44,6 +45,9 @@ pub(crate) enum FolderError {
     /// A broker lives there already.
     #[error("{0} holds a broker already; choose another folder")]
     Exists(PathBuf),
+    /// Another broker runs on it.
+    #[error("{0} is in use by another broker; stop that one first")]
+    InUse(PathBuf),
     /// The settings cannot be used.
     #[error("{path}: {error}")]
     Settings {
@@ -100,6 +104,19 @@ impl Folder {
         write_new(&self.0.join("broker.roster"), &canonical::encode(&public))?;
         write_new(&keys, &Zeroizing::new(canonical::encode(&secrets).to_vec()))?;
         Ok(public)
+    }
+
+    /// Takes the folder for this process, as long as the file lives. Whatever is opened afterwards is nobody else's.
+    pub(crate) fn lock(&self) -> Result<File, FolderError> {
+        let path = self.0.join("broker.lock");
+        let mut open = OpenOptions::new();
+        let file =
+            open.write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(at(&path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(FolderError::InUse(self.0.clone())),
+            Err(TryLockError::Error(error)) => Err(at(&path)(error)),
+        }
     }
 
     pub(crate) fn settings(&self) -> Result<BrokerSettings, FolderError> {

@@ -57,6 +57,12 @@ impl Index {
             let _ = sender.try_send(sequence);
         }
     }
+
+    /// Stamps the end of a clean close, and waits until it is on the disk.
+    pub(crate) fn finish(self, anchor: Anchor) {
+        // A thread that has ended has said why.
+        let _ = self.sender.as_ref().map(|sender| sender.send(anchor.sequence));
+    }
 }
 
 impl Drop for Index {
@@ -74,5 +80,8 @@ fn run(db: &sled::Db, receiver: &Receiver<u64>) {
             tracing::error!(%error, "the index cannot be written; it is built anew at the next start");
             return;
         }
+    }
+    if let Err(error) = db.flush() {
+        tracing::error!(%error, "the index is not on the disk; it may be older at the next start");
     }
 }

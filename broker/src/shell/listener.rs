@@ -3,8 +3,10 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
+use bytes::Bytes;
 use lintas_config::Directory;
 use lintas_link::{
     CloseCode, Connection, Handshake, LinkError, PeerDirectory, Server, answer, receive_hello, refuse,
@@ -13,12 +15,15 @@ use lintas_proto::{
     limits,
     schema::{Hello, HelloAck, Reason},
 };
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
 use super::{clock, sequencer::Intake, session::Session, shared::Shared};
+use crate::core::refuse::sentence;
 
 /// The protocol version of this broker.
 const PROTOCOL: u32 = 1;
+/// Most characters of a node's software name in the log.
+const SOFTWARE_CHARS_MAX: usize = 64;
 
 /// Admits the transport keys of active members.
 #[derive(Debug)]
@@ -30,14 +35,23 @@ impl PeerDirectory for Members {
     }
 }
 
-/// Accepts nodes until the server is closed.
-pub(super) async fn listen(server: &Server, shared: &Arc<Shared>, intake: &mpsc::Sender<Intake>) {
+/// Longest wait for sessions to answer what they have taken when the broker stops, milliseconds.
+const DRAIN_MS_MAX: u64 = 5_000;
+
+/// Accepts nodes until `stop`; then lets the sessions answer what they have taken, and ends them.
+pub(super) async fn listen(
+    server: &Server,
+    shared: &Arc<Shared>,
+    intake: mpsc::Sender<Intake>,
+    stop: impl Future<Output = ()>,
+) {
     let sessions = Arc::new(Sessions::default());
     let mut tasks = JoinSet::new();
+    tokio::pin!(stop);
     loop {
         tokio::select! {
             handshake = server.accept() => {
-                let Some(handshake) = handshake else { return };
+                let Some(handshake) = handshake else { break };
                 let (shared, intake, sessions) = (Arc::clone(shared), intake.clone(), Arc::clone(&sessions));
                 tasks.spawn(async move {
                     let address = handshake.remote_address();
@@ -48,8 +62,15 @@ pub(super) async fn listen(server: &Server, shared: &Arc<Shared>, intake: &mpsc:
                 });
             }
             Some(_) = tasks.join_next() => {}
+            () = &mut stop => break,
         }
     }
+    shared.stopping.send_replace(true);
+    let drained = async { while tasks.join_next().await.is_some() {} };
+    if timeout(Duration::from_millis(DRAIN_MS_MAX), drained).await.is_err() {
+        tracing::warn!("some nodes did not take their answers in time; they ask again");
+    }
+    tasks.shutdown().await;
 }
 
 /// Handshake, hello, session. Ok when there was a session.
@@ -63,29 +84,42 @@ async fn greet(
     let (hello, mut writer, reader) = receive_hello(&connection).await?;
     let agency = shared.directory.agency_of_transport(&connection.peer_key()).unwrap_or_default().to_owned();
     let now_ms = clock::now_ms();
-    let ack = |reason: Reason, text: &str| HelloAck {
+    if let Err((reason, text)) = check(&hello, &agency, &shared, now_ms) {
+        tracing::warn!(agency, ?reason, "hello refused");
+        // Says no more than why: the peer may not be whom it claims to be.
+        let ack = HelloAck {
+            protocol: PROTOCOL,
+            reason: reason as i32,
+            text: sentence(&text),
+            time_ms: now_ms,
+            ..HelloAck::default()
+        };
+        refuse(&connection, writer, &ack).await?;
+        return Err(connection.closed().await);
+    }
+    answer(&mut writer, &welcome(&shared, now_ms)).await?;
+    let software: String =
+        hello.software.chars().take(SOFTWARE_CHARS_MAX).flat_map(char::escape_debug).collect();
+    tracing::info!(agency, address = %connection.remote_address(), software, "session begins");
+    sessions.begin(&agency, &connection);
+    let session = Session { agency: agency.clone(), connection: connection.clone(), shared, intake };
+    // Also when this task is ended from outside.
+    let _seat = Seat { sessions, agency: &agency, connection: &connection };
+    Ok(session.serve(writer, reader).await)
+}
+
+fn welcome(shared: &Shared, now_ms: u64) -> HelloAck {
+    HelloAck {
         protocol: PROTOCOL,
         region: shared.directory.roster().region.clone(),
         broker: shared.broker.clone(),
-        reason: reason as i32,
-        text: text.to_owned(),
+        reason: Reason::Accepted as i32,
+        text: String::new(),
         roster_version: shared.directory.roster().version,
-        directory_hash: bytes::Bytes::copy_from_slice(shared.directory.hash()),
+        directory_hash: Bytes::copy_from_slice(shared.directory.hash()),
         time_ms: now_ms,
         credit: u32::try_from(shared.credit).unwrap_or(u32::MAX),
-    };
-    if let Err((reason, text)) = check(&hello, &agency, &shared, now_ms) {
-        tracing::warn!(agency, ?reason, "hello refused");
-        refuse(&connection, writer, &ack(reason, &text)).await?;
-        return Err(connection.closed().await);
     }
-    answer(&mut writer, &ack(Reason::Accepted, "")).await?;
-    tracing::info!(agency, address = %connection.remote_address(), software = hello.software.escape_debug().to_string(), "session begins");
-    sessions.begin(&agency, &connection);
-    let session = Session { agency: agency.clone(), connection: connection.clone(), shared, intake };
-    let error = session.serve(writer, reader).await;
-    sessions.end(&agency, &connection);
-    Ok(error)
 }
 
 fn check(hello: &Hello, agency: &str, shared: &Shared, now_ms: u64) -> Result<(), (Reason, String)> {
@@ -127,10 +161,24 @@ impl Sessions {
         }
     }
 
+    /// Forgets the session, if it still is the newest of its agency.
     fn end(&self, agency: &str, connection: &Connection) {
         let mut live = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if live.get(agency).is_some_and(|newest| newest.stable_id() == connection.stable_id()) {
             live.remove(agency);
         }
+    }
+}
+
+/// A session's place among the live ones.
+struct Seat<'a> {
+    sessions: &'a Sessions,
+    agency: &'a str,
+    connection: &'a Connection,
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.sessions.end(self.agency, self.connection);
     }
 }

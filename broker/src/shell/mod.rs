@@ -4,12 +4,16 @@
 //! - [`session`]: one node: its submissions in, its queue out
 //! - [`transfer`]: attachments, up and down
 //! - [`sequencer`]: one thread that gives every packet its place in the journal
-//! - [`shared`], [`blobs`], [`index`], [`folder`], [`clock`]: what they stand on
+//! - [`answer`]: receipts and refusals on their way out
+//! - [`shared`], [`blobs`] and their [`inventory`], [`index`], [`folder`], [`clock`]: what they stand on
+//! - [`start`]: all of it up, and down again
 
+mod answer;
 mod blobs;
 mod clock;
 mod folder;
 mod index;
+mod inventory;
 mod listener;
 mod sequencer;
 mod session;
@@ -18,4 +22,4 @@ mod start;
 mod transfer;
 
 pub(crate) use folder::{Folder, FolderError};
-pub(crate) use start::{RunError, run};
+pub(crate) use start::{RunError, run, signals};

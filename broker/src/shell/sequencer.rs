@@ -1,47 +1,49 @@
 //! The sequencer: one thread that gives every accepted packet its place. It drains what the sessions have
 //! verified, plans one group, and hands it to the journal; answers go out when the group is durable. While one
 //! group is being synced, the next one is planned.
+//!
+//! The ledger is never locked while something is handed to the journal: that may wait for the disk.
 
 use std::{
+    collections::{BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
-use lintas_journal::{Class, CommitError, CommitHandle, Committed, Compaction, FileDisk};
-use lintas_proto::{
-    audit::group::GroupError,
-    canonical,
-    frame::FrameType,
-    schema::{Reason, StoredTaken},
-};
+use lintas_journal::{Class, CommitError, CommitHandle, Committed, Compaction, FileDisk, NewRecord};
+use lintas_proto::{audit::group::GroupError, frame::FrameType, schema::Reason};
 use thiserror::Error;
 use tokio::{
     runtime::Handle,
     sync::{OwnedSemaphorePermit, mpsc},
 };
 
-use super::{clock, index::Index, shared::Shared};
+use super::{answer::AnswerTo, clock, index::Index, shared::Shared};
 use crate::core::{
     admit::Verified,
-    ledger::{Held, Ledger},
-    outcome::{self, Acknowledged, OutcomeError, Subject},
-    plan::{Plan, Verdict},
+    ledger::Ended,
+    outcome::{self, How},
+    plan::{Plan, Sealed, Verdict},
     record::{Fact, RecordError},
-    refuse::{Refused, Speaker},
+    refuse::Refused,
     snapshot,
 };
 
 /// Most intakes planned into one group.
 const BATCH_INTAKES_MAX: usize = 512;
-/// Most bytes of packets planned into one group.
-const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Bytes of packets after which a group is full; the last packet may exceed it.
+pub(crate) const BATCH_BYTES: usize = 1024 * 1024;
 /// Most expired entries ended in one round.
 const EXPIRED_MAX: usize = 256;
-/// How often the sequencer looks for expired entries, milliseconds.
+/// How often the sequencer looks for what time has ended, milliseconds.
 const TICK_MS: u64 = 1_000;
 /// Packets that nobody needs, in bytes, after which old segments are compacted.
 const COMPACT_AFTER_BYTES: u64 = 128 * 1024 * 1024;
+/// On a full disk whatever can go is compacted, but not more often than this, milliseconds.
+const SQUEEZE_EVERY_MS: u64 = 10_000;
+/// What the sender of a packet is told when the journal has no room.
+const DISK_FULL: &str = "The broker's disk is full; nothing was stored. The packet is tried again by itself; tell the region's operator.";
 
 /// Why the broker must stop: what is durable is uncertain, or the ledger contradicts itself.
 #[derive(Debug, Error)]
@@ -54,35 +56,30 @@ enum Fatal {
     Ledger(#[from] RecordError),
 }
 
-/// Where an answer goes: the session's outbound channel, and the permit that kept a place in it.
-#[derive(Debug)]
-pub(crate) struct AnswerTo {
-    pub(crate) sender: mpsc::Sender<(FrameType, Bytes)>,
-    pub(crate) permit: OwnedSemaphorePermit,
-}
-
-impl AnswerTo {
-    /// Never waits: the permit stands for a place in the channel.
-    pub(crate) fn send(self, kind: FrameType, payload: Bytes) {
-        // A session that has ended asks again when it is back, and gets the same answer.
-        let _ = self.sender.try_send((kind, payload));
-        drop(self.permit);
-    }
-
-    pub(crate) fn refuse(self, refused: &Refused, speaker: &Speaker<'_>, now_ms: u64) {
-        self.send(FrameType::Refusal, canonical::encode(&refused.answer(speaker, now_ms)));
-    }
-}
-
 /// What sessions hand over.
 #[derive(Debug)]
 pub(crate) enum Intake {
     /// A submission that passed the gates without state.
-    Submit(Box<Verified>, AnswerTo),
+    Submit(Box<Submitted>),
     /// The end of an entry of the session's own queue.
     End(End),
-    /// Finish what is there, then stop.
-    Stop,
+}
+
+/// A submission on its way to the journal.
+#[derive(Debug)]
+pub(crate) struct Submitted {
+    pub(crate) verified: Verified,
+    pub(crate) answer: AnswerTo,
+    /// Its share of the bytes that all sessions together may have under way.
+    pub(crate) share: OwnedSemaphorePermit,
+}
+
+/// The end of one queue entry.
+#[derive(Debug)]
+pub(crate) struct End {
+    pub(crate) agency: String,
+    pub(crate) queue_sequence: u64,
+    pub(crate) how: How,
 }
 
 /// The sequencer's own state.
@@ -97,27 +94,41 @@ pub(crate) struct Sequencer {
     pub(crate) last_sequence: u64,
     /// Packets that nobody needs since the last compaction, bytes.
     pub(crate) spent_bytes: u64,
+    /// Packets whose end is not yet durable, with the record that ends them: their attachments go then.
+    pub(crate) ended: VecDeque<(u64, Ended)>,
+    /// When to look again for what time has ended.
+    pub(crate) tick_ms: u64,
+    /// The journal was full; when to try again to make room.
+    pub(crate) squeeze_ms: Option<u64>,
+}
+
+/// Tells the process when the sequencer ends by a panic.
+struct Alarm(Arc<Shared>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail(&"the sequencer panicked; this is a defect");
+        }
+    }
 }
 
 impl Sequencer {
-    /// Runs until [`Intake::Stop`], until every session is gone, or until the journal fails.
+    /// Runs until every sender of intakes is gone, or until the journal fails.
     pub(crate) fn run(mut self) {
+        let _alarm = Alarm(Arc::clone(&self.shared));
         let runtime = self.runtime.clone();
-        while let Some((batch, stop)) = runtime.block_on(self.next_batch()) {
+        while let Some(batch) = runtime.block_on(self.next_batch()) {
             if let Err(error) = self.round(batch) {
-                tracing::error!(%error, "the journal failed; the broker stops");
-                self.shared.failed.send_replace(true);
-                return;
-            }
-            if stop {
+                self.shared.fail(&error);
                 return;
             }
         }
     }
 
     /// Waits for intakes, at most a tick, and drains what is there. None when every sender is gone.
-    async fn next_batch(&mut self) -> Option<(Vec<Intake>, bool)> {
-        let (mut batch, mut bytes, mut stop) = (Vec::new(), 0, false);
+    async fn next_batch(&mut self) -> Option<Vec<Intake>> {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
         let first = tokio::time::timeout(Duration::from_millis(TICK_MS), self.intake.recv()).await;
         let mut next = match first {
             Ok(None) => return None,
@@ -125,16 +136,14 @@ impl Sequencer {
             Err(_) => None,
         };
         while let Some(intake) = next {
-            match &intake {
-                Intake::Stop => stop = true,
-                Intake::Submit(verified, _) => bytes += verified.submission().len(),
-                Intake::End(_) => {}
+            if let Intake::Submit(submitted) = &intake {
+                bytes += submitted.verified.submission().len();
             }
             batch.push(intake);
-            let full = stop || batch.len() >= BATCH_INTAKES_MAX || bytes >= BATCH_BYTES_MAX;
+            let full = batch.len() >= BATCH_INTAKES_MAX || bytes >= BATCH_BYTES;
             next = if full { None } else { self.intake.try_recv().ok() };
         }
-        Some((batch, stop))
+        Some(batch)
     }
 
     /// One round: ends first, so that a full disk can drain; then submissions.
@@ -143,29 +152,43 @@ impl Sequencer {
         let (mut submissions, mut ends) = (Vec::new(), Vec::new());
         for intake in batch {
             match intake {
-                Intake::Submit(verified, answer) => submissions.push((verified, answer)),
+                Intake::Submit(submitted) => submissions.push(*submitted),
                 Intake::End(end) => ends.push(end),
-                Intake::Stop => {}
             }
         }
-        let over = self.shared.ledger().expired(now_ms, EXPIRED_MAX);
-        let expired = |(agency, queue_sequence, _)| End { agency, queue_sequence, how: How::Expired };
-        ends.extend(over.into_iter().map(expired));
+        ends.extend(self.tick(now_ms)?);
         for end in ends {
             self.end(&end, now_ms)?;
         }
+        self.remove_blobs();
         if !submissions.is_empty() {
             self.submit(submissions, now_ms)?;
         }
-        self.shared.ledger().forget(now_ms);
-        self.compact()
+        self.compact(now_ms)
+    }
+
+    /// Once a tick: entries whose time is over, and attachments that no packet ever named.
+    fn tick(&mut self, now_ms: u64) -> Result<Vec<End>, Fatal> {
+        if now_ms < self.tick_ms && self.tick_ms - now_ms <= TICK_MS {
+            return Ok(Vec::new());
+        }
+        if self.journal.is_poisoned() {
+            return Err(CommitError::Poisoned.into());
+        }
+        let over = self.shared.ledger().expired(now_ms, EXPIRED_MAX);
+        // With so many there are more.
+        self.tick_ms = if over.len() < EXPIRED_MAX { now_ms.saturating_add(TICK_MS) } else { now_ms };
+        self.shared.blobs.sweep(now_ms);
+        let end = |(agency, queue_sequence)| End { agency, queue_sequence, how: How::Expired };
+        Ok(over.into_iter().map(end).collect())
     }
 
     /// Ends one queue entry. A group each; the committer joins what is pending into one write.
     fn end(&mut self, end: &End, now_ms: u64) -> Result<(), Fatal> {
         let shared = Arc::clone(&self.shared);
-        let mut ledger = shared.ledger();
-        let fact = match end.fact(&ledger, &shared, now_ms) {
+        let (entry, mut entropy) = ((end.agency.as_str(), end.queue_sequence), lintas_config::os_entropy());
+        let ending = outcome::end(entry, &end.how, &shared.ledger(), &shared.speaker(), now_ms, &mut entropy);
+        let fact = match ending {
             Ok(Some(fact)) => fact,
             // It has ended already: the acknowledgement came twice.
             Ok(None) => return Ok(()),
@@ -174,70 +197,99 @@ impl Sequencer {
                 return Ok(());
             }
         };
-        let (of_done, index) = (Arc::clone(&shared), Arc::clone(&self.index));
-        let done = move |committed| {
-            publish(&of_done, &index, committed);
-        };
-        let sequence = match self.journal.commit(vec![fact.to_record()], Class::Essential, Box::new(done)) {
-            Err(CommitError::DiskFull) => {
+        match self.commit(vec![fact], Class::Essential, |()| {}) {
+            Err(Fatal::Journal(CommitError::DiskFull)) => {
                 tracing::error!("the disk is full, its reserve too; the entry stays in the queue");
-                return Ok(());
+                self.squeeze_ms.get_or_insert(now_ms);
+                Ok(())
             }
-            committed => committed?,
-        };
-        self.last_sequence = sequence;
-        let ended = ledger.apply(sequence, &fact)?;
-        drop(ledger);
-        if let Some(packet) = ended {
-            self.spent_bytes += packet.bytes;
-            packet.blobs.iter().for_each(|blob| shared.blobs.remove(&packet.originator.agency, blob));
+            committed => committed,
         }
-        Ok(())
     }
 
     /// Plans one group of submissions and hands it to the journal.
-    fn submit(&mut self, submissions: Vec<(Box<Verified>, AnswerTo)>, now_ms: u64) -> Result<(), Fatal> {
+    fn submit(&mut self, submissions: Vec<Submitted>, now_ms: u64) -> Result<(), Fatal> {
         let shared = Arc::clone(&self.shared);
         let speaker = shared.speaker();
-        let mut ledger = shared.ledger();
-        let mut plan = Plan::new(&ledger, &speaker, now_ms);
-        let mut entropy = lintas_config::os_entropy();
-        let mut waiting = Vec::with_capacity(submissions.len());
-        for (verified, answer) in submissions {
-            let agency = verified.header().core().originator.agency.clone();
-            let full = verified.refuse(Reason::DiskFull, DISK_FULL);
-            match plan.submit(*verified, |blob| shared.blobs.has(&agency, blob), &mut entropy) {
-                Verdict::Admitted(index) | Verdict::Twin(index) => waiting.push((index, full, answer)),
-                Verdict::Known(admission) => self.answer_again(admission, answer),
-                Verdict::Refused(refused) => answer.refuse(&refused, &speaker, now_ms),
+        let (mut shares, mut waiting, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
+        let planned = {
+            let (ledger, mut entropy) = (shared.ledger(), lintas_config::os_entropy());
+            let mut plan = Plan::new(&ledger, &speaker, now_ms);
+            for Submitted { verified, answer, share } in submissions {
+                let agency = verified.header().core().originator.agency.clone();
+                let full = verified.refuse(Reason::DiskFull, DISK_FULL);
+                match plan.submit(verified, |blob| shared.blobs.has(&agency, blob), &mut entropy) {
+                    Verdict::Admitted(index) | Verdict::Twin(index) => waiting.push((index, full, answer)),
+                    Verdict::Known(admission) => self.answer_again(admission, answer),
+                    Verdict::Refused(refused) => refusals.push((refused, answer)),
+                }
+                shares.push(share);
             }
+            plan.finish()
+        };
+        for (refused, answer) in refusals {
+            log_refusal(&refused);
+            answer.refuse(&refused, &speaker, now_ms);
         }
-        let (facts, receipts) = plan.seal()?;
-        if facts.is_empty() {
+        if waiting.is_empty() {
             return Ok(());
         }
-        let records = facts.iter().map(Fact::to_record).collect();
+        let Sealed { facts, receipts } = planned.seal(&shared.receipt_key)?;
         let waiting = Arc::new(Mutex::new(waiting));
-        let (of_done, index, answers) = (Arc::clone(&shared), Arc::clone(&self.index), Arc::clone(&waiting));
-        let done = move |committed| {
-            if publish(&of_done, &index, committed) {
-                for (index, _, answer) in std::mem::take(&mut *lock(&answers)) {
-                    answer.send(FrameType::Receipt, receipts.get(index).cloned().unwrap_or_default());
-                }
+        let answers = Arc::clone(&waiting);
+        let answer_all = move |()| {
+            for (index, _, answer) in std::mem::take(&mut *lock(&answers)) {
+                let receipt: Bytes = receipts.get(index).cloned().unwrap_or_default();
+                answer.send(FrameType::Receipt, receipt);
             }
         };
-        let first = match self.journal.commit(records, Class::Ordinary, Box::new(done)) {
-            Err(CommitError::DiskFull) => {
+        match self.commit(facts, Class::Ordinary, answer_all) {
+            Err(Fatal::Journal(CommitError::DiskFull)) => {
+                tracing::error!("the disk is full; packets are refused, deliveries go on");
+                self.squeeze_ms.get_or_insert(now_ms);
                 for (_, full, answer) in std::mem::take(&mut *lock(&waiting)) {
                     answer.refuse(&full, &speaker, now_ms);
                 }
-                return Ok(());
+                Ok(())
             }
-            committed => committed?,
+            committed => committed,
+        }
+    }
+
+    /// Hands one group to the journal and folds it in. `then` runs on the committer's thread when the group is
+    /// durable; it must not lock the ledger.
+    fn commit(
+        &mut self,
+        facts: Vec<Fact>,
+        class: Class,
+        then: impl FnOnce(()) + Send + 'static,
+    ) -> Result<(), Fatal> {
+        let records: Vec<NewRecord> = facts.iter().map(Fact::to_record).collect();
+        let agencies: BTreeSet<String> = facts.iter().flat_map(Fact::agencies).map(str::to_owned).collect();
+        let (shared, index, ringing) = (Arc::clone(&self.shared), Arc::clone(&self.index), agencies.clone());
+        let done = move |committed| {
+            if publish(&shared, &index, committed) {
+                then(());
+                shared.ring(&ringing);
+            }
         };
-        for (sequence, fact) in (first..).zip(&facts) {
-            ledger.apply(sequence, fact)?;
-            self.last_sequence = sequence;
+        let first = self.journal.commit(records, class, Box::new(done))?;
+        {
+            let mut ledger = self.shared.ledger_mut();
+            for (sequence, fact) in (first..).zip(&facts) {
+                if let Some(ended) = ledger.apply(sequence, fact)? {
+                    self.spent_bytes = self.spent_bytes.saturating_add(ended.bytes);
+                    self.ended.push_back((sequence, ended));
+                }
+                self.last_sequence = sequence;
+            }
+        }
+        for (agency, blob) in facts.iter().flat_map(Fact::blobs) {
+            self.shared.blobs.name(agency, &blob);
+        }
+        // The group may have been durable before it was folded in: then nobody saw the new entries.
+        if *self.shared.durable.borrow() >= self.last_sequence {
+            self.shared.ring(&agencies);
         }
         Ok(())
     }
@@ -250,22 +302,37 @@ impl Sequencer {
             if durable.wait_for(|durable| *durable >= admission).await.is_err() {
                 return;
             }
-            match shared.admission(admission) {
+            match tokio::task::block_in_place(|| shared.admission(admission)) {
                 Ok(stored) => answer.send(FrameType::Receipt, stored.receipt),
-                Err(error) => tracing::error!(%error, "a receipt cannot be read again"),
+                Err(error) => shared.fail(&error),
             }
         });
     }
 
-    /// Lets old segments go when enough of them is spent.
-    fn compact(&mut self) -> Result<(), Fatal> {
-        if self.spent_bytes < COMPACT_AFTER_BYTES {
+    /// Removes attachments of packets whose end is durable, unless another packet names them by now.
+    fn remove_blobs(&mut self) {
+        let durable = *self.shared.durable.borrow();
+        while self.ended.front().is_some_and(|(sequence, _)| *sequence <= durable) {
+            let Some((_, ended)) = self.ended.pop_front() else { return };
+            for blob in &ended.blobs {
+                if !self.shared.ledger().names_blob(&ended.originator, blob) {
+                    self.shared.blobs.remove(&ended.originator, blob);
+                }
+            }
+        }
+    }
+
+    /// Lets old segments go when enough of them is spent, or when the journal was full and anything is.
+    fn compact(&mut self, now_ms: u64) -> Result<(), Fatal> {
+        let squeeze = self.squeeze_ms.is_some_and(|at| at <= now_ms) && self.spent_bytes > 0;
+        if self.spent_bytes < COMPACT_AFTER_BYTES && !squeeze {
             return Ok(());
         }
         self.spent_bytes = 0;
+        self.squeeze_ms = self.squeeze_ms.map(|_| now_ms.saturating_add(SQUEEZE_EVERY_MS));
         let (snapshot, spent) = {
             let ledger = self.shared.ledger();
-            (snapshot::encode(&ledger), ledger.spent())
+            (snapshot::encode(&ledger), ledger.spent().clone())
         };
         let live = Box::new(move |sequence| !spent.contains(sequence));
         match self.journal.compact(Compaction { covers: self.last_sequence, snapshot, live }) {
@@ -277,10 +344,7 @@ impl Sequencer {
     }
 }
 
-/// What the sender of a packet is told when the journal has no room.
-const DISK_FULL: &str = "The broker's disk is full; nothing was stored. The packet is tried again by itself; tell the region's operator.";
-
-/// Tells everybody how far the journal is durable; false if it failed.
+/// Tells how far the journal is durable; false if it failed.
 fn publish(shared: &Shared, index: &Index, committed: Result<Committed, CommitError>) -> bool {
     match committed {
         Ok(Committed { last_sequence, .. }) => {
@@ -289,73 +353,22 @@ fn publish(shared: &Shared, index: &Index, committed: Result<Committed, CommitEr
             true
         }
         Err(error) => {
-            tracing::error!(%error, "a group did not become durable; nobody is answered");
-            shared.failed.send_replace(true);
+            shared.fail(&error);
             false
         }
     }
 }
 
+/// Text of a refusal is the broker's own; what it quotes was checked.
+fn log_refusal(refused: &Refused) {
+    let id = refused.packet.map(|(id, _)| id.to_string()).unwrap_or_default();
+    if refused.reason == Reason::Replay {
+        tracing::warn!(packet = id, "a packet id came again with other content");
+    } else {
+        tracing::debug!(packet = id, reason = ?refused.reason, "packet refused");
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The end of one queue entry.
-#[derive(Debug)]
-pub(crate) struct End {
-    pub(crate) agency: String,
-    pub(crate) queue_sequence: u64,
-    pub(crate) how: How,
-}
-
-/// How a queue entry ends.
-#[derive(Debug)]
-pub(crate) enum How {
-    /// The recipient's evidence came.
-    Acknowledged(Box<Acknowledged>),
-    /// The originator has the evidence that the entry held.
-    Taken,
-    /// The packet's time is over.
-    Expired,
-}
-
-impl End {
-    /// The record of this end; none when the entry has ended already.
-    fn fact(&self, ledger: &Ledger, shared: &Shared, now_ms: u64) -> Result<Option<Fact>, OutcomeError> {
-        let queue_sequence = self.queue_sequence;
-        let misfit = OutcomeError::Misfit(queue_sequence);
-        let Some(entry) = ledger.queue(&self.agency).and_then(|queue| queue.get(queue_sequence)) else {
-            return Ok(None);
-        };
-        let subject = match entry.held {
-            Held::Evidence { .. } => None,
-            Held::Packet { admission, recipient_index } => {
-                let packet = ledger.packet(admission).ok_or(misfit.clone())?;
-                let unit = usize::try_from(recipient_index).ok().and_then(|at| packet.recipients.get(at));
-                Some(Subject {
-                    agency: self.agency.clone(),
-                    queue_sequence,
-                    unit: unit.cloned().ok_or(misfit.clone())?,
-                    packet_id: packet.packet_id,
-                    digest: packet.digest,
-                    originator: packet.originator.clone(),
-                })
-            }
-        };
-        let (speaker, mut entropy) = (shared.speaker(), lintas_config::os_entropy());
-        match (&self.how, subject) {
-            (How::Taken, None) => {
-                let agency = self.agency.clone();
-                Ok(Some(Fact::Taken(StoredTaken { agency, queue_sequence })))
-            }
-            (How::Acknowledged(acknowledged), Some(subject)) => acknowledged
-                .end(&subject, ledger, &speaker, now_ms, &mut entropy)
-                .map(Fact::Outcome)
-                .map(Some),
-            (How::Expired, Some(subject)) => {
-                outcome::expire(&subject, ledger, &speaker, now_ms, &mut entropy).map(Fact::Outcome).map(Some)
-            }
-            (How::Taken, Some(_)) | (How::Acknowledged(_) | How::Expired, None) => Err(misfit),
-        }
-    }
 }

@@ -4,30 +4,33 @@
 //! What is handed over stays in the queue until its acknowledgement is durable, so a session that breaks is
 //! simply begun again: every entry that is still there is sent again, in order.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use lintas_link::{Connection, FrameReader, FrameWriter, LinkError, decode};
+use lintas_link::{CloseCode, Connection, FrameReader, FrameWriter, LinkError, decode};
 use lintas_proto::{
     canonical,
     frame::FrameType,
     schema::{Acknowledgement, Delivery, EvidenceDelivery},
 };
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{Semaphore, mpsc, watch},
+    task::block_in_place,
     time::sleep,
 };
 
 use super::{
+    answer::{Answer, AnswerTo},
     clock,
-    sequencer::{AnswerTo, End, How, Intake},
+    sequencer::{End, Intake, Submitted},
     shared::{Shared, StoredError},
     transfer,
 };
 use crate::core::{
     admit,
-    ledger::{Entry, Held},
-    outcome,
+    deliver::{Cursor, Due},
+    outcome::{self, How},
+    queue::{Entry, Held},
 };
 
 /// Most submissions of one session that are not answered yet. A node beyond it waits.
@@ -46,10 +49,17 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Serves the node until it leaves, breaks the protocol, or is replaced.
+    /// Serves the node until it leaves, breaks the protocol, is replaced, or the broker stops. A node that ends
+    /// its side first gets the answers that are still due.
     pub(crate) async fn serve(self, writer: FrameWriter, reader: FrameReader) -> LinkError {
         let (sender, answers) = mpsc::channel(IN_FLIGHT_MAX);
-        let receiving = self.receive(reader, sender);
+        let receiving = async {
+            match self.receive(reader, sender).await {
+                // The answers end with the last submission, and `sending` with them.
+                Ok(()) => std::future::pending().await,
+                Err(error) => Err(error),
+            }
+        };
         let sending = self.send(writer, answers);
         let blobs = transfer::serve(&self);
         let ended = tokio::select! {
@@ -59,31 +69,50 @@ impl Session {
             error = self.connection.closed() => Err(error),
         };
         let error = ended.err().unwrap_or(LinkError::StreamEnded);
-        self.connection.fail(&error);
+        if *self.shared.stopping.borrow() {
+            self.connection.close(CloseCode::ShuttingDown, "the broker is stopping");
+        } else {
+            self.connection.fail(&error);
+        }
         error
     }
 
-    async fn receive(
-        &self,
-        mut reader: FrameReader,
-        sender: mpsc::Sender<(FrameType, Bytes)>,
-    ) -> Result<(), LinkError> {
+    async fn receive(&self, mut reader: FrameReader, sender: mpsc::Sender<Answer>) -> Result<(), LinkError> {
         let places = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
+        let mut stopping = self.shared.stopping.subscribe();
         let kinds = [FrameType::Submission, FrameType::Acknowledgement];
-        while let Some((kind, payload)) = reader.next_of(&kinds).await? {
+        loop {
+            let frame = tokio::select! {
+                frame = reader.next_of(&kinds) => frame?,
+                _ = stopping.wait_for(|stopping| *stopping) => None,
+            };
+            let Some((kind, payload)) = frame else { return Ok(()) };
             if kind == FrameType::Acknowledgement {
                 self.acknowledge(decode(kind, &payload)?).await?;
                 continue;
             }
-            let permit = Arc::clone(&places).acquire_owned().await.map_err(|_| LinkError::StreamEnded)?;
-            let answer = AnswerTo { sender: sender.clone(), permit };
-            let now_ms = clock::now_ms();
-            match admit::verify(&payload, &self.agency, &self.shared.directory, now_ms) {
-                Ok(verified) => self.hand_over(Intake::Submit(Box::new(verified), answer)).await?,
-                Err(refused) => answer.refuse(&refused, &self.shared.speaker(), now_ms),
+            let place = Arc::clone(&places).acquire_owned().await.map_err(|_| LinkError::StreamEnded)?;
+            self.submit(payload, AnswerTo { sender: sender.clone(), place }).await?;
+        }
+    }
+
+    async fn submit(&self, payload: Bytes, answer: AnswerTo) -> Result<(), LinkError> {
+        // At most the longest frame, which is less than all sessions may have.
+        let bytes = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+        let shares = Arc::clone(&self.shared.intake_bytes);
+        let share = shares.acquire_many_owned(bytes).await.map_err(|_| LinkError::StreamEnded)?;
+        let now_ms = clock::now_ms();
+        let verify = || admit::verify(&payload, &self.agency, &self.shared.directory, now_ms);
+        match block_in_place(verify) {
+            Ok(verified) => {
+                self.hand_over(Intake::Submit(Box::new(Submitted { verified, answer, share }))).await
+            }
+            Err(refused) => {
+                tracing::debug!(agency = self.agency, reason = ?refused.reason, "packet refused");
+                answer.refuse(&refused, &self.shared.speaker(), now_ms);
+                Ok(())
             }
         }
-        Ok(())
     }
 
     async fn acknowledge(&self, acknowledgement: Acknowledgement) -> Result<(), LinkError> {
@@ -109,57 +138,55 @@ impl Session {
     async fn send(
         &self,
         mut writer: FrameWriter,
-        mut answers: mpsc::Receiver<(FrameType, Bytes)>,
+        mut answers: mpsc::Receiver<Answer>,
     ) -> Result<(), LinkError> {
-        let mut durable = self.shared.durable.subscribe();
-        let mut sent = BTreeSet::new();
+        let mut bell = self.shared.bell(&self.agency).unwrap_or_else(|| watch::channel(()).1);
+        let mut cursor = Cursor::default();
         loop {
-            durable.borrow_and_update();
-            let due = self.due(&mut sent);
-            for (number, entry) in &due {
-                let frame = tokio::task::block_in_place(|| self.frame(*number, entry));
-                match frame {
-                    Ok((kind, payload)) => writer.send(kind, payload).await?,
-                    Err(error) => {
-                        self.shared.fail(&error);
-                        return Err(LinkError::StreamEnded);
-                    }
-                }
-                sent.insert(*number);
-                while let Ok((kind, payload)) = answers.try_recv() {
-                    writer.send(kind, payload).await?;
+            bell.borrow_and_update();
+            let Due { entries, more } = self.due(&mut cursor);
+            for (number, entry) in &entries {
+                self.deliver(&mut writer, *number, entry).await?;
+                while let Ok(answer) = answers.try_recv() {
+                    writer.send(answer.kind, answer.payload).await?;
                 }
             }
-            if !due.is_empty() {
+            if more || !entries.is_empty() {
+                tokio::task::yield_now().await;
                 continue;
             }
             tokio::select! {
                 answer = answers.recv() => match answer {
-                    Some((kind, payload)) => writer.send(kind, payload).await?,
-                    None => return Ok(()),
+                    Some(Answer { kind, payload, .. }) => writer.send(kind, payload).await?,
+                    None => return writer.finish().await,
                 },
-                changed = durable.changed() => changed.map_err(|_| LinkError::StreamEnded)?,
+                rung = bell.changed() => rung.map_err(|_| LinkError::StreamEnded)?,
                 () = sleep(Duration::from_millis(LOOK_MS)) => {}
             }
         }
     }
 
-    /// Entries to be handed over now: in order, durable, in time, within the credit, each once a session.
-    fn due(&self, sent: &mut BTreeSet<u64>) -> Vec<(u64, Entry)> {
+    fn due(&self, cursor: &mut Cursor) -> Due {
         let (now_ms, durable) = (clock::now_ms(), *self.shared.durable.borrow());
-        let ledger = self.shared.ledger();
-        let Some(queue) = ledger.queue(&self.agency) else { return Vec::new() };
-        sent.retain(|number| queue.get(*number).is_some());
-        let room = self.shared.credit.saturating_sub(sent.len());
-        queue
-            .after(0)
-            .filter(|(number, entry)| {
-                let in_time = entry.not_before_ms <= now_ms && now_ms < entry.deliver_by_ms;
-                !sent.contains(number) && entry.record() <= durable && in_time
-            })
-            .take(room)
-            .map(|(number, entry)| (number, *entry))
-            .collect()
+        match self.shared.ledger().queue(&self.agency) {
+            Some(queue) => cursor.due(queue, durable, now_ms, self.shared.credit),
+            None => Due { entries: Vec::new(), more: false },
+        }
+    }
+
+    async fn deliver(&self, writer: &mut FrameWriter, number: u64, entry: &Entry) -> Result<(), LinkError> {
+        match block_in_place(|| self.frame(number, entry)) {
+            Ok((kind, payload)) => writer.send(kind, payload).await,
+            Err(error) => {
+                // Ended meanwhile, its packet may be gone with an old segment.
+                let ledger = self.shared.ledger();
+                if ledger.queue(&self.agency).and_then(|queue| queue.get(number)).is_none() {
+                    return Ok(());
+                }
+                self.shared.fail(&error);
+                Err(LinkError::StreamEnded)
+            }
+        }
     }
 
     /// One entry as a frame, from the journal.

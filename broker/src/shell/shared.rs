@@ -1,19 +1,20 @@
 //! What the sequencer and the sessions share.
 
 use std::{
+    collections::{BTreeSet, HashMap},
     fmt::Display,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use lintas_config::Directory;
 use lintas_journal::{FileDisk, ReadError, Reader};
 use lintas_proto::{
     canonical, limits,
-    schema::{StoredAdmission, StoredOutcome, Submission},
+    schema::{Member, StoredAdmission, StoredOutcome, Submission},
     sign::SigningKey,
 };
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::blobs::Blobs;
 use crate::core::{
@@ -21,6 +22,9 @@ use crate::core::{
     record::{Fact, RecordError},
     refuse::Speaker,
 };
+
+/// Most bytes of submissions that all sessions together have handed to the sequencer; more wait.
+pub(crate) const INTAKE_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// A record that must be there and cannot be used.
 #[derive(Debug, Error)]
@@ -36,8 +40,8 @@ pub(crate) enum StoredError {
 /// Shared state.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    /// Changed by the sequencer only, and only together with handing the records to the journal.
-    ledger: Mutex<Ledger>,
+    /// Changed by the sequencer only, when the journal has taken the records.
+    ledger: RwLock<Ledger>,
     pub(crate) directory: Arc<Directory>,
     pub(crate) broker: String,
     pub(crate) receipt_key: SigningKey,
@@ -47,6 +51,12 @@ pub(crate) struct Shared {
     pub(crate) credit: usize,
     /// Highest record that is durable; nothing above it is shown to anybody.
     pub(crate) durable: watch::Sender<u64>,
+    /// Rung for an agency's session when its queue has changed and the change is durable. One a member.
+    bells: HashMap<String, watch::Sender<()>>,
+    /// What is left of [`INTAKE_BYTES_MAX`].
+    pub(crate) intake_bytes: Arc<Semaphore>,
+    /// Set when sessions are to answer what they have taken, and end.
+    pub(crate) stopping: watch::Sender<bool>,
     /// Set when the journal failed: the process must stop.
     pub(crate) failed: watch::Sender<bool>,
 }
@@ -55,14 +65,43 @@ impl Shared {
     /// Starts from what recovery folded; `durable` is its last record.
     pub(crate) fn new(parts: Parts, durable: u64) -> Self {
         let Parts { ledger, directory, broker, receipt_key, blobs, reader, credit } = parts;
-        let (ledger, directory) = (Mutex::new(ledger), Arc::new(directory));
-        let (durable, failed) = (watch::Sender::new(durable), watch::Sender::new(false));
-        Self { ledger, directory, broker, receipt_key, blobs, reader, credit, durable, failed }
+        let bell = |member: &Member| (member.agency.clone(), watch::Sender::new(()));
+        Self {
+            bells: directory.roster().members.iter().map(bell).collect(),
+            ledger: RwLock::new(ledger),
+            directory: Arc::new(directory),
+            broker,
+            receipt_key,
+            blobs,
+            reader,
+            credit,
+            durable: watch::Sender::new(durable),
+            intake_bytes: Arc::new(Semaphore::new(INTAKE_BYTES_MAX)),
+            stopping: watch::Sender::new(false),
+            failed: watch::Sender::new(false),
+        }
     }
 
-    /// The ledger. Held for moments only, never across an await.
-    pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The ledger, to look at. Held for moments only, never across an await.
+    pub(crate) fn ledger(&self) -> RwLockReadGuard<'_, Ledger> {
+        self.ledger.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The ledger, to fold a record in. For the sequencer only, and never while it waits for the journal.
+    pub(super) fn ledger_mut(&self) -> RwLockWriteGuard<'_, Ledger> {
+        self.ledger.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the sessions of these agencies that their queues have changed.
+    pub(crate) fn ring(&self, agencies: &BTreeSet<String>) {
+        for bell in agencies.iter().filter_map(|agency| self.bells.get(agency)) {
+            bell.send_replace(());
+        }
+    }
+
+    /// An agency's bell; one that is not a member has none, and no session.
+    pub(crate) fn bell(&self, agency: &str) -> Option<watch::Receiver<()>> {
+        self.bells.get(agency).map(watch::Sender::subscribe)
     }
 
     /// The broker as a speaker.

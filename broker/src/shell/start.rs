@@ -1,11 +1,16 @@
 //! Starting and stopping: folder, index, journal, sequencer, listener, in this order, and back.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
-use lintas_config::issue::{self, IssueError};
+use lintas_config::{
+    Directory,
+    issue::{self, IssueError},
+    settings::BrokerSettings,
+};
 use lintas_journal::{CommitError, Committer, FileDisk, Fold, FoldError, Journal, Limits, OpenError, Record};
 use lintas_link::{CloseCode, LinkError, Server, TransportKey};
 use lintas_proto::{
+    id::hex,
     schema::BrokerSecrets,
     sign::{KeyRole, SigningKey},
 };
@@ -13,6 +18,7 @@ use thiserror::Error;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
+    time::timeout,
 };
 
 use super::{
@@ -29,6 +35,8 @@ use crate::core::{
     snapshot,
 };
 
+/// Longest wait for threads when the disk has failed, milliseconds.
+const PARTING_MS_MAX: u64 = 1_000;
 /// Most intakes waiting for the sequencer; sessions beyond it wait.
 const INTAKES_MAX: usize = 1_024;
 
@@ -66,8 +74,23 @@ pub(crate) enum RunError {
     Failed,
 }
 
-/// Runs a broker until SIGTERM or SIGINT, or until its disk fails. `ready` is called once it listens.
-pub(crate) async fn run(folder: &Folder, ready: impl FnOnce(std::net::SocketAddr)) -> Result<(), RunError> {
+/// Waits for SIGTERM or SIGINT, from now on.
+pub(crate) fn signals() -> Result<impl Future<Output = ()>, RunError> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Runs a broker until `stop`, or until its disk fails. `ready` is called once it listens.
+pub(crate) async fn run(
+    folder: &Folder,
+    stop: impl Future<Output = ()>,
+    ready: impl FnOnce(SocketAddr),
+) -> Result<(), RunError> {
     let (settings, secrets, directory) = (folder.settings()?, folder.secrets()?, folder.directory()?);
     let (transport, receipt_key) = keys(&secrets)?;
     let listed = directory.brokers().iter().any(|broker| {
@@ -78,64 +101,101 @@ pub(crate) async fn run(folder: &Folder, ready: impl FnOnce(std::net::SocketAddr
     if !listed {
         return Err(RunError::NotListed(secrets.name));
     }
-    let (db, anchor) = index::open(&folder.index())?;
-    let mut fold = Folding::default();
-    let limits = journal_limits(settings.segment_mib);
-    let (journal, report) = Journal::open(FileDisk::open(folder.journal())?, limits, anchor, &mut fold)?;
-    tracing::info!(?report, "journal open");
-    let durable = report.next_sequence.saturating_sub(1);
-    let committer = Committer::start(journal)?;
-    let parts = Parts {
-        ledger: fold.0,
-        directory,
-        broker: secrets.name.clone(),
-        receipt_key,
-        blobs: Blobs::open(folder.blobs())?,
-        reader: committer.handle().reader(),
-        credit: usize::try_from(settings.credit).unwrap_or(1),
+    let _lock = folder.lock()?;
+    let (engine, intake) = Engine::start(folder, &settings, directory, secrets.name.clone(), receipt_key)?;
+    let members = Arc::new(Members(Arc::clone(&engine.shared.directory)));
+    let bound = Server::bind(settings.listen, &transport, members);
+    let mut failed = engine.shared.failed.subscribe();
+    let served = async {
+        let server = bound?;
+        ready(server.local_addr()?);
+        tokio::select! {
+            () = listen(&server, &engine.shared, intake, stop) => {}
+            _ = failed.wait_for(|failed| *failed) => {}
+        }
+        Ok::<Server, RunError>(server)
     };
-    let shared = Arc::new(Shared::new(parts, durable));
-    let (intake, intakes) = mpsc::channel(INTAKES_MAX);
-    let sequencer = Sequencer {
-        shared: Arc::clone(&shared),
-        journal: committer.handle(),
-        index: Arc::new(Index::start(db)?),
-        intake: intakes,
-        runtime: tokio::runtime::Handle::current(),
-        last_sequence: durable,
-        spent_bytes: 0,
-    };
-    let thread = std::thread::Builder::new().name("sequencer".to_owned()).spawn(move || sequencer.run())?;
-    let members = Arc::new(Members(Arc::clone(&shared.directory)));
-    let server = Server::bind(settings.listen, &transport, members)?;
-    ready(server.local_addr()?);
-    let failed = serve(&server, &shared, &intake).await?;
-    if failed {
-        return Err(RunError::Failed);
+    let served = served.await;
+    if let Ok(server) = &served {
+        server.close(CloseCode::ShuttingDown, "the broker is stopping");
     }
-    server.close(CloseCode::ShuttingDown, "the broker is stopping");
-    // A sequencer that stopped by itself has said why.
-    let _ = intake.send(Intake::Stop).await;
-    let _ = tokio::task::spawn_blocking(move || thread.join()).await;
-    committer.close()?;
-    server.wait_idle().await;
+    engine.stop().await?;
+    served?.wait_idle().await;
     tracing::info!("broker stopped");
     Ok(())
 }
 
-/// Serves until a signal (false) or until the disk fails (true).
-async fn serve(
-    server: &Server,
-    shared: &Arc<Shared>,
-    intake: &mpsc::Sender<Intake>,
-) -> Result<bool, RunError> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let mut failed = shared.failed.subscribe();
-    tokio::select! {
-        () = listen(server, shared, intake) => Ok(false),
-        _ = terminate.recv() => Ok(false),
-        _ = interrupt.recv() => Ok(false),
-        _ = failed.wait_for(|failed| *failed) => Ok(true),
+/// Everything behind the listener.
+struct Engine {
+    shared: Arc<Shared>,
+    committer: Committer<FileDisk>,
+    index: Arc<Index>,
+    sequencer: JoinHandle<()>,
+}
+
+impl Engine {
+    /// Recovers, and starts the threads.
+    fn start(
+        folder: &Folder,
+        settings: &BrokerSettings,
+        directory: Directory,
+        broker: String,
+        receipt_key: SigningKey,
+    ) -> Result<(Self, mpsc::Sender<Intake>), RunError> {
+        let (db, anchor) = index::open(&folder.index())?;
+        let mut fold = Folding::default();
+        let limits = journal_limits(settings.segment_mib);
+        let (journal, report) = Journal::open(FileDisk::open(folder.journal())?, limits, anchor, &mut fold)?;
+        tracing::info!(?report, "journal open");
+        let durable = report.next_sequence.saturating_sub(1);
+        let Folding { ledger, spent_bytes } = fold;
+        let blobs = Blobs::open(folder.blobs(), |agency, blob| ledger.names_blob(agency, blob))?;
+        for (agency, blob) in ledger.named_blobs().filter(|(agency, blob)| !blobs.has(agency, blob)) {
+            tracing::error!(agency, blob = hex(blob), "an attachment that a packet names is not there");
+        }
+        let committer = Committer::start(journal)?;
+        let credit = usize::try_from(settings.credit).unwrap_or(1);
+        let reader = committer.handle().reader();
+        let parts = Parts { ledger, directory, broker, receipt_key, blobs, reader, credit };
+        let shared = Arc::new(Shared::new(parts, durable));
+        let (intake, intakes) = mpsc::channel(INTAKES_MAX);
+        let index = Arc::new(Index::start(db)?);
+        let sequencer = Sequencer {
+            shared: Arc::clone(&shared),
+            journal: committer.handle(),
+            index: Arc::clone(&index),
+            intake: intakes,
+            runtime: tokio::runtime::Handle::current(),
+            last_sequence: durable,
+            spent_bytes,
+            ended: VecDeque::new(),
+            tick_ms: 0,
+            squeeze_ms: None,
+        };
+        let thread = std::thread::Builder::new().name("sequencer".to_owned());
+        let sequencer = thread.spawn(move || sequencer.run())?;
+        Ok((Self { shared, committer, index, sequencer }, intake))
+    }
+
+    /// Waits for the sequencer, which ends with the last session, and closes the journal. When the disk has
+    /// failed nothing is waited for: a thread may hang on it.
+    async fn stop(self) -> Result<(), RunError> {
+        let Self { shared, committer, index, sequencer } = self;
+        if *shared.failed.borrow() {
+            let parting = tokio::task::spawn_blocking(move || drop((sequencer, committer)));
+            let _ = timeout(Duration::from_millis(PARTING_MS_MAX), parting).await;
+            return Err(RunError::Failed);
+        }
+        // A sequencer that panicked has said so.
+        let _ = tokio::task::spawn_blocking(move || sequencer.join()).await;
+        if *shared.failed.borrow() {
+            return Err(RunError::Failed);
+        }
+        let anchor = committer.close()?;
+        if let Some(index) = Arc::into_inner(index) {
+            index.finish(anchor);
+        }
+        Ok(())
     }
 }
 
@@ -146,12 +206,13 @@ fn keys(secrets: &BrokerSecrets) -> Result<(TransportKey, SigningKey), RunError>
     Ok((transport, receipt))
 }
 
+/// A group holds what the sequencer plans at once, with the admissions, and a segment holds two groups.
 fn journal_limits(segment_mib: u32) -> Limits {
     let record = u32::try_from(RECORD_BYTES_MAX).unwrap_or(u32::MAX);
     Limits {
         segment_bytes: segment_mib.saturating_mul(1 << 20).max(16 << 20),
         record_bytes_max: record,
-        group_bytes_max: 4 * record,
+        group_bytes_max: 3 * record,
         mailbox_bytes_max: 8 * u64::from(record),
         ..Limits::default()
     }
@@ -159,16 +220,23 @@ fn journal_limits(segment_mib: u32) -> Limits {
 
 /// Recovery: the same fold as the forward path.
 #[derive(Debug, Default)]
-struct Folding(Ledger);
+struct Folding {
+    ledger: Ledger,
+    /// Packets that ended since the snapshot, bytes.
+    spent_bytes: u64,
+}
 
 impl Fold for Folding {
     fn restore(&mut self, bytes: &[u8]) -> Result<(), FoldError> {
-        self.0 = snapshot::decode(bytes).map_err(FoldError::new)?;
+        self.ledger = snapshot::decode(bytes).map_err(FoldError::new)?;
         Ok(())
     }
 
     fn replay(&mut self, record: &Record) -> Result<(), FoldError> {
         let fact = Fact::from_record(record).map_err(FoldError::new)?;
-        self.0.apply(record.sequence, &fact).map(drop).map_err(FoldError::new)
+        let ended = self.ledger.apply(record.sequence, &fact).map_err(FoldError::new)?;
+        let bytes = ended.map_or(0, |ended| ended.bytes);
+        self.spent_bytes = self.spent_bytes.saturating_add(bytes);
+        Ok(())
     }
 }

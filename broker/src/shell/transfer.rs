@@ -17,6 +17,7 @@ use tokio::task::{JoinSet, block_in_place};
 
 use super::{
     blobs::{BlobError, Upload},
+    clock,
     session::Session,
 };
 
@@ -71,16 +72,16 @@ async fn receive(
     let upload = block_in_place(|| session.shared.blobs.upload(&session.agency, id, blob.length));
     let mut upload = match upload {
         Ok(upload) => upload,
-        Err(error) => return answer(writer, failed(&id, &BlobError::Io(error))).await,
+        Err(error) => return answer(writer, failed(session, &id, &error)).await,
     };
     writer.send_message(FrameType::BlobStatus, &status(&id, Reason::Accepted, "", 0)).await?;
     let outcome = match fill(&mut upload, blob.length, &mut reader).await? {
-        Ok(()) => block_in_place(|| upload.keep()),
+        Ok(()) => block_in_place(|| upload.keep(clock::now_ms())),
         Err(error) => Err(error),
     };
     let told = match &outcome {
         Ok(()) => status(&id, Reason::Accepted, "", blob.length),
-        Err(error) => failed(&id, error),
+        Err(error) => failed(session, &id, error),
     };
     answer(writer, told).await
 }
@@ -105,19 +106,23 @@ async fn fill(
 
 /// Gives a blob to the originator, or to a recipient, of a packet in the queues that names it.
 async fn give(session: &Session, get: BlobGet, mut writer: FrameWriter) -> Result<(), LinkError> {
-    let file =
-        allowed(session, &get).and_then(|(agency, blob)| session.shared.blobs.read(&agency, &blob).ok());
-    let Some((mut file, length)) = file else {
+    let found = allowed(session, &get).and_then(|(agency, blob)| {
+        let file = block_in_place(|| session.shared.blobs.read(&agency, &blob));
+        file.inspect_err(|error| tracing::error!(%error, "an attachment that a packet names is not there"))
+            .ok()
+    });
+    let Some((mut file, length)) = found else {
         let text = "There is no such attachment for this agency; it may have been delivered and removed.";
         return answer(writer, status(&get.blob_id, Reason::MissingAttachment, text, 0)).await;
     };
     writer.send_message(FrameType::BlobStatus, &status(&get.blob_id, Reason::Accepted, "", length)).await?;
-    let mut buffer = vec![0; READ_BYTES];
+    let (mut buffer, mut left) = (vec![0; READ_BYTES], length);
     loop {
         // A read that fails resets the stream: the node sees a cut transfer, never a false end.
         let read = block_in_place(|| file.read(&mut buffer)).map_err(|_| LinkError::StreamEnded)?;
+        left = left.checked_sub(read as u64).ok_or(LinkError::StreamEnded)?;
         if read == 0 {
-            return writer.finish().await;
+            return if left == 0 { writer.finish().await } else { Err(LinkError::StreamEnded) };
         }
         writer.write_raw(Bytes::copy_from_slice(buffer.get(..read).unwrap_or_default())).await?;
     }
@@ -146,10 +151,15 @@ fn status(blob_id: &[u8], reason: Reason, text: &str, length: u64) -> BlobStatus
     BlobStatus { blob_id, reason: reason as i32, text: text.to_owned(), length }
 }
 
-fn failed(id: &Digest, error: &BlobError) -> BlobStatus {
+/// What the uploader is told; what the system says goes to the log.
+fn failed(session: &Session, id: &Digest, error: &BlobError) -> BlobStatus {
     let reason = match error {
         BlobError::Mismatch => Reason::Malformed,
-        BlobError::Io(_) => Reason::DiskFull,
+        BlobError::Quota => Reason::Quota,
+        BlobError::Io(cause) => {
+            tracing::error!(agency = session.agency, %cause, "an attachment cannot be stored");
+            Reason::DiskFull
+        }
     };
     status(id, reason, &error.to_string(), 0)
 }

@@ -1,16 +1,16 @@
 //! Hello and its answers.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use lintas_proto::{
     frame::{FrameType, header},
     schema::{Hello, HelloAck, Reason},
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
-use super::{Book, Region, any_port, broker_key, soon};
-use crate::{CloseCode, Limits, LinkError, Server, answer, greet, receive_hello, refuse};
+use super::{Book, Region, any_port, broker_key, member_key, soon};
+use crate::{Client, CloseCode, Limits, LinkError, Server, answer, greet, receive_hello, refuse};
 
 fn hello() -> Hello {
     Hello { protocol: 1, agency: "ID-POLRI".to_owned(), ..Hello::default() }
@@ -159,4 +159,41 @@ fn close_codes_keep_their_numbers() {
     }
     assert_eq!(codes[10], None);
     assert_eq!((CloseCode::NotAMember as u8, CloseCode::Stalled as u8), (1, 9));
+}
+
+#[test]
+fn a_node_learns_soon_that_a_broker_was_killed_and_started_again() {
+    let limits = Limits { keep_alive_ms: 100, ..Limits::default() };
+    let (members, brokers) = (Book::of(&[&member_key()]), Book::of(&[&broker_key()]));
+    let serve = |address| {
+        let members = Arc::clone(&members);
+        // A runtime that is shut down takes its endpoint along without a word to its peers: like kill -9.
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let server = {
+            let _inside = runtime.enter();
+            Arc::new(Server::bind_with(address, &broker_key(), members, limits).unwrap())
+        };
+        let accepting = Arc::clone(&server);
+        runtime.spawn(async move {
+            let mut live = Vec::new();
+            while let Some(handshake) = accepting.accept().await {
+                live.push(handshake.complete().await.unwrap());
+            }
+        });
+        (runtime, server)
+    };
+    let (first, server) = serve(any_port());
+    let address = server.local_addr().unwrap();
+    let node = tokio::runtime::Runtime::new().unwrap();
+    let (_client, connection) = node.block_on(async {
+        let client = Client::bind_with(any_port(), &member_key(), brokers, limits).unwrap();
+        let connection = soon(client.connect(address)).await.unwrap();
+        (client, connection)
+    });
+    first.shutdown_background();
+    drop(server);
+    std::thread::sleep(Duration::from_millis(300));
+    let (_second, _server) = serve(address);
+    let ended = node.block_on(async { timeout(Duration::from_secs(3), connection.closed()).await });
+    assert!(ended.is_ok(), "the node waits for the idle timeout");
 }

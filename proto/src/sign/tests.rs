@@ -186,13 +186,22 @@ fn a_key_that_is_no_point_or_not_in_its_one_encoding_is_refused() {
     no_point[0] = 2;
     assert!(CompressedEdwardsY(no_point).decompress().is_none());
     assert_eq!(VerifyingKey::parse(&no_point), Err(SignatureError::BadKey));
-    // y = 3 + p stands for the same point as y = 3, which is one of the few that have two encodings.
+    // y + p stands for the same point as y: only y below 19 has a second encoding. Those points are listed here.
     let twice: Vec<u8> = (0..19).filter(|y| CompressedEdwardsY(with_y(*y)).decompress().is_some()).collect();
     assert!(twice.len() > 2, "{twice:?}");
+    let mut prime_order = 0;
     for y in twice {
-        let other = plus_p(with_y(y)).unwrap();
-        assert_eq!(VerifyingKey::parse(&other), Err(SignatureError::BadKey), "{y} + p");
+        for sign in [0, 0x80] {
+            let (mut one, mut other) = (with_y(y), plus_p(with_y(y)).unwrap());
+            one[31] |= sign;
+            other[31] |= sign;
+            assert_eq!(VerifyingKey::parse(&other), Err(SignatureError::BadKey), "{y} + p");
+            prime_order += usize::from(VerifyingKey::parse(&one).is_ok());
+        }
     }
+    // None of them is of prime order. So the test for torsion alone would refuse every second encoding, and the
+    // comparison of encodings in `parse` is a second line.
+    assert_eq!(prime_order, 0);
     for length in [0, 31, 33, 64] {
         assert_eq!(VerifyingKey::parse(&vec![9; length]), Err(SignatureError::BadKey));
     }

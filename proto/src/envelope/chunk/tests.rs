@@ -119,10 +119,13 @@ fn a_final_chunk_may_not_be_a_full_one() {
     let mut out = Vec::new();
     let sealer = Sealer::new(&key, &[2; SALT_BYTES], b"", &mut out).unwrap();
     assert_eq!(sealer.finish(&[0; CHUNK_BYTES], &mut out), Err(ChunkError::Length));
-    let head: &[u8; HEAD_BYTES] = out.first_chunk().unwrap();
-    let opener = Opener::new(&key, b"", head).unwrap();
-    let full = [0; SEALED_CHUNK_BYTES];
-    assert_eq!(opener.finish(&full, &mut Vec::new()), Err(ChunkError::CannotOpen));
+    // A full chunk that is authentic, at the place of the final one: the message was cut behind it.
+    let mut sealer = Sealer::new(&key, &[2; SALT_BYTES], b"", &mut Vec::new()).unwrap();
+    let mut full = Vec::new();
+    sealer.chunk(&[7; CHUNK_BYTES], &mut full).unwrap();
+    let opener = || Opener::new(&key, b"", out.first_chunk().unwrap()).unwrap();
+    opener().chunk(full.first_chunk().unwrap(), &mut Vec::new()).unwrap();
+    assert_eq!(opener().finish(&full, &mut Vec::new()), Err(ChunkError::CannotOpen));
 }
 
 #[test]

@@ -1,0 +1,143 @@
+//! Delivery: which entries of its agency's queue a session hands over next.
+
+use std::collections::BTreeSet;
+
+use super::queue::{Entry, Queue};
+
+/// Most entries looked at in one call, so that a long queue holds up nobody else.
+pub const LOOK_ENTRIES_MAX: usize = 4_096;
+
+/// How far one session is in its agency's queue. Each entry is looked at once a session, and once more when its
+/// time has come.
+#[derive(Debug, Clone, Default)]
+pub struct Cursor {
+    /// Everything up to this number was looked at.
+    after: u64,
+    /// Entries whose time has not come: when it does, and their numbers.
+    deferred: BTreeSet<(u64, u64)>,
+    /// Handed over in this session and not ended yet: at most the credit.
+    handed: BTreeSet<u64>,
+}
+
+/// What a session may do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Due {
+    /// Entries to be handed over now, by number, in this order.
+    pub entries: Vec<(u64, Entry)>,
+    /// Whether there may be more at once.
+    pub more: bool,
+}
+
+impl Cursor {
+    /// What is to be handed over at `now_ms`: in order, each once, only what stands on records up to
+    /// `durable`, is within its time, and leaves at most `credit` entries without an acknowledgement.
+    pub fn due(&mut self, queue: &Queue, durable: u64, now_ms: u64, credit: usize) -> Due {
+        self.handed.retain(|number| queue.get(*number).is_some());
+        let room = credit.saturating_sub(self.handed.len());
+        let mut entries = Vec::new();
+        while entries.len() < room
+            && let Some((at, number)) = self.deferred.first().copied().filter(|(at, _)| *at <= now_ms)
+        {
+            self.deferred.remove(&(at, number));
+            let entry = queue.get(number).filter(|entry| now_ms < entry.deliver_by_ms);
+            entries.extend(entry.map(|entry| (number, *entry)));
+        }
+        let mut looked = 0;
+        for (number, entry) in queue.after(self.after) {
+            if entries.len() >= room || looked >= LOOK_ENTRIES_MAX || entry.record() > durable {
+                break;
+            }
+            (self.after, looked) = (number, looked + 1);
+            if entry.not_before_ms > now_ms {
+                self.deferred.insert((entry.not_before_ms, number));
+            } else if now_ms < entry.deliver_by_ms {
+                entries.push((number, *entry));
+            }
+        }
+        self.handed.extend(entries.iter().map(|(number, _)| *number));
+        Due { entries, more: looked >= LOOK_ENTRIES_MAX }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::queue::Held;
+
+    fn packet(admission: u64, not_before_ms: u64, deliver_by_ms: u64) -> Entry {
+        Entry { held: Held::Packet { admission, recipient_index: 0 }, not_before_ms, deliver_by_ms }
+    }
+
+    fn queue(entries: &[Entry]) -> Queue {
+        let mut queue = Queue::default();
+        entries.iter().for_each(|entry| queue.push(*entry, "TH"));
+        queue
+    }
+
+    fn numbers(due: &Due) -> Vec<u64> {
+        due.entries.iter().map(|(number, _)| *number).collect()
+    }
+
+    #[test]
+    fn each_entry_is_handed_over_once_and_in_order() {
+        let queue = queue(&[packet(2, 0, 100), packet(4, 0, 100), packet(6, 0, 100)]);
+        let mut cursor = Cursor::default();
+        assert_eq!(numbers(&cursor.due(&queue, 6, 1, 8)), [1, 2, 3]);
+        assert!(cursor.due(&queue, 6, 1, 8).entries.is_empty());
+        assert_eq!(numbers(&Cursor::default().due(&queue, 6, 1, 8)), [1, 2, 3], "a new session begins anew");
+    }
+
+    #[test]
+    fn nothing_is_handed_over_before_it_is_durable() {
+        let queue = queue(&[packet(2, 0, 100), packet(4, 0, 100)]);
+        let mut cursor = Cursor::default();
+        assert!(cursor.due(&queue, 1, 1, 8).entries.is_empty());
+        assert_eq!(numbers(&cursor.due(&queue, 2, 1, 8)), [1]);
+        assert_eq!(numbers(&cursor.due(&queue, 4, 1, 8)), [2]);
+    }
+
+    #[test]
+    fn the_credit_holds_until_entries_end() {
+        let mut queue = queue(&[packet(2, 0, 100), packet(4, 0, 100), packet(6, 0, 100)]);
+        let mut cursor = Cursor::default();
+        assert_eq!(numbers(&cursor.due(&queue, 9, 1, 2)), [1, 2]);
+        assert!(cursor.due(&queue, 9, 1, 2).entries.is_empty());
+        queue.remove(2, "TH");
+        assert_eq!(numbers(&cursor.due(&queue, 9, 1, 2)), [3]);
+    }
+
+    #[test]
+    fn an_entry_waits_for_its_time_and_does_not_outlive_it() {
+        let mut queue = queue(&[packet(2, 50, 100), packet(4, 0, 10), packet(6, 0, 100), packet(8, 50, 60)]);
+        let mut cursor = Cursor::default();
+        assert_eq!(numbers(&cursor.due(&queue, 9, 10, 8)), [3], "1 and 4 are early, 2 is late");
+        assert!(cursor.due(&queue, 9, 49, 8).entries.is_empty());
+        queue.remove(4, "TH");
+        assert_eq!(numbers(&cursor.due(&queue, 9, 50, 8)), [1]);
+        assert_eq!(queue.expired(100).collect::<Vec<_>>(), [2, 1, 3], "longest overdue first");
+        assert_eq!(queue.expired(10).collect::<Vec<_>>(), [2]);
+        assert_eq!(queue.expired(9).count(), 0);
+    }
+
+    #[test]
+    fn a_long_queue_of_deferred_entries_is_looked_at_in_parts() {
+        let entries: Vec<_> = (1..=LOOK_ENTRIES_MAX as u64 + 1).map(|n| packet(2 * n, 50, 100)).collect();
+        let (queue, mut cursor) = (queue(&entries), Cursor::default());
+        let first = cursor.due(&queue, u64::MAX, 1, 3);
+        assert!(first.entries.is_empty() && first.more);
+        assert!(!cursor.due(&queue, u64::MAX, 1, 3).more);
+        assert_eq!(numbers(&cursor.due(&queue, u64::MAX, 50, 3)), [1, 2, 3]);
+    }
+
+    #[test]
+    fn originators_are_counted_apart() {
+        let mut queue = queue(&[packet(2, 0, 100), packet(4, 0, 100)]);
+        queue.push(packet(6, 0, 100), "KH");
+        queue.push(Entry::evidence(7), "");
+        assert_eq!((queue.packets_from("TH"), queue.packets_from("KH"), queue.len()), (2, 1, 4));
+        queue.remove(1, "TH");
+        queue.remove(3, "KH");
+        assert_eq!((queue.packets_from("TH"), queue.packets_from("KH"), queue.len()), (1, 0, 2));
+        assert_eq!(queue.expired(u64::MAX).collect::<Vec<_>>(), [2], "evidence never expires");
+    }
+}

@@ -1,0 +1,132 @@
+//! Queues: what an agency still has to be handed, in the order of admission.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Most entries of one agency's queue. An agency that is offline for months keeps this many.
+pub const QUEUE_ENTRIES_MAX: usize = 200_000;
+/// Most packets of one originator in one agency's queue, so that nobody can fill it for the others.
+pub const QUEUE_ENTRIES_PER_ORIGINATOR_MAX: usize = 20_000;
+
+/// What a queue entry holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Held {
+    /// A packet for one recipient; `admission` is a record, the packet the one before it.
+    Packet {
+        /// Sequence of the admission record.
+        admission: u64,
+        /// Which recipient of it, 0-based.
+        recipient_index: u32,
+    },
+    /// Evidence about a packet that the agency originated; `outcome` is a record.
+    Evidence {
+        /// Sequence of the outcome record.
+        outcome: u64,
+    },
+}
+
+/// One entry of an agency's queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entry {
+    /// What it holds.
+    pub held: Held,
+    /// Not handed over earlier.
+    pub not_before_ms: u64,
+    /// Not handed over later; evidence never expires.
+    pub deliver_by_ms: u64,
+}
+
+impl Entry {
+    /// Evidence in the record `outcome`.
+    pub(super) fn evidence(outcome: u64) -> Self {
+        Self { held: Held::Evidence { outcome }, not_before_ms: 0, deliver_by_ms: u64::MAX }
+    }
+
+    /// The youngest record that the entry stands on: it may be handed over once that is durable. Grows from
+    /// entry to entry of a queue.
+    #[must_use]
+    pub fn record(&self) -> u64 {
+        match self.held {
+            Held::Packet { admission, .. } => admission,
+            Held::Evidence { outcome } => outcome,
+        }
+    }
+}
+
+/// An agency's queue, in the order of admission.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Queue {
+    /// Number of the next entry, from 1.
+    pub(super) next: u64,
+    entries: BTreeMap<u64, Entry>,
+    /// Packets by end of their time, and number.
+    deadlines: BTreeSet<(u64, u64)>,
+    /// Packets by originator.
+    from: BTreeMap<String, usize>,
+}
+
+impl Queue {
+    /// Puts an entry at the end; `from` is the originator of the packet that it holds.
+    pub(super) fn push(&mut self, entry: Entry, from: &str) {
+        let number = self.next.max(1);
+        self.next = number + 1;
+        self.insert(number, entry, from);
+    }
+
+    /// Puts an entry where it stood.
+    pub(super) fn insert(&mut self, number: u64, entry: Entry, from: &str) {
+        if let Held::Packet { .. } = entry.held {
+            self.deadlines.insert((entry.deliver_by_ms, number));
+            *self.from.entry(from.to_owned()).or_default() += 1;
+        }
+        self.entries.insert(number, entry);
+    }
+
+    /// Takes an entry out.
+    pub(super) fn remove(&mut self, number: u64, from: &str) -> Option<Entry> {
+        let entry = self.entries.remove(&number)?;
+        if let Held::Packet { .. } = entry.held {
+            self.deadlines.remove(&(entry.deliver_by_ms, number));
+            let left = self.packets_from(from).saturating_sub(1);
+            if left == 0 {
+                self.from.remove(from);
+            } else {
+                self.from.insert(from.to_owned(), left);
+            }
+        }
+        Some(entry)
+    }
+
+    /// Entries after number `after`, in order.
+    pub fn after(&self, after: u64) -> impl Iterator<Item = (u64, &Entry)> {
+        self.entries.range(after.saturating_add(1)..).map(|(number, entry)| (*number, entry))
+    }
+
+    /// The entry with that number.
+    #[must_use]
+    pub fn get(&self, number: u64) -> Option<&Entry> {
+        self.entries.get(&number)
+    }
+
+    /// Packets that may no longer be handed over at `now_ms`, the longest overdue first.
+    pub fn expired(&self, now_ms: u64) -> impl Iterator<Item = u64> {
+        self.deadlines.range(..=(now_ms, u64::MAX)).map(|(_, number)| *number)
+    }
+
+    /// How many packets of one originator wait.
+    #[must_use]
+    pub fn packets_from(&self, originator: &str) -> usize {
+        self.from.get(originator).copied().unwrap_or(0)
+    }
+
+    /// Number of entries.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}

@@ -1,0 +1,133 @@
+//! A region of real processes over real QUIC on loopback, and what happens when they are killed.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+use std::{collections::BTreeSet, fs, path::Path, thread::sleep, time::Duration};
+
+use lintas_tests::{
+    demo::{self, CAMBODIA, THAILAND},
+    process::wait,
+    region::{Region, Said, now_ms},
+};
+use serde_json::Value;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_lintas-demo");
+
+fn region(root: &Path) -> Region {
+    Region::found(Path::new(PROGRAM), root, &[CAMBODIA, THAILAND])
+}
+
+/// A short alert without attachments; its title tells it apart.
+fn draft(root: &Path, title: &str) -> String {
+    let mut alert: Value = serde_json::from_slice(&fs::read(case("alert.json")).unwrap()).unwrap();
+    alert["body"]["title"] = serde_json::json!([{ "language": "en", "text": title }]);
+    let path = root.join(format!("{}.json", title.replace(' ', "-")));
+    fs::write(&path, alert.to_string()).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+fn case(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("case").join(name)
+}
+
+fn packets(said: &Said) -> Vec<Value> {
+    said.json()["packets"].as_array().cloned().unwrap_or_default()
+}
+
+#[test]
+fn an_alert_crosses_the_border() {
+    let root = tempfile::tempdir().unwrap();
+    let mut teller = demo::Teller::default();
+    let mut region = demo::play(Path::new(PROGRAM), root.path(), &mut teller).unwrap();
+    assert!(region.stop_node("TH") && region.stop_node("KH") && region.stop_broker());
+}
+
+/// Numbers that repeat with the seed, which is printed: splitmix64.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % sides
+    }
+}
+
+#[test]
+fn kill_9_at_random_moments_loses_nothing_and_doubles_nothing() {
+    let rounds = std::env::var("LINTAS_KILL_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(20u32);
+    let seed = std::env::var("LINTAS_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or_else(now_ms);
+    println!("seed {seed}, {rounds} rounds (LINTAS_SEED, LINTAS_KILL_ROUNDS)");
+    let mut dice = Dice(seed);
+    let root = tempfile::tempdir().unwrap();
+    let mut region = region(root.path());
+    region.start_broker();
+    region.start_node("TH");
+    region.start_node("KH");
+    let mut kept = BTreeSet::new();
+    for round in 0..rounds {
+        for number in 0..=dice.roll(3) {
+            let draft = draft(root.path(), &format!("alert {round} {number}"));
+            let said = region.lintas("TH", &["--json", "send", &draft]);
+            assert_eq!(said.code, 0, "{said:?}");
+            kept.insert(said.json()["packet_id"].as_str().unwrap().to_owned());
+        }
+        sleep(Duration::from_millis(dice.roll(120)));
+        match dice.roll(3) {
+            0 => {
+                region.kill_broker();
+                region.start_broker();
+            }
+            1 => {
+                region.kill_node("KH");
+                region.start_node("KH");
+            }
+            _ => {
+                region.kill_node("TH");
+                region.start_node("TH");
+            }
+        }
+    }
+    let arrived = || -> Vec<String> {
+        let said = region.lintas("KH", &["--json", "inbox", "--limit", "1000"]).ok();
+        packets(&said).iter().map(|packet| packet["packet_id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert!(
+        wait(|| arrived().len() >= kept.len()),
+        "seed {seed}: {} of {} arrived",
+        arrived().len(),
+        kept.len()
+    );
+    sleep(Duration::from_secs(1));
+    let arrived = arrived();
+    assert_eq!(arrived.len(), kept.len(), "seed {seed}: something arrived twice");
+    assert_eq!(arrived.into_iter().collect::<BTreeSet<_>>(), kept, "seed {seed}");
+    let delivered = || {
+        let said = region.lintas("TH", &["--json", "outbox", "--limit", "1000"]).ok();
+        let all = packets(&said);
+        all.len() == kept.len() && all.iter().all(|packet| packet["recipients"][0]["state"] == "delivered")
+    };
+    assert!(wait(delivered), "seed {seed}: evidence is missing");
+}
+
+#[test]
+fn a_node_that_is_offline_keeps_what_it_is_given_and_sends_it_later() {
+    let root = tempfile::tempdir().unwrap();
+    let mut region = region(root.path());
+    // No daemon, no broker: the command opens the store itself.
+    let draft = draft(root.path(), "written at sea");
+    let said = region.lintas("TH", &["--json", "send", &draft]).ok();
+    let packet = said.json()["packet_id"].as_str().unwrap().to_owned();
+    region.start_node("TH");
+    let outbox = region.lintas("TH", &["--json", "outbox"]).ok();
+    assert_eq!(packets(&outbox)[0]["state"], "waiting");
+    region.start_broker();
+    region.start_node("KH");
+    let arrived = wait(|| {
+        let inbox = packets(&region.lintas("KH", &["--json", "inbox"]).ok());
+        inbox.len() == 1 && inbox[0]["packet_id"] == packet.as_str()
+    });
+    assert!(arrived, "{}", fs::read_to_string(region.log("TH")).unwrap());
+}
