@@ -167,17 +167,19 @@ pub(crate) fn accept_evidence(
     if evidence.region != directory.roster().region {
         return Err(AnswerError::Field("region"));
     }
-    let (_, packet) = state.own(&evidence.header_digest).ok_or(AnswerError::NotOurs)?;
+    // A node restored from an old copy may not know a packet that it sent. What was said about it is kept.
+    let packet = state.own(&evidence.header_digest).map(|(_, packet)| packet);
     let actor = &evidence.actor;
     let allowed = match &evidence.recipient {
         Some(recipient) => {
-            let asked = packet.recipients.iter().any(|(unit, _)| unit == recipient);
+            let asked =
+                packet.is_none_or(|packet| packet.recipients.iter().any(|(unit, _)| unit == recipient));
             let broker_says_no = actor.unit.is_empty() && evidence.outcome != Outcome::Acceptance;
             asked && (broker_says_no || actor == recipient)
         }
         None => evidence.stage == Stage::Submission && actor.unit.is_empty(),
     };
-    if !allowed || packet.packet_id != evidence.packet_id {
+    if !allowed || packet.is_some_and(|packet| packet.packet_id != evidence.packet_id) {
         return Err(AnswerError::Actor(super::state::name(actor)));
     }
     Ok(Some(StoredEvidence { evidence: bytes.clone(), received_ms: now_ms }))

@@ -101,6 +101,22 @@ pub(crate) fn reason(reason: Reason) -> (&'static str, &'static str) {
     }
 }
 
+/// What to do when nothing will be tried again by itself.
+pub(crate) fn advice_at_last(code: Reason) -> &'static str {
+    if matches!(
+        code,
+        Reason::NotYetValid
+            | Reason::Quota
+            | Reason::MissingAttachment
+            | Reason::DiskFull
+            | Reason::ShuttingDown
+    ) {
+        "send it again later"
+    } else {
+        reason(code).1
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

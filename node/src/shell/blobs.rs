@@ -54,11 +54,12 @@ fn seal(
         Failure::new(Code::Draft, format_args!("cannot attach `{}`: {error}", path.display()))
     };
     let store = |error: std::io::Error| Failure::file("keep the attachment in", folder.root(), &error);
-    let mut file = File::open(path).map_err(|error| refuse(&error))?;
-    let found = file.metadata().map_err(|error| refuse(&error))?;
-    if !found.is_file() {
+    // Looked at before it is opened: opening a pipe could wait forever.
+    if !std::fs::metadata(path).map_err(|error| refuse(&error))?.is_file() {
         return Err(refuse(&"it is not a file"));
     }
+    let mut file = File::open(path).map_err(|error| refuse(&error))?;
+    let found = file.metadata().map_err(|error| refuse(&error))?;
     let mut sealed = Vec::with_capacity(2 * PIECE_BYTES);
     let mut sealer = BlobSealer::new(packet_id, index, found.len(), entropy, &mut sealed)
         .map_err(|error| refuse(&error))?;

@@ -253,15 +253,13 @@ impl Session {
         let mut again_at = None;
         loop {
             let batch = tokio::select! {
-                batch = gather(&mut reader) => batch?,
+                batch = gather(&mut reader) => batch,
                 () = until(again_at) => {
                     return Err(Ended::Link("connecting again to fetch attachments that failed".to_owned()));
                 }
             };
-            let Some(batch) = batch else {
-                return Ok(());
-            };
-            let steps = self.blocking(move |desk| desk.judge(batch)).await??;
+            let Batch { heard, end } = batch;
+            let steps = self.blocking(move |desk| desk.judge(heard)).await??;
             let (steps, failed) = self.fetch(connection, steps).await?;
             if failed && again_at.is_none() {
                 again_at = Some(Instant::now() + Duration::from_millis(DOWNLOAD_AGAIN_MS));
@@ -270,6 +268,9 @@ impl Session {
             for acknowledgement in acknowledgements {
                 let frame = (FrameType::Acknowledgement, canonical::encode(&acknowledgement));
                 frames.send(frame).await.map_err(|_| closed())?;
+            }
+            if let Some(end) = end {
+                return end.map_err(Ended::from);
             }
         }
     }
@@ -334,22 +335,39 @@ async fn write(
     Ok(())
 }
 
-/// The next frame, and those that are there already. None when the broker has ended the stream.
-async fn gather(reader: &mut FrameReader) -> Result<Option<Vec<Heard>>, LinkError> {
-    let Some((kind, payload)) = reader.next().await? else {
-        return Ok(None);
-    };
-    let mut bytes = payload.len();
-    let mut batch = vec![Heard { kind, payload }];
-    while batch.len() < BATCH_FRAMES_MAX && bytes < BATCH_BYTES {
-        // An error or an end is met again by the next call.
-        let Ok(Ok(Some((kind, payload)))) = timeout(Duration::ZERO, reader.next()).await else {
-            break;
+/// Frames that came together.
+#[derive(Default)]
+struct Batch {
+    heard: Vec<Heard>,
+    /// The stream ended behind them, well or not.
+    end: Option<Result<(), LinkError>>,
+}
+
+/// The next frame, and those that are there already.
+async fn gather(reader: &mut FrameReader) -> Batch {
+    let (mut batch, mut bytes) = (Batch::default(), 0);
+    while batch.heard.len() < BATCH_FRAMES_MAX && bytes < BATCH_BYTES {
+        let next = if batch.heard.is_empty() {
+            reader.next().await
+        } else {
+            match timeout(Duration::ZERO, reader.next()).await {
+                Ok(next) => next,
+                Err(_) => break,
+            }
         };
-        bytes += payload.len();
-        batch.push(Heard { kind, payload });
+        match next {
+            Ok(Some((kind, payload))) => {
+                bytes += payload.len();
+                batch.heard.push(Heard { kind, payload });
+            }
+            Ok(None) => batch.end = Some(Ok(())),
+            Err(error) => batch.end = Some(Err(error)),
+        }
+        if batch.end.is_some() {
+            break;
+        }
     }
-    Ok(Some(batch))
+    batch
 }
 
 /// Waits until then; forever without a time.

@@ -206,6 +206,14 @@ impl Desk {
         }
     }
 
+    /// The broker, by name where the region has but one.
+    fn broker_name(&self) -> String {
+        match self.directory.brokers() {
+            [only] => format!("the broker {}", only.name),
+            _ => "the broker".to_owned(),
+        }
+    }
+
     fn standing_of(&self, packet: &Outgoing) -> Standing {
         match &packet.answer {
             Answer::Waiting => {
@@ -223,10 +231,10 @@ impl Desk {
                 clock_differs: *clock_differs,
             },
             Answer::Refused { reason, text, received_ms } => Standing::Refused {
-                who: "the broker".to_owned(),
+                who: self.broker_name(),
                 reason: reason.as_str_name().to_owned(),
                 why: why(*reason, text),
-                advice: text::reason(*reason).1.to_owned(),
+                advice: text::advice_at_last(*reason).to_owned(),
                 time_ms: *received_ms,
             },
         }
@@ -252,12 +260,12 @@ fn arrival(unit: String, fate: &Fate) -> Arrival {
         Fate::Delivered { time_ms } => known("delivered", Some(*time_ms)),
         Fate::Denied { reason } => Arrival {
             why: Some(format!("the broker did not release it: {}", text::reason(*reason).0)),
-            advice: Some(text::reason(*reason).1.to_owned()),
+            advice: Some(text::advice_at_last(*reason).to_owned()),
             ..known("not_released", None)
         },
         Fate::Failed { by, reason, text: theirs, time_ms } => Arrival {
             why: Some(format!("{by} says: {}", why(*reason, theirs))),
-            advice: Some(text::reason(*reason).1.to_owned()),
+            advice: Some(text::advice_at_last(*reason).to_owned()),
             ..known("failed", Some(*time_ms))
         },
     }
