@@ -72,29 +72,25 @@ pub fn new_agency(
     let identity_seed = fresh_seed(entropy);
     let identity = SigningKey::from_seed(KeyRole::Identity, &identity_seed)?;
     let member = Member { identity_key: Bytes::copy_from_slice(&identity.public_key()), ..member };
-    let mut secret = || Bytes::copy_from_slice(fresh_seed(entropy).as_slice());
+    let secret = |entropy: &mut dyn CryptoRng| Bytes::copy_from_slice(fresh_seed(entropy).as_slice());
     let mut secrets = NodeSecrets {
         region: region.to_owned(),
         agency: member.agency.clone(),
-        transport_seed: secret(),
-        packet_seed: secret(),
-        delegate_seed: secret(),
-        slot_key: secret(),
+        transport_seed: secret(entropy),
+        packet_seed: secret(entropy),
+        slot_key: secret(entropy),
         ..NodeSecrets::default()
     };
-    let delegate = SigningKey::from_seed(KeyRole::Delegate, &seed("delegate", &secrets.delegate_seed)?)?;
-    secrets.delegation = canonical::encode(&Delegation {
-        region: region.to_owned(),
-        agency: member.agency.clone(),
-        delegate_key: Bytes::copy_from_slice(&delegate.public_key()),
-        not_after_ms: now_ms.saturating_add(KEYSET_VALID_MS),
-    });
-    secrets.delegation_signature =
-        Bytes::copy_from_slice(&identity.sign(Signed::Delegation, &secrets.delegation));
+    delegate(&mut secrets, &identity, 1, now_ms, entropy)?;
     let this_epoch = u32::try_from(now_ms / limits::EPOCH_MS).unwrap_or(u32::MAX);
+    let last_epoch = this_epoch.saturating_add(EPOCHS_AHEAD - 1);
     for unit in &member.units {
-        for epoch in (this_epoch..).take(EPOCHS_AHEAD as usize) {
-            secrets.encryption_seeds.push(EncryptionSeed { unit: unit.unit.clone(), epoch, seed: secret() });
+        for epoch in this_epoch..=last_epoch {
+            secrets.encryption_seeds.push(EncryptionSeed {
+                unit: unit.unit.clone(),
+                epoch,
+                seed: secret(entropy),
+            });
         }
     }
     let keyset = sign_keyset(&secrets, 1, Bytes::new(), now_ms)?;
@@ -123,21 +119,41 @@ pub fn sign_keyset(
             epoch: *epoch,
             public_key: Bytes::from(key.public().to_bytes()),
             // A packet sealed at the end of the epoch may be on its way for 90 days.
-            not_after_ms: (u64::from(*epoch) + 1) * limits::EPOCH_MS + limits::DELIVER_WITHIN_MS_MAX,
+            not_after_ms: crate::directory::epoch_ends_ms(*epoch) + limits::DELIVER_WITHIN_MS_MAX,
         });
     }
-    let keyset = canonical::encode(&Keyset {
+    encryption_keys.sort_by(|a, b| (&a.unit, a.epoch).cmp(&(&b.unit, b.epoch)));
+    sign(
+        secrets,
+        Keyset {
+            version,
+            prev_hash,
+            transport_keys: vec![public(KeyRole::Transport, "transport", &secrets.transport_seed)?],
+            packet_keys: vec![public(KeyRole::Packet, "packet", &secrets.packet_seed)?],
+            encryption_keys,
+            ..keyset(secrets, now_ms)
+        },
+    )
+}
+
+/// A keyset without keys.
+fn keyset(secrets: &NodeSecrets, now_ms: u64) -> Keyset {
+    Keyset {
         format: crate::directory::KEYSET_FORMAT,
         region: secrets.region.clone(),
         agency: secrets.agency.clone(),
-        version,
-        prev_hash,
         not_after_ms: now_ms.saturating_add(KEYSET_VALID_MS),
-        transport_keys: vec![public(KeyRole::Transport, "transport", &secrets.transport_seed)?],
-        packet_keys: vec![public(KeyRole::Packet, "packet", &secrets.packet_seed)?],
-        encryption_keys,
         suites: vec![SUITE.into()],
-    });
+        ..Keyset::default()
+    }
+}
+
+/// Signs a keyset, which ends no later than the delegation under which it is signed.
+fn sign(secrets: &NodeSecrets, keyset: Keyset) -> Result<SignedKeyset, IssueError> {
+    let delegation: Delegation =
+        canonical::decode(&secrets.delegation, limits::KEYSET_BYTES_MAX).map_err(DirectoryError::from)?;
+    let not_after_ms = keyset.not_after_ms.min(delegation.not_after_ms);
+    let keyset = canonical::encode(&Keyset { not_after_ms, ..keyset });
     let delegate = SigningKey::from_seed(KeyRole::Delegate, &seed("delegate", &secrets.delegate_seed)?)?;
     Ok(SignedKeyset {
         delegation: secrets.delegation.clone(),
@@ -145,6 +161,59 @@ pub fn sign_keyset(
         keyset_signature: Bytes::copy_from_slice(&delegate.sign(Signed::Keyset, &keyset)),
         keyset,
     })
+}
+
+/// Certifies a new delegate key under the identity key, as delegation `version` (one more than the one before, which it
+/// ends). Sign a keyset with the changed secrets next: only with it the new delegation reaches the others.
+///
+/// # Errors
+/// [`IssueError`].
+pub fn delegate(
+    secrets: &mut NodeSecrets,
+    identity: &SigningKey,
+    version: u64,
+    now_ms: u64,
+    entropy: &mut dyn CryptoRng,
+) -> Result<(), IssueError> {
+    let fresh = fresh_seed(entropy);
+    let key = SigningKey::from_seed(KeyRole::Delegate, &fresh)?;
+    secrets.delegate_seed = Bytes::copy_from_slice(fresh.as_slice());
+    secrets.delegation = canonical::encode(&Delegation {
+        region: secrets.region.clone(),
+        agency: secrets.agency.clone(),
+        delegate_key: Bytes::copy_from_slice(&key.public_key()),
+        not_after_ms: now_ms.saturating_add(KEYSET_VALID_MS),
+        version,
+        ..Delegation::default()
+    });
+    secrets.delegation_signature =
+        Bytes::copy_from_slice(&identity.sign(Signed::Delegation, &secrets.delegation));
+    Ok(())
+}
+
+/// Hands an agency's identity over to the next identity key: the signature that the region authority puts into
+/// [`Member::handover`], so that no officer anywhere needs to confirm the change.
+#[must_use]
+pub fn hand_over(region: &str, agency: &str, before: &SigningKey, after: &[u8; 32]) -> Bytes {
+    let bytes = crate::directory::handover(region, agency, &Bytes::copy_from_slice(after));
+    Bytes::copy_from_slice(&before.sign(Signed::Delegation, &bytes))
+}
+
+/// A keyset without any key, with the highest version there is: nothing can follow it under this identity key. Made
+/// at `init` and kept on paper, so that an agency can take itself out when all else is lost.
+///
+/// # Errors
+/// [`IssueError`].
+pub fn sign_revocation(secrets: &NodeSecrets, now_ms: u64) -> Result<SignedKeyset, IssueError> {
+    sign(
+        secrets,
+        Keyset {
+            version: u64::MAX,
+            // It may follow any keyset. No keyset has this hash.
+            prev_hash: Bytes::from_static(&[0; 32]),
+            ..keyset(secrets, now_ms)
+        },
+    )
 }
 
 /// Makes a new broker's keys: its secrets, and what the roster says of it.

@@ -1,12 +1,12 @@
 //! The bootstrap file: the one thing that a newcomer must be given by hand. Everything else is signed.
 
 use lintas_proto::{
-    id::{check_name, hex, unhex},
+    id::{check_name, hex, sha256, unhex},
     sign::VerifyingKey,
 };
 use serde::{Deserialize, Serialize};
 
-use super::DirectoryError;
+use super::{DirectoryError, roster::Authorities};
 
 /// Which region this is, and who may sign its roster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl Bootstrap {
                 .push(VerifyingKey::parse(&bytes).map_err(|error| DirectoryError::Key { whose, error })?);
         }
         let bootstrap = Self { region: file.region, authority_keys, threshold: file.threshold };
-        bootstrap.check()?;
+        bootstrap.authorities()?;
         Ok(bootstrap)
     }
 
@@ -67,14 +67,25 @@ impl Bootstrap {
         )
     }
 
-    fn check(&self) -> Result<(), DirectoryError> {
-        let once = self
-            .authority_keys
-            .iter()
-            .enumerate()
-            .all(|(i, key)| !self.authority_keys.iter().take(i).any(|k| k == key));
-        let sound = once && (1..=self.authority_keys.len()).contains(&self.threshold);
-        let what = "needs a threshold from 1 to the number of authority keys, each key once";
-        if sound { Ok(()) } else { Err(DirectoryError::Rule { whose: "bootstrap file".to_owned(), what }) }
+    /// What two people compare by telephone: 12 groups of 5 digits, the same for the same region, keys and threshold,
+    /// and readable aloud in every language. SHA-256 of the file's content, 192 bits of it.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let mut keys: Vec<&[u8; 32]> = self.authority_keys.iter().map(VerifyingKey::as_bytes).collect();
+        keys.sort();
+        let threshold = u64::try_from(self.threshold).unwrap_or(u64::MAX).to_be_bytes();
+        let mut parts: Vec<&[u8]> = vec![b"lintas/v1/bootstrap\0", self.region.as_bytes(), b"\0", &threshold];
+        parts.extend(keys.iter().map(|key| key.as_slice()));
+        let digest = sha256(&parts);
+        let (pairs, _) = digest.as_chunks::<2>();
+        let groups = pairs.iter().take(12).map(|pair| format!("{:05}", u16::from_be_bytes(*pair)));
+        groups.collect::<Vec<_>>().join(" ")
+    }
+
+    /// Whoever made this value, its rules hold before anything is believed on its word.
+    pub(super) fn authorities(&self) -> Result<Authorities, DirectoryError> {
+        let authorities = Authorities { keys: self.authority_keys.clone(), threshold: self.threshold };
+        authorities.check("bootstrap file")?;
+        Ok(authorities)
     }
 }

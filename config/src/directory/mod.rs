@@ -1,99 +1,67 @@
 //! The directory in its two layers: the roster (who is a member; signed by k of n region authorities) and one
 //! keyset per agency (which keys it uses now; signed by the agency under its offline identity key).
 //!
-//! [`Directory::open`] is the only way to one, so whoever holds a [`Directory`] holds verified keys. TLS, packet
-//! signatures and recipients are all looked up here: one source of trust.
+//! There are three ways to a [`Directory`], and each verifies everything, so whoever holds one holds verified keys.
+//! TLS, packet signatures and recipients are all looked up here: one source of trust.
+//!
+//! - [`Directory::open`]: the first one, against the [`Bootstrap`] that a human compared;
+//! - [`Directory::succeed`]: the one that follows, by the rules of [`chain`];
+//! - [`Directory::resume`]: after a restart, against the [`HighWater`] mark of the one in force before it.
+//!
+//! None of them changes the directory in force: on any error it stays in force.
 
+mod at;
 mod bootstrap;
+pub mod chain;
+mod error;
 mod keyset;
+mod mark;
 mod roster;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use lintas_proto::{
-    canonical::{self, DecodeError},
-    envelope::{verify::PacketKeys, wrap::EncryptionKey},
-    id::{Digest, IdError, sha256},
+    canonical,
+    id::{Digest, sha256},
     limits,
     schema::{DirectoryBundle, Member, MemberStatus, Roster, SignedKeyset, SignedRoster, UnitRef},
-    sign::{SignatureError, VerifyingKey},
+    sign::{KeyRole, VerifyingKey, key_id},
 };
-use thiserror::Error;
 
-pub use self::bootstrap::Bootstrap;
 use self::keyset::AgencyKeys;
-pub(crate) use self::{
-    keyset::{FORMAT as KEYSET_FORMAT, agency as keyset_agency},
-    roster::check as check_roster,
+pub use self::{
+    at::DirectoryAt,
+    bootstrap::Bootstrap,
+    error::{DirectoryError, IdentityChanged, Layer, StampError, SuccessionError},
+    keyset::SIGNING_KEYS_MAX,
+    mark::{HighWater, MarkError},
+    roster::{
+        AUTHORITIES_MAX, BROKERS_MAX, CLEARANCE_MAX, FORMAT as ROSTER_FORMAT, GROUPS_MAX,
+        ROSTER_VALID_MS_MAX, TITLE_BYTES_MAX, UNITS_MAX,
+    },
 };
-
-/// Why a directory was refused. The directory in force stays in force.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum DirectoryError {
-    /// Not canonical.
-    #[error("directory: {0}")]
-    Decode(#[from] DecodeError),
-    /// A code or name that is none.
-    #[error("{what} `{text}` is {error}")]
-    Id {
-        /// What it should name.
-        what: &'static str,
-        /// What it says.
-        text: String,
-        /// What is wrong.
-        error: IdError,
-    },
-    /// A field that must be there is not, or breaks a rule.
-    #[error("{whose}: {what}")]
-    Rule {
-        /// "roster", or whose keyset.
-        whose: String,
-        /// What is wrong.
-        what: &'static str,
-    },
-    /// A key that cannot be used.
-    #[error("{whose}: {error}")]
-    Key {
-        /// Whose key.
-        whose: String,
-        /// What is wrong.
-        error: SignatureError,
-    },
-    /// Too few authorities signed the roster.
-    #[error("roster is signed by {have} of the region's authorities, {need} are needed")]
-    TooFewSignatures {
-        /// Valid signatures of different authorities.
-        have: usize,
-        /// Signatures needed.
-        need: usize,
-    },
-    /// A signature that does not fit.
-    #[error("{0}: the signature does not fit")]
-    Signature(String),
-    /// A key that appears twice or in two roles.
-    #[error("{0}: this key is used twice; each key serves one role of one agency")]
-    KeyTwice(String),
-    /// For another region.
-    #[error("directory is for region `{have}`, this node belongs to `{need}`")]
-    WrongRegion {
-        /// Region of the directory.
-        have: String,
-        /// Region expected.
-        need: String,
-    },
-}
+pub(crate) use self::{
+    chain::{fingerprint, handover},
+    keyset::{FORMAT as KEYSET_FORMAT, agency as keyset_agency, epoch_ends_ms},
+    roster::{check as check_roster, member as check_member, title as is_title},
+};
 
 /// A verified directory.
 #[derive(Debug, Clone)]
 pub struct Directory {
     roster: Roster,
-    roster_hash: Digest,
     hash: Digest,
-    keys: BTreeMap<String, AgencyKeys>,
+    /// By agency; none of an agency that is held.
+    keys: BTreeMap<String, Arc<AgencyKeys>>,
     /// Agency by transport key; active members only.
     transports: BTreeMap<[u8; 32], String>,
     brokers: Vec<Broker>,
+    held: Vec<IdentityChanged>,
+    mark: HighWater,
     bytes: Bytes,
 }
 
@@ -109,37 +77,143 @@ pub struct Broker {
 }
 
 impl Directory {
-    /// Verifies the canonical bytes of a `DirectoryBundle` against the keys of `bootstrap`.
+    /// Verifies the canonical bytes of a `DirectoryBundle` against the authorities of `bootstrap`. Only for the
+    /// first directory: from then on [`succeed`](Self::succeed) and [`resume`](Self::resume).
     ///
     /// # Errors
     /// [`DirectoryError`].
     pub fn open(bytes: &Bytes, bootstrap: &Bootstrap) -> Result<Self, DirectoryError> {
-        let bundle: DirectoryBundle = canonical::decode(bytes, limits::DIRECTORY_BYTES_MAX)?;
-        let signed: SignedRoster = canonical::decode(&bundle.roster, limits::ROSTER_BYTES_MAX)?;
-        let roster = roster::verify(&signed, bootstrap)?;
-        let roster_hash = sha256(&[&signed.roster]);
-        let mut signed_keysets = Vec::with_capacity(bundle.keysets.len());
-        for bytes in &bundle.keysets {
-            signed_keysets.push(canonical::decode::<SignedKeyset>(bytes, limits::KEYSET_BYTES_MAX)?);
+        let authorities = bootstrap.authorities()?;
+        let (signed, keysets) = unpack(bytes)?;
+        let roster = roster::read(&signed, &bootstrap.region)?;
+        roster::verify(&signed, &roster, &authorities)?;
+        let stamp = mark::Stamp { version: roster.version, hash: sha256(&[&signed.roster]) };
+        let mut mark = HighWater::new(&roster, stamp)?;
+        mark.agencies = roster.members.iter().map(|m| (m.agency.clone(), chain::first(m))).collect();
+        match Self::assemble(bytes, roster, &keysets, mark, &BTreeMap::new()) {
+            Ok(directory) => Ok(directory),
+            Err(SuccessionError::Directory(error)) => Err(error),
+            // Nothing was seen before a first directory.
+            Err(_) => Err(rule("a first directory follows nothing")),
         }
-        let (keys, hashes) = verify_keysets(&roster, &signed_keysets)?;
+    }
+
+    /// The directory of `bytes`, which follows this one. `steps` are the rosters between the two (canonical bytes of
+    /// `SignedRoster`, in order); none if the roster is the same or the next.
+    ///
+    /// An agency with a new identity key that its old key does not vouch for is [`held`](Self::held).
+    ///
+    /// # Errors
+    /// [`SuccessionError`]; this directory stays in force.
+    pub fn succeed(&self, bytes: &Bytes, steps: &[Bytes]) -> Result<Self, SuccessionError> {
+        Self::follow(bytes, steps, &self.mark, &self.keys)
+    }
+
+    /// The directory of `bytes` after a restart: the one of `mark`, or one that follows it by `steps`.
+    ///
+    /// Keep the new bytes first and the new mark after them. If the power fails in between, the bytes follow the
+    /// mark, and this call accepts them.
+    ///
+    /// # Errors
+    /// [`SuccessionError`].
+    pub fn resume(bytes: &Bytes, steps: &[Bytes], mark: &HighWater) -> Result<Self, SuccessionError> {
+        Self::follow(bytes, steps, mark, &BTreeMap::new())
+    }
+
+    /// This directory with another keyset of one agency in it: how a broker takes in a keyset that a member brings.
+    ///
+    /// # Errors
+    /// [`SuccessionError`]; this directory stays in force.
+    pub fn with_keyset(&self, keyset: &SignedKeyset) -> Result<Self, SuccessionError> {
+        let agency = keyset_agency(keyset).ok_or_else(|| rule("a keyset is not canonical"))?;
+        let bundle: DirectoryBundle =
+            canonical::decode(&self.bytes, limits::DIRECTORY_BYTES_MAX).map_err(DirectoryError::from)?;
+        let mut by_agency = BTreeMap::new();
+        for bytes in bundle.keysets {
+            let signed: SignedKeyset =
+                canonical::decode(&bytes, limits::KEYSET_BYTES_MAX).map_err(DirectoryError::from)?;
+            by_agency.insert(keyset_agency(&signed), bytes);
+        }
+        by_agency.insert(Some(agency), canonical::encode(keyset));
+        let keysets = by_agency.into_values().collect();
+        self.succeed(&canonical::encode(&DirectoryBundle { roster: bundle.roster, keysets }), &[])
+    }
+
+    /// This directory with an officer's word that `identity_key` (as told by the agency by another way) is now the
+    /// identity key of `agency`, which was held. Its keysets count anew.
+    ///
+    /// # Errors
+    /// [`SuccessionError::NotConfirmed`] if the agency is not held or its key is another one.
+    pub fn confirm(&self, agency: &str, identity_key: &[u8; 32]) -> Result<Self, SuccessionError> {
+        let held = self.held.iter().any(|held| held.agency == agency);
+        let member = self.roster.members.iter().find(|member| member.agency == agency);
+        let member = member
+            .filter(|member| held && member.identity_key == identity_key.as_slice())
+            .ok_or_else(|| SuccessionError::NotConfirmed { agency: agency.to_owned() })?;
+        let mut mark = self.mark.clone();
+        mark.agencies.insert(agency.to_owned(), chain::first(member));
+        Self::follow(&self.bytes, &[], &mark, &self.keys)
+    }
+
+    fn follow(
+        bytes: &Bytes,
+        steps: &[Bytes],
+        mark: &HighWater,
+        known: &BTreeMap<String, Arc<AgencyKeys>>,
+    ) -> Result<Self, SuccessionError> {
+        let (signed, keysets) = unpack(bytes)?;
+        let (roster, mark) = chain::walk(mark, steps, &signed)?;
+        Self::assemble(bytes, roster, &keysets, mark, known)
+    }
+
+    /// The rest is the same for all: keysets, their order, keys once, what is held. `known` spares the work on
+    /// keysets that were verified before.
+    fn assemble(
+        bytes: &Bytes,
+        roster: Roster,
+        keysets: &[Bytes],
+        mut mark: HighWater,
+        known: &BTreeMap<String, Arc<AgencyKeys>>,
+    ) -> Result<Self, SuccessionError> {
+        let mut keys = verify_keysets(&roster, keysets, known)?;
         let brokers = brokers(&roster)?;
         check_keys_once(&roster, &keys)?;
-        let hash = sha256(&[&roster_hash, &hashes.concat()]);
-        let active =
-            |agency: &str| roster.members.iter().any(|member| member.agency == agency && is_active(member));
-        let transports = keys
-            .iter()
-            .filter(|(agency, _)| active(agency))
-            .flat_map(|(agency, keys)| keys.transport.iter().map(|key| (*key.as_bytes(), agency.clone())))
-            .collect();
-        Ok(Self { roster, roster_hash, hash, keys, transports, brokers, bytes: bytes.clone() })
+        let mut hashes = mark.roster.hash.to_vec();
+        let (mut held, mut transports) = (Vec::new(), BTreeMap::new());
+        for member in &roster.members {
+            let agency = &member.agency;
+            hashes.extend(keys.get(agency).map_or([0; 32], |keys| keys.keyset.hash));
+            let seen = mark.agencies.entry(agency.clone()).or_insert_with(|| chain::first(member));
+            if let Some(changed) = chain::held(seen, member) {
+                held.push(changed);
+                keys.remove(agency);
+                continue;
+            }
+            let keys = keys.get(agency);
+            chain::follow_keys(seen, member, keys.map(AsRef::as_ref))?;
+            let transport = keys.filter(|_| is_active(member)).map_or(&[][..], |keys| &keys.transport);
+            transports.extend(transport.iter().map(|key| (*key.as_bytes(), agency.clone())));
+        }
+        let hash = sha256(&[&hashes]);
+        Ok(Self { roster, hash, keys, transports, brokers, held, mark, bytes: bytes.clone() })
     }
 
     /// The bytes it was verified from.
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// What to keep so that nothing older takes this directory's place after a restart.
+    #[must_use]
+    pub fn high_water(&self) -> &HighWater {
+        &self.mark
+    }
+
+    /// Agencies of which nothing is believed until an officer [confirms](Self::confirm) their new identity key.
+    #[must_use]
+    pub fn held(&self) -> &[IdentityChanged] {
+        &self.held
     }
 
     /// directory_hash: SHA-256(roster hash ‖ keyset hashes in roster order); zeros stand for a member without keyset.
@@ -151,7 +225,7 @@ impl Directory {
     /// SHA-256 of the roster bytes.
     #[must_use]
     pub fn roster_hash(&self) -> &Digest {
-        &self.roster_hash
+        &self.mark.roster.hash
     }
 
     /// The roster.
@@ -168,24 +242,25 @@ impl Directory {
 
     /// A broker's receipt key by its key id.
     #[must_use]
-    pub fn receipt_key(&self, key_id: &Digest) -> Option<&VerifyingKey> {
-        let id = |broker: &Broker| {
-            lintas_proto::sign::key_id(lintas_proto::sign::KeyRole::Receipt, broker.receipt_key.as_bytes())
-        };
-        self.brokers.iter().find(|broker| id(broker) == *key_id).map(|broker| &broker.receipt_key)
+    pub fn receipt_key(&self, id: &Digest) -> Option<&VerifyingKey> {
+        let of = |broker: &&Broker| key_id(KeyRole::Receipt, broker.receipt_key.as_bytes()) == *id;
+        self.brokers.iter().find(of).map(|broker| &broker.receipt_key)
     }
 
     /// An active member.
     #[must_use]
     pub fn member(&self, agency: &str) -> Option<&Member> {
-        self.roster.members.iter().find(|member| member.agency == agency && is_active(member))
+        let members = &self.roster.members;
+        let at = members.binary_search_by(|member| member.agency.as_str().cmp(agency)).ok()?;
+        members.get(at).filter(|member| is_active(member))
     }
 
     /// Whether an active member has that unit.
     #[must_use]
     pub fn has_unit(&self, unit: &UnitRef) -> bool {
-        self.member(&unit.agency)
-            .is_some_and(|member| member.units.iter().any(|known| known.unit == unit.unit))
+        self.member(&unit.agency).is_some_and(|member| {
+            member.units.binary_search_by(|known| known.unit.as_str().cmp(&unit.unit)).is_ok()
+        })
     }
 
     /// The agency that a transport key belongs to.
@@ -197,7 +272,17 @@ impl Directory {
     /// Version of an agency's keyset.
     #[must_use]
     pub fn keyset_version(&self, agency: &str) -> Option<u64> {
-        self.keys.get(agency).map(|keys| keys.version)
+        self.keys.get(agency).map(|keys| keys.keyset.version)
+    }
+
+    /// SHA-256 of an agency's keyset: what its next one names as its predecessor.
+    #[must_use]
+    pub fn keyset_hash(&self, agency: &str) -> Option<&Digest> {
+        self.keys.get(agency).map(|keys| &keys.keyset.hash)
+    }
+
+    fn keys_of(&self, agency: &str) -> Option<&AgencyKeys> {
+        self.keys.get(agency).map(AsRef::as_ref)
     }
 
     /// What is valid at `now_ms`.
@@ -207,81 +292,50 @@ impl Directory {
     }
 }
 
-/// A directory at one moment: expired keys are not found.
-#[derive(Debug, Clone, Copy)]
-pub struct DirectoryAt<'a> {
-    directory: &'a Directory,
-    now_ms: u64,
-}
-
-impl<'a> DirectoryAt<'a> {
-    /// Whether the roster itself is valid now.
-    #[must_use]
-    pub fn in_force(&self) -> bool {
-        let roster = &self.directory.roster;
-        (roster.not_before_ms..roster.not_after_ms).contains(&self.now_ms)
-    }
-
-    /// The key to encrypt to for a unit now.
-    #[must_use]
-    pub fn encryption_key(&self, unit: &UnitRef) -> Option<&'a EncryptionKey> {
-        let epoch = self.now_ms / limits::EPOCH_MS;
-        self.unit_keys(unit)?.filter(|key| u64::from(key.epoch) == epoch).map(|key| &key.key).next()
-    }
-
-    /// Whether `key_id` is a key of that unit that may still be encrypted to.
-    #[must_use]
-    pub fn accepts_encryption_key(&self, unit: &UnitRef, key_id: &[u8]) -> bool {
-        self.unit_keys(unit).is_some_and(|mut keys| keys.any(|key| key.key.id() == key_id))
-    }
-
-    fn unit_keys(&self, unit: &UnitRef) -> Option<impl Iterator<Item = &'a keyset::UnitKey>> {
-        let known = self.directory.has_unit(unit);
-        let keys = self.keys(&unit.agency).filter(|_| known)?;
-        let (name, now_ms) = (unit.unit.clone(), self.now_ms);
-        Some(keys.encryption.iter().filter(move |key| key.unit == name && now_ms < key.not_after_ms))
-    }
-
-    /// Keys of an active member whose keyset has not expired.
-    fn keys(&self, agency: &str) -> Option<&'a AgencyKeys> {
-        self.directory.member(agency)?;
-        self.directory.keys.get(agency).filter(|keys| self.now_ms < keys.not_after_ms)
-    }
-}
-
-impl PacketKeys for DirectoryAt<'_> {
-    fn packet_key(&self, originator: &UnitRef, key_id: &Digest) -> Option<&VerifyingKey> {
-        let known = self.directory.has_unit(originator);
-        let keys = self.keys(&originator.agency).filter(|_| known)?;
-        keys.packet.iter().find(|(id, _)| id == key_id).map(|(_, key)| key)
-    }
-}
-
 fn is_active(member: &Member) -> bool {
     MemberStatus::try_from(member.status) == Ok(MemberStatus::Active)
 }
 
-type VerifiedKeysets = (BTreeMap<String, AgencyKeys>, Vec<Digest>);
+fn rule(what: &'static str) -> DirectoryError {
+    DirectoryError::Rule { whose: "directory".to_owned(), what }
+}
 
-/// Keys by agency, and the keyset hashes in roster order.
-fn verify_keysets(roster: &Roster, signed: &[SignedKeyset]) -> Result<VerifiedKeysets, DirectoryError> {
+fn unpack(bytes: &Bytes) -> Result<(SignedRoster, Vec<Bytes>), DirectoryError> {
+    let bundle: DirectoryBundle = canonical::decode(bytes, limits::DIRECTORY_BYTES_MAX)?;
+    Ok((canonical::decode(&bundle.roster, limits::ROSTER_BYTES_MAX)?, bundle.keysets))
+}
+
+/// Checks a keyset on its own: what a region authority does with a request to join.
+pub(crate) fn check_keyset(
+    region: &str,
+    member: &Member,
+    signed: &SignedKeyset,
+) -> Result<(), DirectoryError> {
+    keyset::verify(region, member, &canonical::encode(signed)).map(drop)
+}
+
+/// Verified keys by agency.
+fn verify_keysets(
+    roster: &Roster,
+    keysets: &[Bytes],
+    known: &BTreeMap<String, Arc<AgencyKeys>>,
+) -> Result<BTreeMap<String, Arc<AgencyKeys>>, DirectoryError> {
     let mut keys = BTreeMap::new();
-    let mut hashes = Vec::with_capacity(roster.members.len());
-    let mut pending = signed.iter().peekable();
-    for member in &roster.members {
-        match pending.next_if(|signed| keyset::agency(signed).as_deref() == Some(member.agency.as_str())) {
-            Some(signed) => {
-                hashes.push(sha256(&[&signed.keyset]));
-                keys.insert(member.agency.clone(), keyset::verify(roster, member, signed)?);
-            }
-            None => hashes.push([0; 32]),
-        }
+    let mut members = roster.members.iter();
+    for bytes in keysets {
+        let signed: SignedKeyset = canonical::decode(bytes, limits::KEYSET_BYTES_MAX)?;
+        let agency = keyset_agency(&signed);
+        // Both stand in ascending order, so one pass finds every keyset its member.
+        let member = members
+            .find(|member| Some(&member.agency) == agency.as_ref())
+            .ok_or_else(|| rule("keysets stand in roster order, at most one a member, none of a stranger"))?;
+        let verified = match known.get(&member.agency).filter(|known| known.are_of(member, bytes)) {
+            Some(known) => Arc::clone(known),
+            None => keyset::verify(&roster.region, member, bytes)?,
+        };
+        keys.insert(member.agency.clone(), verified);
     }
-    if pending.next().is_some() {
-        let what = "keysets stand in roster order, at most one a member, none of a stranger";
-        return Err(DirectoryError::Rule { whose: "directory".to_owned(), what });
-    }
-    Ok((keys, hashes))
+    Ok(keys)
 }
 
 fn brokers(roster: &Roster) -> Result<Vec<Broker>, DirectoryError> {
@@ -299,8 +353,8 @@ fn brokers(roster: &Roster) -> Result<Vec<Broker>, DirectoryError> {
     roster.brokers.iter().map(broker).collect()
 }
 
-/// Each public key stands once in the whole directory, whatever its role.
-fn check_keys_once(roster: &Roster, keys: &BTreeMap<String, AgencyKeys>) -> Result<(), DirectoryError> {
+/// Each public key stands once in the whole directory, whatever its role. So key ids are unique too.
+fn check_keys_once(roster: &Roster, keys: &BTreeMap<String, Arc<AgencyKeys>>) -> Result<(), DirectoryError> {
     let mut seen: BTreeSet<&[u8]> = BTreeSet::new();
     let authorities = roster.authority_keys.iter().map(|key| ("authority", key.as_ref()));
     let identities =
@@ -320,5 +374,9 @@ fn check_keys_once(roster: &Roster, keys: &BTreeMap<String, AgencyKeys>) -> Resu
     Ok(())
 }
 
+#[cfg(test)]
+mod chain_tests;
+#[cfg(test)]
+mod history_tests;
 #[cfg(test)]
 mod tests;

@@ -3,87 +3,16 @@ use lintas_proto::{
     canonical,
     envelope::verify::PacketKeys,
     limits,
-    schema::{
-        DirectoryBundle, JoinRequest, Member, MemberStatus, NodeSecrets, Role, Roster, RosterUnit,
-        SignedRoster, UnitFunction, UnitRef,
-    },
-    sign::{KeyRole, SigningKey, VerifyingKey, key_id},
+    schema::{DirectoryBundle, MemberStatus, NodeSecrets, SignedRoster, UnitRef},
+    sign::{KeyRole, SigningKey, key_id},
 };
 
 use super::*;
 use crate::{
-    issue::{bundle, fresh_seed, new_agency, new_broker, seed, sign_keyset, sign_roster},
+    issue::{bundle, fresh_seed, new_agency, seed, sign_keyset, sign_roster},
     os_entropy,
+    testing::{NOW, member, region},
 };
-
-const NOW: u64 = 1_790_000_000_000;
-
-struct Region {
-    authorities: Vec<SigningKey>,
-    roster: Roster,
-    keysets: Vec<SignedKeyset>,
-    secrets: Vec<NodeSecrets>,
-}
-
-fn member(agency: &str) -> Member {
-    let unit = |unit: String| RosterUnit {
-        unit,
-        name: "Unit".to_owned(),
-        functions: vec![UnitFunction::Spoc as i32],
-        clearance: 2,
-    };
-    Member {
-        agency: agency.to_owned(),
-        name: format!("Police of {agency}"),
-        roles: vec![Role::Agency as i32],
-        units: vec![unit(format!("{agency}-A")), unit(format!("{agency}-B"))],
-        status: MemberStatus::Active as i32,
-        ..Member::default()
-    }
-}
-
-fn region() -> Region {
-    let mut entropy = os_entropy();
-    let authorities: Vec<SigningKey> = (0..3)
-        .map(|_| SigningKey::from_seed(KeyRole::Authority, &fresh_seed(&mut entropy)).unwrap())
-        .collect();
-    let (_, broker) = new_broker("hub.example", &mut entropy).unwrap();
-    let (mut members, mut keysets, mut secrets) = (vec![], vec![], vec![]);
-    for agency in ["KH", "TH"] {
-        let (_, secret, request) = new_agency("example", member(agency), NOW, &mut entropy).unwrap();
-        let JoinRequest { member, keyset, .. } = request;
-        members.push(member.unwrap());
-        keysets.push(keyset.unwrap());
-        secrets.push(secret);
-    }
-    let roster = Roster {
-        format: 1,
-        region: "example".to_owned(),
-        version: 1,
-        not_before_ms: NOW - 1,
-        not_after_ms: NOW + 1_000_000_000,
-        authority_keys: authorities.iter().map(|key| Bytes::copy_from_slice(&key.public_key())).collect(),
-        threshold: 2,
-        members,
-        brokers: vec![broker],
-        suite_min: 1,
-        epoch_ms: 10_000,
-        ..Roster::default()
-    };
-    Region { authorities, roster, keysets, secrets }
-}
-
-impl Region {
-    fn bootstrap(&self) -> Bootstrap {
-        let keys = self.authorities.iter().map(|key| VerifyingKey::parse(&key.public_key()).unwrap());
-        Bootstrap { region: "example".to_owned(), authority_keys: keys.collect(), threshold: 2 }
-    }
-
-    fn open(&self) -> Result<Directory, DirectoryError> {
-        let signed = sign_roster(&self.roster, &self.authorities[..2]).unwrap();
-        Directory::open(&bundle(&signed, self.keysets.clone()), &self.bootstrap())
-    }
-}
 
 #[test]
 fn a_signed_region_opens_and_its_keys_are_found() {
@@ -149,7 +78,7 @@ fn fewer_than_k_authorities_are_not_enough_and_one_does_not_count_twice() {
     let mut twice = one.clone();
     twice.signatures.push(one.signatures[0].clone());
     let error = Directory::open(&bundle(&twice, region.keysets.clone()), &region.bootstrap()).unwrap_err();
-    assert_eq!(error, DirectoryError::TooFewSignatures { have: 1, need: 2 });
+    assert!(matches!(error, DirectoryError::Rule { .. }), "{error}");
     let stranger = SigningKey::from_seed(KeyRole::Authority, &fresh_seed(&mut os_entropy())).unwrap();
     let signed = sign_roster(&region.roster, &[stranger]).unwrap();
     assert!(Directory::open(&bundle(&signed, vec![]), &region.bootstrap()).is_err());
@@ -176,7 +105,7 @@ fn a_keyset_signed_by_another_agency_or_of_a_stranger_is_refused() {
     region.keysets[0] = sign_keyset(&stolen, 1, Bytes::new(), NOW).unwrap();
     assert_eq!(region.open().unwrap_err(), DirectoryError::Signature("delegation of KH".to_owned()));
 
-    let mut region = self::region();
+    let mut region = crate::testing::region();
     let (_, _, request) = new_agency("example", member("XX"), NOW, &mut os_entropy()).unwrap();
     region.keysets.push(request.keyset.unwrap());
     assert!(matches!(region.open(), Err(DirectoryError::Rule { .. })));
