@@ -13,5 +13,7 @@
 mod cli;
 pub mod core;
 mod shell;
+#[cfg(test)]
+mod testing;
 
 pub use cli::main;

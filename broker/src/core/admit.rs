@@ -10,7 +10,7 @@ use bytes::Bytes;
 use lintas_config::Directory;
 use lintas_proto::{
     canonical,
-    envelope::verify::{VerifiedHeader, verify_header},
+    envelope::verify::{VerifiedHeader, VerifyError, verify_header},
     id::sha256,
     limits,
     schema::{Opening, Reason, Submission, UnitRef},
@@ -65,7 +65,7 @@ pub fn verify(
 ) -> Result<Verified, Refused> {
     let parts: Submission =
         canonical::decode(submission, limits::FRAME_BYTES_MAX).map_err(|error| Refused {
-            reason: Reason::Malformed,
+            reason: reason_of(&VerifyError::Header(error.clone())),
             text: sentence(&format!("The broker could not read the submission: {error}.")),
             packet: None,
             header_digest: sha256(&[submission]),
@@ -138,3 +138,6 @@ fn check_recipients(verified: &Verified, directory: &Directory, now_ms: u64) -> 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

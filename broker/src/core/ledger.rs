@@ -272,3 +272,6 @@ impl Ledger {
 fn forget_ms(deliver_by_ms: u64) -> u64 {
     deliver_by_ms.saturating_add(limits::CLOCK_SKEW_MS_MAX)
 }
+
+#[cfg(test)]
+mod tests;

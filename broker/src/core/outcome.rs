@@ -226,3 +226,6 @@ impl Ending {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

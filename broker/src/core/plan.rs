@@ -264,3 +264,6 @@ impl Planned {
         Ok(Sealed { facts, receipts })
     }
 }
+
+#[cfg(test)]
+mod tests;

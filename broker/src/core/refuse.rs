@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use lintas_proto::{
+    canonical::{DecodeError, Problem},
     envelope::verify::VerifyError,
     evidence::{Evidence, sign_evidence},
     id::{Digest, PacketId},
@@ -108,6 +109,7 @@ fn may_retry(reason: Reason) -> bool {
 #[must_use]
 pub fn reason_of(error: &VerifyError) -> Reason {
     match error {
+        VerifyError::Header(DecodeError { problem: Problem::TooLarge { .. }, .. }) => Reason::TooLarge,
         VerifyError::UnknownKey { .. } => Reason::UnknownSender,
         VerifyError::Signature => Reason::BadSignature,
         VerifyError::Header(_)

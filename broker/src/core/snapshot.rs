@@ -185,3 +185,6 @@ fn entry_item(agency: &str, queue_sequence: u64, entry: &Entry) -> SnapshotEntry
         deliver_by_ms: entry.deliver_by_ms,
     }
 }
+
+#[cfg(test)]
+mod tests;

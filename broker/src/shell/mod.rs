@@ -22,4 +22,6 @@ mod start;
 mod transfer;
 
 pub(crate) use folder::{Folder, FolderError};
+#[cfg(test)]
+pub(crate) use sequencer::BATCH_BYTES;
 pub(crate) use start::{RunError, run, signals};

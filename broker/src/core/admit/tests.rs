@@ -1,0 +1,170 @@
+use lintas_proto::{
+    envelope::{
+        seal::{Recipient, Sealed},
+        wrap::DecryptionKey,
+    },
+    evidence::verify_evidence,
+    id::Digest,
+    schema::{MemberStatus, Outcome, Stage},
+};
+
+use super::*;
+use crate::testing::{DAY, NOW, World, unit};
+
+fn verify_as(world: &World, sealed: &Sealed, agency: &str) -> Result<Verified, Refused> {
+    verify(&canonical::encode(&sealed.submission), agency, &world.directory, world.now_ms)
+}
+
+fn refused(world: &World, sealed: &Sealed) -> Refused {
+    verify_as(world, sealed, "TH").unwrap_err()
+}
+
+fn flip(bytes: &Bytes) -> Bytes {
+    let mut bytes = bytes.to_vec();
+    bytes[0] ^= 1;
+    Bytes::from(bytes)
+}
+
+#[test]
+fn a_sound_packet_passes() {
+    let world = World::new(NOW);
+    let sealed = world.packet("TH", &[unit("KH", "A"), unit("VN", "B")]);
+    let verified = verify_as(&world, &sealed, "TH").unwrap();
+    assert_eq!(verified.header().digest(), &sealed.digest);
+    assert_eq!(verified.submission(), &canonical::encode(&sealed.submission));
+    assert_eq!(verified.openings().len(), 2);
+}
+
+#[test]
+fn bytes_that_are_no_submission_are_malformed_and_name_no_packet() {
+    let world = World::new(NOW);
+    let sealed = world.packet("TH", &[unit("KH", "A")]);
+    let mut bytes = canonical::encode(&sealed.submission).to_vec();
+    bytes.extend([0x7a, 0x01, 0x00]);
+    let refused = verify(&Bytes::from(bytes), "TH", &world.directory, NOW).unwrap_err();
+    assert_eq!((refused.reason, refused.packet), (Reason::Malformed, None));
+    assert!(refused.answer(&world.speaker(), NOW).evidence.is_none());
+    let long = Bytes::from(vec![0; limits::FRAME_BYTES_MAX + 1]);
+    assert_eq!(verify(&long, "TH", &world.directory, NOW).unwrap_err().reason, Reason::TooLarge);
+}
+
+#[test]
+fn a_roster_out_of_force_admits_nothing() {
+    let mut world = World::new(NOW);
+    let sealed = world.packet("TH", &[unit("KH", "A")]);
+    world.now_ms = NOW + 200 * DAY;
+    assert_eq!(refused(&world, &sealed).reason, Reason::StaleDirectory);
+}
+
+#[test]
+fn a_signature_must_fit_and_its_key_be_known() {
+    let world = World::new(NOW);
+    let mut sealed = world.packet("TH", &[unit("KH", "A")]);
+    sealed.submission.signature = flip(&sealed.submission.signature);
+    assert_eq!(refused(&world, &sealed).reason, Reason::BadSignature);
+    let stranger = World::new(NOW).packet("TH", &[unit("KH", "A")]);
+    assert_eq!(refused(&world, &stranger).reason, Reason::UnknownSender, "another region's TH");
+}
+
+#[test]
+fn a_session_submits_its_own_agencys_packets_only() {
+    let world = World::new(NOW);
+    let sealed = world.packet("TH", &[unit("KH", "A")]);
+    let refused = verify_as(&world, &sealed, "KH").unwrap_err();
+    assert_eq!(refused.reason, Reason::UnknownSender);
+    assert!(!refused.text.contains("TH"), "says nothing about the packet: {}", refused.text);
+}
+
+#[test]
+fn region_and_directory_must_be_the_brokers() {
+    let world = World::new(NOW);
+    let to = [unit("KH", "A")];
+    let region = world.packet_with("TH", &to, |core| core.region = "elsewhere".to_owned());
+    assert_eq!(refused(&world, &region).reason, Reason::WrongRegion);
+    let directory = world.packet_with("TH", &to, |core| core.directory_hash = [9; 32]);
+    assert_eq!(refused(&world, &directory).reason, Reason::StaleDirectory);
+}
+
+#[test]
+fn every_part_must_be_the_one_that_was_signed() {
+    let world = World::new(NOW);
+    let sealed = || world.packet("TH", &[unit("KH", "A"), unit("VN", "A")]);
+    let mut missing = sealed();
+    missing.submission.wraps.pop();
+    let mut wrap = sealed();
+    wrap.submission.wraps[0] = flip(&wrap.submission.wraps[0]);
+    let mut swapped = sealed();
+    swapped.submission.openings.swap(0, 1);
+    let mut body = sealed();
+    body.submission.body = flip(&body.submission.body);
+    for sealed in [missing, wrap, swapped, body] {
+        let refused = refused(&world, &sealed);
+        assert_eq!((refused.reason, refused.packet.is_some()), (Reason::Malformed, true), "{}", refused.text);
+    }
+}
+
+#[test]
+fn recipients_must_be_active_and_their_keys_current() {
+    let mut world = World::new(NOW);
+    let key = world.decryption(&unit("KH", "A")).public().clone();
+    let stranger = Recipient { unit: unit("XX", "A"), key, previous: [0; 32] };
+    let sealed = world.seal("TH", vec![stranger], |_| {});
+    assert_eq!(refused(&world, &sealed).reason, Reason::UnknownRecipient);
+
+    let other = DecryptionKey::from_seed(&zeroize::Zeroizing::new([5; 32])).unwrap().public().clone();
+    let rotated = Recipient { unit: unit("KH", "A"), key: other, previous: [0; 32] };
+    let sealed = world.seal("TH", vec![rotated], |_| {});
+    assert_eq!(refused(&world, &sealed).reason, Reason::Reseal);
+
+    world.roster.members[0].status = MemberStatus::Suspended as i32;
+    world.publish();
+    let sealed = world.packet("TH", &[unit("VN", "A"), unit("KH", "A")]);
+    let refused = refused(&world, &sealed);
+    assert_eq!(refused.reason, Reason::UnknownRecipient);
+    assert!(refused.text.contains("KH") && !refused.text.contains("VN"), "{}", refused.text);
+}
+
+#[test]
+fn gates_stand_in_their_order() {
+    let world = World::new(NOW);
+    let key = world.decryption(&unit("KH", "A")).public().clone();
+    let stranger = || vec![Recipient { unit: unit("XX", "A"), key: key.clone(), previous: [0; 32] }];
+    // Wrong in everything; each repair brings the next gate to light.
+    let wrong = |region: &str, hash: Digest| {
+        let mut sealed = world.seal("TH", stranger(), |core| {
+            (core.region, core.directory_hash) = (region.to_owned(), hash);
+        });
+        sealed.submission.body = flip(&sealed.submission.body);
+        sealed
+    };
+    let here = *world.directory.hash();
+    let mut unsigned = wrong("elsewhere", [9; 32]);
+    unsigned.submission.signature = flip(&unsigned.submission.signature);
+    let reason = |sealed: &Sealed, agency: &str| verify_as(&world, sealed, agency).unwrap_err().reason;
+    assert_eq!(reason(&unsigned, "KH"), Reason::BadSignature);
+    assert_eq!(reason(&wrong("elsewhere", [9; 32]), "KH"), Reason::UnknownSender);
+    assert_eq!(reason(&wrong("elsewhere", [9; 32]), "TH"), Reason::WrongRegion);
+    assert_eq!(reason(&wrong("mekong", [9; 32]), "TH"), Reason::StaleDirectory);
+    assert_eq!(reason(&wrong("mekong", here), "TH"), Reason::Malformed);
+    assert_eq!(reason(&world.seal("TH", stranger(), |_| {}), "TH"), Reason::UnknownRecipient);
+}
+
+#[test]
+fn a_refusal_carries_evidence_that_verifies() {
+    let world = World::new(NOW);
+    let sealed = world.packet_with("TH", &[unit("KH", "A")], |core| core.region = "elsewhere".to_owned());
+    let refusal = refused(&world, &sealed).answer(&world.speaker(), NOW);
+    let evidence =
+        verify_evidence(refusal.evidence.as_ref().unwrap(), |_, id| world.directory.receipt_key(id)).unwrap();
+    assert_eq!((evidence.stage, evidence.outcome), (Stage::Submission, Outcome::Rejection));
+    assert_eq!((evidence.reason, evidence.header_digest), (Reason::WrongRegion, sealed.digest));
+    assert_eq!(evidence.text, refusal.text);
+}
+
+#[test]
+fn sentences_are_cut_at_a_character() {
+    let long = "ก".repeat(limits::SENTENCE_BYTES_MAX);
+    let cut = sentence(&long);
+    assert!(cut.len() <= limits::SENTENCE_BYTES_MAX && cut.len() > limits::SENTENCE_BYTES_MAX - 3);
+    assert_eq!(sentence("short"), "short");
+}

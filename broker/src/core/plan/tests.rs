@@ -1,0 +1,284 @@
+use lintas_config::os_entropy;
+use lintas_proto::{
+    envelope::seal::{Recipient, Sealed as Packet},
+    evidence::verify_evidence,
+    receipt::verify_receipt,
+    schema::{SignedReceipt, StoredRecipient},
+};
+
+use super::*;
+use crate::testing::{BROKER, Book, DAY, NOW, World, blob, unit};
+
+fn plan_one(book: &Book, world: &World, packet: &Packet, has_blob: bool) -> Verdict {
+    let speaker = world.speaker();
+    let mut plan = Plan::new(&book.ledger, &speaker, book.now_ms);
+    plan.submit(world.admit(packet).unwrap(), |_| has_blob, &mut os_entropy())
+}
+
+fn reason(verdict: &Verdict) -> Reason {
+    match verdict {
+        Verdict::Refused(refused) => {
+            assert!(refused.text.len() <= limits::SENTENCE_BYTES_MAX);
+            refused.reason
+        }
+        Verdict::Admitted(_) | Verdict::Known(_) | Verdict::Twin(_) => panic!("{verdict:?}"),
+    }
+}
+
+/// A receipt's origin and events, verified.
+fn opened(world: &World, receipt: &Bytes) -> (Receipt, Vec<AuditEvent>) {
+    let signed: SignedReceipt = canonical::decode(receipt, limits::RECEIPT_BYTES_MAX).unwrap();
+    verify_receipt(&signed, |id| world.directory.receipt_key(id)).unwrap()
+}
+
+fn admission(fact: &Fact) -> &StoredAdmission {
+    match fact {
+        Fact::Admission(admission) => admission,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn receipts_verify_and_their_events_open_without_gaps() {
+    let (world, mut book) = (World::new(NOW), Book::at(NOW));
+    let packets: Vec<Packet> = (0..3)
+        .map(|n| {
+            let to = [unit("KH", "A"), unit("KH", "B"), unit("TH", "B"), unit("VN", "A")];
+            world.packet("TH", &to[..=n])
+        })
+        .collect();
+    let mut indices: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for batch in [&packets[..2], &packets[2..]] {
+        let (verdicts, group) = book.submit(&world, &batch.iter().collect::<Vec<_>>());
+        for (at, packet) in batch.iter().enumerate() {
+            assert!(matches!(verdicts[at], Verdict::Admitted(index) if index == at));
+            let stored = admission(&group.facts[2 * at + 1]);
+            assert_eq!(stored.receipt, group.receipts[at]);
+            let (own, events) = opened(&world, &stored.receipt);
+            assert_eq!((own.origin, own.header_digest), (format!("{BROKER}/audit/TH"), packet.digest));
+            assert_eq!(events.len(), 1 + stored.recipients.len());
+            indices.entry("TH".to_owned()).or_default().extend(own.events.iter().map(|event| event.index));
+            for StoredRecipient { unit, receipt } in &stored.recipients {
+                let unit = unit.as_ref().unwrap();
+                let (theirs, events) = opened(&world, receipt);
+                assert_eq!(theirs.origin, format!("{BROKER}/audit/{}", unit.agency));
+                assert_eq!(events.len(), 1, "one event");
+                assert_eq!(events[0].recipient.as_ref(), Some(unit), "and no other recipient in it");
+                indices.entry(unit.agency.clone()).or_default().push(theirs.events[0].index);
+            }
+        }
+    }
+    for (agency, mut indices) in indices {
+        indices.sort_unstable();
+        let expected: Vec<u64> = (0..book.ledger.log_size(&agency)).collect();
+        assert_eq!(indices, expected, "{agency}");
+    }
+}
+
+#[test]
+fn the_same_packet_is_known_and_another_with_its_id_is_a_replay() {
+    let (world, mut book) = (World::new(NOW), Book::at(NOW));
+    let packet = world.packet("TH", &[unit("KH", "A")]);
+    let id = world.admit(&packet).unwrap().header().core().packet_id;
+    let other = world.packet_with("TH", &[unit("VN", "A")], |core| core.packet_id = id);
+    let (verdicts, group) = book.submit(&world, &[&packet, &packet, &other]);
+    assert!(matches!(verdicts[..2], [Verdict::Admitted(0), Verdict::Twin(0)]));
+    assert_eq!(reason(&verdicts[2]), Reason::Replay);
+    assert_eq!((group.facts.len(), group.receipts.len()), (2, 1));
+    assert!(matches!(plan_one(&book, &world, &packet, true), Verdict::Known(2)));
+    assert_eq!(reason(&plan_one(&book, &world, &other, true)), Reason::Replay);
+    // Also after its end, as long as a copy could come.
+    let (agency, ack) = ("KH", world.acknowledgement(&packet, &unit("KH", "A")));
+    assert!(book.end(&world, agency, 1, &ack).is_some());
+    book.now_ms = NOW + 7 * DAY + limits::CLOCK_SKEW_MS_MAX - 1;
+    assert!(matches!(plan_one(&book, &world, &packet, true), Verdict::Known(2)));
+}
+
+#[test]
+fn a_forgotten_packet_stays_out_even_when_the_clock_goes_back() {
+    let (mut world, mut book) = (World::new(NOW), Book::at(NOW));
+    let packet = world.packet("TH", &[unit("KH", "A")]);
+    book.submit(&world, &[&packet]);
+    world.now_ms = NOW + 7 * DAY + limits::CLOCK_SKEW_MS_MAX;
+    book.now_ms = world.now_ms;
+    let later = world.packet("TH", &[unit("KH", "A")]);
+    book.submit(&world, &[&later]);
+    let id = world.admit(&packet).unwrap().header().core().packet_id;
+    assert!(book.ledger.seen(&id).is_none(), "forgotten");
+    book.now_ms = NOW;
+    assert_eq!(reason(&plan_one(&book, &world, &packet, true)), Reason::Expired);
+}
+
+#[test]
+fn an_id_used_again_after_it_was_forgotten_contradicts_nothing() {
+    let (mut world, mut book) = (World::new(NOW), Book::at(NOW));
+    let short = world.packet_with("TH", &[unit("KH", "A")], |core| core.deliver_by_ms = NOW + 1_000);
+    let id = world.admit(&short).unwrap().header().core().packet_id;
+    let long = world.packet_with("TH", &[unit("VN", "A")], |core| core.packet_id = id);
+    book.submit(&world, &[&short]);
+    assert_eq!(reason(&plan_one(&book, &world, &long, true)), Reason::Replay);
+    book.now_ms = NOW + 1_000 + limits::CLOCK_SKEW_MS_MAX;
+    world.now_ms = book.now_ms;
+    // Nothing is forgotten until a later admission is applied; what is written then must fold.
+    let filler = world.packet("KH", &[unit("TH", "A")]);
+    let (verdicts, _) = book.submit(&world, &[&filler, &long]);
+    assert_eq!(reason(&verdicts[1]), Reason::Replay);
+    let (verdicts, _) = book.submit(&world, &[&long]);
+    assert!(matches!(verdicts[0], Verdict::Admitted(0)));
+    let mut again = Ledger::default();
+    for (sequence, fact) in (1..).zip(&book.facts) {
+        again.apply(sequence, fact).unwrap();
+    }
+    assert_eq!(again, book.ledger);
+}
+
+#[test]
+fn times_are_checked() {
+    let (world, mut book) = (World::new(NOW), Book::at(NOW));
+    let packet = world.packet("TH", &[unit("KH", "A")]);
+    book.now_ms = NOW + 7 * DAY;
+    assert_eq!(reason(&plan_one(&book, &world, &packet, true)), Reason::Expired);
+    book.now_ms = NOW - limits::CLOCK_SKEW_MS_MAX - 1;
+    assert_eq!(reason(&plan_one(&book, &world, &packet, true)), Reason::Clock);
+    book.now_ms = NOW - limits::CLOCK_SKEW_MS_MAX;
+    assert!(matches!(plan_one(&book, &world, &packet, true), Verdict::Admitted(0)));
+}
+
+#[test]
+fn attachments_must_have_been_uploaded() {
+    let (world, book) = (World::new(NOW), Book::at(NOW));
+    let (_, reference) = blob(b"crew");
+    let packet = world.packet_with("TH", &[unit("KH", "A")], |core| core.attachments.push(reference.clone()));
+    let verdict = plan_one(&book, &world, &packet, false);
+    assert_eq!(reason(&verdict), Reason::MissingAttachment);
+    let Verdict::Refused(refused) = verdict else { panic!() };
+    assert!(refused.text.contains(&hex(&reference.blob_id)));
+    assert!(refused.answer(&world.speaker(), NOW).retry, "the same packet may come again");
+    assert!(matches!(plan_one(&book, &world, &packet, true), Verdict::Admitted(0)));
+}
+
+#[test]
+fn gates_stand_in_their_order() {
+    let (world, mut book) = (World::new(NOW), Book::at(NOW));
+    let packet = world.packet_with("TH", &[unit("KH", "A")], |core| core.attachments.push(blob(b"a").1));
+    fill(&mut book, "KH", "TH", QUEUE_ENTRIES_PER_ORIGINATOR_MAX);
+    assert_eq!(reason(&plan_one(&book, &world, &packet, false)), Reason::MissingAttachment);
+    assert_eq!(reason(&plan_one(&book, &world, &packet, true)), Reason::Quota);
+    book.now_ms = NOW + 7 * DAY;
+    assert_eq!(reason(&plan_one(&book, &world, &packet, false)), Reason::Expired);
+}
+
+/// Puts packets into a queue behind the ledger's back.
+fn fill(book: &mut Book, agency: &str, from: &str, count: usize) {
+    use crate::core::queue::{Entry, Held};
+    let queue = book.ledger.queues.entry(agency.to_owned()).or_default();
+    let held = Held::Packet { admission: 2, recipient_index: 0 };
+    let entry = Entry { held, not_before_ms: 0, deliver_by_ms: u64::MAX - 1 };
+    (0..count).for_each(|_| queue.push(entry, from));
+}
+
+#[test]
+fn a_queue_has_room_for_everybody_and_its_end() {
+    let (world, mut book) = (World::new(NOW), Book::at(NOW));
+    fill(&mut book, "KH", "TH", QUEUE_ENTRIES_PER_ORIGINATOR_MAX - 1);
+    let one = world.packet("TH", &[unit("KH", "A")]);
+    let two = world.packet("TH", &[unit("KH", "A"), unit("KH", "B")]);
+    let third = world.packet("TH", &[unit("KH", "A")]);
+    let other = world.packet("VN", &[unit("KH", "A")]);
+    assert_eq!(reason(&plan_one(&book, &world, &two, true)), Reason::Quota);
+    // Within one plan too.
+    let speaker = world.speaker();
+    let mut plan = Plan::new(&book.ledger, &speaker, NOW);
+    let mut submit = |packet| plan.submit(world.admit(packet).unwrap(), |_| true, &mut os_entropy());
+    assert!(matches!(submit(&one), Verdict::Admitted(0)));
+    assert_eq!(reason(&submit(&third)), Reason::Quota);
+    assert!(matches!(submit(&other), Verdict::Admitted(1)), "another originator has its own share");
+    let full = QUEUE_ENTRIES_MAX - (QUEUE_ENTRIES_PER_ORIGINATOR_MAX - 1);
+    fill(&mut book, "KH", "ZZ", full);
+    assert_eq!(reason(&plan_one(&book, &world, &other, true)), Reason::Quota);
+    let from_full = world.packet("KH", &[unit("VN", "A")]);
+    assert_eq!(
+        reason(&plan_one(&book, &world, &from_full, true)),
+        Reason::Quota,
+        "takes nothing, sends nothing"
+    );
+}
+
+#[test]
+fn a_refusal_of_the_plan_is_signed() {
+    let (world, mut book) = (World::new(NOW), Book::at(NOW));
+    let packet = world.packet("TH", &[unit("KH", "A")]);
+    book.now_ms = NOW + 7 * DAY;
+    let Verdict::Refused(refused) = plan_one(&book, &world, &packet, true) else { panic!() };
+    let answer = refused.answer(&world.speaker(), book.now_ms);
+    let evidence =
+        verify_evidence(answer.evidence.as_ref().unwrap(), |_, id| world.directory.receipt_key(id));
+    assert_eq!(evidence.unwrap().reason, Reason::Expired);
+    assert!(!answer.retry);
+}
+
+/// The sequencer's groups must fit the journal's, whatever members send.
+#[test]
+fn the_longest_admission_is_little_longer_than_its_submission() {
+    let code = |n: usize| format!("Z{n:0>31}");
+    let event = |index| {
+        let unit = UnitRef { agency: code(1), unit: code(2) };
+        let event = AuditEvent {
+            r#type: EventType::Released as i32,
+            agency: code(1),
+            time_ms: u64::MAX >> 1,
+            packet_id: Bytes::from_static(&[1; 16]),
+            header_digest: Bytes::from_static(&[1; 32]),
+            originator: Some(unit.clone()),
+            recipient: Some(unit),
+            directory_hash: Bytes::from_static(&[1; 32]),
+            reason: Reason::Accepted as i32,
+            ..AuditEvent::default()
+        };
+        log_event(index, [1; 32], &event)
+    };
+    let receipt = |events: Vec<LoggedEvent>| {
+        Receipt {
+            origin: sub_log_origin(&"b".repeat(limits::NAME_BYTES_MAX), &code(1)),
+            packet_id: PacketId::new(NOW, &mut os_entropy()),
+            header_digest: [1; 32],
+            time_ms: u64::MAX >> 1,
+            deadline_ms: u64::MAX >> 1,
+            events,
+        }
+        .to_bytes()
+    };
+    let world = World::new(NOW);
+    let all: Vec<LoggedEvent> = (0..=limits::RECIPIENTS_MAX as u64).map(|n| event(n + (1 << 40))).collect();
+    let mut unsigned = vec![receipt(all)];
+    unsigned.resize(limits::GROUP_STATEMENTS_MAX, receipt(vec![event(1 << 40)]));
+    let signed = sign_receipts(&unsigned, &world.receipt_key).unwrap();
+    let [own, rest @ ..] = &signed[..] else { panic!() };
+    assert!(canonical::encode(own).len() <= limits::RECEIPT_BYTES_MAX);
+    let one = StoredRecipient {
+        unit: Some(UnitRef { agency: code(1), unit: code(2) }),
+        receipt: canonical::encode(&rest[0]),
+    };
+    let admission = StoredAdmission {
+        receipt: canonical::encode(own),
+        recipients: vec![one; limits::RECIPIENTS_MAX],
+        blobs: vec![Bytes::from_static(&[1; 32]); limits::ATTACHMENTS_MAX],
+        ..StoredAdmission::default()
+    };
+    let admission = canonical::encode(&admission).len();
+    // The shortest submission with as many recipients.
+    let to = unit("KH", "A");
+    let key = world.decryption(&to).public().clone();
+    let recipients = (0..limits::RECIPIENTS_MAX).map(|n| Recipient {
+        unit: UnitRef { agency: code(1), unit: code(n) },
+        key: key.clone(),
+        previous: [0; 32],
+    });
+    let shortest =
+        canonical::encode(&world.seal("TH", recipients.take(20).collect(), |_| {}).submission).len();
+    let submission = shortest / 20 * limits::RECIPIENTS_MAX;
+    assert!(admission * 10 <= submission * 13, "{admission} beside {submission}");
+    let batch = crate::shell::BATCH_BYTES * 23 / 10;
+    let last = limits::FRAME_BYTES_MAX + admission;
+    assert!(batch + last < 3 * limits::FRAME_BYTES_MAX, "{batch} + {last}");
+}

@@ -1,0 +1,170 @@
+use lintas_proto::schema::{StoredAdmission, StoredEvent, StoredOutcome, StoredRecipient, StoredTaken};
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    core::record::Fact,
+    testing::{Book, unit},
+};
+
+const AGENCIES: [&str; 4] = ["KH", "LA", "TH", "VN"];
+
+/// What may happen next; numbers are taken modulo what is there.
+#[derive(Debug, Clone)]
+enum Step {
+    Submit { from: usize, to: Vec<usize>, blob: Option<u8>, lasts_ms: u64 },
+    End { agency: usize, nth: usize },
+    Taken { agency: usize, nth: usize },
+    Wait { ms: u64 },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let blob = prop_oneof![Just(None), (0u8..3).prop_map(Some)];
+    let to = prop::collection::vec(0usize..4, 1..4);
+    prop_oneof![
+        4 => (0usize..4, to, blob, 1u64..400_000)
+            .prop_map(|(from, to, blob, lasts_ms)| Step::Submit { from, to, blob, lasts_ms }),
+        3 => (0usize..4, 0usize..8).prop_map(|(agency, nth)| Step::End { agency, nth }),
+        2 => (0usize..4, 0usize..8).prop_map(|(agency, nth)| Step::Taken { agency, nth }),
+        1 => (1u64..400_000).prop_map(|ms| Step::Wait { ms }),
+    ]
+}
+
+fn submit(book: &mut Book, from: usize, to: &[usize], blob: Option<u8>, lasts_ms: u64) {
+    let number = book.last();
+    let mut packet_id = [0; 16];
+    packet_id[..6].copy_from_slice(&number.to_be_bytes()[2..]);
+    (packet_id[6], packet_id[8]) = (0x70, 0x80);
+    let mut digest = [1; 32];
+    digest[..8].copy_from_slice(&number.to_be_bytes());
+    let recipient = |(at, to): (usize, &usize)| {
+        let unit = Some(unit(AGENCIES[*to], if at % 2 == 0 { "A" } else { "B" }));
+        StoredRecipient { unit, receipt: Bytes::from_static(b"receipt") }
+    };
+    let admission = StoredAdmission {
+        packet_id: Bytes::copy_from_slice(&packet_id),
+        header_digest: Bytes::copy_from_slice(&digest),
+        originator: Some(unit(AGENCIES[from], "A")),
+        not_before_ms: book.now_ms,
+        deliver_by_ms: book.now_ms + lasts_ms,
+        receipt: Bytes::from_static(b"receipt"),
+        recipients: to.iter().enumerate().map(recipient).collect(),
+        blobs: blob.map(|blob| Bytes::copy_from_slice(&[blob; 32])).into_iter().collect(),
+        packet_bytes: 9,
+        time_ms: book.now_ms,
+    };
+    book.apply(Fact::Packet(Bytes::from_static(b"packet"))).unwrap();
+    book.apply(Fact::Admission(admission)).unwrap();
+}
+
+/// The number of the `nth` entry of a queue, if it is of the kind asked for.
+fn entry(book: &Book, agency: usize, nth: usize, packet: bool) -> Option<(u64, u64)> {
+    let queue = book.ledger.queue(AGENCIES[agency])?;
+    let nth = nth % queue.len().max(1);
+    let (number, entry) = queue.after(0).nth(nth)?;
+    match entry.held {
+        Held::Packet { admission, .. } if packet => Some((number, admission)),
+        Held::Evidence { outcome } if !packet => Some((number, outcome)),
+        Held::Packet { .. } | Held::Evidence { .. } => None,
+    }
+}
+
+fn take_step(book: &mut Book, step: &Step) {
+    match step {
+        Step::Submit { from, to, blob, lasts_ms } => submit(book, *from, to, *blob, *lasts_ms),
+        Step::End { agency, nth } => {
+            let Some((queue_sequence, admission)) = entry(book, *agency, *nth, true) else { return };
+            let originator = book.ledger.packet(admission).unwrap().originator.agency.clone();
+            let agency = AGENCIES[*agency].to_owned();
+            let event = |agency: &String| StoredEvent { agency: agency.clone(), event: None };
+            let events = vec![event(&originator), event(&agency)];
+            let evidence = Bytes::from_static(b"evidence");
+            let fact = Fact::Outcome(StoredOutcome { agency, queue_sequence, evidence, events });
+            book.apply(fact).unwrap();
+        }
+        Step::Taken { agency, nth } => {
+            let Some((queue_sequence, _)) = entry(book, *agency, *nth, false) else { return };
+            let agency = AGENCIES[*agency].to_owned();
+            book.apply(Fact::Taken(StoredTaken { agency, queue_sequence })).unwrap();
+        }
+        Step::Wait { ms } => book.now_ms += ms,
+    }
+}
+
+fn fold(mut ledger: Ledger, facts: &[Fact], first: u64) -> Ledger {
+    for (sequence, fact) in (first..).zip(facts) {
+        ledger.apply(sequence, fact).unwrap();
+    }
+    ledger
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever happened: folding is repeatable, a snapshot anywhere changes nothing, and one set of bytes
+    /// stands for one ledger.
+    #[test]
+    fn a_snapshot_stands_for_the_records_before_it(
+        before in prop::collection::vec(step(), 0..60),
+        after in prop::collection::vec(step(), 0..30),
+    ) {
+        let mut book = Book::at(1_000);
+        before.iter().for_each(|step| take_step(&mut book, step));
+        let (covers, bytes) = (book.last(), encode(&book.ledger));
+        let restored = decode(&bytes).unwrap();
+        prop_assert_eq!(&restored, &book.ledger);
+        prop_assert_eq!(encode(&restored), bytes);
+        after.iter().for_each(|step| take_step(&mut book, step));
+        let (_, later) = book.facts.split_at(usize::try_from(covers).unwrap());
+        prop_assert_eq!(&fold(restored, later, covers + 1), &book.ledger);
+        prop_assert_eq!(&fold(Ledger::default(), &book.facts, 1), &book.ledger);
+        // What a live entry stands on is never spent.
+        for agency in AGENCIES {
+            for (_, entry) in book.ledger.queue(agency).iter().flat_map(|queue| queue.after(0)) {
+                prop_assert!(!book.ledger.spent().contains(entry.record()));
+                if let Held::Packet { admission, .. } = entry.held {
+                    prop_assert!(!book.ledger.spent().contains(admission - 1));
+                    prop_assert!(book.ledger.packet(admission).is_some());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_snapshot_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = decode(&bytes);
+    }
+
+    #[test]
+    fn a_cut_snapshot_is_refused_or_whole(cut in 0usize..2_000) {
+        let mut book = Book::at(1_000);
+        (0..6).for_each(|from| submit(&mut book, from % 4, &[0, 1], Some(1), 9_000));
+        let bytes = encode(&book.ledger);
+        let cut = cut % bytes.len();
+        if let Ok(ledger) = decode(&bytes[..cut]) {
+            prop_assert_ne!(ledger, book.ledger);
+        }
+    }
+}
+
+#[test]
+fn an_entry_without_its_packet_is_refused() {
+    let entry = SnapshotEntry {
+        agency: "KH".to_owned(),
+        queue_sequence: 1,
+        admission: 2,
+        deliver_by_ms: 9,
+        ..SnapshotEntry::default()
+    };
+    let bytes = |item: SnapshotItem| {
+        let bytes = canonical::encode(&item);
+        [&u32::try_from(bytes.len()).unwrap().to_be_bytes(), bytes.as_ref()].concat()
+    };
+    let of = |entry| bytes(SnapshotItem { entry: Some(entry), ..SnapshotItem::default() });
+    assert_eq!(decode(&of(entry.clone())), Err(SnapshotError::Incomplete));
+    assert_eq!(decode(&of(SnapshotEntry { outcome: 3, ..entry.clone() })), Err(SnapshotError::Incomplete));
+    assert!(decode(&of(SnapshotEntry { admission: 0, outcome: 3, ..entry })).is_ok());
+    assert_eq!(decode(&bytes(SnapshotItem::default())), Err(SnapshotError::Incomplete));
+    assert_eq!(decode(&[0, 0, 0, 9, 1]), Err(SnapshotError::Truncated));
+    assert_eq!(decode(&[0, 0]), Err(SnapshotError::Truncated));
+}
