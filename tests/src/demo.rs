@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::{
     process::wait,
     region::{Agency, Region},
+    search::{files as files_in, holding},
     stranger,
 };
 
@@ -173,7 +174,7 @@ fn export(region: &Region, packet: &str, files: &CaseFiles, teller: &mut Teller)
         &["--json", "export", packet, "--attachments", "--to", to.to_str().unwrap_or_default()],
     );
     check(said.code == 0, &format!("export failed: {}{}", said.out, said.err))?;
-    let mut exported: Vec<String> = list(&to).iter().map(|path| digest(path)).collect();
+    let mut exported: Vec<String> = files_in(&to).iter().map(|path| digest(path)).collect();
     let mut originals = vec![digest(&files.photograph), digest(&files.crew_list)];
     exported.sort();
     originals.sort();
@@ -209,28 +210,11 @@ fn outbox(region: &Region) -> Result<Value, Difference> {
 /// Searches everything that broker and nodes keep, and their logs; how many files that were.
 fn search(region: &Region) -> Result<usize, Difference> {
     let mut files: Vec<PathBuf> =
-        ["broker", "TH", "KH"].iter().flat_map(|name| list(&region.folder(name))).collect();
+        ["broker", "TH", "KH"].iter().flat_map(|name| files_in(&region.folder(name))).collect();
     files.extend(["broker", "TH", "KH"].map(|name| region.log(name)));
-    let phrase = CANARY.as_bytes();
-    for file in &files {
-        let bytes = fs::read(file).unwrap_or_default();
-        let found = bytes.windows(phrase.len()).any(|window| window == phrase);
-        check(!found, &format!("{} holds readable text of the alert", file.display()))?;
-    }
+    let found = holding(&files, CANARY);
+    check(found.is_empty(), &format!("these hold readable text of the alert: {found:?}"))?;
     Ok(files.len())
-}
-
-fn list(folder: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files.extend(list(&path));
-        } else if path.is_file() {
-            files.push(path);
-        }
-    }
-    files
 }
 
 fn digest(path: &Path) -> String {

@@ -14,9 +14,12 @@
 )]
 
 pub mod demo;
+pub mod member;
 pub mod process;
 pub mod region;
+pub mod search;
 pub mod stranger;
+pub mod wire;
 
 use std::{ffi::OsString, process::ExitCode};
 

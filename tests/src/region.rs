@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use lintas_config::{
-    Bootstrap,
+    Bootstrap, Directory,
     issue::{bundle, fresh_seed, sign_roster},
     os_entropy,
 };
@@ -89,6 +89,19 @@ impl Region {
     /// `program` is `lintas-demo`.
     #[must_use]
     pub fn found(program: &Path, root: &Path, agencies: &[Agency]) -> Self {
+        Self::found_with(program, root, agencies, &[], |broker| broker)
+    }
+
+    /// As [`found`](Self::found), with further members whose keys somebody else holds, and with nodes that
+    /// connect to what `via` makes of the broker's address.
+    #[must_use]
+    pub fn found_with(
+        program: &Path,
+        root: &Path,
+        agencies: &[Agency],
+        others: &[&JoinRequest],
+        via: impl FnOnce(SocketAddr) -> SocketAddr,
+    ) -> Self {
         let region =
             Self { program: program.to_owned(), root: root.to_owned(), broker: None, nodes: BTreeMap::new() };
         let address = free_address();
@@ -97,10 +110,11 @@ impl Region {
         let _ = region
             .run(ROLE_BROKER, &[&broker.map(OsStr::new)[..], &[broker_folder.as_os_str()]].concat())
             .ok();
+        let address = via(address);
         for agency in agencies {
             region.init(agency, address);
         }
-        let (bootstrap, directory) = region.sign(agencies);
+        let (bootstrap, directory) = region.sign(agencies, others);
         for folder in ["broker"].into_iter().chain(agencies.iter().map(|agency| agency.code)) {
             region.publish(folder, &bootstrap, &directory);
         }
@@ -131,16 +145,17 @@ impl Region {
     }
 
     /// The region authority's work: read the requests, write the roster, sign it with two of three keys.
-    fn sign(&self, agencies: &[Agency]) -> (Bootstrap, Bytes) {
+    fn sign(&self, agencies: &[Agency], others: &[&JoinRequest]) -> (Bootstrap, Bytes) {
         let mut entropy = os_entropy();
         let seeds: Vec<_> = (0..3).map(|_| fresh_seed(&mut entropy)).collect();
         let authorities: Vec<_> =
             seeds.iter().map(|seed| SigningKey::from_seed(KeyRole::Authority, seed).unwrap()).collect();
         let (mut members, mut keysets) = (Vec::new(), Vec::new());
-        for agency in agencies {
+        let of_node = |agency: &Agency| -> JoinRequest {
             let bytes = fs::read(self.folder(agency.code).join("join-request.bin")).unwrap();
-            let request: JoinRequest =
-                canonical::decode(&Bytes::from(bytes), limits::KEYSET_BYTES_MAX).unwrap();
+            canonical::decode(&Bytes::from(bytes), limits::KEYSET_BYTES_MAX).unwrap()
+        };
+        for request in agencies.iter().map(of_node).chain(others.iter().map(|request| (*request).clone())) {
             members.push(request.member.unwrap());
             keysets.push(request.keyset.unwrap());
         }
@@ -261,6 +276,14 @@ impl Region {
     #[must_use]
     pub fn key_file(&self, agency: &str) -> PathBuf {
         self.root.join(format!("{agency}.unlock"))
+    }
+
+    /// The directory that broker and nodes hold.
+    #[must_use]
+    pub fn directory(&self) -> Directory {
+        let bootstrap = fs::read_to_string(self.folder("broker").join("bootstrap.toml")).unwrap();
+        let bytes = fs::read(self.folder("broker").join("directory.bin")).unwrap();
+        Directory::open(&Bytes::from(bytes), &Bootstrap::parse(&bootstrap).unwrap()).unwrap()
     }
 
     /// Address of the broker.

@@ -1,0 +1,190 @@
+//! A member whose keys the test holds: it can send what no honest node would.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use lintas_config::{
+    Directory,
+    issue::{new_agency, seed},
+    os_entropy,
+};
+use lintas_link::{Client, FrameReader, FrameWriter, LinkError, PeerDirectory, TransportKey, greet};
+use lintas_proto::{
+    canonical,
+    envelope::{
+        core::Core,
+        seal::{Draft, Recipient, Sealed, seal},
+    },
+    frame::FrameType,
+    id::PacketId,
+    schema::{
+        Alert, Body, HandlingCode, Hello, HelloAck, JoinRequest, Kind, Label, Member as RosterMember,
+        MemberStatus, NodeSecrets, Offence, Onward, Purpose, Refusal, Role, RosterUnit, SignedReceipt, Text,
+        Tlp, UnitFunction, UnitRef,
+    },
+    sign::{KeyRole, SigningKey},
+};
+use tokio::runtime::Runtime;
+
+use crate::region::{REGION, now_ms};
+
+/// A member of the region with keys in the test's hands.
+#[derive(Debug)]
+pub struct Member {
+    /// Its unit.
+    pub unit: UnitRef,
+    /// Its secret keys.
+    pub secrets: NodeSecrets,
+    /// What it hands to the authority.
+    pub request: JoinRequest,
+    runtime: Runtime,
+}
+
+/// What the broker answered to a submission.
+#[derive(Debug)]
+pub enum Answer {
+    /// Accepted.
+    Receipt(SignedReceipt),
+    /// Not accepted.
+    Refusal(Refusal),
+}
+
+/// Connected to the broker, after hello.
+#[derive(Debug)]
+pub struct Session {
+    _client: Client,
+    writer: FrameWriter,
+    reader: FrameReader,
+}
+
+impl Member {
+    /// Makes a member with one unit, `CODE-X`.
+    #[must_use]
+    pub fn new(agency: &str) -> Self {
+        let unit = UnitRef { agency: agency.to_owned(), unit: format!("{agency}-X") };
+        let roster_unit = RosterUnit {
+            unit: unit.unit.clone(),
+            name: "Test unit".to_owned(),
+            functions: vec![UnitFunction::Investigation as i32],
+            clearance: 1,
+        };
+        let member = RosterMember {
+            agency: agency.to_owned(),
+            name: format!("Test agency {agency}"),
+            country: agency.to_owned(),
+            roles: vec![Role::Agency as i32],
+            units: vec![roster_unit],
+            status: MemberStatus::Active as i32,
+            ..RosterMember::default()
+        };
+        let (_, secrets, request) = new_agency(REGION, member, now_ms(), &mut os_entropy()).unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        Self { unit, secrets, request, runtime }
+    }
+
+    /// Key that signs its packets.
+    #[must_use]
+    pub fn packet_key(&self) -> SigningKey {
+        SigningKey::from_seed(KeyRole::Packet, &seed("packet", &self.secrets.packet_seed).unwrap()).unwrap()
+    }
+
+    /// A sound draft to `to`, which a test then spoils.
+    #[must_use]
+    pub fn draft(&self, directory: &Directory, to: &UnitRef) -> Draft {
+        let now = now_ms();
+        let label = Label {
+            tlp: Tlp::Amber as i32,
+            handling: vec![HandlingCode::H1 as i32],
+            purposes: vec![Purpose::Investigation as i32],
+            offences: vec![Offence::TraffickingInPersons as i32],
+            ..Label::default()
+        };
+        let core = Core {
+            packet_id: PacketId::new(now, &mut os_entropy()),
+            originator: self.unit.clone(),
+            sign_key_id: [0; 32],
+            region: REGION.to_owned(),
+            roster_version: directory.roster().version,
+            keyset_version: 1,
+            directory_hash: *directory.hash(),
+            kind: Kind::Alert,
+            label,
+            onward: Onward::None,
+            created_ms: now,
+            not_before_ms: now,
+            deliver_by_ms: now + 3_600_000,
+            recipient_commit: Vec::new(),
+            refers_to: None,
+            attachments: Vec::new(),
+        };
+        let title = Text { language: "en".to_owned(), text: "A test".to_owned(), machine_translated: false };
+        let body = Body { format: 1, title: vec![title], alert: Some(Alert::default()), ..Body::default() };
+        // An empty submessage is refused: the alert says what it suspects.
+        let suspected = vec![Offence::TraffickingInPersons as i32];
+        let body = Body { alert: Some(Alert { suspected, ..Alert::default() }), ..body };
+        let key = directory.at(now).encryption_key(to).unwrap().clone();
+        let recipients = vec![Recipient { unit: to.clone(), key, previous: [0; 32] }];
+        Draft { core, body, recipients, visible_audience: false }
+    }
+
+    /// Seals a draft with this member's key.
+    #[must_use]
+    pub fn seal(&self, draft: Draft) -> Sealed {
+        seal(draft, &self.packet_key(), &mut os_entropy()).unwrap()
+    }
+
+    /// A hello that a broker accepts.
+    #[must_use]
+    pub fn hello(&self, directory: &Directory) -> Hello {
+        Hello {
+            protocol: 1,
+            region: REGION.to_owned(),
+            agency: self.unit.agency.clone(),
+            roster_version: directory.roster().version,
+            keyset_version: 1,
+            directory_hash: Bytes::copy_from_slice(directory.hash()),
+            slot_key: self.secrets.slot_key.clone(),
+            time_ms: now_ms(),
+            software: "lintas-tests".to_owned(),
+            ..Hello::default()
+        }
+    }
+
+    /// Connects and says `hello`.
+    ///
+    /// # Errors
+    /// What the broker answered instead.
+    pub fn connect(&self, broker: SocketAddr, hello: &Hello) -> Result<(Session, HelloAck), LinkError> {
+        #[derive(Debug)]
+        struct Anybody;
+        impl PeerDirectory for Anybody {
+            fn admits(&self, _: &[u8; 32]) -> bool {
+                true
+            }
+        }
+        let key = TransportKey::from_seed(&seed("transport", &self.secrets.transport_seed).unwrap())?;
+        self.runtime.block_on(async {
+            let client = Client::bind(SocketAddr::from(([127, 0, 0, 1], 0)), &key, Arc::new(Anybody))?;
+            let connection = client.connect(broker).await?;
+            let (ack, writer, reader) = greet(&connection, hello).await?;
+            Ok((Session { _client: client, writer, reader }, ack))
+        })
+    }
+
+    /// Submits bytes as they are and waits for the answer.
+    pub fn submit(&self, session: &mut Session, submission: Bytes) -> Answer {
+        self.runtime.block_on(async {
+            session.writer.send(FrameType::Submission, submission).await.unwrap();
+            loop {
+                let (kind, payload) = session.reader.next().await.unwrap().unwrap();
+                if kind == FrameType::Receipt {
+                    return Answer::Receipt(canonical::decode(&payload, kind.bytes_max()).unwrap());
+                }
+                if kind == FrameType::Refusal {
+                    return Answer::Refusal(canonical::decode(&payload, kind.bytes_max()).unwrap());
+                }
+            }
+        })
+    }
+}
