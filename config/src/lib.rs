@@ -1,9 +1,19 @@
-//! What a region is: who is a member, with which keys ([`directory`]); how keys are made ([`issue`]); and what
-//! the operator of a broker or a node may set ([`settings`]).
+//! What a region is.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`source`] | how its authority describes it, in files that people read |
+//! | [`issue`] | how keys are made, and keysets and rosters signed |
+//! | [`authority`] | from sources and requests to a roster, and to the next one |
+//! | [`directory`] | who is a member, with which keys; what may follow what |
+//! | [`settings`] | what the operator of a broker or a node may set |
 
+pub mod authority;
 pub mod directory;
+mod document;
 pub mod issue;
 pub mod settings;
+pub mod source;
 #[cfg(test)]
 mod testing;
 

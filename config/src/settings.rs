@@ -1,17 +1,113 @@
-//! Settings of broker and node: one TOML file each, in their data folder. Unknown keys are refused.
+//! Settings of broker and node: one TOML file each, in their data folder.
+//!
+//! Every key stands once, in [`BROKER_KEYS`] or [`NODE_KEYS`], with its explanation: the templates that `init` writes
+//! and the list of keys in docs/OPERATING.md are made of them. Unknown keys are refused, with the one that was
+//! probably meant; bad values are told what is allowed.
 
-use std::net::SocketAddr;
+use std::{fmt::Write as _, net::SocketAddr, ops::RangeInclusive};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use thiserror::Error;
+
+use crate::document::{Document, FileError, Section};
 
 /// A settings file that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("settings: {0}")]
-pub struct SettingsError(String);
+#[error("line {line}: {problem}")]
+pub struct SettingsError {
+    /// Line, from 1.
+    pub line: usize,
+    /// What is wrong, and what to do.
+    pub problem: String,
+}
+
+impl From<FileError> for SettingsError {
+    fn from(FileError { line, problem, .. }: FileError) -> Self {
+        Self { line, problem }
+    }
+}
+
+/// One key of a settings file.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Name.
+    pub name: &'static str,
+    /// What happens without it, as TOML; `None` if it must be there; `Some("")` if it is off.
+    pub default: Option<&'static str>,
+    /// A value, as TOML.
+    pub example: &'static str,
+    /// What it does, its unit and its range.
+    pub says: &'static str,
+}
+
+/// The keys of `broker.toml`.
+pub const BROKER_KEYS: [Key; 7] = [
+    Key {
+        name: "listen",
+        default: None,
+        example: "\"0.0.0.0:7411\"",
+        says: "Address and UDP port to listen on. 0.0.0.0 listens on every address of this machine.",
+    },
+    Key {
+        name: "credit",
+        default: Some("64"),
+        example: "64",
+        says: "How many deliveries a node may leave unacknowledged: 1 to 1,024.",
+    },
+    Key {
+        name: "queue_entries_max",
+        default: Some("100000"),
+        example: "100000",
+        says: "How many packets may wait for one agency: 1 to 10,000,000. Beyond it, packets to that agency are \
+               refused, with the reason, until it has taken some.",
+    },
+    Key {
+        name: "submissions_per_minute",
+        default: Some("6000"),
+        example: "6000",
+        says: "How many packets one agency may submit in a minute: 1 to 10,000,000, or 0 for no limit.",
+    },
+    SEGMENT_MIB,
+    Key {
+        name: "metrics",
+        default: Some(""),
+        example: "\"127.0.0.1:7412\"",
+        says: "Address and TCP port where this machine itself (127.0.0.1 or [::1], no other) can ask for metrics and \
+               health over HTTP. Without it there is no such port.",
+    },
+    LOG,
+];
+
+/// The keys of `node.toml`.
+pub const NODE_KEYS: [Key; 3] = [
+    Key {
+        name: "broker",
+        default: None,
+        example: "\"203.0.113.7:7411\"",
+        says: "Address and UDP port of the broker. Who it is, is checked with its key in the directory.",
+    },
+    SEGMENT_MIB,
+    LOG,
+];
+
+const SEGMENT_MIB: Key = Key {
+    name: "segment_mib",
+    default: Some("64"),
+    example: "64",
+    says: "Size of a journal segment in MiB: 1 to 1,024.",
+};
+const LOG: Key = Key {
+    name: "log",
+    default: Some("\"text\""),
+    example: "\"json\"",
+    says: "How the log is written: \"text\" for people, \"json\" with one object a line.",
+};
+const RANGE_1024: RangeInclusive<u32> = 1..=1_024;
+const RANGE_TEN_MILLION: RangeInclusive<u32> = 1..=10_000_000;
+const DEFAULT_SEGMENT_MIB: u32 = 64;
 
 /// How the log is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.
@@ -22,54 +118,64 @@ pub enum LogFormat {
 }
 
 /// `broker.toml`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct BrokerSettings {
     /// Address and UDP port to listen on.
     pub listen: SocketAddr,
     /// How many deliveries a node may leave unacknowledged, 1 to 1,024.
-    #[serde(default = "default_credit")]
     pub credit: u32,
+    /// How many packets may wait for one agency, 1 to 10,000,000.
+    pub queue_entries_max: u32,
+    /// How many packets one agency may submit in a minute; 0 for no limit.
+    pub submissions_per_minute: u32,
     /// Size of a journal segment in MiB, 1 to 1,024.
-    #[serde(default = "default_segment_mib")]
     pub segment_mib: u32,
+    /// Loopback address for metrics and health over HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<SocketAddr>,
     /// How the log is written.
-    #[serde(default)]
     pub log: LogFormat,
 }
 
 /// `node.toml`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NodeSettings {
     /// Address and UDP port of the broker.
     pub broker: SocketAddr,
     /// Size of a journal segment in MiB, 1 to 1,024.
-    #[serde(default = "default_segment_mib")]
     pub segment_mib: u32,
     /// How the log is written.
-    #[serde(default)]
     pub log: LogFormat,
-}
-
-fn default_credit() -> u32 {
-    64
-}
-
-fn default_segment_mib() -> u32 {
-    64
 }
 
 impl BrokerSettings {
     /// Reads TOML text.
     ///
     /// # Errors
-    /// [`SettingsError`] with line, column and what is wrong.
+    /// [`SettingsError`] with the line, what is wrong and what is allowed.
     pub fn parse(text: &str) -> Result<Self, SettingsError> {
-        let settings: Self = toml::from_str(text).map_err(|error| SettingsError(error.to_string()))?;
-        in_range("credit", settings.credit, 1_024)?;
-        in_range("segment_mib", settings.segment_mib, 1_024)?;
-        Ok(settings)
+        let document = Document::parse("broker.toml", text)?;
+        let top = document.top(&BROKER_KEYS.map(|key| key.name))?;
+        Ok(Self {
+            listen: address(&top, "listen", BROKER_KEYS[0].example, |_| true, ANY_ADDRESS)?,
+            credit: number(&top, "credit", RANGE_1024, 64)?,
+            queue_entries_max: number(&top, "queue_entries_max", RANGE_TEN_MILLION, 100_000)?,
+            submissions_per_minute: number(&top, "submissions_per_minute", 0..=10_000_000, 6_000)?,
+            segment_mib: number(&top, "segment_mib", RANGE_1024, DEFAULT_SEGMENT_MIB)?,
+            metrics: match top.get("metrics") {
+                Some(_) => {
+                    Some(address(&top, "metrics", "", |address| address.ip().is_loopback(), LOOPBACK)?)
+                }
+                None => None,
+            },
+            log: log(&top)?,
+        })
+    }
+
+    /// A `broker.toml` that sets `listen` and explains every key.
+    #[must_use]
+    pub fn template(listen: SocketAddr) -> String {
+        template("broker", &BROKER_KEYS, &format!("\"{listen}\""))
     }
 }
 
@@ -77,34 +183,175 @@ impl NodeSettings {
     /// Reads TOML text.
     ///
     /// # Errors
-    /// [`SettingsError`] with line, column and what is wrong.
+    /// [`SettingsError`] with the line, what is wrong and what is allowed.
     pub fn parse(text: &str) -> Result<Self, SettingsError> {
-        let settings: Self = toml::from_str(text).map_err(|error| SettingsError(error.to_string()))?;
-        in_range("segment_mib", settings.segment_mib, 1_024)?;
-        Ok(settings)
+        let document = Document::parse("node.toml", text)?;
+        let top = document.top(&NODE_KEYS.map(|key| key.name))?;
+        Ok(Self {
+            broker: address(
+                &top,
+                "broker",
+                NODE_KEYS[0].example,
+                |address| address.port() != 0,
+                ANY_ADDRESS,
+            )?,
+            segment_mib: number(&top, "segment_mib", RANGE_1024, DEFAULT_SEGMENT_MIB)?,
+            log: log(&top)?,
+        })
+    }
+
+    /// A `node.toml` that sets `broker` and explains every key.
+    #[must_use]
+    pub fn template(broker: SocketAddr) -> String {
+        template("node", &NODE_KEYS, &format!("\"{broker}\""))
     }
 }
 
-fn in_range(key: &str, value: u32, max: u32) -> Result<(), SettingsError> {
-    let sound = (1..=max).contains(&value);
-    if sound { Ok(()) } else { Err(SettingsError(format!("`{key}` is {value}; it must be from 1 to {max}"))) }
+const ANY_ADDRESS: &str =
+    "must be an IP address and a port in quotes, e.g. \"192.0.2.1:7411\" or \"[2001:db8::1]:7411\"";
+const LOOPBACK: &str = "must be an address of this machine itself and a port in quotes, e.g. \"127.0.0.1:7412\": metrics tell who \
+     writes how much, and are for the operator only";
+
+fn address(
+    top: &Section<'_>,
+    key: &'static str,
+    such_as: &str,
+    allowed: impl Fn(&SocketAddr) -> bool,
+    must: &'static str,
+) -> Result<SocketAddr, FileError> {
+    top.need(key, such_as)?.text(|text| text.parse().ok().filter(|found| allowed(found)).ok_or(must))
+}
+
+fn number(
+    top: &Section<'_>,
+    key: &'static str,
+    range: RangeInclusive<u32>,
+    default: u32,
+) -> Result<u32, FileError> {
+    top.get(key).map_or(Ok(default), |entry| entry.number(range))
+}
+
+fn log(top: &Section<'_>) -> Result<LogFormat, FileError> {
+    let known = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    top.get("log").map_or(Ok(LogFormat::default()), |entry| entry.one_of(&known))
+}
+
+/// The required key comes first and is set; every other stands as a comment with its default.
+fn template(whose: &str, keys: &[Key], required: &str) -> String {
+    let mut out = format!(
+        "# Settings of this {whose}. A line that begins with # is a comment; keys that stand in\n\
+                           # comments show what holds without them. Restart the {whose} after a change.\n"
+    );
+    for key in keys {
+        out.push('\n');
+        for line in wrapped(key.says, 98) {
+            let _ = writeln!(out, "# {line}");
+        }
+        let _ = match key.default {
+            None => writeln!(out, "{} = {required}", key.name),
+            Some("") => writeln!(out, "# {} = {}", key.name, key.example),
+            Some(default) => writeln!(out, "# {} = {default}", key.name),
+        };
+    }
+    out
+}
+
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let full = lines.last().is_some_and(|line| !line.is_empty() && line.len() + 1 + word.len() > width);
+        if full {
+            lines.push(String::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_unknown_key_is_refused_with_its_place() {
-        let error =
-            BrokerSettings::parse("listen = \"127.0.0.1:7411\"\ncredits = 3\n").unwrap_err().to_string();
-        assert!(error.contains("line 2") && error.contains("credits") && error.contains("credit"), "{error}");
+    const LISTEN: &str = "listen = \"127.0.0.1:7411\"\n";
+
+    fn broker(rest: &str) -> Result<BrokerSettings, String> {
+        BrokerSettings::parse(&format!("{LISTEN}{rest}\n")).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn a_value_out_of_range_is_refused() {
-        assert!(BrokerSettings::parse("listen = \"127.0.0.1:7411\"\ncredit = 0\n").is_err());
-        let settings = BrokerSettings::parse("listen = \"127.0.0.1:7411\"\n").unwrap();
-        assert_eq!((settings.credit, settings.segment_mib), (64, 64));
+    fn an_unknown_key_is_refused_with_its_place_and_a_suggestion() {
+        let error = broker("credits = 3").unwrap_err();
+        assert!(error.starts_with("line 2: there is no key `credits`; did you mean `credit`?"), "{error}");
+        let error = NodeSettings::parse("brocker = \"127.0.0.1:1\"").unwrap_err().to_string();
+        assert!(error.contains("did you mean `broker`?"), "{error}");
+    }
+
+    #[test]
+    fn a_bad_value_is_told_what_is_allowed() {
+        let cases = [
+            ("credit = 0", "`credit` is 0; it must be a number from 1 to 1,024"),
+            ("credit = -1", "from 1 to 1,024"),
+            ("credit = \"9\"", "from 1 to 1,024"),
+            ("credit = 99999999999999999999", "from 1 to 1,024"),
+            ("queue_entries_max = 0", "from 1 to 10,000,000"),
+            ("log = \"jsn\"", "must be one of `text`, `json`; did you mean `json`?"),
+            ("metrics = \"0.0.0.0:7412\"", "an address of this machine itself"),
+            ("metrics = \"192.0.2.1:7412\"", "an address of this machine itself"),
+            ("metrics = true", "must be a text in quotes"),
+            ("credit = 1\ncredit = 2", "duplicate key"),
+        ];
+        for (line, want) in cases {
+            let error = broker(line).unwrap_err();
+            assert!(error.starts_with("line ") && error.contains(want), "{line}: {error}");
+        }
+        let missing = BrokerSettings::parse("").unwrap_err().to_string();
+        assert!(missing.contains("`listen` is missing; add it, e.g. listen = \"0.0.0.0:7411\""), "{missing}");
+        assert!(NodeSettings::parse("broker = \"hub.example:7411\"").is_err());
+    }
+
+    #[test]
+    fn values_are_read() {
+        let settings = broker("metrics = \"[::1]:9\"\nsubmissions_per_minute = 0\nlog = \"json\"").unwrap();
+        assert_eq!(settings.metrics, Some("[::1]:9".parse().unwrap()));
+        assert_eq!((settings.submissions_per_minute, settings.log), (0, LogFormat::Json));
+        assert_eq!((settings.credit, settings.segment_mib, settings.queue_entries_max), (64, 64, 100_000));
+    }
+
+    #[test]
+    fn a_template_is_the_defaults_and_every_key_may_be_uncommented() {
+        let listen = "192.0.2.1:7411".parse().unwrap();
+        let text = BrokerSettings::template(listen);
+        let plain = BrokerSettings::parse(&format!("listen = \"{listen}\"\n")).unwrap();
+        assert_eq!(BrokerSettings::parse(&text).unwrap(), plain);
+        let keys = BROKER_KEYS.map(|key| format!("# {} = ", key.name));
+        let uncommented: String = text
+            .lines()
+            .map(|line| {
+                if keys.iter().any(|key| line.starts_with(key)) {
+                    line.trim_start_matches("# ")
+                } else {
+                    line
+                }
+            })
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let metrics = Some("127.0.0.1:7412".parse().unwrap());
+        assert_eq!(BrokerSettings::parse(&uncommented).unwrap(), BrokerSettings { metrics, ..plain });
+        let node = NodeSettings::parse(&NodeSettings::template(listen)).unwrap();
+        assert_eq!(node, NodeSettings { broker: listen, segment_mib: 64, log: LogFormat::Text });
+        assert!(text.lines().chain(NodeSettings::template(listen).lines()).all(|line| line.len() <= 100));
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let node = NodeSettings::parse("broker = \"[2001:db8::1]:7411\"\nlog = \"json\"").unwrap();
+        assert_eq!(NodeSettings::parse(&toml::to_string(&node).unwrap()).unwrap(), node);
+        let settings = broker("metrics = \"127.0.0.1:1\"").unwrap();
+        assert_eq!(BrokerSettings::parse(&toml::to_string(&settings).unwrap()).unwrap(), settings);
     }
 }

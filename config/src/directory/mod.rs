@@ -45,7 +45,7 @@ pub use self::{
     },
 };
 pub(crate) use self::{
-    chain::{fingerprint, handover},
+    chain::handover,
     keyset::{FORMAT as KEYSET_FORMAT, agency as keyset_agency, epoch_ends_ms},
     roster::{check as check_roster, member as check_member, title as is_title},
 };

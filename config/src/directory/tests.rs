@@ -146,3 +146,133 @@ fn the_bundle_holds_what_was_put_in() {
     assert_eq!(signed.signatures.len(), 2);
     assert_eq!(decoded.keysets.len(), 2);
 }
+
+#[test]
+fn a_bootstrap_made_by_hand_is_checked_before_it_is_believed() {
+    let region = crate::testing::region();
+    let nobody = SignedRoster { signatures: vec![], ..region.sign() };
+    for threshold in [0, 1, 4] {
+        let bootstrap = Bootstrap { threshold, ..region.bootstrap() };
+        let refused = Directory::open(&bundle(&nobody, region.keysets.clone()), &bootstrap).unwrap_err();
+        assert!(matches!(refused, DirectoryError::Rule { .. }), "{threshold}: {refused}");
+    }
+    let mut doubled = region.bootstrap();
+    doubled.authority_keys[1] = doubled.authority_keys[0].clone();
+    assert!(Directory::open(&region.bundle(), &doubled).is_err());
+}
+
+#[test]
+fn a_fingerprint_is_the_same_whatever_the_order_of_keys_and_another_for_anything_else() {
+    let bootstrap = region().bootstrap();
+    let print = bootstrap.fingerprint();
+    assert_eq!(print.split(' ').map(str::len).collect::<Vec<_>>(), [5; 12]);
+    let mut turned = bootstrap.clone();
+    turned.authority_keys.reverse();
+    assert_eq!(turned.fingerprint(), print);
+    let mut fewer = bootstrap.clone();
+    fewer.authority_keys.pop();
+    let others = [
+        Bootstrap { threshold: 3, ..bootstrap.clone() },
+        Bootstrap { region: "x".to_owned(), ..bootstrap },
+        fewer,
+    ];
+    assert!(others.iter().all(|other| other.fingerprint() != print));
+}
+
+#[test]
+fn a_roster_that_breaks_a_rule_is_not_signed() {
+    let rules: [fn(&mut Roster); 16] = [
+        |r| r.authority_keys[0] = r.authority_keys[1].clone(),
+        |r| r.authority_keys[0] = Bytes::from_static(&[1; 32]),
+        |r| r.threshold = 1,
+        |r| r.baseline_hash = Bytes::from_static(&[1; 31]),
+        |r| r.version = 2,
+        |r| (r.version, r.prev_hash) = (2, Bytes::from_static(&[1; 31])),
+        |r| r.not_after_ms = u64::MAX,
+        |r| r.brokers[0].receipt_key = Bytes::from_static(&[0; 32]),
+        |r| r.members[0].groups = vec!["B".to_owned(), "A".to_owned()],
+        |r| r.members[0].groups = vec!["АSEAN".to_owned()],
+        |r| r.members[0].country = "th".to_owned(),
+        |r| r.members[0].name = "Police\u{202e}".to_owned(),
+        |r| r.members[0].roles = vec![1, 1],
+        |r| r.members[0].units[0].functions = vec![99],
+        |r| r.members[0].units[0].clearance = 10,
+        |r| r.members[0].handover = Bytes::from_static(&[1; 63]),
+    ];
+    for (number, change) in rules.into_iter().enumerate() {
+        let mut region = crate::testing::region();
+        change(&mut region.roster);
+        assert!(sign_roster(&region.roster, &region.authorities).is_err(), "rule {number}");
+    }
+}
+
+/// Changes the keyset of TH and signs it again.
+fn with_keyset(change: impl FnOnce(&mut lintas_proto::schema::Keyset)) -> Result<Directory, DirectoryError> {
+    let mut region = region();
+    let mut keyset = region.keyset(1);
+    change(&mut keyset);
+    let bytes = canonical::encode(&keyset);
+    let delegate = seed("delegate", &region.secrets[1].delegate_seed).unwrap();
+    let delegate = SigningKey::from_seed(KeyRole::Delegate, &delegate).unwrap();
+    let signature = delegate.sign(lintas_proto::sign::Signed::Keyset, &bytes);
+    region.keysets[1].keyset_signature = Bytes::copy_from_slice(&signature);
+    region.keysets[1].keyset = bytes;
+    region.open()
+}
+
+#[test]
+fn a_keyset_that_breaks_a_rule_is_refused() {
+    type Change = fn(&mut lintas_proto::schema::Keyset);
+    let rules: [Change; 9] = [
+        |k| k.version = 2,
+        |k| k.not_after_ms += 1,
+        |k| k.suites = vec![2],
+        |k| k.suites = vec![2, 1],
+        |k| k.transport_keys = vec![k.transport_keys[0].clone(); 2],
+        |k| k.transport_keys = vec![k.transport_keys[0].clone(); 9],
+        |k| k.encryption_keys.swap(0, 1),
+        |k| k.encryption_keys[1].epoch = k.encryption_keys[0].epoch,
+        |k| k.encryption_keys[0].not_after_ms += limits::CLOCK_SKEW_MS_MAX + 1,
+    ];
+    assert!(with_keyset(|_| ()).is_ok());
+    for (number, change) in rules.into_iter().enumerate() {
+        assert!(with_keyset(change).is_err(), "rule {number}");
+    }
+}
+
+#[test]
+fn a_unit_that_left_the_roster_takes_its_keys_along_and_nobody_else() {
+    let mut region = region();
+    region.roster.members[1].units.pop();
+    let directory = region.open().unwrap();
+    let unit = |unit: &str| UnitRef { agency: "TH".to_owned(), unit: unit.to_owned() };
+    assert!(directory.at(NOW).encryption_key(&unit("TH-B")).is_none());
+    assert!(directory.at(NOW).encryption_key(&unit("TH-A")).is_some());
+}
+
+#[test]
+fn keys_are_offered_in_their_epoch_and_accepted_until_their_end() {
+    let mut region = region();
+    region.roster.not_after_ms = NOW + ROSTER_VALID_MS_MAX - 1;
+    let directory = region.open().unwrap();
+    let unit = UnitRef { agency: "TH".to_owned(), unit: "TH-A".to_owned() };
+    let now = *directory.at(NOW).encryption_key(&unit).unwrap().id();
+    let next = *directory.at(NOW + limits::EPOCH_MS).encryption_key(&unit).unwrap().id();
+    let begins = (NOW / limits::EPOCH_MS + 1) * limits::EPOCH_MS;
+    let accepts = |at, key: &Digest| directory.at(at).accepts_encryption_key(&unit, key);
+    assert!(accepts(NOW, &now) && !accepts(NOW, &next), "not before its epoch");
+    assert!(accepts(begins - limits::CLOCK_SKEW_MS_MAX, &next), "clocks differ");
+    assert!(accepts(begins + limits::DELIVER_WITHIN_MS_MAX - 1, &now), "it was on its way");
+    assert!(!accepts(begins + limits::DELIVER_WITHIN_MS_MAX, &now));
+    let stale = directory.at(NOW + ROSTER_VALID_MS_MAX);
+    assert!(stale.encryption_key(&unit).is_none(), "nothing is sent under a stale roster");
+}
+
+#[test]
+fn an_agency_can_rotate_its_keys_long_after_it_joined() {
+    let mut region = region();
+    let before = Bytes::copy_from_slice(&sha256(&[&region.keysets[1].keyset]));
+    let later = NOW + 200 * 24 * 60 * 60 * 1_000;
+    region.keysets[1] = sign_keyset(&region.secrets[1], 2, before, later).unwrap();
+    assert_eq!(region.open().unwrap().keyset_version("TH"), Some(2));
+}

@@ -1,0 +1,120 @@
+use std::path::Path;
+
+use super::*;
+use crate::directory::check_member;
+
+/// The sample, with one text in one file changed.
+fn changed(file: &str, from: &str, to: &str) -> Result<RegionSource, FileError> {
+    let files = mekong_files().map(|(name, text)| {
+        assert!(name != file || text.contains(from), "{from}");
+        (name, if name == file { text.replacen(from, to, 1) } else { text.to_owned() })
+    });
+    RegionSource::parse(&files.each_ref().map(|(name, text)| (*name, text.as_str())))
+}
+
+#[test]
+fn the_sample_is_sound_and_complete() {
+    let source = mekong().unwrap();
+    let codes: Vec<&str> = source.members.iter().map(|member| member.agency.as_str()).collect();
+    assert_eq!(codes, ["AUD", "ID", "KH", "LA", "MM", "RCO", "TH", "VN"]);
+    let with = |role| source.members.iter().filter(|member| member.roles.contains(&role)).count();
+    assert_eq!((with(Role::Agency), with(Role::Coordinator), with(Role::Auditor)), (7, 1, 1));
+    for member in &source.members {
+        assert_eq!(member.country.is_empty(), member.native_names.is_empty(), "{}", member.agency);
+        let identity = crate::testing::public(&crate::testing::key(lintas_proto::sign::KeyRole::Identity));
+        check_member(&member.member(identity)).unwrap();
+    }
+    let all: Vec<UnitFunction> =
+        source.members.iter().flat_map(|m| &m.units).flat_map(|u| u.functions.clone()).collect();
+    for (name, function) in functions() {
+        assert!(all.contains(&function), "no unit of the sample shows {name}");
+        assert!(include_str!("../../mekong/README.md").contains(&format!("| `{name}` |")), "{name}");
+    }
+}
+
+#[test]
+fn the_folder_and_what_was_compiled_in_are_the_same() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("mekong");
+    assert_eq!(RegionSource::load(&folder).unwrap(), mekong().unwrap());
+    assert!(RegionSource::load(&folder.join("nowhere")).is_err());
+    assert!(RegionSource::load(&folder.join("../src")).unwrap_err().to_string().starts_with("region.toml: "));
+}
+
+#[test]
+fn every_key_is_explained_in_the_readme() {
+    let readme = include_str!("../../mekong/README.md");
+    for key in REGION_KEYS.iter().chain(&MEMBER_KEYS).chain(&UNIT_KEYS) {
+        assert!(readme.contains(&format!("`{key}`")) || readme.contains(&format!("`[[{key}]]`")), "{key}");
+    }
+}
+
+#[test]
+fn mistakes_are_told_with_file_line_and_remedy() {
+    let cases = [
+        (
+            "th.toml",
+            "\"maritime\"",
+            "\"maritme\"",
+            "th.toml, line 23: `functions` is \"maritme\"; it must be one of",
+        ),
+        ("th.toml", "\"maritime\"", "\"maritme\"", "did you mean `maritime`?"),
+        (
+            "th.toml",
+            "country =",
+            "contry =",
+            "th.toml, line 4: there is no key `contry`; did you mean `country`?",
+        ),
+        ("th.toml", "clearance = 3", "clearence = 3", "did you mean `clearance`?"),
+        (
+            "th.toml",
+            "clearance = 3",
+            "clearance = 10",
+            "th.toml, line 12: `clearance` is 10; it must be a number from 0 to 9",
+        ),
+        (
+            "th.toml",
+            "\"TH-MAR\"",
+            "\"TH-SPOC\"",
+            "line 21: `code` is \"TH-SPOC\"; it stands twice in this file",
+        ),
+        ("th.toml", "agency = \"TH\"", "agency = \"th\"", "must be 1 to 32 of A-Z"),
+        (
+            "th.toml",
+            "agency = \"TH\"\n",
+            "",
+            "th.toml, line 1: `agency` is missing; add it, e.g. agency = \"TH\"",
+        ),
+        ("th.toml", "country = \"TH\"", "country = \"THA\"", "must be two capitals"),
+        ("th.toml", "\"Marine Police Division\"", "\"Marine\\u202e Police\"", "without control characters"),
+        ("th.toml", "agency = \"TH\"", "agency = \"VN\"", "VN stands in"),
+        ("rco.toml", "\"coordinator\"", "\"cordinator\"", "did you mean `coordinator`?"),
+        (
+            "id.toml",
+            "[\"ASEAN\"]",
+            "[\"ASAEN\"]",
+            "must be listed under `groups` in region.toml; did you mean",
+        ),
+        ("vn.toml", "[[unit]]", "[[units]]", "did you mean `unit`?"),
+        (
+            "region.toml",
+            "threshold = 2",
+            "threshold = 1",
+            "region.toml, line 12: `threshold` is 1; it must be a number from 2 to 3",
+        ),
+        ("region.toml", "\"hub.mekong\"", "", "`brokers` has 0 items; from 1 to 64 are allowed"),
+        ("region.toml", "[\"ASEAN\", ", "[\"ASEAN\", \"ASEAN\", ", "stands twice in the list"),
+        ("region.toml", "threshold = 2", "threshold = ", "region.toml, line 12: not TOML"),
+    ];
+    for (file, from, to, want) in cases {
+        let error = changed(file, from, to).unwrap_err().to_string();
+        assert!(error.contains(want), "{error}\nlacks {want}");
+    }
+}
+
+#[test]
+fn no_key_stands_in_the_sources() {
+    for (file, text) in mekong_files() {
+        let long = |word: &str| word.len() >= 40 && word.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        assert!(!text.split(|c: char| !c.is_ascii_alphanumeric()).any(long), "{file}");
+    }
+}
