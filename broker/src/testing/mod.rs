@@ -25,7 +25,7 @@ use lintas_proto::{
         wrap::DecryptionKey,
     },
     evidence::{Evidence, sign_evidence},
-    id::{Digest, PacketId},
+    id::PacketId,
     schema::{
         Alert, AttachmentKey, AttachmentRef, Body, BrokerSecrets, HandlingCode, JoinRequest, Kind, Label,
         Member, MemberStatus, NodeSecrets, Offence, Onward, Origin, Outcome, Purpose, Reason, Role, Roster,
