@@ -19,6 +19,8 @@ mod sequencer;
 mod session;
 mod shared;
 mod start;
+#[cfg(test)]
+mod tests;
 mod transfer;
 
 pub(crate) use folder::{Folder, FolderError};

@@ -38,8 +38,8 @@ pub(crate) const BATCH_BYTES: usize = 1024 * 1024;
 const EXPIRED_MAX: usize = 256;
 /// How often the sequencer looks for what time has ended, milliseconds.
 const TICK_MS: u64 = 1_000;
-/// Packets that nobody needs, in bytes, after which old segments are compacted.
-const COMPACT_AFTER_BYTES: u64 = 128 * 1024 * 1024;
+/// Packets that nobody needs, in bytes, after which old segments are compacted. Tests are to get there.
+const COMPACT_AFTER_BYTES: u64 = if cfg!(test) { 64 * 1024 } else { 128 * 1024 * 1024 };
 /// On a full disk whatever can go is compacted, but not more often than this, milliseconds.
 const SQUEEZE_EVERY_MS: u64 = 10_000;
 /// What the sender of a packet is told when the journal has no room.

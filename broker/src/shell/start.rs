@@ -102,7 +102,8 @@ pub(crate) async fn run(
         return Err(RunError::NotListed(secrets.name));
     }
     let _lock = folder.lock()?;
-    let (engine, intake) = Engine::start(folder, &settings, directory, secrets.name.clone(), receipt_key)?;
+    let speaks = (secrets.name.clone(), receipt_key);
+    let (engine, intake) = Engine::start(folder, &settings, Limits::default(), directory, speaks)?;
     let members = Arc::new(Members(Arc::clone(&engine.shared.directory)));
     let bound = Server::bind(settings.listen, &transport, members);
     let mut failed = engine.shared.failed.subscribe();
@@ -126,25 +127,25 @@ pub(crate) async fn run(
 }
 
 /// Everything behind the listener.
-struct Engine {
-    shared: Arc<Shared>,
+pub(super) struct Engine {
+    pub(super) shared: Arc<Shared>,
     committer: Committer<FileDisk>,
     index: Arc<Index>,
     sequencer: JoinHandle<()>,
 }
 
 impl Engine {
-    /// Recovers, and starts the threads.
-    fn start(
+    /// Recovers, and starts the threads. Of `limits` the account of segments is used.
+    pub(super) fn start(
         folder: &Folder,
         settings: &BrokerSettings,
+        limits: Limits,
         directory: Directory,
-        broker: String,
-        receipt_key: SigningKey,
+        (broker, receipt_key): (String, SigningKey),
     ) -> Result<(Self, mpsc::Sender<Intake>), RunError> {
         let (db, anchor) = index::open(&folder.index())?;
         let mut fold = Folding::default();
-        let limits = journal_limits(settings.segment_mib);
+        let limits = journal_limits(settings.segment_mib, limits);
         let (journal, report) = Journal::open(FileDisk::open(folder.journal())?, limits, anchor, &mut fold)?;
         tracing::info!(?report, "journal open");
         let durable = report.next_sequence.saturating_sub(1);
@@ -179,7 +180,7 @@ impl Engine {
 
     /// Waits for the sequencer, which ends with the last session, and closes the journal. When the disk has
     /// failed nothing is waited for: a thread may hang on it.
-    async fn stop(self) -> Result<(), RunError> {
+    pub(super) async fn stop(self) -> Result<(), RunError> {
         let Self { shared, committer, index, sequencer } = self;
         if *shared.failed.borrow() {
             let parting = tokio::task::spawn_blocking(move || drop((sequencer, committer)));
@@ -207,14 +208,14 @@ fn keys(secrets: &BrokerSecrets) -> Result<(TransportKey, SigningKey), RunError>
 }
 
 /// A group holds what the sequencer plans at once, with the admissions, and a segment holds two groups.
-fn journal_limits(segment_mib: u32) -> Limits {
+fn journal_limits(segment_mib: u32, others: Limits) -> Limits {
     let record = u32::try_from(RECORD_BYTES_MAX).unwrap_or(u32::MAX);
     Limits {
         segment_bytes: segment_mib.saturating_mul(1 << 20).max(16 << 20),
         record_bytes_max: record,
         group_bytes_max: 3 * record,
         mailbox_bytes_max: 8 * u64::from(record),
-        ..Limits::default()
+        ..others
     }
 }
 

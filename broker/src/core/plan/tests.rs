@@ -34,7 +34,7 @@ fn opened(world: &World, receipt: &Bytes) -> (Receipt, Vec<AuditEvent>) {
 fn admission(fact: &Fact) -> &StoredAdmission {
     match fact {
         Fact::Admission(admission) => admission,
-        other => panic!("{other:?}"),
+        Fact::Packet(_) | Fact::Outcome(_) | Fact::Taken(_) => panic!("{fact:?}"),
     }
 }
 

@@ -1,5 +1,7 @@
 //! A small region for tests: three agencies with two units each, one authority, one broker.
 
+mod book;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -23,7 +25,7 @@ use lintas_proto::{
         wrap::DecryptionKey,
     },
     evidence::{Evidence, sign_evidence},
-    id::{Digest, PacketId},
+    id::PacketId,
     schema::{
         Alert, AttachmentKey, AttachmentRef, Body, BrokerSecrets, HandlingCode, JoinRequest, Kind, Label,
         Member, MemberStatus, NodeSecrets, Offence, Onward, Origin, Outcome, Purpose, Reason, Role, Roster,
@@ -32,12 +34,10 @@ use lintas_proto::{
     sign::{KeyRole, SigningKey, VerifyingKey},
 };
 
+pub(crate) use self::book::Book;
 use crate::core::{
     admit::{self, Verified},
-    ledger::{Ended, Ledger},
     outcome::{self, How},
-    plan::{Plan, Sealed as Group, Verdict},
-    record::{Fact, RecordError},
     refuse::{Refused, Speaker},
 };
 
@@ -54,6 +54,8 @@ pub(crate) fn unit(agency: &str, unit: &str) -> UnitRef {
 /// A region. Its clock stands at `now_ms`.
 pub(crate) struct World {
     pub(crate) now_ms: u64,
+    /// How long bodies are to be.
+    pub(crate) title_bytes: usize,
     pub(crate) directory: Directory,
     pub(crate) bootstrap: Bootstrap,
     pub(crate) broker: BrokerSecrets,
@@ -99,7 +101,19 @@ impl World {
         let receipt = seed("receipt", &broker.receipt_seed).unwrap();
         let receipt_key = SigningKey::from_seed(KeyRole::Receipt, &receipt).unwrap();
         let directory = open(&roster, &keysets, &authority, &bootstrap);
-        Self { now_ms, directory, bootstrap, broker, receipt_key, roster, keysets, authority, secrets }
+        let title_bytes = 10;
+        Self {
+            now_ms,
+            title_bytes,
+            directory,
+            bootstrap,
+            broker,
+            receipt_key,
+            roster,
+            keysets,
+            authority,
+            secrets,
+        }
     }
 
     /// The directory after the roster was changed.
@@ -155,7 +169,7 @@ impl World {
         let mut core = self.core(from);
         change(&mut core);
         let keys = core.attachments.iter().map(attachment_key);
-        let body = Body { attachments: keys.collect(), ..body() };
+        let body = Body { attachments: keys.collect(), ..body(self.title_bytes) };
         let draft = Draft { core, body, recipients, visible_audience: false };
         seal(draft, &self.packet_key(from), &mut os_entropy()).unwrap()
     }
@@ -275,10 +289,14 @@ fn label() -> Label {
     }
 }
 
-fn body() -> Body {
+fn body(title_bytes: usize) -> Body {
     Body {
         format: 1,
-        title: vec![Text { language: "en".to_owned(), text: "A boat".to_owned(), machine_translated: false }],
+        title: vec![Text {
+            language: "en".to_owned(),
+            text: "b".repeat(title_bytes),
+            machine_translated: false,
+        }],
         urgency: Urgency::Urgent as i32,
         origin: Origin::Human as i32,
         alert: Some(Alert { suspected: vec![Offence::TraffickingInPersons as i32], ..Alert::default() }),
@@ -306,68 +324,6 @@ pub(crate) fn blob(file: &[u8]) -> (Vec<u8>, AttachmentRef) {
     sealer.update(file, &mut blob).unwrap();
     let (reference, _) = sealer.finish(&mut blob).unwrap();
     (blob, reference)
-}
-
-/// A ledger together with the records that made it.
-#[derive(Default)]
-pub(crate) struct Book {
-    pub(crate) ledger: Ledger,
-    pub(crate) facts: Vec<Fact>,
-    pub(crate) now_ms: u64,
-}
-
-impl Book {
-    pub(crate) fn at(now_ms: u64) -> Self {
-        Self { now_ms, ..Self::default() }
-    }
-
-    /// Sequence of the last record.
-    pub(crate) fn last(&self) -> u64 {
-        self.facts.len() as u64
-    }
-
-    pub(crate) fn apply(&mut self, fact: Fact) -> Result<Option<Ended>, RecordError> {
-        let sequence = self.last() + 1;
-        let ended = self.ledger.apply(sequence, &fact)?;
-        self.facts.push(fact);
-        Ok(ended)
-    }
-
-    /// One group of submissions, planned, sealed and folded in.
-    pub(crate) fn submit(&mut self, world: &World, packets: &[&Sealed]) -> (Vec<Verdict>, Group) {
-        self.submit_with(world, packets, |_| true)
-    }
-
-    pub(crate) fn submit_with(
-        &mut self,
-        world: &World,
-        packets: &[&Sealed],
-        has_blob: impl Fn(&Digest) -> bool,
-    ) -> (Vec<Verdict>, Group) {
-        let speaker = world.speaker();
-        let mut plan = Plan::new(&self.ledger, &speaker, self.now_ms);
-        let verdict =
-            |packet: &&Sealed| plan.submit(world.admit(packet).unwrap(), &has_blob, &mut os_entropy());
-        let verdicts: Vec<Verdict> = packets.iter().map(verdict).collect();
-        let group = plan.finish().seal(&world.receipt_key).unwrap();
-        for fact in group.facts.clone() {
-            self.apply(fact).unwrap();
-        }
-        (verdicts, group)
-    }
-
-    /// Ends one queue entry, as the sequencer does.
-    pub(crate) fn end(&mut self, world: &World, agency: &str, number: u64, how: &How) -> Option<Ended> {
-        let fact = outcome::end(
-            (agency, number),
-            how,
-            &self.ledger,
-            &world.speaker(),
-            self.now_ms,
-            &mut os_entropy(),
-        );
-        self.apply(fact.unwrap().unwrap()).unwrap()
-    }
 }
 
 /// A folder that goes with its value.

@@ -1,0 +1,183 @@
+//! A real broker on a real folder, spoken to by nodes over QUIC.
+
+mod blobs;
+mod hello;
+mod packets;
+mod recovery;
+
+use std::{
+    collections::VecDeque,
+    net::{Ipv4Addr, SocketAddr},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use lintas_link::{
+    Client, Connection, FrameReader, FrameWriter, LinkError, PeerDirectory, TransportKey, decode, greet,
+};
+use lintas_proto::{
+    canonical,
+    envelope::seal::Sealed,
+    frame::FrameType,
+    schema::{Acknowledgement, Delivery, EvidenceDelivery, Hello, Refusal, UnitRef},
+};
+use tokio::{
+    sync::oneshot,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+
+use super::{Folder, RunError, clock, run};
+use crate::testing::{REGION, TempFolder, World};
+
+/// Long enough for a busy machine, short enough for a test that hangs.
+async fn soon<T>(future: impl Future<Output = T>) -> T {
+    timeout(Duration::from_secs(20), future).await.expect("takes too long")
+}
+
+fn scene() -> (World, TempFolder) {
+    let (world, folder) = (World::new(clock::now_ms()), TempFolder::new());
+    world.write(folder.path());
+    (world, folder)
+}
+
+/// A running broker.
+struct Broker {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Result<(), RunError>>,
+}
+
+impl Broker {
+    async fn start(folder: &Path) -> Self {
+        let (ready, listening) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let folder = Folder::at(folder);
+        let task = tokio::spawn(async move {
+            let stop = async {
+                let _ = stopped.await;
+            };
+            run(&folder, stop, |address| ready.send(address).unwrap()).await
+        });
+        match soon(listening).await {
+            Ok(address) => Self { address, stop, task },
+            Err(_) => panic!("{:?}", task.await.unwrap()),
+        }
+    }
+
+    /// As SIGTERM does.
+    async fn stop(self) -> Result<(), RunError> {
+        let _ = self.stop.send(());
+        soon(self.task).await.unwrap()
+    }
+
+    /// Without a word to anybody.
+    async fn drop_dead(self) {
+        self.task.abort();
+        assert!(soon(self.task).await.unwrap_err().is_cancelled());
+        // The index is another thread's.
+        sleep(Duration::from_millis(300)).await;
+    }
+}
+
+#[derive(Debug)]
+struct Hub([u8; 32]);
+
+impl PeerDirectory for Hub {
+    fn admits(&self, transport_key: &[u8; 32]) -> bool {
+        *transport_key == self.0
+    }
+}
+
+/// A node's side of a session.
+struct Node {
+    connection: Connection,
+    writer: FrameWriter,
+    reader: FrameReader,
+    /// Frames of other kinds that came meanwhile.
+    passed: VecDeque<(FrameType, Bytes)>,
+    _client: Client,
+}
+
+fn hello(agency: &str) -> Hello {
+    let (region, agency) = (REGION.to_owned(), agency.to_owned());
+    Hello { protocol: 1, region, agency, time_ms: clock::now_ms(), ..Hello::default() }
+}
+
+async fn connect_as(
+    world: &World,
+    address: SocketAddr,
+    key: &TransportKey,
+    hello: &Hello,
+) -> Result<Node, LinkError> {
+    let hub = Arc::new(Hub(world.directory.brokers()[0].transport_key));
+    let client = Client::bind((Ipv4Addr::LOCALHOST, 0).into(), key, hub)?;
+    let connection = soon(client.connect(address)).await?;
+    let (_, writer, reader) = soon(greet(&connection, hello)).await?;
+    Ok(Node { connection, writer, reader, passed: VecDeque::new(), _client: client })
+}
+
+impl Node {
+    async fn connect(world: &World, broker: &Broker, agency: &str) -> Self {
+        connect_as(world, broker.address, &world.transport(agency), &hello(agency)).await.unwrap()
+    }
+
+    async fn submit(&mut self, sealed: &Sealed) {
+        self.writer.send_message(FrameType::Submission, &sealed.submission).await.unwrap();
+    }
+
+    /// The next frame of a kind.
+    async fn next(&mut self, kind: FrameType) -> Bytes {
+        if let Some(at) = self.passed.iter().position(|(have, _)| *have == kind) {
+            return self.passed.remove(at).unwrap().1;
+        }
+        loop {
+            let (have, payload) = soon(self.reader.next()).await.unwrap().unwrap();
+            if have == kind {
+                return payload;
+            }
+            self.passed.push_back((have, payload));
+        }
+    }
+
+    async fn receipt(&mut self, sealed: &Sealed) -> Bytes {
+        self.submit(sealed).await;
+        self.next(FrameType::Receipt).await
+    }
+
+    async fn refusal(&mut self) -> Refusal {
+        decode(FrameType::Refusal, &self.next(FrameType::Refusal).await).unwrap()
+    }
+
+    async fn delivery(&mut self) -> Delivery {
+        decode(FrameType::Delivery, &self.next(FrameType::Delivery).await).unwrap()
+    }
+
+    async fn evidence(&mut self) -> EvidenceDelivery {
+        decode(FrameType::Evidence, &self.next(FrameType::Evidence).await).unwrap()
+    }
+
+    /// Nothing more comes for a while.
+    async fn silence(&mut self) {
+        assert!(self.passed.is_empty(), "{:?}", self.passed);
+        let more = timeout(Duration::from_millis(250), self.reader.next()).await;
+        assert!(more.is_err(), "{more:?}");
+    }
+
+    async fn acknowledge(&mut self, world: &World, sealed: &Sealed, to: &UnitRef, queue_sequence: u64) {
+        let evidence = world.sign(world.evidence(sealed, to), &to.agency);
+        let message = Acknowledgement { queue_sequence, evidence };
+        self.writer.send_message(FrameType::Acknowledgement, &message).await.unwrap();
+    }
+
+    async fn take(&mut self, queue_sequence: u64) {
+        let message = Acknowledgement { queue_sequence, evidence: Bytes::new() };
+        self.writer.send_message(FrameType::Acknowledgement, &message).await.unwrap();
+    }
+}
+
+fn bytes_of(sealed: &Sealed) -> Bytes {
+    canonical::encode(&sealed.submission)
+}

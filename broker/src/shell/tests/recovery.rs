@@ -1,0 +1,236 @@
+use lintas_journal::{FileDisk, Fold, FoldError, Journal, Limits, OpenReport, Record};
+use lintas_link::{CloseCode, LinkError};
+use lintas_proto::schema::Reason;
+use tokio::sync::{Semaphore, mpsc};
+
+use super::*;
+use crate::{
+    core::queue::Queue,
+    shell::{
+        answer::{Answer, AnswerTo},
+        index,
+        sequencer::{End, Intake, Submitted},
+        start::Engine,
+    },
+    testing::{BROKER, unit},
+};
+
+/// Looks at a journal and keeps nothing.
+struct Glance;
+
+impl Fold for Glance {
+    fn restore(&mut self, _: &[u8]) -> Result<(), FoldError> {
+        Ok(())
+    }
+
+    fn replay(&mut self, _: &Record) -> Result<(), FoldError> {
+        Ok(())
+    }
+}
+
+/// What an opening finds, on a copy: opening changes the journal.
+fn glance(folder: &Path) -> OpenReport {
+    let copy = TempFolder::new();
+    for file in std::fs::read_dir(folder.join("journal")).unwrap() {
+        let path = file.unwrap().path();
+        std::fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let limits = Limits { segment_bytes: 16 << 20, ..Limits::default() };
+    Journal::open(FileDisk::open(copy.path()).unwrap(), limits, None, &mut Glance).unwrap().1
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_answers_what_was_taken_and_closes_cleanly() {
+    let (world, folder) = scene();
+    let broker = Broker::start(folder.path()).await;
+    let mut th = Node::connect(&world, &broker, "TH").await;
+    let sealed: Vec<Sealed> = (0..40).map(|_| world.packet("TH", &[unit("KH", "A")])).collect();
+    for packet in &sealed {
+        th.submit(packet).await;
+    }
+    let stopping = tokio::spawn(broker.stop());
+    let mut receipts = Vec::new();
+    while let Ok(Some((kind, payload))) = soon(th.reader.next()).await {
+        assert_eq!(kind, FrameType::Receipt);
+        receipts.push(payload);
+    }
+    let closed = soon(th.connection.closed()).await;
+    assert!(matches!(closed, LinkError::Closed { code: CloseCode::ShuttingDown, .. }), "{closed:?}");
+    stopping.await.unwrap().unwrap();
+    let report = glance(folder.path());
+    assert!(report.clean_close);
+    assert_eq!(report.next_sequence, 1 + 2 * receipts.len() as u64, "nothing taken, nothing unanswered");
+    let anchor = index::open(&folder.path().join("index")).unwrap().1.unwrap();
+    assert_eq!(anchor.sequence, report.next_sequence - 1);
+
+    let broker = Broker::start(folder.path()).await;
+    let mut th = Node::connect(&world, &broker, "TH").await;
+    for (at, packet) in sealed.iter().enumerate() {
+        let receipt = th.receipt(packet).await;
+        assert!(receipts.get(at).is_none_or(|before| *before == receipt), "{at}");
+    }
+    broker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_loses_nothing_that_was_answered() {
+    let (world, folder) = scene();
+    let mut broker = Broker::start(folder.path()).await;
+    let to = unit("KH", "A");
+    let (mut sealed, mut receipts) = (Vec::new(), Vec::new());
+    for round in 0..3u64 {
+        let mut th = Node::connect(&world, &broker, "TH").await;
+        for _ in 0..5 {
+            let packet = world.packet("TH", std::slice::from_ref(&to));
+            receipts.push(th.receipt(&packet).await);
+            sealed.push(packet);
+        }
+        // One is acknowledged and its evidence seen, so that its end is durable.
+        let mut kh = Node::connect(&world, &broker, "KH").await;
+        assert_eq!(kh.delivery().await.queue_sequence, round + 1);
+        kh.acknowledge(&world, &sealed[usize::try_from(round).unwrap()], &to, round + 1).await;
+        while th.evidence().await.queue_sequence != round + 1 {}
+        th.submit(&world.packet("TH", std::slice::from_ref(&to))).await;
+        broker.drop_dead().await;
+        assert!(!glance(folder.path()).clean_close);
+        broker = Broker::start(folder.path()).await;
+    }
+    let mut th = Node::connect(&world, &broker, "TH").await;
+    for (packet, receipt) in sealed.iter().zip(&receipts) {
+        assert_eq!(th.receipt(packet).await, receipt);
+    }
+    broker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn receipts_and_queues_outlive_compaction() {
+    let (mut world, folder) = scene();
+    world.title_bytes = 20_000;
+    let mut broker = Broker::start(folder.path()).await;
+    let mut th = Node::connect(&world, &broker, "TH").await;
+    let mut kh = Node::connect(&world, &broker, "KH").await;
+    let to = [unit("KH", "A"), unit("VN", "A")];
+    let keep = world.packet("TH", &to);
+    let mut receipts = vec![th.receipt(&keep).await];
+    let mut sealed = vec![keep];
+    kh.delivery().await;
+    for number in 2..8 {
+        let packet = world.packet("TH", &to[..1]);
+        receipts.push(th.receipt(&packet).await);
+        kh.delivery().await;
+        kh.acknowledge(&world, &packet, &to[0], number).await;
+        let evidence = th.evidence().await.queue_sequence;
+        th.take(evidence).await;
+        sealed.push(packet);
+    }
+    sleep(Duration::from_millis(200)).await;
+    for (packet, receipt) in sealed.iter().zip(&receipts) {
+        assert_eq!(th.receipt(packet).await, receipt, "after compaction");
+    }
+    broker.drop_dead().await;
+    assert!(glance(folder.path()).snapshot_covers.is_some(), "compacted");
+    broker = Broker::start(folder.path()).await;
+    let mut th = Node::connect(&world, &broker, "TH").await;
+    for (packet, receipt) in sealed.iter().zip(&receipts) {
+        assert_eq!(th.receipt(packet).await, receipt, "after compaction and a crash");
+    }
+    for agency in ["KH", "VN"] {
+        let mut node = Node::connect(&world, &broker, agency).await;
+        assert_eq!(node.delivery().await.body, sealed[0].submission.body);
+        node.silence().await;
+    }
+    broker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_index_may_be_lost_but_not_be_ahead_of_the_journal() {
+    let (world, folder) = scene();
+    let broker = Broker::start(folder.path()).await;
+    let sealed = world.packet("TH", &[unit("KH", "A")]);
+    let receipt = Node::connect(&world, &broker, "TH").await.receipt(&sealed).await;
+    broker.stop().await.unwrap();
+    let path = folder.path().join("index");
+    std::fs::remove_dir_all(&path).unwrap();
+    let broker = Broker::start(folder.path()).await;
+    assert_eq!(Node::connect(&world, &broker, "TH").await.receipt(&sealed).await, receipt);
+    broker.stop().await.unwrap();
+
+    let (db, anchor) = index::open(&path).unwrap();
+    assert_eq!(anchor.unwrap().sequence, 2, "built anew");
+    index::Index::start(db).unwrap().finish(lintas_journal::Anchor { sequence: 3 });
+    let at = Folder::at(folder.path());
+    let refused = run(&at, std::future::pending(), |_| panic!("listens")).await.unwrap_err();
+    let text = refused.to_string();
+    assert!(text.contains("journal") && text.contains('3'), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_brokers_do_not_share_a_folder() {
+    let (_, folder) = scene();
+    let broker = Broker::start(folder.path()).await;
+    let at = Folder::at(folder.path());
+    let refused = run(&at, std::future::pending(), |_| panic!("listens")).await.unwrap_err();
+    assert!(refused.to_string().contains("in use by another broker"), "{refused}");
+    broker.stop().await.unwrap();
+}
+
+/// Drives the sequencer without a network, on a journal that may not grow.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_refuses_packets_and_still_drains() {
+    let (mut world, folder) = scene();
+    world.title_bytes = 900_000;
+    let at = Folder::at(folder.path());
+    let small = Limits { segments_max: 5, ..Limits::default() };
+    let open = |path: &Path| Folder::at(path).directory().unwrap();
+    let key = |world: &World| {
+        let seed = lintas_config::issue::seed("receipt", &world.broker.receipt_seed).unwrap();
+        lintas_proto::sign::SigningKey::from_seed(lintas_proto::sign::KeyRole::Receipt, &seed).unwrap()
+    };
+    let speaks = (BROKER.to_owned(), key(&world));
+    let settings = at.settings().unwrap();
+    let (engine, intake) = Engine::start(&at, &settings, small, open(folder.path()), speaks).unwrap();
+    let places = Arc::new(Semaphore::new(4));
+    let (sender, mut answers) = mpsc::channel::<Answer>(4);
+    let to = unit("KH", "A");
+    let mut admitted = Vec::new();
+    loop {
+        let sealed = world.packet("TH", std::slice::from_ref(&to));
+        let place = Arc::clone(&places).acquire_owned().await.unwrap();
+        let share = Arc::clone(&engine.shared.intake_bytes).acquire_owned().await.unwrap();
+        let (answer, verified) = (AnswerTo { sender: sender.clone(), place }, world.admit(&sealed).unwrap());
+        let submitted = Submitted { verified, answer, share };
+        intake.send(Intake::Submit(Box::new(submitted))).await.unwrap();
+        let answer = soon(answers.recv()).await.unwrap();
+        if answer.kind == FrameType::Refusal {
+            let refusal: Refusal = canonical::decode(&answer.payload, 8_192).unwrap();
+            assert_eq!((refusal.reason, refusal.retry), (Reason::DiskFull as i32, true));
+            break;
+        }
+        admitted.push(sealed);
+        assert!(admitted.len() < 100, "never full");
+    }
+    assert!(admitted.len() > 5);
+    let waiting = || engine.shared.ledger().queue("KH").map_or(0, Queue::len);
+    assert_eq!(waiting(), admitted.len(), "nothing of the refused one");
+    for (queue_sequence, sealed) in (1..).zip(&admitted) {
+        let how = world.acknowledgement(sealed, &to);
+        let end = End { agency: "KH".to_owned(), queue_sequence, how };
+        intake.send(Intake::End(end)).await.unwrap();
+    }
+    soon(async {
+        while waiting() > 0 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    // Now there is room again: what ended was compacted away.
+    let sealed = world.packet("TH", std::slice::from_ref(&to));
+    let place = Arc::clone(&places).acquire_owned().await.unwrap();
+    let share = Arc::clone(&engine.shared.intake_bytes).acquire_owned().await.unwrap();
+    let answer = AnswerTo { sender, place };
+    let submitted = Submitted { verified: world.admit(&sealed).unwrap(), answer, share };
+    intake.send(Intake::Submit(Box::new(submitted))).await.unwrap();
+    assert_eq!(soon(answers.recv()).await.unwrap().kind, FrameType::Receipt);
+    drop(intake);
+    soon(engine.stop()).await.unwrap();
+}
