@@ -192,7 +192,8 @@ pub fn delegate(
 }
 
 /// Hands an agency's identity over to the next identity key: the signature that the region authority puts into
-/// [`Member::handover`], so that no officer anywhere needs to confirm the change.
+/// [`Member::handover`], so that no officer anywhere needs to confirm the change. It holds for ever: an agency never
+/// goes back to a key that it has left.
 #[must_use]
 pub fn hand_over(region: &str, agency: &str, before: &SigningKey, after: &[u8; 32]) -> Bytes {
     let bytes = crate::directory::handover(region, agency, &Bytes::copy_from_slice(after));

@@ -1,8 +1,8 @@
 //! Settings of broker and node: one TOML file each, in their data folder.
 //!
-//! Every key stands once, in [`BROKER_KEYS`] or [`NODE_KEYS`], with its explanation: the templates that `init` writes
-//! and the list of keys in docs/OPERATING.md are made of them. Unknown keys are refused, with the one that was
-//! probably meant; bad values are told what is allowed.
+//! Every key stands once, in [`BROKER_KEYS`] or [`NODE_KEYS`], with its explanation; the templates that `init` writes
+//! are made of them. Unknown keys are refused, with the one that was probably meant; bad values are told what is
+//! allowed.
 
 use std::{fmt::Write as _, net::SocketAddr, ops::RangeInclusive};
 

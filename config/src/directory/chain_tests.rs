@@ -91,6 +91,9 @@ fn new_authorities_need_the_old_ones_and_themselves() {
     region.next_version();
     let third = second.succeed(&region.bundle(), &[]).unwrap();
     assert!(Directory::open(third.bytes(), &old).is_err(), "but not beyond it");
+    let bundled: DirectoryBundle = canonical::decode(second.bytes(), limits::DIRECTORY_BYTES_MAX).unwrap();
+    let along = Directory::open_along(third.bytes(), &[bundled.roster], &old).unwrap();
+    assert_eq!(along.high_water(), third.high_water(), "unless the roster between leads there");
 }
 
 #[test]

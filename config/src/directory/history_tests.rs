@@ -176,4 +176,27 @@ proptest! {
         });
         prop_assert!(strangers.is_err(), "a step signed by strangers");
     }
+
+    #[test]
+    fn a_mark_has_one_reading_and_one_encoding(
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut bytes = mark();
+        bytes.truncate(bytes.len() - 32);
+        let at = at.index(bytes.len());
+        bytes[at] = byte;
+        for body in [&bytes[..], &bytes[..cut.index(bytes.len())]] {
+            let whole = [body, &sha256(&[body])].concat();
+            if let Ok(mark) = HighWater::decode(&whole) {
+                prop_assert_eq!(mark.encode(), whole);
+            }
+        }
+    }
+}
+
+fn mark() -> Vec<u8> {
+    static MARK: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+    MARK.get_or_init(|| region().open().unwrap().high_water().encode()).clone()
 }

@@ -98,10 +98,26 @@ impl Directory {
         }
     }
 
+    /// As [`open`](Self::open) with a bootstrap that is older than the region's present authorities: `rosters` begins
+    /// with one that the bootstrap's authorities signed and leads to the one in `bytes`.
+    ///
+    /// # Errors
+    /// [`SuccessionError`].
+    pub fn open_along(
+        bytes: &Bytes,
+        rosters: &[Bytes],
+        bootstrap: &Bootstrap,
+    ) -> Result<Self, SuccessionError> {
+        let Some((first, steps)) = rosters.split_first() else { return Ok(Self::open(bytes, bootstrap)?) };
+        let without_keysets = DirectoryBundle { roster: first.clone(), keysets: Vec::new() };
+        Self::open(&canonical::encode(&without_keysets), bootstrap)?.succeed(bytes, steps)
+    }
+
     /// The directory of `bytes`, which follows this one. `steps` are the rosters between the two (canonical bytes of
     /// `SignedRoster`, in order); none if the roster is the same or the next.
     ///
-    /// An agency with a new identity key that its old key does not vouch for is [`held`](Self::held).
+    /// An agency with a new identity key that its old key does not vouch for is [`held`](Self::held). The validity of
+    /// the new roster is a question of time: ask [`at`](Self::at) before the new directory takes over.
     ///
     /// # Errors
     /// [`SuccessionError`]; this directory stays in force.
