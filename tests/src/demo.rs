@@ -1,41 +1,32 @@
-//! The demonstration: an alert about a trawler, with a photograph and a crew list, goes from Thailand to
-//! Cambodia through the broker; every claim is checked, and said in plain words.
+//! The demonstration: an alert about a trawler, with a photograph and a crew list, goes from Ranong to Phnom Penh
+//! and to the regional coordinator through the broker; every claim is checked, and said in plain words.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-use lintas_proto::id::{hex, sha256};
-use serde_json::Value;
+use lintas_proto::{
+    id::{hex, sha256},
+    schema::Reason,
+};
+use serde_json::{Value, json};
 
 use crate::{
+    member::{Answer, Member},
     process::wait,
-    region::{Agency, Region},
+    region::Region,
     search::{files as files_in, holding},
     stranger,
 };
 
 /// Stands in the alert's text; must stand nowhere on a disk or in a log.
 pub const CANARY: &str = "7f3c-lintas-plaintext";
+/// Agencies whose nodes run: Cambodia, the regional coordination office, Thailand.
+pub const NODES: [&str; 3] = ["KH", "RCO", "TH"];
 const ALERT: &[u8] = include_bytes!("../case/alert.json");
 const PHOTOGRAPH: &[u8] = include_bytes!("../case/vessel.jpg");
 const CREW_LIST: &[u8] = include_bytes!("../case/crew-list.pdf");
-
-/// Thailand: marine police who write the alert.
-pub const THAILAND: Agency = Agency {
-    code: "TH",
-    name: "Royal Thai Police (demonstration)",
-    country: "TH",
-    units: &["TH-MAR=Marine Police Ranong,maritime"],
-};
-/// Cambodia: the unit that reads it.
-pub const CAMBODIA: Agency = Agency {
-    code: "KH",
-    name: "Cambodian National Police (demonstration)",
-    country: "KH",
-    units: &["KH-AHT=Anti Human Trafficking,investigation"],
-};
 
 /// What was not as it should be.
 pub type Difference = String;
@@ -64,30 +55,41 @@ impl Teller {
 /// The first difference from what must be.
 pub fn play(program: &Path, root: &Path, teller: &mut Teller) -> Result<Region, Difference> {
     teller.step("A region is founded: two of three authorities sign who is a member and with which keys.");
-    let mut region = Region::found(program, root, &[CAMBODIA, THAILAND]);
+    let viet_nam = Member::of(&lintas_config::source::mekong().unwrap(), "VN");
+    let mut region = Region::found_with(program, root, &NODES, &[&viet_nam], |broker| broker);
     let files = case_files(root);
-    teller.note("Thailand, Cambodia and the broker have each made their own keys; no secret key was shared.");
+    teller.note(
+        "Eight members, as config/mekong describes them. Each has made its own keys; no secret was shared.",
+    );
 
-    teller.step("The broker and Thailand's node start. Cambodia's node is away: the link is down.");
+    teller.step(
+        "The broker starts, and the nodes of Thailand and of the coordinator. Cambodia's link is down.",
+    );
     region.start_broker();
     region.start_node("TH");
+    region.start_node("RCO");
     teller.note(&format!("The broker listens on {}.", region.broker_address()));
 
     let packet = send(&region, &files, teller)?;
+    receive(&region, "RCO", &packet, "The coordinator's node has it", teller)?;
 
     teller.step("The broker is killed with kill -9, before Cambodia has seen anything. It is started again.");
     region.kill_broker();
     region.start_broker();
-    teller.note("It has recovered its journal; nothing was written after the kill.");
+    teller.note("It has recovered its journal; what it had answered for is there.");
 
-    receive(&mut region, &packet, teller)?;
+    teller.step("Cambodia's node comes back and catches up.");
+    region.start_node("KH");
+    receive(&region, "KH", &packet, "In Phnom Penh's inbox", teller)?;
+    teller.note(
+        "Thailand's signature, the broker's receipt and the text were checked again before it was shown.",
+    );
     export(&region, &packet, &files, teller)?;
     evidence(&region, &packet, teller)?;
 
-    teller.step("A stranger with sound keys that no authority has signed tries to connect.");
-    let refusal = stranger::try_to_connect(region.broker_address());
-    check(refusal.refused, &format!("the stranger was not refused: {}", refusal.words))?;
-    teller.note(&format!("Refused: {}.", refusal.words));
+    refused_at_home(&region, &files, teller)?;
+    refused_by_the_broker(&region, &viet_nam, teller)?;
+    refused_stranger(&region, teller)?;
 
     teller.step("Nothing that the officer wrote stands readable on any disk or in any log.");
     let searched = search(&region)?;
@@ -129,7 +131,7 @@ fn send(region: &Region, files: &CaseFiles, teller: &mut Teller) -> Result<Strin
     let said = region.lintas("TH", &arguments);
     check(said.code == 0, &format!("the alert was not sent: {}{}", said.out, said.err))?;
     let packet = text_of(&outbox(region)?, "packet_id")?;
-    teller.note(&format!("Sealed for KH-AHT only, signed by Thailand, kept: packet {packet}."));
+    teller.note(&format!("Sealed for KH-AHT and RCO-DESK only, signed by Thailand, kept: packet {packet}."));
     let entry = outbox(region)?;
     check(entry["state"] == "accepted", &format!("the broker has not accepted the packet: {entry}"))?;
     teller.note(&format!(
@@ -140,28 +142,31 @@ fn send(region: &Region, files: &CaseFiles, teller: &mut Teller) -> Result<Strin
     Ok(packet)
 }
 
-fn receive(region: &mut Region, packet: &str, teller: &mut Teller) -> Result<(), Difference> {
-    teller.step("Cambodia's node comes back and catches up.");
-    region.start_node("KH");
-    let arrived = wait(|| {
-        let said = region.lintas("KH", &["--json", "inbox"]);
-        said.code == 0 && said.json()["packets"].as_array().is_some_and(|packets| !packets.is_empty())
-    });
-    check(arrived, &format!("nothing arrived in Cambodia:\n{}", read(&region.log("KH"))))?;
-    let inbox = region.lintas("KH", &["--json", "inbox"]).json();
-    let packets = inbox["packets"].as_array().cloned().unwrap_or_default();
-    check(packets.len() == 1, &format!("the alert must arrive once: {inbox}"))?;
-    check(packets[0]["packet_id"] == packet, &format!("another packet arrived: {inbox}"))?;
-    check(
-        packets[0]["from"].as_str().is_some_and(|from| from.contains("TH-MAR")),
-        &format!("not from Ranong: {inbox}"),
-    )?;
-    let shown = region.lintas("KH", &["--json", "show", packet]);
+/// The packet must arrive, once, and open.
+fn receive(
+    region: &Region,
+    agency: &str,
+    packet: &str,
+    what: &str,
+    teller: &Teller,
+) -> Result<(), Difference> {
+    let inbox = || -> Vec<Value> {
+        let said = region.lintas(agency, &["--json", "inbox"]);
+        if said.code == 0 {
+            said.json()["packets"].as_array().cloned().unwrap_or_default()
+        } else {
+            Vec::new()
+        }
+    };
+    check(wait(|| !inbox().is_empty()), &format!("nothing arrived:\n{}", read(&region.log(agency))))?;
+    let packets = inbox();
+    check(packets.len() == 1, &format!("the alert must arrive once: {packets:?}"))?;
+    check(packets[0]["packet_id"] == packet, &format!("another packet arrived: {packets:?}"))?;
+    let from = packets[0]["from"].as_str().unwrap_or_default();
+    check(from.contains("TH-ATD-RNG"), &format!("it must come from Ranong: {packets:?}"))?;
+    let shown = region.lintas(agency, &["--json", "show", packet]);
     check(shown.code == 0 && shown.out.contains(CANARY), &format!("the alert does not open: {}", shown.err))?;
-    teller.note(&format!("In the inbox: \"{}\".", packets[0]["title"].as_str().unwrap_or_default()));
-    teller.note(
-        "Thailand's signature, the broker's receipt and the text were checked again before it was shown.",
-    );
+    teller.note(&format!("{what}: \"{}\", from {from}.", packets[0]["title"].as_str().unwrap_or_default()));
     Ok(())
 }
 
@@ -184,7 +189,7 @@ fn export(region: &Region, packet: &str, files: &CaseFiles, teller: &mut Teller)
 }
 
 fn evidence(region: &Region, packet: &str, teller: &mut Teller) -> Result<(), Difference> {
-    teller.step("Cambodia's signed evidence of delivery returns to Ranong.");
+    teller.step("Signed evidence of delivery returns to Ranong.");
     let delivered = || -> Result<bool, Difference> {
         let entry = outbox(region)?;
         check(entry["packet_id"] == packet, &format!("another packet is in the outbox: {entry}"))?;
@@ -193,7 +198,7 @@ fn evidence(region: &Region, packet: &str, teller: &mut Teller) -> Result<(), Di
             .is_some_and(|all| all.iter().all(|one| one["state"] == "delivered")))
     };
     check(wait(|| delivered() == Ok(true)), &format!("no evidence came: {}", outbox(region)?))?;
-    teller.note("The outbox says: delivered to KH / KH-AHT, by that unit's own signature.");
+    teller.note("The outbox says: delivered to KH-AHT and to RCO-DESK, each by that unit's own signature.");
     Ok(())
 }
 
@@ -207,11 +212,56 @@ fn outbox(region: &Region) -> Result<Value, Difference> {
     Ok(packets[0].clone())
 }
 
+fn refused_at_home(region: &Region, files: &CaseFiles, teller: &mut Teller) -> Result<(), Difference> {
+    teller.step("A second alert is marked for Thai eyes only, and addressed to Phnom Penh by mistake.");
+    let mut draft: Value = serde_json::from_slice(ALERT).map_err(|error| error.to_string())?;
+    draft["label"]["caveats"] = json!(["CAVEAT_NOFORN"]);
+    let path = files.alert.with_file_name("mistake.json");
+    fs::write(&path, draft.to_string()).map_err(|error| error.to_string())?;
+    let said = region.lintas("TH", &["send", path.to_str().unwrap_or_default()]);
+    check(said.code == 6, &format!("the node must refuse the mistake: {said:?}"))?;
+    outbox(region)?;
+    teller.note("Refused by Ranong's own node, before anything was encrypted. It says:");
+    said.err.lines().for_each(|line| teller.note(&format!("  {line}")));
+    Ok(())
+}
+
+fn refused_by_the_broker(region: &Region, member: &Member, teller: &mut Teller) -> Result<(), Difference> {
+    teller.step(
+        "A packet from Viet Nam is meant for another region. Its node lets it pass; the broker does not.",
+    );
+    let directory = region.directory();
+    let to = lintas_proto::schema::UnitRef { agency: "KH".to_owned(), unit: "KH-AHT".to_owned() };
+    let mut draft = member.draft(&directory, &to);
+    draft.core.region = "elsewhere".to_owned();
+    let submission = lintas_proto::canonical::encode(&member.seal(draft).submission);
+    let hello = member.hello(&directory);
+    let (mut session, _) = member
+        .connect(region.broker_address(), &hello)
+        .map_err(|error| format!("Viet Nam cannot connect: {error}"))?;
+    let refusal = match member.submit(&mut session, submission) {
+        Answer::Refusal(refusal) => refusal,
+        Answer::Receipt(_) => return Err("the broker accepted a packet for another region".to_owned()),
+    };
+    check(refusal.reason == Reason::WrongRegion as i32, &format!("refused for another reason: {refusal:?}"))?;
+    check(refusal.evidence.is_some(), "the refusal is not signed")?;
+    teller.note(&format!("Refused, with the broker's signature: {}", refusal.text));
+    Ok(())
+}
+
+fn refused_stranger(region: &Region, teller: &mut Teller) -> Result<(), Difference> {
+    teller.step("A stranger with sound keys that no authority has signed tries to connect.");
+    let refusal = stranger::try_to_connect(region.broker_address());
+    check(refusal.refused, &format!("the stranger was not refused: {}", refusal.words))?;
+    teller.note(&format!("Refused: {}.", refusal.words));
+    Ok(())
+}
+
 /// Searches everything that broker and nodes keep, and their logs; how many files that were.
 fn search(region: &Region) -> Result<usize, Difference> {
     let mut files: Vec<PathBuf> =
-        ["broker", "TH", "KH"].iter().flat_map(|name| files_in(&region.folder(name))).collect();
-    files.extend(["broker", "TH", "KH"].map(|name| region.log(name)));
+        NODES.iter().chain(&["broker"]).flat_map(|name| files_in(&region.folder(name))).collect();
+    files.extend(NODES.iter().chain(&["broker"]).map(|name| region.log(name)));
     let found = holding(&files, CANARY);
     check(found.is_empty(), &format!("these hold readable text of the alert: {found:?}"))?;
     Ok(files.len())

@@ -7,6 +7,7 @@ use lintas_config::{
     Directory,
     issue::{new_agency, seed},
     os_entropy,
+    source::RegionSource,
 };
 use lintas_link::{Client, FrameReader, FrameWriter, LinkError, PeerDirectory, TransportKey, greet};
 use lintas_proto::{
@@ -18,15 +19,14 @@ use lintas_proto::{
     frame::FrameType,
     id::PacketId,
     schema::{
-        Alert, Body, HandlingCode, Hello, HelloAck, JoinRequest, Kind, Label, Member as RosterMember,
-        MemberStatus, NodeSecrets, Offence, Onward, Purpose, Refusal, Role, RosterUnit, SignedReceipt, Text,
-        Tlp, UnitFunction, UnitRef,
+        Alert, Body, HandlingCode, Hello, HelloAck, JoinRequest, Kind, Label, NodeSecrets, Offence, Onward,
+        Purpose, Refusal, SignedReceipt, Text, Tlp, UnitRef,
     },
     sign::{KeyRole, SigningKey},
 };
 use tokio::runtime::Runtime;
 
-use crate::region::{REGION, now_ms};
+use crate::region::now_ms;
 
 /// A member of the region with keys in the test's hands.
 #[derive(Debug)]
@@ -58,26 +58,13 @@ pub struct Session {
 }
 
 impl Member {
-    /// Makes a member with one unit, `CODE-X`.
+    /// Makes the keys of a member that `source` describes; it speaks for its first unit.
     #[must_use]
-    pub fn new(agency: &str) -> Self {
-        let unit = UnitRef { agency: agency.to_owned(), unit: format!("{agency}-X") };
-        let roster_unit = RosterUnit {
-            unit: unit.unit.clone(),
-            name: "Test unit".to_owned(),
-            functions: vec![UnitFunction::Investigation as i32],
-            clearance: 1,
-        };
-        let member = RosterMember {
-            agency: agency.to_owned(),
-            name: format!("Test agency {agency}"),
-            country: agency.to_owned(),
-            roles: vec![Role::Agency as i32],
-            units: vec![roster_unit],
-            status: MemberStatus::Active as i32,
-            ..RosterMember::default()
-        };
-        let (_, secrets, request) = new_agency(REGION, member, now_ms(), &mut os_entropy()).unwrap();
+    pub fn of(source: &RegionSource, agency: &str) -> Self {
+        let described = source.members.iter().find(|member| member.agency == agency).unwrap();
+        let unit = UnitRef { agency: agency.to_owned(), unit: described.units[0].unit.clone() };
+        let member = described.member(Bytes::new());
+        let (_, secrets, request) = new_agency(&source.region, member, now_ms(), &mut os_entropy()).unwrap();
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         Self { unit, secrets, request, runtime }
@@ -104,7 +91,7 @@ impl Member {
             packet_id: PacketId::new(now, &mut os_entropy()),
             originator: self.unit.clone(),
             sign_key_id: [0; 32],
-            region: REGION.to_owned(),
+            region: self.secrets.region.clone(),
             roster_version: directory.roster().version,
             keyset_version: 1,
             directory_hash: *directory.hash(),
@@ -139,7 +126,7 @@ impl Member {
     pub fn hello(&self, directory: &Directory) -> Hello {
         Hello {
             protocol: 1,
-            region: REGION.to_owned(),
+            region: self.secrets.region.clone(),
             agency: self.unit.agency.clone(),
             roster_version: directory.roster().version,
             keyset_version: 1,

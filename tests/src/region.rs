@@ -1,5 +1,5 @@
-//! A region made on the spot: keys, a directory signed by two of three authorities, a broker and nodes, each
-//! with its own folder and its own process.
+//! The sample region of `config/mekong`, made on the spot: keys, a directory signed by two of three authorities,
+//! a broker and nodes, each with its own folder and its own process.
 
 use std::{
     collections::BTreeMap,
@@ -13,41 +13,23 @@ use std::{
 
 use bytes::Bytes;
 use lintas_config::{
-    Bootstrap, Directory,
+    Bootstrap, Directory, authority,
     issue::{bundle, fresh_seed, sign_roster},
     os_entropy,
+    source::{MemberSource, RegionSource, functions, mekong},
 };
 use lintas_proto::{
     canonical, limits,
-    schema::{BrokerKeys, JoinRequest, Roster},
+    schema::{BrokerKeys, JoinRequest},
     sign::{KeyRole, SigningKey, VerifyingKey},
 };
 use serde_json::Value;
 
 use crate::{
     ROLE_BROKER, ROLE_NODE,
+    member::Member,
     process::{Process, wait},
 };
-
-/// Name of the region.
-pub const REGION: &str = "mekong-demo";
-/// Name of its broker.
-pub const BROKER: &str = "hub.mekong-demo";
-/// How long a roster made here is valid, milliseconds: 30 days.
-const ROSTER_VALID_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
-
-/// An agency of the region.
-#[derive(Debug, Clone, Copy)]
-pub struct Agency {
-    /// Code.
-    pub code: &'static str,
-    /// Name.
-    pub name: &'static str,
-    /// ISO 3166-1 alpha-2.
-    pub country: &'static str,
-    /// Units as `lintas init --unit` takes them.
-    pub units: &'static [&'static str],
-}
 
 /// A region on disk.
 #[derive(Debug)]
@@ -86,100 +68,99 @@ impl Said {
 
 impl Region {
     /// Makes keys and folders under `root` by running `init` as a user would, then signs the directory.
-    /// `program` is `lintas-demo`.
+    /// `program` is `lintas-demo`; `nodes` are agency codes.
     #[must_use]
-    pub fn found(program: &Path, root: &Path, agencies: &[Agency]) -> Self {
-        Self::found_with(program, root, agencies, &[], |broker| broker)
+    pub fn found(program: &Path, root: &Path, nodes: &[&str]) -> Self {
+        Self::found_with(program, root, nodes, &[], |broker| broker)
     }
 
-    /// As [`found`](Self::found), with further members whose keys somebody else holds, and with nodes that
-    /// connect to what `via` makes of the broker's address.
+    /// As [`found`](Self::found), with members whose keys the test holds, and with nodes that connect to what
+    /// `via` makes of the broker's address.
     #[must_use]
     pub fn found_with(
         program: &Path,
         root: &Path,
-        agencies: &[Agency],
-        others: &[&JoinRequest],
+        nodes: &[&str],
+        held: &[&Member],
         via: impl FnOnce(SocketAddr) -> SocketAddr,
     ) -> Self {
+        let source = mekong().unwrap();
         let region =
             Self { program: program.to_owned(), root: root.to_owned(), broker: None, nodes: BTreeMap::new() };
         let address = free_address();
-        let broker_folder = region.folder("broker");
-        let broker = ["init", "--name", BROKER, "--listen", &address.to_string(), "--data"];
-        let _ = region
-            .run(ROLE_BROKER, &[&broker.map(OsStr::new)[..], &[broker_folder.as_os_str()]].concat())
-            .ok();
+        let (folder, listen) = (region.folder("broker"), address.to_string());
+        let arguments = ["init", "--name", &source.brokers[0], "--listen", &listen, "--data"].map(OsStr::new);
+        let _ = region.run(ROLE_BROKER, &[&arguments[..], &[folder.as_os_str()]].concat()).ok();
         let address = via(address);
-        for agency in agencies {
-            region.init(agency, address);
+        let mut requests = Vec::new();
+        for described in &source.members {
+            let code = described.agency.as_str();
+            requests.push(if nodes.contains(&code) {
+                region.init(&source, described, address)
+            } else if let Some(held) = held.iter().find(|member| member.unit.agency == code) {
+                held.request.clone()
+            } else {
+                // A member whose node is not there; nobody will ever use its keys.
+                Member::of(&source, code).request
+            });
         }
-        let (bootstrap, directory) = region.sign(agencies, others);
-        for folder in ["broker"].into_iter().chain(agencies.iter().map(|agency| agency.code)) {
+        let (bootstrap, directory) = region.sign(&source, &requests);
+        for folder in ["broker"].iter().chain(nodes) {
             region.publish(folder, &bootstrap, &directory);
         }
         region
     }
 
-    fn init(&self, agency: &Agency, broker: SocketAddr) {
+    /// `lintas init`, as the agency would run it.
+    fn init(&self, source: &RegionSource, described: &MemberSource, broker: SocketAddr) -> JoinRequest {
+        let code = described.agency.as_str();
         fs::create_dir_all(&self.root).unwrap();
-        fs::write(self.key_file(agency.code), hex_key()).unwrap();
+        fs::write(self.key_file(code), hex_key()).unwrap();
+        let broker = broker.to_string();
         let mut arguments: Vec<OsString> = [
             "init",
             "--region",
-            REGION,
+            &source.region,
             "--agency",
-            agency.code,
+            code,
             "--name",
-            agency.name,
-            "--country",
-            agency.country,
+            &described.name,
+            "--broker",
+            &broker,
         ]
         .map(OsString::from)
         .to_vec();
-        arguments.extend(["--broker".into(), broker.to_string().into()]);
-        for unit in agency.units {
-            arguments.extend(["--unit".into(), OsString::from(unit)]);
+        if !described.country.is_empty() {
+            arguments.extend(["--country".into(), OsString::from(&described.country)]);
         }
-        let _ = self.lintas(agency.code, &arguments).ok();
+        for unit in &described.units {
+            let known = functions();
+            let names = unit.functions.iter().map(|function| {
+                known.iter().find(|(_, known)| known == function).map(|(name, _)| name.as_str()).unwrap()
+            });
+            let names = names.collect::<Vec<_>>().join("+");
+            arguments.extend(["--unit".into(), format!("{}={}, {names}", unit.unit, unit.name).into()]);
+        }
+        let _ = self.lintas(code, &arguments).ok();
+        let bytes = fs::read(self.folder(code).join("join-request.bin")).unwrap();
+        canonical::decode(&Bytes::from(bytes), limits::KEYSET_BYTES_MAX).unwrap()
     }
 
-    /// The region authority's work: read the requests, write the roster, sign it with two of three keys.
-    fn sign(&self, agencies: &[Agency], others: &[&JoinRequest]) -> (Bootstrap, Bytes) {
+    /// The region authority's work: hold the requests against the sources, write the roster, sign it with two
+    /// of three keys.
+    fn sign(&self, source: &RegionSource, requests: &[JoinRequest]) -> (Bootstrap, Bytes) {
         let mut entropy = os_entropy();
-        let seeds: Vec<_> = (0..3).map(|_| fresh_seed(&mut entropy)).collect();
+        let seeds: Vec<_> = source.authorities.iter().map(|_| fresh_seed(&mut entropy)).collect();
         let authorities: Vec<_> =
             seeds.iter().map(|seed| SigningKey::from_seed(KeyRole::Authority, seed).unwrap()).collect();
-        let (mut members, mut keysets) = (Vec::new(), Vec::new());
-        let of_node = |agency: &Agency| -> JoinRequest {
-            let bytes = fs::read(self.folder(agency.code).join("join-request.bin")).unwrap();
-            canonical::decode(&Bytes::from(bytes), limits::KEYSET_BYTES_MAX).unwrap()
-        };
-        for request in agencies.iter().map(of_node).chain(others.iter().map(|request| (*request).clone())) {
-            members.push(request.member.unwrap());
-            keysets.push(request.keyset.unwrap());
-        }
-        members.sort_by(|a, b| a.agency.cmp(&b.agency));
+        let keys: Vec<_> =
+            authorities.iter().map(|key| VerifyingKey::parse(&key.public_key()).unwrap()).collect();
         let broker = fs::read(self.folder("broker").join("broker.roster")).unwrap();
         let broker: BrokerKeys = canonical::decode(&Bytes::from(broker), 4_096).unwrap();
-        let now = now_ms();
-        let roster = Roster {
-            format: 1,
-            region: REGION.to_owned(),
-            version: 1,
-            not_before_ms: now - 60_000,
-            not_after_ms: now + ROSTER_VALID_MS,
-            authority_keys: authorities.iter().map(|key| Bytes::copy_from_slice(&key.public_key())).collect(),
-            threshold: 2,
-            members,
-            brokers: vec![broker],
-            suite_min: 1,
-            epoch_ms: 10_000,
-            ..Roster::default()
-        };
-        let signed = sign_roster(&roster, &authorities[..2]).unwrap();
-        let keys = authorities.iter().map(|key| VerifyingKey::parse(&key.public_key()).unwrap()).collect();
-        let bootstrap = Bootstrap { region: REGION.to_owned(), authority_keys: keys, threshold: 2 };
+        let (roster, keysets) = authority::found(source, requests, &[broker], &keys, now_ms()).unwrap();
+        let threshold = usize::try_from(source.threshold).unwrap();
+        let signed = sign_roster(&roster, &authorities[..threshold]).unwrap();
+        let bootstrap = Bootstrap { region: source.region.clone(), authority_keys: keys, threshold };
         (bootstrap, bundle(&signed, keysets))
     }
 

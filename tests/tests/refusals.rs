@@ -19,7 +19,6 @@ use lintas_proto::{
     sign::{KeyRole, Signed, SigningKey},
 };
 use lintas_tests::{
-    demo::{CAMBODIA, THAILAND},
     member::{Answer, Member},
     process::wait,
     region::{Region, Said, now_ms},
@@ -40,14 +39,8 @@ struct World {
 impl World {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
-        let member = Member::new("VN");
-        let region = Region::found_with(
-            Path::new(PROGRAM),
-            root.path(),
-            &[CAMBODIA, THAILAND],
-            &[&member.request],
-            |b| b,
-        );
+        let member = Member::of(&lintas_config::source::mekong().unwrap(), "VN");
+        let region = Region::found_with(Path::new(PROGRAM), root.path(), &["KH", "TH"], &[&member], |b| b);
         let mut world = Self { root, region, member };
         world.region.start_broker();
         world

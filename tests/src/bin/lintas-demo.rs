@@ -9,7 +9,7 @@ use lintas_tests::{demo, role};
 const USAGE: &str = "\
 usage: lintas-demo [--keep] [--dir FOLDER]
 
-Plays a case between Thailand and Cambodia with real processes on loopback.
+Plays a case between Thailand, Cambodia and the regional coordinator with real processes on loopback.
   --keep        leave the region running afterwards and say how to try the commands
   --dir FOLDER  keep its data in FOLDER, which must be empty or not exist
                 (default: a temporary folder, removed at the end)";
@@ -54,7 +54,8 @@ fn play(keep: bool, folder: Option<PathBuf>) -> ExitCode {
     if keep {
         wait_for_the_user(&program, &folder);
     }
-    let stopped = [region.stop_node("TH"), region.stop_node("KH"), region.stop_broker()];
+    let mut stopped = demo::NODES.map(|node| region.stop_node(node)).to_vec();
+    stopped.push(region.stop_broker());
     if stopped.contains(&false) {
         return fail("a process did not end cleanly");
     }
