@@ -77,7 +77,11 @@ async fn receive(
     writer.send_message(FrameType::BlobStatus, &status(&id, Reason::Accepted, "", 0)).await?;
     let outcome = match fill(&mut upload, blob.length, &mut reader).await? {
         Ok(()) => block_in_place(|| upload.keep(clock::now_ms())),
-        Err(error) => Err(error),
+        Err(error) => {
+            // Its file and its room are given back before the node is told.
+            drop(upload);
+            Err(error)
+        }
     };
     let told = match &outcome {
         Ok(()) => status(&id, Reason::Accepted, "", blob.length),

@@ -174,6 +174,38 @@ async fn two_brokers_do_not_share_a_folder() {
     broker.stop().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_cannot_be_read_again_ends_the_process() {
+    use std::{fs::OpenOptions, os::unix::fs::FileExt as _};
+    let (mut world, folder) = scene();
+    world.title_bytes = 20_000;
+    let broker = Broker::start(folder.path()).await;
+    let sealed = world.packet("TH", &[unit("KH", "A")]);
+    let mut th = Node::connect(&world, &broker, "TH").await;
+    th.receipt(&sealed).await;
+    let needle = &sealed.submission.body[..64];
+    let mut spoiled = 0;
+    for file in std::fs::read_dir(folder.path().join("journal")).unwrap() {
+        let path = file.unwrap().path();
+        let bytes = std::fs::read(&path).unwrap();
+        if let Some(at) = bytes.windows(needle.len()).position(|window| window == needle) {
+            let file = OpenOptions::new().write(true).open(&path).unwrap();
+            file.write_all_at(&[bytes[at] ^ 1], at as u64).unwrap();
+            spoiled += 1;
+        }
+    }
+    assert_eq!(spoiled, 1);
+    // The broker may be gone before the greeting is over.
+    let kh = connect_as(&world, broker.address, &world.transport("KH"), &hello("KH")).await;
+    let ended = soon(broker.task).await.unwrap();
+    assert!(matches!(ended, Err(RunError::Failed)), "{ended:?}");
+    if let Ok(mut kh) = kh {
+        let frame = soon(kh.reader.next()).await;
+        assert!(matches!(frame, Ok(None) | Err(_)), "nothing false is handed over: {frame:?}");
+    }
+    drop(th);
+}
+
 /// Drives the sequencer without a network, on a journal that may not grow.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_refuses_packets_and_still_drains() {
