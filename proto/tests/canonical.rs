@@ -433,7 +433,10 @@ fn nobody_uses_the_accessors_that_turn_an_unknown_value_into_the_default() {
         files(&entry.unwrap().path().join("src"), "rs", &mut sources);
     }
     assert!(sources.len() > 20, "the sources must be there: {}", sources.len());
-    for (path, text) in &sources {
+    // Shipped code; what is compiled for tests only may call its own things as it likes.
+    let shipped =
+        |path: &Path| !path.iter().any(|part| part == "tests" || part == "tests.rs" || part == "testing");
+    for (path, text) in sources.iter().filter(|(path, _)| shipped(path)) {
         let mut text = code(text);
         text.retain(|c| !c.is_whitespace());
         OTHERS.iter().for_each(|other| text = text.replace(other, ""));

@@ -19,23 +19,3 @@ pub mod record;
 pub mod refuse;
 pub mod snapshot;
 pub mod spent;
-
-#[cfg(test)]
-mod tests {
-    use std::{fs, path::Path};
-
-    /// What decides does not do: no disk, no network, no clock, no threads.
-    #[test]
-    fn the_core_is_pure() {
-        let never = ["std::fs", "std::net", "std::thread", "tokio", "quinn", "sled", "SystemTime", "Instant"];
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/core");
-        let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
-        for path in files.filter(|path| path.is_file() && !path.ends_with("mod.rs")) {
-            let text = fs::read_to_string(&path).unwrap();
-            let found: Vec<_> = never.iter().filter(|word| text.contains(**word)).collect();
-            assert!(found.is_empty(), "{}: {found:?}", path.display());
-            let shell = text.lines().any(|line| line.contains("use") && line.contains("shell::"));
-            assert!(!shell, "{}: the core knows no shell", path.display());
-        }
-    }
-}
