@@ -138,6 +138,19 @@ fn shapes(set: &FileDescriptorSet) -> Result<String, Box<dyn Error>> {
         }
         shape(&mut code, set, message)?;
     }
+    code.push_str(&prefixes(set)?);
+    Ok(code)
+}
+
+/// What every value of an enum begins with, longest first.
+fn prefixes(set: &FileDescriptorSet) -> Result<String, Box<dyn Error>> {
+    let enums = set.file.iter().flat_map(|file| &file.enum_type);
+    let zeros = enums.filter_map(|found| found.value.iter().find(|value| value.number() == 0));
+    let mut prefixes: Vec<&str> = zeros.filter_map(|zero| zero.name().strip_suffix("UNSPECIFIED")).collect();
+    prefixes.sort_by_key(|prefix| std::cmp::Reverse(prefix.len()));
+    let mut code = String::new();
+    writeln!(code, "/// What the codes of each enum begin with, e.g. `TLP_`; longest first.")?;
+    writeln!(code, "pub static CODE_PREFIXES: &[&str] = &{prefixes:?};")?;
     Ok(code)
 }
 

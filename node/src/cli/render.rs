@@ -1,5 +1,6 @@
 //! Plain words on a terminal. Everything that another person wrote goes through [`printable`] or [`one_line`].
 
+use lintas_proto::schema::CODE_PREFIXES;
 use serde_json::Value;
 
 use crate::{
@@ -122,17 +123,19 @@ fn spoken(fields: &serde_json::Map<String, Value>, text: &str, indent: &str) -> 
 fn scalar(name: &str, value: &Value) -> String {
     match value {
         Value::String(text) if name.ends_with("Ms") => text.parse().map_or_else(|_| printable(text), time),
-        // Codes of the schema; a text of an officer is never only capitals and underscores with an underscore.
-        Value::String(text) if is_code(text) => words(text),
-        Value::String(text) => printable(text),
+        Value::String(text) => code(text).unwrap_or_else(|| printable(text)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
             one_line(&value.to_string())
         }
     }
 }
 
-fn is_code(text: &str) -> bool {
-    text.contains('_') && text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+/// A code of the schema without what its enum puts before it: `PERSON_ROLE_SUSPECT` → `SUSPECT`. Capitals tell it
+/// from what an officer wrote.
+fn code(text: &str) -> Option<String> {
+    let rest = CODE_PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix))?;
+    let code = rest.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+    code.then(|| rest.replace('_', " "))
 }
 
 /// `retainUntilMs` → `retain until`.
@@ -164,8 +167,8 @@ mod tests {
         });
         let text = outline(&body, 0);
         assert!(text.contains("- [en] Trawler\\u{1b}[2J\n    | TO: ALL\n"), "{text}");
-        assert!(text.contains("urgency: urgency urgent\n"), "{text}");
+        assert!(text.contains("urgency: URGENT\n"), "{text}");
         assert!(text.contains("due: 1970-01-01 00:00:00 UTC"), "{text}");
-        assert!(text.contains("  - id: 1\n    role: person role suspect\n  - id: 2\n"), "{text}");
+        assert!(text.contains("  - id: 1\n    role: SUSPECT\n  - id: 2\n"), "{text}");
     }
 }

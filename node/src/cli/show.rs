@@ -50,8 +50,7 @@ fn plain_words(packet: &PacketView) -> String {
         out.push_str(&format!("  came {}\n", time(ms)));
     }
     packet.warnings.iter().for_each(|text| out.push_str(&format!("  WARNING: {}\n", one_line(text))));
-    out.push_str(&format!("label:\n{}", outline(&packet.label, 1)));
-    out.push_str(&format!("body:\n{}", outline(&packet.body, 1)));
+    out.push_str(&format!("\nlabel:\n{}\n{}\n", outline(&packet.label, 1), outline(&packet.body, 0)));
     for attachment in &packet.attachments {
         out.push_str(&format!(
             "attachment {}: {} bytes, SHA-256 {}\n  the sender calls it `{}`\n",
