@@ -138,3 +138,34 @@ fn a_node_that_is_offline_keeps_what_it_is_given_and_sends_it_later() {
     });
     assert!(arrived, "{}", fs::read_to_string(region.log("TH")).unwrap());
 }
+
+#[test]
+fn a_node_that_was_away_catches_up_in_order() {
+    let root = tempfile::tempdir().unwrap();
+    let mut region = region(root.path());
+    region.start_broker();
+    region.start_node("TH");
+    let sent: Vec<String> = (0..40)
+        .map(|number| {
+            let draft = draft(root.path(), &format!("alert {number}"));
+            let said = region.lintas("TH", &["--json", "send", &draft]).ok();
+            said.json()["packet_id"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    let accepted = || {
+        let outbox = packets(&region.lintas("TH", &["--json", "outbox", "--limit", "100"]).ok());
+        outbox.iter().filter(|packet| packet["state"] == "accepted").count() == sent.len()
+    };
+    assert!(wait(accepted));
+    // Killed and started again, so that what is delivered comes from recovery.
+    region.kill_broker();
+    region.start_broker();
+    region.start_node("KH");
+    let arrived = || -> Vec<String> {
+        let inbox = packets(&region.lintas("KH", &["--json", "inbox", "--limit", "100"]).ok());
+        // The newest stands first.
+        inbox.iter().rev().map(|packet| packet["packet_id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert!(wait(|| arrived().len() == sent.len()), "{} of {} arrived", arrived().len(), sent.len());
+    assert_eq!(arrived(), sent);
+}
