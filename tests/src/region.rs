@@ -40,6 +40,29 @@ pub struct Region {
     nodes: BTreeMap<String, Process>,
 }
 
+/// Runs commands as an officer would.
+#[derive(Debug, Clone)]
+pub struct Officer {
+    program: PathBuf,
+    data: PathBuf,
+    key: PathBuf,
+}
+
+impl Officer {
+    /// Runs `lintas`.
+    pub fn lintas<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Said {
+        let mut command = Command::new(&self.program);
+        command.args([OsStr::new(ROLE_NODE), OsStr::new("--data"), self.data.as_os_str()]).args(arguments);
+        said(command.env("LINTAS_KEY_FILE", &self.key))
+    }
+}
+
+fn said(command: &mut Command) -> Said {
+    let output = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Said { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
+}
+
 /// What a command said and how it ended.
 #[derive(Debug)]
 pub struct Said {
@@ -216,29 +239,17 @@ impl Region {
 
     /// Runs `lintas` as an officer of `agency` would.
     pub fn lintas<A: AsRef<OsStr>>(&self, agency: &str, arguments: &[A]) -> Said {
-        let data = self.folder(agency);
-        let mut all: Vec<&OsStr> = vec![OsStr::new("--data"), data.as_os_str()];
-        all.extend(arguments.iter().map(AsRef::as_ref));
-        self.run_as(ROLE_NODE, &all, Some(&self.key_file(agency)))
+        self.officer(agency).lintas(arguments)
+    }
+
+    /// The desk of an officer of `agency`.
+    #[must_use]
+    pub fn officer(&self, agency: &str) -> Officer {
+        Officer { program: self.program.clone(), data: self.folder(agency), key: self.key_file(agency) }
     }
 
     fn run(&self, role: &str, arguments: &[&OsStr]) -> Said {
-        self.run_as(role, arguments, None)
-    }
-
-    fn run_as(&self, role: &str, arguments: &[&OsStr], key: Option<&Path>) -> Said {
-        let mut command = Command::new(&self.program);
-        command.arg(role).args(arguments);
-        if let Some(key) = key {
-            command.env("LINTAS_KEY_FILE", key);
-        }
-        let output = command.output().unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Said {
-            code: output.status.code().unwrap_or(-1),
-            out: text(&output.stdout),
-            err: text(&output.stderr),
-        }
+        said(Command::new(&self.program).arg(role).args(arguments))
     }
 
     /// Folder of the broker or of an agency.
