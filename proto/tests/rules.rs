@@ -179,7 +179,7 @@ fn an_attachment_that_cannot_be_is_refused() {
             let root: Digest = core.attachments[0].root.as_ref().try_into().unwrap();
             core.attachments[0].length = length;
             core.attachments[0].blob_id =
-                lintas_proto::envelope::blob::blob_id(&root, length).to_vec().into();
+                lintas_proto::envelope::segment::blob_id(&root, length).to_vec().into();
         })
     };
     named(72).unwrap();

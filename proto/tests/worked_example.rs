@@ -20,11 +20,12 @@ use lintas_proto::{
     audit::merkle::{leaf_hash, root},
     canonical,
     envelope::{
-        blob::{blob_id, blob_length},
+        blob::blob_length,
         grant::{open_granted, seal_grant, verify_grant},
         open::{Parts, open},
         pad::{pad, padme},
         seal::{Recipient, body_context, wrap_info},
+        segment::blob_id,
         segment::segment_root,
     },
     evidence::{sign_evidence, verify_evidence},

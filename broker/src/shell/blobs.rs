@@ -11,7 +11,7 @@ use std::{
 };
 
 use lintas_proto::{
-    envelope::{blob::blob_id, segment::SegmentRoot},
+    envelope::segment::{SegmentRoot, blob_id},
     id::{Digest, check_code, hex, unhex},
 };
 use thiserror::Error;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use lintas_link::{FrameReader, FrameWriter, LinkError, decode};
 use lintas_proto::{
     canonical::fixed,
-    envelope::{blob::blob_id, chunk},
+    envelope::{chunk, segment::blob_id},
     frame::FrameType,
     id::Digest,
     limits,

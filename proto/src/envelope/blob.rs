@@ -13,23 +13,17 @@ use zeroize::Zeroizing;
 
 use super::{
     chunk::{
-        self, CHUNK_BYTES, ChunkError, ContentKey, HEAD_BYTES, Opener, SALT_BYTES, SEALED_CHUNK_BYTES, Sealer,
+        self, CHUNK_BYTES, ChunkError, ContentKey, HEAD_BYTES, Opener, SALT_BYTES, SEALED_CHUNK_BYTES,
+        Sealer, fresh,
     },
     pad::padme,
-    seal::fresh,
-    segment::SegmentRoot,
+    segment::{SegmentRoot, blob_id},
 };
 use crate::{
-    id::{Digest, PacketId, finish, sha256},
+    id::{PacketId, finish},
     limits,
     schema::{AttachmentKey, AttachmentRef},
 };
-
-/// Blob id: SHA-256("lintas/v1/blob-id" 00 root ‖ length u64 big-endian).
-#[must_use]
-pub fn blob_id(root: &Digest, length: u64) -> Digest {
-    sha256(&[b"lintas/v1/blob-id\0", root, &length.to_be_bytes()])
-}
 
 /// Ciphertext length of a file of `plain` bytes; `None` beyond [`limits::BLOB_BYTES_MAX`].
 #[must_use]

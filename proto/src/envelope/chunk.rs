@@ -8,6 +8,7 @@
 //! | 56 | n × 16,400 | full chunks: 16,384 bytes of ciphertext, 16 of tag |
 //! | … | 16 to 16,399 | final chunk, always shorter than a full one |
 
+use rand_core::CryptoRng;
 use ring::{
     aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey},
     hkdf::{HKDF_SHA512, KeyType, Prk},
@@ -243,6 +244,13 @@ fn derive(
     let commitment = std::array::from_fn(|_| rest.next().unwrap_or_default());
     let key = UnboundKey::new(&AES_256_GCM, key).map_err(|_| ChunkError::CannotOpen)?;
     Ok((Chunks { key: LessSafeKey::new(key), base_nonce, counter: 0 }, commitment))
+}
+
+/// `N` random bytes: a key, a salt.
+pub(crate) fn fresh<const N: usize>(entropy: &mut dyn CryptoRng) -> Zeroizing<[u8; N]> {
+    let mut bytes = Zeroizing::new([0; N]);
+    entropy.fill_bytes(bytes.as_mut());
+    bytes
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use thiserror::Error;
 
-use super::{blob::blob_id, chunk};
+use super::{chunk, segment::blob_id};
 use crate::{
     canonical::{self, DecodeError, WrongSize, fixed},
     id::{Digest, IdError, PacketId, check_code, check_name, sha256},

@@ -6,12 +6,12 @@ use rand_core::CryptoRng;
 use thiserror::Error;
 
 use super::{
-    chunk::ContentKey,
+    chunk::{ContentKey, fresh},
     core::{
         CoreError, check_audience, check_unit, digests, distinct, opens, packet_id, recipient_commitment,
     },
     open::{OpenError, Opened, decrypt},
-    seal::{Recipient, fresh},
+    seal::Recipient,
     verify::{PacketKeys, Part, VerifiedHeader, VerifyError, count},
     wrap::{DecryptionKey, WRAP_BYTES, Wrapped, unwrap, wrap},
 };

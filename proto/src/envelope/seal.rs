@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use super::{
     body::{self, BodyError},
-    chunk::{self, ChunkError, ContentKey, SALT_BYTES},
+    chunk::{self, ChunkError, ContentKey, SALT_BYTES, fresh},
     core::{Core, CoreError, check_audience, recipient_commitment},
     pad::{PadError, pad},
     segment::segment_root,
@@ -177,11 +177,4 @@ fn wraps(
         wraps.push(Bytes::from(sealed.map_err(refused)?));
     }
     Ok(wraps)
-}
-
-/// `N` random bytes.
-pub(crate) fn fresh<const N: usize>(entropy: &mut dyn CryptoRng) -> Zeroizing<[u8; N]> {
-    let mut bytes = Zeroizing::new([0; N]);
-    entropy.fill_bytes(bytes.as_mut());
-    bytes
 }

@@ -9,7 +9,7 @@ use ring::digest::{Context, SHA256};
 use super::chunk::{HEAD_BYTES, SEALED_CHUNK_BYTES};
 use crate::{
     audit::merkle::Frontier,
-    id::{Digest, finish},
+    id::{Digest, finish, sha256},
 };
 
 /// Ciphertext bytes of 64 chunks.
@@ -71,6 +71,12 @@ pub fn segment_root(bytes: &[u8]) -> Digest {
     let mut root = SegmentRoot::default();
     root.update(bytes);
     root.finish().0
+}
+
+/// Blob id: SHA-256("lintas/v1/blob-id" 00 root ‖ length u64 big-endian).
+#[must_use]
+pub fn blob_id(root: &Digest, length: u64) -> Digest {
+    sha256(&[b"lintas/v1/blob-id\0", root, &length.to_be_bytes()])
 }
 
 /// A leaf hash begun (RFC 6962 section 2.1).
