@@ -135,7 +135,10 @@ fn exit_code(error: &RunError) -> u8 {
             | FolderError::Settings { .. }
             | FolderError::Keys(_)
             | FolderError::Issue(_)
-            | FolderError::Directory(_),
+            | FolderError::Directory(_)
+            | FolderError::Succession(_)
+            | FolderError::Mark(_)
+            | FolderError::Step(_),
         )
         | RunError::Key(_)
         | RunError::NotListed(_)

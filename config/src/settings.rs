@@ -41,7 +41,7 @@ pub struct Key {
 }
 
 /// The keys of `broker.toml`.
-pub const BROKER_KEYS: [Key; 7] = [
+pub const BROKER_KEYS: [Key; 8] = [
     Key {
         name: "listen",
         default: None,
@@ -58,16 +58,26 @@ pub const BROKER_KEYS: [Key; 7] = [
         name: "queue_entries_max",
         default: Some("100000"),
         example: "100000",
-        says: "How many packets may wait for one agency: 1 to 10,000,000. Beyond it, packets to that agency are \
-               refused, with the reason, until it has taken some.",
+        says: "How many packets and pieces of evidence may wait for one agency: 1 to 10,000,000. Beyond it, packets \
+               to that agency are refused, with the reason, until it has taken some. Packets of one sender may \
+               take a fifth of it.",
     },
     Key {
         name: "submissions_per_minute",
         default: Some("6000"),
         example: "6000",
-        says: "How many packets one agency may submit in a minute: 1 to 10,000,000, or 0 for no limit.",
+        says: "How many packets one agency may submit in a minute, at once or spread over it: 1 to 10,000,000, or 0 \
+               for no limit. A packet that is sent again, and acknowledgements, are not counted.",
     },
     SEGMENT_MIB,
+    Key {
+        name: "journal_mib_max",
+        default: Some("65536"),
+        example: "65536",
+        says: "How much disk the journal may take, in MiB: at least 8 segments (of segment_mib, or 16 if that is \
+               less), at most 16,777,216. Beyond it packets are refused until deliveries have made room; what \
+               waits is still delivered. Attachments are not part of it.",
+    },
     Key {
         name: "metrics",
         default: Some(""),
@@ -105,6 +115,11 @@ const LOG: Key = Key {
 const RANGE_1024: RangeInclusive<u32> = 1..=1_024;
 const RANGE_TEN_MILLION: RangeInclusive<u32> = 1..=10_000_000;
 const DEFAULT_SEGMENT_MIB: u32 = 64;
+/// Shortest segment that a broker makes, MiB: its records are long.
+const BROKER_SEGMENT_MIB_MIN: u32 = 16;
+/// Fewest segments of a broker's journal: less leaves no room for its reserve and for compaction.
+const BROKER_SEGMENTS_MIN: u32 = 8;
+const JOURNAL_MIB_MAX: u32 = 16_777_216;
 
 /// How the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -130,6 +145,8 @@ pub struct BrokerSettings {
     pub submissions_per_minute: u32,
     /// Size of a journal segment in MiB, 1 to 1,024.
     pub segment_mib: u32,
+    /// How much disk the journal may take, MiB: 8 segments or more.
+    pub journal_mib_max: u32,
     /// Loopback address for metrics and health over HTTP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<SocketAddr>,
@@ -156,12 +173,15 @@ impl BrokerSettings {
     pub fn parse(text: &str) -> Result<Self, SettingsError> {
         let document = Document::parse("broker.toml", text)?;
         let top = document.top(&BROKER_KEYS.map(|key| key.name))?;
+        let segment_mib = number(&top, "segment_mib", RANGE_1024, DEFAULT_SEGMENT_MIB)?;
+        let journal_mib_min = BROKER_SEGMENTS_MIN * segment_mib.max(BROKER_SEGMENT_MIB_MIN);
         Ok(Self {
             listen: address(&top, "listen", BROKER_KEYS[0].example, |_| true, ANY_ADDRESS)?,
             credit: number(&top, "credit", RANGE_1024, 64)?,
             queue_entries_max: number(&top, "queue_entries_max", RANGE_TEN_MILLION, 100_000)?,
             submissions_per_minute: number(&top, "submissions_per_minute", 0..=10_000_000, 6_000)?,
-            segment_mib: number(&top, "segment_mib", RANGE_1024, DEFAULT_SEGMENT_MIB)?,
+            segment_mib,
+            journal_mib_max: number(&top, "journal_mib_max", journal_mib_min..=JOURNAL_MIB_MAX, 65_536)?,
             metrics: match top.get("metrics") {
                 Some(_) => {
                     Some(address(&top, "metrics", "", |address| address.ip().is_loopback(), LOOPBACK)?)
@@ -170,6 +190,18 @@ impl BrokerSettings {
             },
             log: log(&top)?,
         })
+    }
+
+    /// Size of the segments that a broker makes, MiB.
+    #[must_use]
+    pub fn broker_segment_mib(&self) -> u32 {
+        self.segment_mib.max(BROKER_SEGMENT_MIB_MIN)
+    }
+
+    /// How many segment files its journal may have.
+    #[must_use]
+    pub fn segments_max(&self) -> u32 {
+        (self.journal_mib_max / self.broker_segment_mib()).max(BROKER_SEGMENTS_MIN)
     }
 
     /// A `broker.toml` that sets `listen` and explains every key.
@@ -299,6 +331,9 @@ mod tests {
             ("credit = \"9\"", "from 1 to 1,024"),
             ("credit = 99999999999999999999", "from 1 to 1,024"),
             ("queue_entries_max = 0", "from 1 to 10,000,000"),
+            ("journal_mib_max = 511", "`journal_mib_max` is 511; it must be a number from 512 to 16,777,216"),
+            ("segment_mib = 1\njournal_mib_max = 127", "from 128 to 16,777,216"),
+            ("segment_mib = 1024\njournal_mib_max = 8191", "from 8,192 to 16,777,216"),
             ("log = \"jsn\"", "must be one of `text`, `json`; did you mean `json`?"),
             ("metrics = \"0.0.0.0:7412\"", "an address of this machine itself"),
             ("metrics = \"192.0.2.1:7412\"", "an address of this machine itself"),
@@ -320,6 +355,23 @@ mod tests {
         assert_eq!(settings.metrics, Some("[::1]:9".parse().unwrap()));
         assert_eq!((settings.submissions_per_minute, settings.log), (0, LogFormat::Json));
         assert_eq!((settings.credit, settings.segment_mib, settings.queue_entries_max), (64, 64, 100_000));
+    }
+
+    #[test]
+    fn the_journal_is_capped_in_segments() {
+        for (text, segment, segments) in [
+            ("", 64, 1_024),
+            ("journal_mib_max = 512", 64, 8),
+            ("segment_mib = 1\njournal_mib_max = 160", 16, 10),
+            ("segment_mib = 1024", 1_024, 64),
+        ] {
+            let settings = broker(text).unwrap();
+            assert_eq!(
+                (settings.broker_segment_mib(), settings.segments_max()),
+                (segment, segments),
+                "{text}"
+            );
+        }
     }
 
     #[test]

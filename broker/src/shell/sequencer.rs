@@ -25,6 +25,7 @@ use crate::core::{
     ledger::Ended,
     outcome::{self, How},
     plan::{Plan, Sealed, Verdict},
+    quota::Quota,
     record::{Fact, RecordError},
     refuse::Refused,
     snapshot,
@@ -100,6 +101,8 @@ pub(crate) struct Sequencer {
     pub(crate) tick_ms: u64,
     /// The journal was full; when to try again to make room.
     pub(crate) squeeze_ms: Option<u64>,
+    /// What agencies may still submit.
+    pub(crate) quota: Quota,
 }
 
 /// Tells the process when the sequencer ends by a panic.
@@ -214,13 +217,13 @@ impl Sequencer {
         let (mut shares, mut waiting, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
         let planned = {
             let (ledger, mut entropy) = (shared.ledger(), lintas_config::os_entropy());
-            let mut plan = Plan::new(&ledger, &speaker, now_ms);
+            let mut plan = Plan::new(&ledger, &speaker, now_ms, &mut self.quota);
             for Submitted { verified, answer, share } in submissions {
                 let agency = verified.header().core().originator.agency.clone();
                 let full = verified.refuse(Reason::DiskFull, DISK_FULL);
                 match plan.submit(verified, |blob| shared.blobs.has(&agency, blob), &mut entropy) {
                     Verdict::Admitted(index) | Verdict::Twin(index) => waiting.push((index, full, answer)),
-                    Verdict::Known(admission) => self.answer_again(admission, answer),
+                    Verdict::Known(admission) => answer_again(&self.runtime, &shared, admission, answer),
                     Verdict::Refused(refused) => refusals.push((refused, answer)),
                 }
                 shares.push(share);
@@ -294,21 +297,6 @@ impl Sequencer {
         Ok(())
     }
 
-    /// The same packet again: the same receipt, byte for byte, as soon as its record is durable.
-    fn answer_again(&self, admission: u64, answer: AnswerTo) {
-        let shared = Arc::clone(&self.shared);
-        self.runtime.spawn(async move {
-            let mut durable = shared.durable.subscribe();
-            if durable.wait_for(|durable| *durable >= admission).await.is_err() {
-                return;
-            }
-            match tokio::task::block_in_place(|| shared.admission(admission)) {
-                Ok(stored) => answer.send(FrameType::Receipt, stored.receipt),
-                Err(error) => shared.fail(&error),
-            }
-        });
-    }
-
     /// Removes attachments of packets whose end is durable, unless another packet names them by now.
     fn remove_blobs(&mut self) {
         let durable = *self.shared.durable.borrow();
@@ -344,6 +332,21 @@ impl Sequencer {
     }
 }
 
+/// The same packet again: the same receipt, byte for byte, as soon as its record is durable.
+fn answer_again(runtime: &Handle, shared: &Arc<Shared>, admission: u64, answer: AnswerTo) {
+    let shared = Arc::clone(shared);
+    runtime.spawn(async move {
+        let mut durable = shared.durable.subscribe();
+        if durable.wait_for(|durable| *durable >= admission).await.is_err() {
+            return;
+        }
+        match tokio::task::block_in_place(|| shared.admission(admission)) {
+            Ok(stored) => answer.send(FrameType::Receipt, stored.receipt),
+            Err(error) => shared.fail(&error),
+        }
+    });
+}
+
 /// Tells how far the journal is durable; false if it failed.
 fn publish(shared: &Shared, index: &Index, committed: Result<Committed, CommitError>) -> bool {
     match committed {
@@ -361,7 +364,7 @@ fn publish(shared: &Shared, index: &Index, committed: Result<Committed, CommitEr
 
 /// Text of a refusal is the broker's own; what it quotes was checked.
 fn log_refusal(refused: &Refused) {
-    let id = refused.packet.map(|(id, _)| id.to_string()).unwrap_or_default();
+    let id = refused.packet.map(|id| id.to_string()).unwrap_or_default();
     if refused.reason == Reason::Replay {
         tracing::warn!(packet = id, "a packet id came again with other content");
     } else {

@@ -34,7 +34,7 @@ use lintas_proto::{
     sign::{KeyRole, SigningKey, VerifyingKey},
 };
 
-pub(crate) use self::book::Book;
+pub(crate) use self::book::{Book, QUEUE_ENTRIES_MAX};
 use crate::core::{
     admit::{self, Verified},
     outcome::{self, How},
@@ -271,6 +271,7 @@ fn member(agency: &str) -> Member {
     };
     Member {
         agency: agency.to_owned(),
+        country: agency.to_owned(),
         name: format!("Police of {agency}"),
         roles: vec![Role::Agency as i32],
         units: vec![unit("A"), unit("B")],
