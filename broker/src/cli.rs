@@ -144,6 +144,6 @@ fn exit_code(error: &RunError) -> u8 {
         | RunError::NotListed(_)
         | RunError::Io(_) => 3,
         RunError::Index(_) | RunError::Open(_) | RunError::Commit(_) | RunError::Failed => 4,
-        RunError::Link(_) => 5,
+        RunError::Link(_) | RunError::Metrics(..) => 5,
     }
 }

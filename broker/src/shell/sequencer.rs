@@ -152,6 +152,7 @@ impl Sequencer {
     /// One round: ends first, so that a full disk can drain; then submissions.
     fn round(&mut self, batch: Vec<Intake>) -> Result<(), Fatal> {
         let now_ms = clock::now_ms();
+        self.shared.metrics.round(now_ms);
         let (mut submissions, mut ends) = (Vec::new(), Vec::new());
         for intake in batch {
             match intake {
@@ -206,7 +207,10 @@ impl Sequencer {
                 self.squeeze_ms.get_or_insert(now_ms);
                 Ok(())
             }
-            committed => committed,
+            committed => {
+                shared.metrics.ended(&end.how);
+                committed
+            }
         }
     }
 
@@ -221,7 +225,11 @@ impl Sequencer {
             for Submitted { verified, answer, share } in submissions {
                 let agency = verified.header().core().originator.agency.clone();
                 let full = verified.refuse(Reason::DiskFull, DISK_FULL);
-                match plan.submit(verified, |blob| shared.blobs.has(&agency, blob), &mut entropy) {
+                let verdict = plan.submit(verified, |blob| shared.blobs.has(&agency, blob), &mut entropy);
+                if matches!(verdict, Verdict::Twin(_) | Verdict::Known(_)) {
+                    shared.metrics.duplicates.add(1);
+                }
+                match verdict {
                     Verdict::Admitted(index) | Verdict::Twin(index) => waiting.push((index, full, answer)),
                     Verdict::Known(admission) => answer_again(&self.runtime, &shared, admission, answer),
                     Verdict::Refused(refused) => refusals.push((refused, answer)),
@@ -232,7 +240,7 @@ impl Sequencer {
         };
         for (refused, answer) in refusals {
             log_refusal(&refused);
-            answer.refuse(&refused, &speaker, now_ms);
+            shared.refuse(answer, &refused, now_ms);
         }
         if waiting.is_empty() {
             return Ok(());
@@ -240,7 +248,9 @@ impl Sequencer {
         let Sealed { facts, receipts } = planned.seal(&shared.receipt_key)?;
         let waiting = Arc::new(Mutex::new(waiting));
         let answers = Arc::clone(&waiting);
+        let (admitted, counted) = (receipts.len(), Arc::clone(&shared));
         let answer_all = move |()| {
+            counted.metrics.accepted.add(admitted as u64);
             for (index, _, answer) in std::mem::take(&mut *lock(&answers)) {
                 let receipt: Bytes = receipts.get(index).cloned().unwrap_or_default();
                 answer.send(FrameType::Receipt, receipt);
@@ -251,7 +261,7 @@ impl Sequencer {
                 tracing::error!("the disk is full; packets are refused, deliveries go on");
                 self.squeeze_ms.get_or_insert(now_ms);
                 for (_, full, answer) in std::mem::take(&mut *lock(&waiting)) {
-                    answer.refuse(&full, &speaker, now_ms);
+                    shared.refuse(answer, &full, now_ms);
                 }
                 Ok(())
             }
@@ -287,6 +297,7 @@ impl Sequencer {
                 self.last_sequence = sequence;
             }
         }
+        self.shared.metrics.handed_over(self.last_sequence);
         for (agency, blob) in facts.iter().flat_map(Fact::blobs) {
             self.shared.blobs.name(agency, &blob);
         }
@@ -350,7 +361,8 @@ fn answer_again(runtime: &Handle, shared: &Arc<Shared>, admission: u64, answer: 
 /// Tells how far the journal is durable; false if it failed.
 fn publish(shared: &Shared, index: &Index, committed: Result<Committed, CommitError>) -> bool {
     match committed {
-        Ok(Committed { last_sequence, .. }) => {
+        Ok(Committed { first_sequence, last_sequence }) => {
+            shared.metrics.group(last_sequence.saturating_sub(first_sequence).saturating_add(1));
             index.stamp(last_sequence);
             shared.durable.send_replace(last_sequence);
             true

@@ -26,6 +26,7 @@ use super::{
     folder::{Folder, FolderError},
     index::{self, Index},
     listener::{Members, listen},
+    operator,
     roster_mark::tell_held,
     sequencer::{Intake, Sequencer},
     shared::{Parts, Shared},
@@ -63,6 +64,9 @@ pub(crate) enum RunError {
     /// The network cannot be used.
     #[error("network: {0}")]
     Link(#[from] LinkError),
+    /// The port for metrics cannot be used.
+    #[error("metrics on {0}: {1}; change `metrics` in broker.toml")]
+    Metrics(SocketAddr, std::io::Error),
     /// The system gives no thread or signal.
     #[error("system: {0}")]
     Io(#[from] std::io::Error),
@@ -115,11 +119,12 @@ pub(crate) async fn run(
     let bound = Server::bind(settings.listen, &transport, members);
     let mut failed = engine.shared.failed.subscribe();
     let served = async {
-        let server = bound?;
+        let (server, asked) = (bound?, operator::open(settings.metrics, &engine.shared).await?);
         ready(server.local_addr()?);
         tokio::select! {
             () = listen(&server, &engine.shared, intake, stop) => {}
             _ = failed.wait_for(|failed| *failed) => {}
+            () = asked => {}
         }
         Ok::<Server, RunError>(server)
     };
@@ -249,5 +254,21 @@ impl Fold for Folding {
         let bytes = ended.map_or(0, |ended| ended.bytes);
         self.spent_bytes = self.spent_bytes.saturating_add(bytes);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_settings_cap_the_journal() {
+        let text = "listen = \"127.0.0.1:0\"\nsegment_mib = 32\njournal_mib_max = 300";
+        let settings = BrokerSettings::parse(text).unwrap();
+        let uncapped = Limits { segments_max: u32::MAX, ..Limits::default() };
+        let limits = journal_limits(&settings, uncapped);
+        assert_eq!((limits.segment_bytes, limits.segments_max), (32 << 20, 9));
+        let lower = Limits { segments_max: 5, ..Limits::default() };
+        assert_eq!(journal_limits(&settings, lower).segments_max, 5);
     }
 }

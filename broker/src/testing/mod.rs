@@ -121,6 +121,13 @@ impl World {
         self.directory = open(&self.roster, &self.keysets, &self.authority, &self.bootstrap);
     }
 
+    /// The directory after the next roster was published.
+    pub(crate) fn publish_next(&mut self) {
+        self.roster.prev_hash = Bytes::copy_from_slice(self.directory.roster_hash());
+        self.roster.version += 1;
+        self.publish();
+    }
+
     pub(crate) fn speaker(&self) -> Speaker<'_> {
         Speaker {
             region: REGION,
@@ -242,11 +249,7 @@ impl World {
 
     /// Writes a broker's data folder.
     pub(crate) fn write(&self, folder: &Path) {
-        let put = |name: &str, bytes: &[u8]| {
-            use std::io::Write as _;
-            let mut file = std::fs::File::create(folder.join(name)).unwrap();
-            file.write_all(bytes).unwrap();
-        };
+        let put = |name: &str, bytes: &[u8]| put(&folder.join(name), bytes);
         put("broker.toml", b"listen = \"127.0.0.1:0\"\nsegment_mib = 16\ncredit = 8\n");
         put("broker.keys", &canonical::encode(&self.broker));
         put("bootstrap.toml", self.bootstrap.to_text().as_bytes());
@@ -325,6 +328,12 @@ pub(crate) fn blob(file: &[u8]) -> (Vec<u8>, AttachmentRef) {
     sealer.update(file, &mut blob).unwrap();
     let (reference, _) = sealer.finish(&mut blob).unwrap();
     (blob, reference)
+}
+
+/// Writes a file, durable or not.
+pub(crate) fn put(path: &Path, bytes: &[u8]) {
+    use std::io::Write as _;
+    std::fs::File::create(path).unwrap().write_all(bytes).unwrap();
 }
 
 /// A folder that goes with its value.

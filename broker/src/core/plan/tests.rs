@@ -218,15 +218,16 @@ fn the_rate_counts_each_packet_once_and_only_when_nothing_else_refuses_it() {
     book.submit(&world, &[&known]);
     let first = world.packet("TH", &to);
     let missing = world.packet_with("TH", &to, |core| core.attachments.push(blob(b"a").1));
-    let late = world.packet_with("TH", &to, |core| core.created_ms = NOW + 2 * limits::CLOCK_SKEW_MS_MAX);
+    let late = world.packet_with("TH", &to, |core| core.deliver_by_ms = NOW + 1);
+    let now_ms = NOW + 1;
     {
-        let mut plan = Plan::new(&book.ledger, &speaker, NOW, &mut quota);
+        let mut plan = Plan::new(&book.ledger, &speaker, now_ms, &mut quota);
         let mut submit =
             |packet: &Packet| plan.submit(world.admit(packet).unwrap(), |_| false, &mut os_entropy());
         for _ in 0..5 {
             assert!(matches!(submit(&known), Verdict::Known(_)));
             assert_eq!(reason(&submit(&missing)), Reason::MissingAttachment);
-            assert_eq!(reason(&submit(&late)), Reason::Clock);
+            assert_eq!(reason(&submit(&late)), Reason::Expired);
         }
         assert!(matches!(submit(&first), Verdict::Admitted(0)));
         assert!(matches!(submit(&first), Verdict::Twin(0)));
@@ -234,19 +235,19 @@ fn the_rate_counts_each_packet_once_and_only_when_nothing_else_refuses_it() {
         let Verdict::Refused(refused) = submit(&world.packet("TH", &to)) else { panic!("beyond the rate") };
         assert_eq!(refused.reason, Reason::Quota);
         assert_eq!(refused.text, "The broker takes 2 packets a minute from TH; try again in 30 s.");
-        assert!(refused.answer(&speaker, NOW).retry);
+        assert!(refused.answer(&speaker, now_ms).retry);
         assert!(matches!(submit(&first), Verdict::Twin(0)), "still answered");
         assert!(matches!(submit(&known), Verdict::Known(_)), "still answered");
         assert!(matches!(submit(&world.packet("VN", &to)), Verdict::Admitted(2)), "nobody else is concerned");
     }
     // The next plan goes on where this one ended.
-    let mut plan = Plan::new(&book.ledger, &speaker, NOW + 29_999, &mut quota);
+    let mut plan = Plan::new(&book.ledger, &speaker, now_ms + 29_999, &mut quota);
     let packet = world.packet("TH", &to);
     assert_eq!(
         reason(&plan.submit(world.admit(&packet).unwrap(), |_| true, &mut os_entropy())),
         Reason::Quota
     );
-    let mut plan = Plan::new(&book.ledger, &speaker, NOW + 30_000, &mut quota);
+    let mut plan = Plan::new(&book.ledger, &speaker, now_ms + 30_000, &mut quota);
     let verdict = plan.submit(world.admit(&packet).unwrap(), |_| true, &mut os_entropy());
     assert!(matches!(verdict, Verdict::Admitted(0)), "{verdict:?}");
 }
