@@ -104,7 +104,7 @@ async fn health(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
 }
 
 /// Why the broker does not do its work, if so.
-fn ill(shared: &Shared, now_ms: u64) -> Option<&'static str> {
+pub(super) fn ill(shared: &Shared, now_ms: u64) -> Option<&'static str> {
     if *shared.failed.borrow() {
         return Some("the journal or the sequencer has failed; the broker is stopping");
     }

@@ -55,10 +55,17 @@ impl Folder {
         let (path, mark) = (self.path(MARK), directory.high_water().encode());
         match read(&path, MARK_BYTES_MAX) {
             Ok(before) if before == mark => return Ok(()),
-            Err(FolderError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => {
-                tracing::info!("first directory of this broker, believed on bootstrap.toml");
+            Ok(_) => {}
+            Err(_) => {
+                let ran = fs::read_dir(self.journal()).is_ok_and(|mut files| files.next().is_some());
+                if ran {
+                    tracing::warn!(
+                        version = directory.roster().version,
+                        "directory.mark is missing although this broker has run before; the directory is believed \
+                         on bootstrap.toml alone: compare its version with the region authority's"
+                    );
+                }
             }
-            Ok(_) | Err(_) => {}
         }
         replace(&path, &mark)
     }

@@ -1,10 +1,15 @@
+use lintas_journal::Limits;
+use lintas_proto::sign::{KeyRole, SigningKey};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
 
 use super::*;
-use crate::testing::{DAY, unit};
+use crate::{
+    shell::{operator::ill, start::Engine},
+    testing::{BROKER, DAY, unit},
+};
 
 /// A port that is free now.
 fn free() -> SocketAddr {
@@ -104,6 +109,33 @@ async fn a_roster_out_of_force_is_bad_health_and_the_port_serves_nothing_else() 
     let mut nothing = Vec::new();
     let _ = soon(silent.read_to_end(&mut nothing)).await;
     broker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_says_what_is_wrong() {
+    let (world, folder) = scene();
+    let at = Folder::at(folder.path());
+    let secret = lintas_config::issue::seed("receipt", &world.broker.receipt_seed).unwrap();
+    let key = SigningKey::from_seed(KeyRole::Receipt, &secret).unwrap();
+    let (settings, directory) = (at.settings().unwrap(), at.directory().unwrap());
+    let speaks = (BROKER.to_owned(), key);
+    let (engine, intake) = Engine::start(&at, &settings, Limits::default(), directory, speaks).unwrap();
+    let shared = Arc::clone(&engine.shared);
+    let now_ms = clock::now_ms();
+    soon(async {
+        while shared.metrics.last_round_ms() == 0 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert_eq!(ill(&shared, now_ms), None);
+    assert!(ill(&shared, now_ms + 60_000).unwrap().contains("has not moved"), "no round for so long");
+    drop(intake);
+    soon(engine.stop()).await.unwrap();
+    shared.stopping.send_replace(true);
+    assert!(ill(&shared, now_ms).unwrap().contains("is stopping"));
+    shared.fail(&"a test");
+    assert!(ill(&shared, now_ms).unwrap().contains("has failed"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
