@@ -135,12 +135,15 @@ fn exit_code(error: &RunError) -> u8 {
             | FolderError::Settings { .. }
             | FolderError::Keys(_)
             | FolderError::Issue(_)
-            | FolderError::Directory(_),
+            | FolderError::Directory(_)
+            | FolderError::Succession(_)
+            | FolderError::Mark(_)
+            | FolderError::Step(_),
         )
         | RunError::Key(_)
         | RunError::NotListed(_)
         | RunError::Io(_) => 3,
         RunError::Index(_) | RunError::Open(_) | RunError::Commit(_) | RunError::Failed => 4,
-        RunError::Link(_) => 5,
+        RunError::Link(_) | RunError::Metrics(..) => 5,
     }
 }

@@ -41,7 +41,7 @@ pub struct Key {
 }
 
 /// The keys of `broker.toml`.
-pub const BROKER_KEYS: [Key; 7] = [
+pub const BROKER_KEYS: [Key; 8] = [
     Key {
         name: "listen",
         default: None,
@@ -58,16 +58,26 @@ pub const BROKER_KEYS: [Key; 7] = [
         name: "queue_entries_max",
         default: Some("100000"),
         example: "100000",
-        says: "How many packets may wait for one agency: 1 to 10,000,000. Beyond it, packets to that agency are \
-               refused, with the reason, until it has taken some.",
+        says: "How many packets and pieces of evidence may wait for one agency: 1 to 10,000,000. Beyond it, packets \
+               to that agency are refused, with the reason, until it has taken some. Packets of one sender may \
+               take a fifth of it.",
     },
     Key {
         name: "submissions_per_minute",
         default: Some("6000"),
         example: "6000",
-        says: "How many packets one agency may submit in a minute: 1 to 10,000,000, or 0 for no limit.",
+        says: "How many packets one agency may submit in a minute, at once or spread over it: 1 to 10,000,000, or 0 \
+               for no limit. A packet that is sent again, and acknowledgements, are not counted.",
     },
     SEGMENT_MIB,
+    Key {
+        name: "journal_mib_max",
+        default: Some("65536"),
+        example: "65536",
+        says: "How much disk the journal may take, in MiB: at least 8 segments (of segment_mib, or 16 if that is \
+               less), at most 16,777,216. Beyond it packets are refused until deliveries have made room; what \
+               waits is still delivered. Attachments are not part of it.",
+    },
     Key {
         name: "metrics",
         default: Some(""),
@@ -105,6 +115,11 @@ const LOG: Key = Key {
 const RANGE_1024: RangeInclusive<u32> = 1..=1_024;
 const RANGE_TEN_MILLION: RangeInclusive<u32> = 1..=10_000_000;
 const DEFAULT_SEGMENT_MIB: u32 = 64;
+/// Shortest segment that a broker makes, MiB: its records are long.
+const BROKER_SEGMENT_MIB_MIN: u32 = 16;
+/// Fewest segments of a broker's journal: less leaves no room for its reserve and for compaction.
+const BROKER_SEGMENTS_MIN: u32 = 8;
+const JOURNAL_MIB_MAX: u32 = 16_777_216;
 
 /// How the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -130,6 +145,8 @@ pub struct BrokerSettings {
     pub submissions_per_minute: u32,
     /// Size of a journal segment in MiB, 1 to 1,024.
     pub segment_mib: u32,
+    /// How much disk the journal may take, MiB: 8 segments or more.
+    pub journal_mib_max: u32,
     /// Loopback address for metrics and health over HTTP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<SocketAddr>,
@@ -156,12 +173,15 @@ impl BrokerSettings {
     pub fn parse(text: &str) -> Result<Self, SettingsError> {
         let document = Document::parse("broker.toml", text)?;
         let top = document.top(&BROKER_KEYS.map(|key| key.name))?;
+        let segment_mib = number(&top, "segment_mib", RANGE_1024, DEFAULT_SEGMENT_MIB)?;
+        let journal_mib_min = BROKER_SEGMENTS_MIN * segment_mib.max(BROKER_SEGMENT_MIB_MIN);
         Ok(Self {
             listen: address(&top, "listen", BROKER_KEYS[0].example, |_| true, ANY_ADDRESS)?,
             credit: number(&top, "credit", RANGE_1024, 64)?,
             queue_entries_max: number(&top, "queue_entries_max", RANGE_TEN_MILLION, 100_000)?,
             submissions_per_minute: number(&top, "submissions_per_minute", 0..=10_000_000, 6_000)?,
-            segment_mib: number(&top, "segment_mib", RANGE_1024, DEFAULT_SEGMENT_MIB)?,
+            segment_mib,
+            journal_mib_max: number(&top, "journal_mib_max", journal_mib_min..=JOURNAL_MIB_MAX, 65_536)?,
             metrics: match top.get("metrics") {
                 Some(_) => {
                     Some(address(&top, "metrics", "", |address| address.ip().is_loopback(), LOOPBACK)?)
@@ -170,6 +190,18 @@ impl BrokerSettings {
             },
             log: log(&top)?,
         })
+    }
+
+    /// Size of the segments that a broker makes, MiB.
+    #[must_use]
+    pub fn broker_segment_mib(&self) -> u32 {
+        self.segment_mib.max(BROKER_SEGMENT_MIB_MIN)
+    }
+
+    /// How many segment files its journal may have.
+    #[must_use]
+    pub fn segments_max(&self) -> u32 {
+        (self.journal_mib_max / self.broker_segment_mib()).max(BROKER_SEGMENTS_MIN)
     }
 
     /// A `broker.toml` that sets `listen` and explains every key.
@@ -274,84 +306,4 @@ fn wrapped(text: &str, width: usize) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LISTEN: &str = "listen = \"127.0.0.1:7411\"\n";
-
-    fn broker(rest: &str) -> Result<BrokerSettings, String> {
-        BrokerSettings::parse(&format!("{LISTEN}{rest}\n")).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn an_unknown_key_is_refused_with_its_place_and_a_suggestion() {
-        let error = broker("credits = 3").unwrap_err();
-        assert!(error.starts_with("line 2: there is no key `credits`; did you mean `credit`?"), "{error}");
-        let error = NodeSettings::parse("brocker = \"127.0.0.1:1\"").unwrap_err().to_string();
-        assert!(error.contains("did you mean `broker`?"), "{error}");
-    }
-
-    #[test]
-    fn a_bad_value_is_told_what_is_allowed() {
-        let cases = [
-            ("credit = 0", "`credit` is 0; it must be a number from 1 to 1,024"),
-            ("credit = -1", "from 1 to 1,024"),
-            ("credit = \"9\"", "from 1 to 1,024"),
-            ("credit = 99999999999999999999", "from 1 to 1,024"),
-            ("queue_entries_max = 0", "from 1 to 10,000,000"),
-            ("log = \"jsn\"", "must be one of `text`, `json`; did you mean `json`?"),
-            ("metrics = \"0.0.0.0:7412\"", "an address of this machine itself"),
-            ("metrics = \"192.0.2.1:7412\"", "an address of this machine itself"),
-            ("metrics = true", "must be a text in quotes"),
-            ("credit = 1\ncredit = 2", "duplicate key"),
-        ];
-        for (line, want) in cases {
-            let error = broker(line).unwrap_err();
-            assert!(error.starts_with("line ") && error.contains(want), "{line}: {error}");
-        }
-        let missing = BrokerSettings::parse("").unwrap_err().to_string();
-        assert!(missing.contains("`listen` is missing; add it, e.g. listen = \"0.0.0.0:7411\""), "{missing}");
-        assert!(NodeSettings::parse("broker = \"hub.example:7411\"").is_err());
-    }
-
-    #[test]
-    fn values_are_read() {
-        let settings = broker("metrics = \"[::1]:9\"\nsubmissions_per_minute = 0\nlog = \"json\"").unwrap();
-        assert_eq!(settings.metrics, Some("[::1]:9".parse().unwrap()));
-        assert_eq!((settings.submissions_per_minute, settings.log), (0, LogFormat::Json));
-        assert_eq!((settings.credit, settings.segment_mib, settings.queue_entries_max), (64, 64, 100_000));
-    }
-
-    #[test]
-    fn a_template_is_the_defaults_and_every_key_may_be_uncommented() {
-        let listen = "192.0.2.1:7411".parse().unwrap();
-        let text = BrokerSettings::template(listen);
-        let plain = BrokerSettings::parse(&format!("listen = \"{listen}\"\n")).unwrap();
-        assert_eq!(BrokerSettings::parse(&text).unwrap(), plain);
-        let keys = BROKER_KEYS.map(|key| format!("# {} = ", key.name));
-        let uncommented: String = text
-            .lines()
-            .map(|line| {
-                if keys.iter().any(|key| line.starts_with(key)) {
-                    line.trim_start_matches("# ")
-                } else {
-                    line
-                }
-            })
-            .map(|line| format!("{line}\n"))
-            .collect();
-        let metrics = Some("127.0.0.1:7412".parse().unwrap());
-        assert_eq!(BrokerSettings::parse(&uncommented).unwrap(), BrokerSettings { metrics, ..plain });
-        let node = NodeSettings::parse(&NodeSettings::template(listen)).unwrap();
-        assert_eq!(node, NodeSettings { broker: listen, segment_mib: 64, log: LogFormat::Text });
-        assert!(text.lines().chain(NodeSettings::template(listen).lines()).all(|line| line.len() <= 100));
-    }
-
-    #[test]
-    fn what_is_written_is_read_again() {
-        let node = NodeSettings::parse("broker = \"[2001:db8::1]:7411\"\nlog = \"json\"").unwrap();
-        assert_eq!(NodeSettings::parse(&toml::to_string(&node).unwrap()).unwrap(), node);
-        let settings = broker("metrics = \"127.0.0.1:1\"").unwrap();
-        assert_eq!(BrokerSettings::parse(&toml::to_string(&settings).unwrap()).unwrap(), settings);
-    }
-}
+mod tests;

@@ -1,10 +1,9 @@
 //! Admission, first half: the gates that need no state. From bytes to [`Verified`], the proof that a member
 //! signed exactly these bytes for recipients that the directory knows.
 //!
-//! Gates in order: 1 size (the frame), 2 canonical bytes, 3 directory, 4 signature, 5 parts and recipients.
-//! The gates that need state (replay, expiry, attachments, quota) follow in [`super::ledger`]. Between them
-//! the release policy will decide; until agencies publish bundles, every member may write to every other
-//! within the region: the regional baseline.
+//! Gates in order: 1 size (the frame), 2 canonical bytes, 3 directory, 4 signature, 5 parts and recipients,
+//! 6 release policy ([`super::release`]). The gates that need state (7 replay, 8 expiry, 9 attachments, 10 quota)
+//! follow in [`super::plan`].
 
 use bytes::Bytes;
 use lintas_config::Directory;
@@ -16,9 +15,12 @@ use lintas_proto::{
     schema::{Opening, Reason, Submission, UnitRef},
 };
 
-use super::refuse::{Refused, reason_of, sentence};
+use super::{
+    refuse::{Refused, reason_of, sentence},
+    release::{self, Decision},
+};
 
-/// A submission that passed the first five gates. Made by [`verify`] only.
+/// A submission that passed the first six gates. Made by [`verify`] only.
 #[derive(Debug, Clone)]
 pub struct Verified {
     header: VerifiedHeader,
@@ -49,7 +51,13 @@ impl Verified {
     #[must_use]
     pub fn refuse(&self, reason: Reason, text: &str) -> Refused {
         let (packet_id, digest) = (self.header.core().packet_id, *self.header.digest());
-        Refused { reason, text: sentence(text), packet: Some((packet_id, digest)), header_digest: digest }
+        Refused {
+            reason,
+            text: sentence(text),
+            policy_id: "",
+            packet: Some(packet_id),
+            header_digest: digest,
+        }
     }
 }
 
@@ -67,12 +75,14 @@ pub fn verify(
         canonical::decode(submission, limits::FRAME_BYTES_MAX).map_err(|error| Refused {
             reason: reason_of(&VerifyError::Header(error.clone())),
             text: sentence(&format!("The broker could not read the submission: {error}.")),
+            policy_id: "",
             packet: None,
             header_digest: sha256(&[submission]),
         })?;
     let unread = |reason, text: &str| Refused {
         reason,
         text: sentence(text),
+        policy_id: "",
         packet: None,
         header_digest: sha256(&[&parts.header]),
     };
@@ -90,6 +100,7 @@ pub fn verify(
         verified.refuse(reason_of(&error), &format!("The broker refused the packet: {error}."))
     })?;
     check_recipients(&verified, directory, now_ms)?;
+    check_release(&verified, directory)?;
     Ok(verified)
 }
 
@@ -134,6 +145,23 @@ fn check_recipients(verified: &Verified, directory: &Directory, now_ms: u64) -> 
                 unit.agency, unit.unit
             );
             return Err(verified.refuse(Reason::Reseal, &text));
+        }
+    }
+    Ok(())
+}
+
+/// One recipient denied refuses the packet: nothing is released in part.
+fn check_release(verified: &Verified, directory: &Directory) -> Result<(), Refused> {
+    let core = verified.header.core();
+    let originator = directory.member(&core.originator.agency);
+    for opening in &verified.openings {
+        let unit = UnitRef { agency: opening.agency.clone(), unit: opening.unit.clone() };
+        match release::decide(&core.label, originator, &unit, directory.member(&unit.agency)) {
+            Decision::Release => {}
+            Decision::Deny(denial) => {
+                let refused = verified.refuse(Reason::Policy, &denial.text);
+                return Err(Refused { policy_id: denial.policy_id, ..refused });
+            }
         }
     }
     Ok(())

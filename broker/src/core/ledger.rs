@@ -97,6 +97,12 @@ impl Ledger {
         self.queues.get(agency)
     }
 
+    /// Entries of all queues.
+    #[must_use]
+    pub fn entries(&self) -> usize {
+        self.queues.values().map(Queue::len).sum()
+    }
+
     /// Size of an agency's sub-log: the index of its next event.
     #[must_use]
     pub fn log_size(&self, agency: &str) -> u64 {

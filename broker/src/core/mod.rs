@@ -1,7 +1,7 @@
 //! Decides: pure, synchronous, takes time and randomness as arguments.
 //!
-//! - [`admit`]: gates 1 to 5, from bytes to a verified submission
-//! - [`plan`]: gates 6 to 9, and what one group commit holds: packets, queue entries, audit events, receipts
+//! - [`admit`]: gates 1 to 6, from bytes to a verified submission; [`release`] is the sixth
+//! - [`plan`]: gates 7 to 10, and what one group commit holds: packets, queue entries, audit events, receipts; [`quota`] is the tenth
 //! - [`refuse`]: what a sender is told when a gate stays shut
 //! - [`outcome`]: how a queue entry ends
 //! - [`deliver`]: what a session hands over next
@@ -15,7 +15,9 @@ pub mod ledger;
 pub mod outcome;
 pub mod plan;
 pub mod queue;
+pub mod quota;
 pub mod record;
 pub mod refuse;
+pub mod release;
 pub mod snapshot;
 pub mod spent;

@@ -1,7 +1,9 @@
 //! Plans: what one durable write will hold. Submissions that pass the last gates become records, audit events
 //! and receipts; nothing of the ledger changes until the journal has taken the write.
 //!
-//! Gates, after those of [`super::admit`]: 6 replay, 7 expiry, 8 attachments, 9 quota.
+//! Gates, after those of [`super::admit`]: 7 replay, 8 expiry, 9 attachments, 10 quota: room in the queues, then the
+//! rate. So a packet counts against its agency's rate once: when it passed everything else. The same packet again is
+//! answered at gate 7 and not counted.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -20,7 +22,7 @@ use rand_core::CryptoRng;
 use super::{
     admit::Verified,
     ledger::Ledger,
-    queue::{QUEUE_ENTRIES_MAX, QUEUE_ENTRIES_PER_ORIGINATOR_MAX, Queue},
+    quota::{Planned as Queued, Quota},
     record::Fact,
     refuse::{Refused, Speaker},
 };
@@ -60,8 +62,9 @@ pub struct Plan<'a> {
     ids: HashMap<PacketId, (Digest, usize)>,
     /// Events of this plan, by agency.
     events: BTreeMap<String, u64>,
-    /// Queue entries of this plan, by agency and originator.
-    queued: BTreeMap<String, BTreeMap<String, usize>>,
+    /// Queue entries of this plan.
+    queued: Queued,
+    quota: &'a mut Quota,
 }
 
 /// A plan that is complete. It stands on the ledger as it was: nothing else may be applied before it.
@@ -80,11 +83,11 @@ pub struct Sealed {
 }
 
 impl<'a> Plan<'a> {
-    /// An empty plan over the present ledger.
+    /// An empty plan over the present ledger. `quota` counts what the plan admits.
     #[must_use]
-    pub fn new(ledger: &'a Ledger, speaker: &'a Speaker<'a>, now_ms: u64) -> Self {
-        let (admitted, ids) = (Vec::new(), HashMap::new());
-        Self { ledger, speaker, now_ms, admitted, ids, events: BTreeMap::new(), queued: BTreeMap::new() }
+    pub fn new(ledger: &'a Ledger, speaker: &'a Speaker<'a>, now_ms: u64, quota: &'a mut Quota) -> Self {
+        let (admitted, ids, queued) = (Vec::new(), HashMap::new(), Queued::new());
+        Self { ledger, speaker, now_ms, admitted, ids, events: BTreeMap::new(), queued, quota }
     }
 
     /// Takes a submission through the gates that need state. `has_blob` says whether the originator has
@@ -119,7 +122,7 @@ impl<'a> Plan<'a> {
         Planned { admitted: self.admitted }
     }
 
-    fn refusal(&self, verified: &Verified, has_blob: impl Fn(&Digest) -> bool) -> Option<Refused> {
+    fn refusal(&mut self, verified: &Verified, has_blob: impl Fn(&Digest) -> bool) -> Option<Refused> {
         let core = verified.header().core();
         if core.deliver_by_ms <= self.now_ms || self.ledger.may_have_forgotten(core.deliver_by_ms) {
             return Some(verified.refuse(
@@ -144,26 +147,15 @@ impl<'a> Plan<'a> {
         self.over_quota(verified).map(|text| verified.refuse(Reason::Quota, &text))
     }
 
-    /// Says which queue has no room for the packet.
-    fn over_quota(&self, verified: &Verified) -> Option<String> {
+    /// Says which limit the packet is beyond. Otherwise it is counted, so this gate is the last.
+    fn over_quota(&mut self, verified: &Verified) -> Option<String> {
         let originator = verified.header().core().originator.agency.as_str();
         let mut needed: BTreeMap<&str, usize> = BTreeMap::new();
         for opening in verified.openings() {
             *needed.entry(opening.agency.as_str()).or_default() += 1;
         }
-        // Each packet brings evidence back, so an agency that takes none may not go on.
-        if self.ledger.queue(originator).map_or(0, Queue::len) >= QUEUE_ENTRIES_MAX {
-            return Some(format!("The queue of {originator} is full; fetch what waits there first."));
-        }
-        let (agency, _) = needed.iter().find(|(agency, needed)| {
-            let (queue, planned) = (self.ledger.queue(agency), self.queued.get(**agency));
-            let all = planned.map_or(0, |from| from.values().sum());
-            let own = planned.and_then(|from| from.get(originator)).copied().unwrap_or(0);
-            let before = queue.map_or(0, |queue| queue.packets_from(originator));
-            queue.map_or(0, Queue::len) + all + **needed > QUEUE_ENTRIES_MAX
-                || before + own + **needed > QUEUE_ENTRIES_PER_ORIGINATOR_MAX
-        })?;
-        Some(format!("The queue of {agency} has no room for more from {originator}; try again later."))
+        let no_room = self.quota.no_room(self.ledger, &self.queued, originator, &needed);
+        no_room.or_else(|| self.quota.count(originator, self.now_ms).err())
     }
 
     /// Audit events, queue entries and unsigned receipts of one packet.

@@ -2,11 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Most entries of one agency's queue. An agency that is offline for months keeps this many.
-pub const QUEUE_ENTRIES_MAX: usize = 200_000;
-/// Most packets of one originator in one agency's queue, so that nobody can fill it for the others.
-pub const QUEUE_ENTRIES_PER_ORIGINATOR_MAX: usize = 20_000;
-
 /// What a queue entry holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Held {

@@ -18,8 +18,10 @@ pub struct Refused {
     pub reason: Reason,
     /// One plain sentence: what is wrong, who decided, what to do.
     pub text: String,
+    /// The policy that denied, for [`Reason::Policy`]; otherwise empty.
+    pub policy_id: &'static str,
     /// The packet, if its header could be read.
-    pub packet: Option<(PacketId, Digest)>,
+    pub packet: Option<PacketId>,
     /// SHA-256 of the header bytes as they came.
     pub header_digest: Digest,
 }
@@ -49,7 +51,7 @@ impl Refused {
     /// The answer to the sender, with the broker's signed statement where the packet could be named.
     #[must_use]
     pub fn answer(&self, speaker: &Speaker<'_>, now_ms: u64) -> Refusal {
-        let evidence = self.packet.and_then(|(packet_id, header_digest)| {
+        let evidence = self.packet.and_then(|packet_id| {
             let evidence = Evidence {
                 region: speaker.region.to_owned(),
                 stage: Stage::Submission,
@@ -57,17 +59,17 @@ impl Refused {
                 reason: self.reason,
                 text: self.text.clone(),
                 packet_id,
-                header_digest,
+                header_digest: self.header_digest,
                 actor: speaker.actor(),
                 recipient: None,
                 time_ms: now_ms,
                 leaf: None,
-                policy_id: String::new(),
+                policy_id: self.policy_id.to_owned(),
                 directory_hash: speaker.directory_hash,
             };
             sign_evidence(&[evidence], speaker.key).ok().and_then(|mut signed| signed.pop())
         });
-        let id = self.packet.map(|(id, _)| Bytes::copy_from_slice(id.as_bytes()));
+        let id = self.packet.map(|id| Bytes::copy_from_slice(id.as_bytes()));
         Refusal {
             packet_id: id.unwrap_or_default(),
             header_digest: Bytes::copy_from_slice(&self.header_digest),

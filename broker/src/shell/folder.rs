@@ -7,6 +7,8 @@
 //! | `broker.roster` | public keys for the region authority (`BrokerKeys`) |
 //! | `bootstrap.toml` | the region authorities' keys |
 //! | `directory.bin` | the signed directory (`DirectoryBundle`) |
+//! | `directory.mark` | high-water mark of the directory of the last start: no older one is taken |
+//! | `directory-steps/*.bin` | rosters between the mark and `directory.bin`, if there are any (`SignedRoster`) |
 //! | `journal/` | everything durable |
 //! | `index/` | sled: an index over the journal, rebuilt at any doubt |
 //! | `blobs/<agency>/` | ciphertext of attachments |
@@ -21,7 +23,9 @@ use std::{
 
 use bytes::Bytes;
 use lintas_config::{
-    Bootstrap, Directory, DirectoryError, issue,
+    DirectoryError, SuccessionError,
+    directory::MarkError,
+    issue,
     settings::{BrokerSettings, SettingsError},
 };
 use lintas_proto::{
@@ -65,6 +69,15 @@ pub(crate) enum FolderError {
     /// The directory cannot be used.
     #[error("{0}")]
     Directory(#[from] DirectoryError),
+    /// The directory does not follow the one of the last start.
+    #[error("directory.bin is not taken in place of the directory of the last start: {0}")]
+    Succession(#[from] Box<SuccessionError>),
+    /// The mark cannot be read.
+    #[error("directory.mark: {0}")]
+    Mark(#[from] MarkError),
+    /// A file among the steps that is none.
+    #[error("{0} is no roster, or one too many; take it out of directory-steps")]
+    Step(PathBuf),
 }
 
 /// A broker's data folder.
@@ -131,15 +144,13 @@ impl Folder {
         Ok(canonical::decode(&bytes, 4_096)?)
     }
 
-    pub(crate) fn directory(&self) -> Result<Directory, FolderError> {
-        let (bootstrap, directory) = (self.0.join("bootstrap.toml"), self.0.join("directory.bin"));
-        let text = fs::read_to_string(&bootstrap).map_err(at(&bootstrap))?;
-        let bytes = Bytes::from(fs::read(&directory).map_err(at(&directory))?);
-        Ok(Directory::open(&bytes, &Bootstrap::parse(&text)?)?)
+    /// A file in it.
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
     }
 }
 
-fn at(path: &Path) -> impl FnOnce(io::Error) -> FolderError {
+pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> FolderError {
     let path = path.to_owned();
     move |error| FolderError::Io { path, error }
 }
@@ -156,6 +167,21 @@ fn write_new(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         file.write_all(bytes)?;
         file.sync_all()?;
+        path.parent().map_or(Ok(()), sync_folder)
+    };
+    write().map_err(at(path))
+}
+
+/// A file in place of another or of none; durable when this returns. After a power cut either is there, whole.
+#[allow(clippy::disallowed_methods, reason = "file and folder are synced around the rename")]
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
+    let part = path.with_extension("part");
+    let write = || -> io::Result<()> {
+        let mut open = OpenOptions::new();
+        let mut file = open.write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&part, path)?;
         path.parent().map_or(Ok(()), sync_folder)
     };
     write().map_err(at(path))

@@ -102,7 +102,10 @@ async fn greet(
         hello.software.chars().take(SOFTWARE_CHARS_MAX).flat_map(char::escape_debug).collect();
     tracing::info!(agency, address = %connection.remote_address(), software, "session begins");
     sessions.begin(&agency, &connection);
+    let metrics = Arc::clone(&shared);
+    let metrics = &metrics.metrics;
     let session = Session { agency: agency.clone(), connection: connection.clone(), shared, intake };
+    let _live = metrics.session();
     // Also when this task is ended from outside.
     let _seat = Seat { sessions, agency: &agency, connection: &connection };
     Ok(session.serve(writer, reader).await)

@@ -5,6 +5,8 @@
 //! - [`transfer`]: attachments, up and down
 //! - [`sequencer`]: one thread that gives every packet its place in the journal
 //! - [`answer`]: receipts and refusals on their way out
+//! - [`metrics`]: what is counted; [`operator`]: where the operator asks for it, and for health
+//! - [`roster_mark`]: the directory of a start, and that no older one takes its place
 //! - [`shared`], [`blobs`] and their [`inventory`], [`index`], [`folder`], [`clock`]: what they stand on
 //! - [`start`]: all of it up, and down again
 
@@ -15,6 +17,9 @@ mod folder;
 mod index;
 mod inventory;
 mod listener;
+mod metrics;
+mod operator;
+mod roster_mark;
 mod sequencer;
 mod session;
 mod shared;

@@ -25,6 +25,7 @@ use crate::core::{
     ledger::Ended,
     outcome::{self, How},
     plan::{Plan, Sealed, Verdict},
+    quota::Quota,
     record::{Fact, RecordError},
     refuse::Refused,
     snapshot,
@@ -100,6 +101,8 @@ pub(crate) struct Sequencer {
     pub(crate) tick_ms: u64,
     /// The journal was full; when to try again to make room.
     pub(crate) squeeze_ms: Option<u64>,
+    /// What agencies may still submit.
+    pub(crate) quota: Quota,
 }
 
 /// Tells the process when the sequencer ends by a panic.
@@ -149,6 +152,7 @@ impl Sequencer {
     /// One round: ends first, so that a full disk can drain; then submissions.
     fn round(&mut self, batch: Vec<Intake>) -> Result<(), Fatal> {
         let now_ms = clock::now_ms();
+        self.shared.metrics.round(now_ms);
         let (mut submissions, mut ends) = (Vec::new(), Vec::new());
         for intake in batch {
             match intake {
@@ -203,7 +207,10 @@ impl Sequencer {
                 self.squeeze_ms.get_or_insert(now_ms);
                 Ok(())
             }
-            committed => committed,
+            committed => {
+                shared.metrics.ended(&end.how);
+                committed
+            }
         }
     }
 
@@ -214,13 +221,17 @@ impl Sequencer {
         let (mut shares, mut waiting, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
         let planned = {
             let (ledger, mut entropy) = (shared.ledger(), lintas_config::os_entropy());
-            let mut plan = Plan::new(&ledger, &speaker, now_ms);
+            let mut plan = Plan::new(&ledger, &speaker, now_ms, &mut self.quota);
             for Submitted { verified, answer, share } in submissions {
                 let agency = verified.header().core().originator.agency.clone();
                 let full = verified.refuse(Reason::DiskFull, DISK_FULL);
-                match plan.submit(verified, |blob| shared.blobs.has(&agency, blob), &mut entropy) {
+                let verdict = plan.submit(verified, |blob| shared.blobs.has(&agency, blob), &mut entropy);
+                if matches!(verdict, Verdict::Twin(_) | Verdict::Known(_)) {
+                    shared.metrics.duplicates.add(1);
+                }
+                match verdict {
                     Verdict::Admitted(index) | Verdict::Twin(index) => waiting.push((index, full, answer)),
-                    Verdict::Known(admission) => self.answer_again(admission, answer),
+                    Verdict::Known(admission) => answer_again(&self.runtime, &shared, admission, answer),
                     Verdict::Refused(refused) => refusals.push((refused, answer)),
                 }
                 shares.push(share);
@@ -229,7 +240,7 @@ impl Sequencer {
         };
         for (refused, answer) in refusals {
             log_refusal(&refused);
-            answer.refuse(&refused, &speaker, now_ms);
+            shared.refuse(answer, &refused, now_ms);
         }
         if waiting.is_empty() {
             return Ok(());
@@ -237,7 +248,9 @@ impl Sequencer {
         let Sealed { facts, receipts } = planned.seal(&shared.receipt_key)?;
         let waiting = Arc::new(Mutex::new(waiting));
         let answers = Arc::clone(&waiting);
+        let (admitted, counted) = (receipts.len(), Arc::clone(&shared));
         let answer_all = move |()| {
+            counted.metrics.accepted.add(admitted as u64);
             for (index, _, answer) in std::mem::take(&mut *lock(&answers)) {
                 let receipt: Bytes = receipts.get(index).cloned().unwrap_or_default();
                 answer.send(FrameType::Receipt, receipt);
@@ -248,7 +261,7 @@ impl Sequencer {
                 tracing::error!("the disk is full; packets are refused, deliveries go on");
                 self.squeeze_ms.get_or_insert(now_ms);
                 for (_, full, answer) in std::mem::take(&mut *lock(&waiting)) {
-                    answer.refuse(&full, &speaker, now_ms);
+                    shared.refuse(answer, &full, now_ms);
                 }
                 Ok(())
             }
@@ -284,6 +297,7 @@ impl Sequencer {
                 self.last_sequence = sequence;
             }
         }
+        self.shared.metrics.handed_over(self.last_sequence);
         for (agency, blob) in facts.iter().flat_map(Fact::blobs) {
             self.shared.blobs.name(agency, &blob);
         }
@@ -292,21 +306,6 @@ impl Sequencer {
             self.shared.ring(&agencies);
         }
         Ok(())
-    }
-
-    /// The same packet again: the same receipt, byte for byte, as soon as its record is durable.
-    fn answer_again(&self, admission: u64, answer: AnswerTo) {
-        let shared = Arc::clone(&self.shared);
-        self.runtime.spawn(async move {
-            let mut durable = shared.durable.subscribe();
-            if durable.wait_for(|durable| *durable >= admission).await.is_err() {
-                return;
-            }
-            match tokio::task::block_in_place(|| shared.admission(admission)) {
-                Ok(stored) => answer.send(FrameType::Receipt, stored.receipt),
-                Err(error) => shared.fail(&error),
-            }
-        });
     }
 
     /// Removes attachments of packets whose end is durable, unless another packet names them by now.
@@ -344,10 +343,26 @@ impl Sequencer {
     }
 }
 
+/// The same packet again: the same receipt, byte for byte, as soon as its record is durable.
+fn answer_again(runtime: &Handle, shared: &Arc<Shared>, admission: u64, answer: AnswerTo) {
+    let shared = Arc::clone(shared);
+    runtime.spawn(async move {
+        let mut durable = shared.durable.subscribe();
+        if durable.wait_for(|durable| *durable >= admission).await.is_err() {
+            return;
+        }
+        match tokio::task::block_in_place(|| shared.admission(admission)) {
+            Ok(stored) => answer.send(FrameType::Receipt, stored.receipt),
+            Err(error) => shared.fail(&error),
+        }
+    });
+}
+
 /// Tells how far the journal is durable; false if it failed.
 fn publish(shared: &Shared, index: &Index, committed: Result<Committed, CommitError>) -> bool {
     match committed {
-        Ok(Committed { last_sequence, .. }) => {
+        Ok(Committed { first_sequence, last_sequence }) => {
+            shared.metrics.group(last_sequence.saturating_sub(first_sequence).saturating_add(1));
             index.stamp(last_sequence);
             shared.durable.send_replace(last_sequence);
             true
@@ -361,7 +376,7 @@ fn publish(shared: &Shared, index: &Index, committed: Result<Committed, CommitEr
 
 /// Text of a refusal is the broker's own; what it quotes was checked.
 fn log_refusal(refused: &Refused) {
-    let id = refused.packet.map(|(id, _)| id.to_string()).unwrap_or_default();
+    let id = refused.packet.map(|id| id.to_string()).unwrap_or_default();
     if refused.reason == Reason::Replay {
         tracing::warn!(packet = id, "a packet id came again with other content");
     } else {

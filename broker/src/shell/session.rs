@@ -101,6 +101,7 @@ impl Session {
         let bytes = u32::try_from(payload.len()).unwrap_or(u32::MAX);
         let shares = Arc::clone(&self.shared.intake_bytes);
         let share = shares.acquire_many_owned(bytes).await.map_err(|_| LinkError::StreamEnded)?;
+        self.shared.metrics.submission_bytes.add(u64::from(bytes));
         let now_ms = clock::now_ms();
         let verify = || admit::verify(&payload, &self.agency, &self.shared.directory, now_ms);
         match block_in_place(verify) {
@@ -109,7 +110,7 @@ impl Session {
             }
             Err(refused) => {
                 tracing::debug!(agency = self.agency, reason = ?refused.reason, "packet refused");
-                answer.refuse(&refused, &self.shared.speaker(), now_ms);
+                self.shared.refuse(answer, &refused, now_ms);
                 Ok(())
             }
         }
@@ -176,7 +177,13 @@ impl Session {
 
     async fn deliver(&self, writer: &mut FrameWriter, number: u64, entry: &Entry) -> Result<(), LinkError> {
         match block_in_place(|| self.frame(number, entry)) {
-            Ok((kind, payload)) => writer.send(kind, payload).await,
+            Ok((kind, payload)) => {
+                writer.send(kind, payload).await?;
+                let metrics = &self.shared.metrics;
+                let packet = kind == FrameType::Delivery;
+                if packet { &metrics.deliveries } else { &metrics.evidence }.add(1);
+                Ok(())
+            }
             Err(error) => {
                 // Ended meanwhile, its packet may be gone with an old segment.
                 let ledger = self.shared.ledger();

@@ -16,11 +16,11 @@ use lintas_proto::{
 use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
 
-use super::blobs::Blobs;
+use super::{answer::AnswerTo, blobs::Blobs, metrics::Metrics};
 use crate::core::{
     ledger::Ledger,
     record::{Fact, RecordError},
-    refuse::Speaker,
+    refuse::{Refused, Speaker},
 };
 
 /// Most bytes of submissions that all sessions together have handed to the sequencer; more wait.
@@ -55,6 +55,7 @@ pub(crate) struct Shared {
     bells: HashMap<String, watch::Sender<()>>,
     /// What is left of [`INTAKE_BYTES_MAX`].
     pub(crate) intake_bytes: Arc<Semaphore>,
+    pub(crate) metrics: Metrics,
     /// Set when sessions are to answer what they have taken, and end.
     pub(crate) stopping: watch::Sender<bool>,
     /// Set when the journal failed: the process must stop.
@@ -65,6 +66,8 @@ impl Shared {
     /// Starts from what recovery folded; `durable` is its last record.
     pub(crate) fn new(parts: Parts, durable: u64) -> Self {
         let Parts { ledger, directory, broker, receipt_key, blobs, reader, credit } = parts;
+        let metrics = Metrics::default();
+        metrics.handed_over(durable);
         let bell = |member: &Member| (member.agency.clone(), watch::Sender::new(()));
         Self {
             bells: directory.roster().members.iter().map(bell).collect(),
@@ -77,6 +80,7 @@ impl Shared {
             credit,
             durable: watch::Sender::new(durable),
             intake_bytes: Arc::new(Semaphore::new(INTAKE_BYTES_MAX)),
+            metrics,
             stopping: watch::Sender::new(false),
             failed: watch::Sender::new(false),
         }
@@ -112,6 +116,12 @@ impl Shared {
             key: &self.receipt_key,
             directory_hash: *self.directory.hash(),
         }
+    }
+
+    /// Refuses a submission, and counts it.
+    pub(crate) fn refuse(&self, answer: AnswerTo, refused: &Refused, now_ms: u64) {
+        self.metrics.refused(refused.reason);
+        answer.refuse(refused, &self.speaker(), now_ms);
     }
 
     /// A stored admission.

@@ -26,11 +26,14 @@ use super::{
     folder::{Folder, FolderError},
     index::{self, Index},
     listener::{Members, listen},
+    operator,
+    roster_mark::tell_held,
     sequencer::{Intake, Sequencer},
     shared::{Parts, Shared},
 };
 use crate::core::{
     ledger::Ledger,
+    quota::Quota,
     record::{Fact, RECORD_BYTES_MAX},
     snapshot,
 };
@@ -61,6 +64,9 @@ pub(crate) enum RunError {
     /// The network cannot be used.
     #[error("network: {0}")]
     Link(#[from] LinkError),
+    /// The port for metrics cannot be used.
+    #[error("metrics on {0}: {1}; change `metrics` in broker.toml")]
+    Metrics(SocketAddr, std::io::Error),
     /// The system gives no thread or signal.
     #[error("system: {0}")]
     Io(#[from] std::io::Error),
@@ -91,7 +97,9 @@ pub(crate) async fn run(
     stop: impl Future<Output = ()>,
     ready: impl FnOnce(SocketAddr),
 ) -> Result<(), RunError> {
-    let (settings, secrets, directory) = (folder.settings()?, folder.secrets()?, folder.directory()?);
+    let (settings, secrets) = (folder.settings()?, folder.secrets()?);
+    let _lock = folder.lock()?;
+    let directory = folder.directory()?;
     let (transport, receipt_key) = keys(&secrets)?;
     let listed = directory.brokers().iter().any(|broker| {
         broker.name == secrets.name
@@ -101,18 +109,22 @@ pub(crate) async fn run(
     if !listed {
         return Err(RunError::NotListed(secrets.name));
     }
-    let _lock = folder.lock()?;
+    folder.remember(&directory)?;
+    tell_held(&directory);
     let speaks = (secrets.name.clone(), receipt_key);
-    let (engine, intake) = Engine::start(folder, &settings, Limits::default(), directory, speaks)?;
+    // The settings cap the journal.
+    let uncapped = Limits { segments_max: u32::MAX, ..Limits::default() };
+    let (engine, intake) = Engine::start(folder, &settings, uncapped, directory, speaks)?;
     let members = Arc::new(Members(Arc::clone(&engine.shared.directory)));
     let bound = Server::bind(settings.listen, &transport, members);
     let mut failed = engine.shared.failed.subscribe();
     let served = async {
-        let server = bound?;
+        let (server, asked) = (bound?, operator::open(settings.metrics, &engine.shared).await?);
         ready(server.local_addr()?);
         tokio::select! {
             () = listen(&server, &engine.shared, intake, stop) => {}
             _ = failed.wait_for(|failed| *failed) => {}
+            () = asked => {}
         }
         Ok::<Server, RunError>(server)
     };
@@ -145,7 +157,7 @@ impl Engine {
     ) -> Result<(Self, mpsc::Sender<Intake>), RunError> {
         let (db, anchor) = index::open(&folder.index())?;
         let mut fold = Folding::default();
-        let limits = journal_limits(settings.segment_mib, limits);
+        let limits = journal_limits(settings, limits);
         let (journal, report) = Journal::open(FileDisk::open(folder.journal())?, limits, anchor, &mut fold)?;
         tracing::info!(?report, "journal open");
         let durable = report.next_sequence.saturating_sub(1);
@@ -172,6 +184,7 @@ impl Engine {
             ended: VecDeque::new(),
             tick_ms: 0,
             squeeze_ms: None,
+            quota: Quota::new(settings.submissions_per_minute, settings.queue_entries_max),
         };
         let thread = std::thread::Builder::new().name("sequencer".to_owned());
         let sequencer = thread.spawn(move || sequencer.run())?;
@@ -207,11 +220,13 @@ fn keys(secrets: &BrokerSecrets) -> Result<(TransportKey, SigningKey), RunError>
     Ok((transport, receipt))
 }
 
-/// A group holds what the sequencer plans at once, with the admissions, and a segment holds two groups.
-fn journal_limits(segment_mib: u32, others: Limits) -> Limits {
+/// A group holds what the sequencer plans at once, with the admissions, and a segment holds two groups. Of the two
+/// caps of segments the lower counts.
+fn journal_limits(settings: &BrokerSettings, others: Limits) -> Limits {
     let record = u32::try_from(RECORD_BYTES_MAX).unwrap_or(u32::MAX);
     Limits {
-        segment_bytes: segment_mib.saturating_mul(1 << 20).max(16 << 20),
+        segment_bytes: settings.broker_segment_mib().saturating_mul(1 << 20),
+        segments_max: settings.segments_max().min(others.segments_max),
         record_bytes_max: record,
         group_bytes_max: 3 * record,
         mailbox_bytes_max: 8 * u64::from(record),
@@ -239,5 +254,21 @@ impl Fold for Folding {
         let bytes = ended.map_or(0, |ended| ended.bytes);
         self.spent_bytes = self.spent_bytes.saturating_add(bytes);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_settings_cap_the_journal() {
+        let text = "listen = \"127.0.0.1:0\"\nsegment_mib = 32\njournal_mib_max = 300";
+        let settings = BrokerSettings::parse(text).unwrap();
+        let uncapped = Limits { segments_max: u32::MAX, ..Limits::default() };
+        let limits = journal_limits(&settings, uncapped);
+        assert_eq!((limits.segment_bytes, limits.segments_max), (32 << 20, 9));
+        let lower = Limits { segments_max: 5, ..Limits::default() };
+        assert_eq!(journal_limits(&settings, lower).segments_max, 5);
     }
 }

@@ -75,7 +75,7 @@ async fn receive(
         Err(error) => return answer(writer, failed(session, &id, &error)).await,
     };
     writer.send_message(FrameType::BlobStatus, &status(&id, Reason::Accepted, "", 0)).await?;
-    let outcome = match fill(&mut upload, blob.length, &mut reader).await? {
+    let outcome = match fill(session, &mut upload, blob.length, &mut reader).await? {
         Ok(()) => block_in_place(|| upload.keep(clock::now_ms())),
         Err(error) => {
             // Its file and its room are given back before the node is told.
@@ -92,6 +92,7 @@ async fn receive(
 
 /// Writes what comes, to the announced length and not beyond.
 async fn fill(
+    session: &Session,
     upload: &mut Upload,
     length: u64,
     reader: &mut FrameReader,
@@ -101,6 +102,7 @@ async fn fill(
         let most = usize::try_from(left).unwrap_or(usize::MAX);
         let Some(bytes) = reader.read_raw(most).await? else { return Ok(Err(BlobError::Mismatch)) };
         left -= bytes.len() as u64;
+        session.shared.metrics.attachment_bytes.add(bytes.len() as u64);
         if let Err(error) = block_in_place(|| upload.write(&bytes)) {
             return Ok(Err(error));
         }

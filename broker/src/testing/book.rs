@@ -8,8 +8,12 @@ use crate::core::{
     ledger::{Ended, Ledger},
     outcome::{self, How},
     plan::{Plan, Sealed as Group, Verdict},
+    quota::Quota,
     record::{Fact, RecordError},
 };
+
+/// Room in the queues of tests.
+pub(crate) const QUEUE_ENTRIES_MAX: u32 = 1_000;
 
 /// A ledger together with the records that made it.
 #[derive(Default)]
@@ -48,7 +52,8 @@ impl Book {
         has_blob: impl Fn(&Digest) -> bool,
     ) -> (Vec<Verdict>, Group) {
         let speaker = world.speaker();
-        let mut plan = Plan::new(&self.ledger, &speaker, self.now_ms);
+        let mut quota = Quota::new(0, QUEUE_ENTRIES_MAX);
+        let mut plan = Plan::new(&self.ledger, &speaker, self.now_ms, &mut quota);
         let verdict =
             |packet: &&Sealed| plan.submit(world.admit(packet).unwrap(), &has_blob, &mut os_entropy());
         let verdicts: Vec<Verdict> = packets.iter().map(verdict).collect();

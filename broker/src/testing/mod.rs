@@ -34,7 +34,7 @@ use lintas_proto::{
     sign::{KeyRole, SigningKey, VerifyingKey},
 };
 
-pub(crate) use self::book::Book;
+pub(crate) use self::book::{Book, QUEUE_ENTRIES_MAX};
 use crate::core::{
     admit::{self, Verified},
     outcome::{self, How},
@@ -119,6 +119,13 @@ impl World {
     /// The directory after the roster was changed.
     pub(crate) fn publish(&mut self) {
         self.directory = open(&self.roster, &self.keysets, &self.authority, &self.bootstrap);
+    }
+
+    /// The directory after the next roster was published.
+    pub(crate) fn publish_next(&mut self) {
+        self.roster.prev_hash = Bytes::copy_from_slice(self.directory.roster_hash());
+        self.roster.version += 1;
+        self.publish();
     }
 
     pub(crate) fn speaker(&self) -> Speaker<'_> {
@@ -242,11 +249,7 @@ impl World {
 
     /// Writes a broker's data folder.
     pub(crate) fn write(&self, folder: &Path) {
-        let put = |name: &str, bytes: &[u8]| {
-            use std::io::Write as _;
-            let mut file = std::fs::File::create(folder.join(name)).unwrap();
-            file.write_all(bytes).unwrap();
-        };
+        let put = |name: &str, bytes: &[u8]| put(&folder.join(name), bytes);
         put("broker.toml", b"listen = \"127.0.0.1:0\"\nsegment_mib = 16\ncredit = 8\n");
         put("broker.keys", &canonical::encode(&self.broker));
         put("bootstrap.toml", self.bootstrap.to_text().as_bytes());
@@ -271,6 +274,7 @@ fn member(agency: &str) -> Member {
     };
     Member {
         agency: agency.to_owned(),
+        country: agency.to_owned(),
         name: format!("Police of {agency}"),
         roles: vec![Role::Agency as i32],
         units: vec![unit("A"), unit("B")],
@@ -324,6 +328,12 @@ pub(crate) fn blob(file: &[u8]) -> (Vec<u8>, AttachmentRef) {
     sealer.update(file, &mut blob).unwrap();
     let (reference, _) = sealer.finish(&mut blob).unwrap();
     (blob, reference)
+}
+
+/// Writes a file, durable or not.
+pub(crate) fn put(path: &Path, bytes: &[u8]) {
+    use std::io::Write as _;
+    std::fs::File::create(path).unwrap().write_all(bytes).unwrap();
 }
 
 /// A folder that goes with its value.

@@ -1,11 +1,12 @@
 use lintas_proto::{
     envelope::{
+        core::Core,
         seal::{Recipient, Sealed},
         wrap::DecryptionKey,
     },
     evidence::verify_evidence,
     id::Digest,
-    schema::{MemberStatus, Outcome, Stage},
+    schema::{Caveat, MemberStatus, Outcome, Stage},
 };
 
 use super::*;
@@ -146,7 +147,9 @@ fn gates_stand_in_their_order() {
     assert_eq!(reason(&wrong("elsewhere", [9; 32]), "TH"), Reason::WrongRegion);
     assert_eq!(reason(&wrong("mekong", [9; 32]), "TH"), Reason::StaleDirectory);
     assert_eq!(reason(&wrong("mekong", here), "TH"), Reason::Malformed);
-    assert_eq!(reason(&world.seal("TH", stranger(), |_| {}), "TH"), Reason::UnknownRecipient);
+    let noforn = |core: &mut Core| core.label.caveats.push(Caveat::Noforn as i32);
+    assert_eq!(reason(&world.seal("TH", stranger(), noforn), "TH"), Reason::UnknownRecipient);
+    assert_eq!(reason(&world.packet_with("TH", &[unit("KH", "A")], noforn), "TH"), Reason::Policy);
 }
 
 #[test]
@@ -159,6 +162,42 @@ fn a_refusal_carries_evidence_that_verifies() {
     assert_eq!((evidence.stage, evidence.outcome), (Stage::Submission, Outcome::Rejection));
     assert_eq!((evidence.reason, evidence.header_digest), (Reason::WrongRegion, sealed.digest));
     assert_eq!(evidence.text, refusal.text);
+}
+
+#[test]
+fn one_denied_recipient_refuses_the_packet_and_the_evidence_names_the_policy() {
+    let world = World::new(NOW);
+    let to = [unit("KH", "A"), unit("VN", "A")];
+    let listed = |agencies: &'static [&str]| {
+        move |core: &mut Core| {
+            core.label.caveats.push(Caveat::RelTo as i32);
+            core.label.rel_to = agencies.iter().map(|&agency| agency.to_owned()).collect();
+        }
+    };
+    let sealed = world.packet_with("TH", &to, listed(&["KH"]));
+    let refused = refused(&world, &sealed);
+    assert_eq!((refused.reason, refused.policy_id), (Reason::Policy, "baseline/rel-to"));
+    assert!(refused.text.contains("VN") && !refused.text.contains("KH"), "{}", refused.text);
+    let refusal = refused.answer(&world.speaker(), NOW);
+    assert!(!refusal.retry);
+    let evidence =
+        verify_evidence(refusal.evidence.as_ref().unwrap(), |_, id| world.directory.receipt_key(id)).unwrap();
+    assert_eq!((evidence.policy_id.as_str(), evidence.reason), ("baseline/rel-to", Reason::Policy));
+    assert_eq!(evidence.header_digest, sealed.digest);
+    assert!(verify_as(&world, &world.packet_with("TH", &to, listed(&["KH", "VN"])), "TH").is_ok());
+}
+
+#[test]
+fn noforn_stays_in_its_country() {
+    let mut world = World::new(NOW);
+    let noforn = |core: &mut Core| core.label.caveats.push(Caveat::Noforn as i32);
+    let abroad = world.packet_with("TH", &[unit("TH", "B"), unit("KH", "A")], noforn);
+    assert_eq!(refused(&world, &abroad).policy_id, "baseline/noforn");
+    assert!(verify_as(&world, &world.packet_with("TH", &[unit("TH", "B")], noforn), "TH").is_ok());
+    world.roster.members[0].country = "TH".to_owned();
+    world.publish();
+    let inland = world.packet_with("TH", &[unit("KH", "A")], noforn);
+    assert!(verify_as(&world, &inland, "TH").is_ok(), "two agencies of one country");
 }
 
 #[test]

@@ -7,11 +7,15 @@ use lintas_proto::{
 };
 
 use super::*;
-use crate::testing::{BROKER, Book, DAY, NOW, World, blob, unit};
+use crate::testing::{BROKER, Book, DAY, NOW, QUEUE_ENTRIES_MAX, World, blob, unit};
+
+/// Room for one originator in a queue.
+const SHARE: usize = QUEUE_ENTRIES_MAX as usize / super::super::quota::ORIGINATOR_SHARE;
 
 fn plan_one(book: &Book, world: &World, packet: &Packet, has_blob: bool) -> Verdict {
     let speaker = world.speaker();
-    let mut plan = Plan::new(&book.ledger, &speaker, book.now_ms);
+    let mut quota = Quota::new(0, QUEUE_ENTRIES_MAX);
+    let mut plan = Plan::new(&book.ledger, &speaker, book.now_ms, &mut quota);
     plan.submit(world.admit(packet).unwrap(), |_| has_blob, &mut os_entropy())
 }
 
@@ -161,7 +165,7 @@ fn attachments_must_have_been_uploaded() {
 fn gates_stand_in_their_order() {
     let (world, mut book) = (World::new(NOW), Book::at(NOW));
     let packet = world.packet_with("TH", &[unit("KH", "A")], |core| core.attachments.push(blob(b"a").1));
-    fill(&mut book, "KH", "TH", QUEUE_ENTRIES_PER_ORIGINATOR_MAX);
+    fill(&mut book, "KH", "TH", SHARE);
     assert_eq!(reason(&plan_one(&book, &world, &packet, false)), Reason::MissingAttachment);
     assert_eq!(reason(&plan_one(&book, &world, &packet, true)), Reason::Quota);
     book.now_ms = NOW + 7 * DAY;
@@ -180,7 +184,7 @@ fn fill(book: &mut Book, agency: &str, from: &str, count: usize) {
 #[test]
 fn a_queue_has_room_for_everybody_and_its_end() {
     let (world, mut book) = (World::new(NOW), Book::at(NOW));
-    fill(&mut book, "KH", "TH", QUEUE_ENTRIES_PER_ORIGINATOR_MAX - 1);
+    fill(&mut book, "KH", "TH", SHARE - 1);
     let one = world.packet("TH", &[unit("KH", "A")]);
     let two = world.packet("TH", &[unit("KH", "A"), unit("KH", "B")]);
     let third = world.packet("TH", &[unit("KH", "A")]);
@@ -188,12 +192,13 @@ fn a_queue_has_room_for_everybody_and_its_end() {
     assert_eq!(reason(&plan_one(&book, &world, &two, true)), Reason::Quota);
     // Within one plan too.
     let speaker = world.speaker();
-    let mut plan = Plan::new(&book.ledger, &speaker, NOW);
+    let mut quota = Quota::new(0, QUEUE_ENTRIES_MAX);
+    let mut plan = Plan::new(&book.ledger, &speaker, NOW, &mut quota);
     let mut submit = |packet| plan.submit(world.admit(packet).unwrap(), |_| true, &mut os_entropy());
     assert!(matches!(submit(&one), Verdict::Admitted(0)));
     assert_eq!(reason(&submit(&third)), Reason::Quota);
     assert!(matches!(submit(&other), Verdict::Admitted(1)), "another originator has its own share");
-    let full = QUEUE_ENTRIES_MAX - (QUEUE_ENTRIES_PER_ORIGINATOR_MAX - 1);
+    let full = QUEUE_ENTRIES_MAX as usize - (SHARE - 1);
     fill(&mut book, "KH", "ZZ", full);
     assert_eq!(reason(&plan_one(&book, &world, &other, true)), Reason::Quota);
     let from_full = world.packet("KH", &[unit("VN", "A")]);
@@ -202,6 +207,49 @@ fn a_queue_has_room_for_everybody_and_its_end() {
         Reason::Quota,
         "takes nothing, sends nothing"
     );
+}
+
+#[test]
+fn the_rate_counts_each_packet_once_and_only_when_nothing_else_refuses_it() {
+    let (world, mut book) = (World::new(NOW), Book::at(NOW));
+    let (speaker, to) = (world.speaker(), [unit("KH", "A")]);
+    let mut quota = Quota::new(2, QUEUE_ENTRIES_MAX);
+    let known = world.packet("TH", &to);
+    book.submit(&world, &[&known]);
+    let first = world.packet("TH", &to);
+    let missing = world.packet_with("TH", &to, |core| core.attachments.push(blob(b"a").1));
+    let late = world.packet_with("TH", &to, |core| core.deliver_by_ms = NOW + 1);
+    let now_ms = NOW + 1;
+    {
+        let mut plan = Plan::new(&book.ledger, &speaker, now_ms, &mut quota);
+        let mut submit =
+            |packet: &Packet| plan.submit(world.admit(packet).unwrap(), |_| false, &mut os_entropy());
+        for _ in 0..5 {
+            assert!(matches!(submit(&known), Verdict::Known(_)));
+            assert_eq!(reason(&submit(&missing)), Reason::MissingAttachment);
+            assert_eq!(reason(&submit(&late)), Reason::Expired);
+        }
+        assert!(matches!(submit(&first), Verdict::Admitted(0)));
+        assert!(matches!(submit(&first), Verdict::Twin(0)));
+        assert!(matches!(submit(&world.packet("TH", &to)), Verdict::Admitted(1)));
+        let Verdict::Refused(refused) = submit(&world.packet("TH", &to)) else { panic!("beyond the rate") };
+        assert_eq!(refused.reason, Reason::Quota);
+        assert_eq!(refused.text, "The broker takes 2 packets a minute from TH; try again in 30 s.");
+        assert!(refused.answer(&speaker, now_ms).retry);
+        assert!(matches!(submit(&first), Verdict::Twin(0)), "still answered");
+        assert!(matches!(submit(&known), Verdict::Known(_)), "still answered");
+        assert!(matches!(submit(&world.packet("VN", &to)), Verdict::Admitted(2)), "nobody else is concerned");
+    }
+    // The next plan goes on where this one ended.
+    let mut plan = Plan::new(&book.ledger, &speaker, now_ms + 29_999, &mut quota);
+    let packet = world.packet("TH", &to);
+    assert_eq!(
+        reason(&plan.submit(world.admit(&packet).unwrap(), |_| true, &mut os_entropy())),
+        Reason::Quota
+    );
+    let mut plan = Plan::new(&book.ledger, &speaker, now_ms + 30_000, &mut quota);
+    let verdict = plan.submit(world.admit(&packet).unwrap(), |_| true, &mut os_entropy());
+    assert!(matches!(verdict, Verdict::Admitted(0)), "{verdict:?}");
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! A real broker on a real folder, spoken to by nodes over QUIC.
 
 mod blobs;
+mod gates;
 mod hello;
+mod mark;
+mod operator;
 mod packets;
 mod recovery;
 
@@ -41,6 +44,13 @@ fn scene() -> (World, TempFolder) {
     let (world, folder) = (World::new(clock::now_ms()), TempFolder::new());
     world.write(folder.path());
     (world, folder)
+}
+
+/// Adds lines to the broker's settings.
+fn set(folder: &Path, lines: &str) {
+    let path = folder.join("broker.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    crate::testing::put(&path, format!("{text}{lines}\n").as_bytes());
 }
 
 /// A running broker.
