@@ -45,7 +45,9 @@ pub(crate) struct Region {
     pub(crate) bundle: Bytes,
     pub(crate) secrets: BTreeMap<String, NodeSecrets>,
     authority: SigningKey,
+    /// The last one signed, and what has changed since.
     roster: Roster,
+    roster_hash: Digest,
     keysets: Vec<SignedKeyset>,
 }
 
@@ -108,15 +110,17 @@ impl Region {
         let key = VerifyingKey::parse(&authority.public_key()).unwrap();
         let bootstrap = Bootstrap { region: REGION.to_owned(), authority_keys: vec![key], threshold: 1 };
         let first = bundle(&sign_roster(&roster, std::slice::from_ref(&authority)).unwrap(), keysets.clone());
+        let roster_hash = sha256(&[&canonical::encode(&roster)]);
         let root = TempDir::new().unwrap();
-        Self { root, broker, bootstrap, bundle: first, secrets, authority, roster, keysets }
+        Self { root, broker, bootstrap, bundle: first, secrets, authority, roster_hash, roster, keysets }
     }
 
     /// The bytes of the next directory, which the authority signs after `change`.
     pub(crate) fn next(&mut self, change: impl FnOnce(&mut Roster)) -> Bytes {
-        self.roster.prev_hash = Bytes::copy_from_slice(&sha256(&[&canonical::encode(&self.roster)]));
+        self.roster.prev_hash = Bytes::copy_from_slice(&self.roster_hash);
         self.roster.version += 1;
         change(&mut self.roster);
+        self.roster_hash = sha256(&[&canonical::encode(&self.roster)]);
         let signed = sign_roster(&self.roster, std::slice::from_ref(&self.authority)).unwrap();
         bundle(&signed, self.keysets.clone())
     }

@@ -22,16 +22,14 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
+use self::ended::Ended;
 use super::{
     clock,
     desk::{Broken, Desk, Heard, Step, Submission},
     failure::Failure,
     transfer::{self, TransferError},
 };
-use crate::core::{
-    outbox::{reconnect_after_ms, refused_after_ms},
-    text::{self, one_line},
-};
+use crate::core::outbox::{reconnect_after_ms, refused_after_ms};
 
 /// Frames waiting to be written.
 const FRAMES_MAX: usize = 16;
@@ -51,45 +49,6 @@ struct Brokers(Arc<Desk>);
 impl PeerDirectory for Brokers {
     fn admits(&self, transport_key: &[u8; 32]) -> bool {
         self.0.directory().brokers().iter().any(|broker| broker.transport_key == *transport_key)
-    }
-}
-
-/// Why a session ended.
-enum Ended {
-    /// It can be opened again.
-    Link(String),
-    /// The broker refused this node: it can be opened once somebody has done something about it.
-    Refused(String),
-    /// The store failed: the process must stop.
-    Fatal(Failure),
-}
-
-impl From<LinkError> for Ended {
-    fn from(error: LinkError) -> Self {
-        if let LinkError::Refused { reason, text } = &error {
-            let (ours, advice) = text::hello(*reason);
-            let now = clock::show(clock::now_ms());
-            let said = one_line(text);
-            return Self::Refused(format!(
-                "the broker refused this node: {ours} (it says `{said}`; this machine's clock says {now}); \
-                 {advice}. The outbox keeps everything"
-            ));
-        }
-        if matches!(error, LinkError::NotAdmitted) {
-            return Self::Refused(format!("{error}. The outbox keeps everything"));
-        }
-        Self::Link(error.to_string())
-    }
-}
-
-impl From<Broken> for Ended {
-    fn from(broken: Broken) -> Self {
-        match broken {
-            Broken::Protocol(why) => Self::Link(why),
-            Broken::Store(error) if error.is_fatal() => Self::Fatal(super::desk::stored(error)),
-            Broken::Store(error) => Self::Link(error.to_string()),
-            Broken::Internal(failure) => Self::Fatal(failure),
-        }
     }
 }
 
@@ -404,6 +363,8 @@ async fn until(deadline: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+mod ended;
 
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "what a test writes need not survive a power cut")]

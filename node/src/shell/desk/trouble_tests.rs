@@ -88,7 +88,7 @@ fn a_new_directory_is_taken_up_while_the_node_runs_and_an_old_one_is_not() {
     let next = region.next(|_| {});
     put(&region, "directory.bin", &next);
     desk.renew(false);
-    assert_eq!((version(&desk), desk.hello().roster_version), (2, 2));
+    assert_eq!((version(&desk), desk.hello().roster_version), (2, 2), "{:?}", desk.status().warnings);
     let held = desk.status().held;
     assert!(held[0].contains("KH has a new identity key"), "{held:?}");
     let refused = try_send(&desk, &text).unwrap_err();
