@@ -21,7 +21,8 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
     context.print(reply.as_ref(), plain_words)
 }
 
-fn plain_words(status: &Status) -> String {
+/// As an officer reads it.
+pub(super) fn plain_words(status: &Status) -> String {
     let mut out = format!(
         "agency {} in region {}\ndirectory: roster version {}, {}\n{}",
         status.agency,
@@ -38,7 +39,9 @@ fn plain_words(status: &Status) -> String {
     if let Some(bytes) = status.disk_free_bytes {
         out.push_str(&format!("disk: {} MiB left\n", bytes >> 20));
     }
-    status.held.iter().for_each(|why| out.push_str(&format!("HELD: {}\n", one_line(why))));
+    status.held.iter().for_each(|why| {
+        out.push_str(&format!("HELD: {} To confirm: lintas confirm AGENCY KEY\n", one_line(why)))
+    });
     status.warnings.iter().for_each(|text| out.push_str(&format!("WARNING: {}\n", one_line(text))));
     if status.gaps > 0 {
         out.push_str(&format!(

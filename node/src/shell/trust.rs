@@ -78,8 +78,8 @@ fn directory_bytes(folder: &Folder) -> Result<Bytes, Failure> {
     folder.read(DIRECTORY, limits::DIRECTORY_BYTES_MAX as u64, ADVICE)
 }
 
-/// First the bytes, then the mark: if the power fails in between, the bytes follow the mark that is there.
-fn keep_mark(folder: &Folder, directory: &Directory) -> Result<(), Failure> {
+/// Remembers a directory. First the bytes, then the mark: if the power fails in between, the bytes follow the mark that is there.
+pub(crate) fn keep_mark(folder: &Folder, directory: &Directory) -> Result<(), Failure> {
     let (bytes, mark) = (folder.path(DIRECTORY), folder.path(MARK));
     files::sync(&bytes).map_err(|error| Failure::file("sync", &bytes, &error))?;
     files::replace(&mark, &directory.high_water().encode())

@@ -74,6 +74,13 @@ pub(crate) enum Request {
         /// Folder, an absolute path.
         to: PathBuf,
     },
+    /// Believes the new identity key of a held agency.
+    Confirm {
+        /// Agency.
+        agency: String,
+        /// 64 hex digits, white space between them or not.
+        key: String,
+    },
     /// How the node is.
     Status,
 }
@@ -100,7 +107,7 @@ pub(crate) enum Reply {
     Packet(Box<PacketView>),
     /// To `Export`.
     Exported(Vec<Exported>),
-    /// To `Status`.
+    /// To `Status` and `Confirm`.
     Status(Box<Status>),
 }
 
@@ -176,6 +183,10 @@ impl Desk {
             Request::Standing { id } => self.standing(&id).map(Box::new).map(Reply::Standing),
             Request::Show { id } => self.show(&id).map(Box::new).map(Reply::Packet),
             Request::Export { id, to } => self.export(&id, &to).map(Reply::Exported),
+            Request::Confirm { agency, key } => {
+                self.confirm(&agency, &key)?;
+                Ok(Reply::Status(Box::new(self.status())))
+            }
             Request::Status => Ok(Reply::Status(Box::new(self.status()))),
         }
     }

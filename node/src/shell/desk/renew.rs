@@ -3,9 +3,14 @@
 use std::sync::{Arc, PoisonError};
 
 use lintas_config::Directory;
+use lintas_proto::id::unhex;
 
 use super::{Desk, check_membership};
-use crate::shell::{clock, failure::Failure, trust};
+use crate::shell::{
+    clock,
+    failure::{Code, Failure},
+    trust,
+};
 
 impl Desk {
     /// Who may be spoken to. Ask once for each piece of work, and keep to the answer.
@@ -16,14 +21,13 @@ impl Desk {
     /// Takes up what `directory.bin` has become, if it may follow; else the one in force stays. With `again`, a
     /// file that was looked at before is looked at once more.
     pub(crate) fn renew(&self, again: bool) {
+        // Held to the end: one change of the directory at a time.
+        let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
         let look = trust::look(&self.folder);
-        {
-            let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-            if *looked == look && !again {
-                return;
-            }
-            *looked = look;
+        if *looked == look && !again {
+            return;
         }
+        *looked = look;
         match self.take_up() {
             Ok(false) => {}
             Ok(true) => self.reconnect(),
@@ -34,6 +38,23 @@ impl Desk {
                 *refused = Some(failure.message);
             }
         }
+    }
+
+    /// An officer's word, got by another way, that a held agency's new identity key is its own.
+    pub(super) fn confirm(&self, agency: &str, key: &str) -> Result<(), Failure> {
+        let digits: String = key.chars().filter(|c| !c.is_whitespace()).collect();
+        let key =
+            unhex(&digits).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok()).ok_or_else(|| {
+                Failure::new(Code::Usage, "the key must be 64 hex digits, as `lintas status` shows it")
+            })?;
+        let _one = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let confirmed = self.directory().confirm(agency, &key);
+        let confirmed = confirmed.map_err(|error| Failure::new(Code::NotSetUp, error))?;
+        trust::keep_mark(&self.folder, &confirmed)?;
+        *self.directory.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(confirmed);
+        tracing::info!(agency, "an officer confirmed the new identity key");
+        self.reconnect();
+        Ok(())
     }
 
     /// Opens the session anew, at once.

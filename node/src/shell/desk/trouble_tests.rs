@@ -93,6 +93,12 @@ fn a_new_directory_is_taken_up_while_the_node_runs_and_an_old_one_is_not() {
     assert!(held[0].contains("KH has a new identity key"), "{held:?}");
     let refused = try_send(&desk, &text).unwrap_err();
     assert!(refused.message.contains("until then take KH out"), "{refused}");
+    assert!(desk.confirm("KH", &"7".repeat(64)).unwrap_err().message.contains("do not use it"));
+    assert_eq!(desk.confirm("KH", "abc").unwrap_err().code, Code::Usage);
+    let key = held[0].split_once("to you: ").unwrap().1.split_once('.').unwrap().0;
+    desk.confirm("KH", key).unwrap();
+    assert_eq!(desk.status().held, [""; 0]);
+    try_send(&desk, &text).unwrap();
     put(&region, "directory.bin", &region.bundle.clone());
     desk.renew(true);
     assert_eq!(version(&desk), 2);
@@ -102,7 +108,8 @@ fn a_new_directory_is_taken_up_while_the_node_runs_and_an_old_one_is_not() {
     desk.renew(true);
     assert_eq!(desk.status().warnings, [""; 0]);
     drop(desk);
-    assert_eq!(version(&region.desk("TH")), 2);
+    let desk = region.desk("TH");
+    assert_eq!((version(&desk), desk.status().held), (2, vec![]));
 }
 
 #[test]
