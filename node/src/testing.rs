@@ -1,6 +1,6 @@
 //! A region for tests: an authority, a broker's keys, three agencies with data folders of their own.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, io, path::PathBuf};
 
 use bytes::Bytes;
 use lintas_config::{
@@ -8,6 +8,7 @@ use lintas_config::{
     issue::{bundle, fresh_seed, new_agency, new_broker, seed, sign_roster},
     os_entropy,
 };
+use lintas_journal::{Disk, FileDisk};
 use lintas_proto::{
     audit::leaf::log_event,
     canonical,
@@ -17,7 +18,7 @@ use lintas_proto::{
     receipt::{Receipt, sign_receipts, sub_log_origin},
     schema::{
         AuditEvent, BrokerSecrets, Delivery, EventType, Header, Member, MemberStatus, NodeSecrets, Role,
-        Roster, RosterUnit, Submission, UnitFunction, UnitRef,
+        Roster, RosterUnit, SignedKeyset, Submission, UnitFunction, UnitRef,
     },
     sign::{KeyRole, SigningKey, VerifyingKey},
 };
@@ -43,6 +44,11 @@ pub(crate) struct Region {
     pub(crate) bootstrap: Bootstrap,
     pub(crate) bundle: Bytes,
     pub(crate) secrets: BTreeMap<String, NodeSecrets>,
+    authority: SigningKey,
+    /// The last one signed, and what has changed since.
+    roster: Roster,
+    roster_hash: Digest,
+    keysets: Vec<SignedKeyset>,
 }
 
 fn member(agency: &str, country: &str, units: &[(&str, UnitFunction)]) -> Member {
@@ -103,8 +109,29 @@ impl Region {
         change(&mut roster);
         let key = VerifyingKey::parse(&authority.public_key()).unwrap();
         let bootstrap = Bootstrap { region: REGION.to_owned(), authority_keys: vec![key], threshold: 1 };
-        let bundle = bundle(&sign_roster(&roster, &[authority]).unwrap(), keysets);
-        Self { root: TempDir::new().unwrap(), broker, bootstrap, bundle, secrets }
+        let first = bundle(&sign_roster(&roster, std::slice::from_ref(&authority)).unwrap(), keysets.clone());
+        let roster_hash = sha256(&[&canonical::encode(&roster)]);
+        let root = TempDir::new().unwrap();
+        Self { root, broker, bootstrap, bundle: first, secrets, authority, roster_hash, roster, keysets }
+    }
+
+    /// The bytes of the next directory, which the authority signs after `change`.
+    pub(crate) fn next(&mut self, change: impl FnOnce(&mut Roster)) -> Bytes {
+        self.roster.prev_hash = Bytes::copy_from_slice(&self.roster_hash);
+        self.roster.version += 1;
+        change(&mut self.roster);
+        self.roster_hash = sha256(&[&canonical::encode(&self.roster)]);
+        let signed = sign_roster(&self.roster, std::slice::from_ref(&self.authority)).unwrap();
+        bundle(&signed, self.keysets.clone())
+    }
+
+    /// Gives an agency other keys, of which its old identity key knows nothing.
+    pub(crate) fn rekey(&mut self, agency: &str) {
+        let at = self.roster.members.iter().position(|member| member.agency == agency).unwrap();
+        let member = self.roster.members[at].clone();
+        let (_, _, request) = new_agency(REGION, member, clock::now_ms(), &mut os_entropy()).unwrap();
+        self.roster.members[at] = request.member.unwrap();
+        self.keysets[at] = request.keyset.unwrap();
     }
 
     pub(crate) fn directory(&self) -> Directory {
@@ -151,6 +178,12 @@ impl Region {
         SigningKey::from_seed(KeyRole::Packet, &seed("packet", bytes).unwrap()).unwrap()
     }
 
+    /// The key that signs receipts and evidence of the broker.
+    pub(crate) fn receipt_key(&self) -> SigningKey {
+        let key = seed("receipt", &self.broker.receipt_seed).unwrap();
+        SigningKey::from_seed(KeyRole::Receipt, &key).unwrap()
+    }
+
     /// The broker's receipt for an agency, canonical bytes.
     pub(crate) fn receipt(
         &self,
@@ -180,8 +213,7 @@ impl Region {
             deadline_ms: now + 10_000,
             events: vec![log_event(4, [9; 32], &event)],
         };
-        let key = seed("receipt", &self.broker.receipt_seed).unwrap();
-        let key = SigningKey::from_seed(KeyRole::Receipt, &key).unwrap();
+        let key = self.receipt_key();
         canonical::encode(&sign_receipts(&[receipt.to_bytes()], &key).unwrap()[0])
     }
 
@@ -199,6 +231,64 @@ impl Region {
             receipt: self.receipt(&unit.agency, &submission.header, EventType::Received, Some(&unit)),
             opening: Some(opening),
         }
+    }
+}
+
+/// A disk that is full while a file named `full` lies beside the journal.
+#[derive(Debug, Clone)]
+pub(crate) struct FillableDisk {
+    files: FileDisk,
+    full: PathBuf,
+}
+
+impl FillableDisk {
+    pub(crate) fn open(journal: PathBuf) -> io::Result<Self> {
+        let full = journal.with_file_name("full");
+        Ok(Self { files: FileDisk::open(journal)?, full })
+    }
+}
+
+impl Disk for FillableDisk {
+    type Lock = <FileDisk as Disk>::Lock;
+
+    fn lock(&self) -> io::Result<Option<Self::Lock>> {
+        self.files.lock()
+    }
+
+    fn list(&self) -> io::Result<Vec<u64>> {
+        self.files.list()
+    }
+
+    fn length(&self, file: u64) -> io::Result<u64> {
+        self.files.length(file)
+    }
+
+    fn create(&self, file: u64, bytes: u64) -> io::Result<()> {
+        if self.full.exists() {
+            Err(io::ErrorKind::StorageFull.into())
+        } else {
+            self.files.create(file, bytes)
+        }
+    }
+
+    fn remove(&self, file: u64) -> io::Result<()> {
+        self.files.remove(file)
+    }
+
+    fn read(&self, file: u64, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.files.read(file, offset, into)
+    }
+
+    fn write(&self, file: u64, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.files.write(file, offset, bytes)
+    }
+
+    fn sync(&self, file: u64) -> io::Result<()> {
+        self.files.sync(file)
+    }
+
+    fn sync_directory(&self) -> io::Result<()> {
+        self.files.sync_directory()
     }
 }
 

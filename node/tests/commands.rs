@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     thread::sleep,
@@ -168,6 +169,10 @@ fn an_officer_sends_offline_looks_and_is_told_what_to_do() {
     assert!(shown.contains(r"Trawler \u{1b}[2J off Ranong") && !shown.contains('\u{1b}'), "{shown}");
     assert!(shown.contains("signed by TH/TH-MAR") && shown.contains(" UTC"), "{shown}");
     assert_eq!(agency.json(&["status"])["waiting"], 1);
+    // The passphrase file of this test is open to others, by the usual umask or by this.
+    fs::set_permissions(agency.path("passphrase"), fs::Permissions::from_mode(0o644)).unwrap();
+    let warned = words(&agency.lintas(&["status"]));
+    assert!(warned.contains("WARNING: others may read") && warned.contains("chmod 600"), "{warned}");
 
     let missing = agency.lintas(&["show", "0190a5b2-7c00-7abc-8def-0123456789ab"]);
     assert_eq!(code(&missing), 7, "{}", words(&missing));
@@ -202,6 +207,14 @@ fn a_daemon_answers_commands_and_ends_cleanly() {
     let status = words(&agency.lintas(&["status"]));
     assert!(status.contains("not connected") && status.contains("1 without an answer"), "{status}");
     let id = daemon.id().to_string();
+    // What may not follow is not taken up, also when the operator asks for it.
+    fs::write(agency.data().join("directory.bin"), "not a directory").unwrap();
+    assert!(Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
+    while agency.json(&["status"])["warnings"].is_null() {
+        sleep(Duration::from_millis(100));
+    }
+    let status = words(&agency.lintas(&["status"]));
+    assert!(status.contains("WARNING: directory.bin is not believed") && status.contains("version 1, valid"));
     assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
     assert!(daemon.wait().unwrap().success());
     assert!(!agency.data().join("control.sock").exists());

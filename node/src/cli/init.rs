@@ -27,6 +27,9 @@ use crate::{
     },
 };
 
+/// Five segments are the least that a journal takes; a node needs less than a broker.
+const SEGMENT_MIB: u32 = 16;
+
 /// Options of `init`.
 #[derive(Args)]
 pub(super) struct Init {
@@ -87,7 +90,7 @@ pub(super) fn run(context: &Context, init: &Init) -> Result<(), Failure> {
     }
     let identity_key =
         lock_file(Holds::Identity, identity.as_ref(), &unlocker, &mut entropy).map_err(Failure::internal)?;
-    let settings = NodeSettings { broker: init.broker, segment_mib: 64, log: LogFormat::Text };
+    let settings = NodeSettings { broker: init.broker, segment_mib: SEGMENT_MIB, log: LogFormat::Text };
     let settings = toml::to_string(&settings).map_err(Failure::internal)?;
 
     let private = |name: &str| {

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod confirm;
 mod export;
 mod inbox;
 mod init;
@@ -64,6 +65,8 @@ enum Command {
     Show(show::Show),
     /// List what was sent and where it stands.
     Outbox(inbox::List),
+    /// Believe a held agency's new identity key, which it has read to you by another way.
+    Confirm(confirm::Confirm),
     /// How the node is.
     Status,
     /// Write the attachments of a packet, in clear, into a folder.
@@ -123,6 +126,7 @@ fn dispatch(args: Args) -> Result<(), Failure> {
         Command::Inbox(list) => inbox::run(&context, &list),
         Command::Show(show) => show::run(&context, show),
         Command::Outbox(list) => outbox::run(&context, &list),
+        Command::Confirm(confirm) => confirm::run(&context, confirm),
         Command::Status => status::run(&context),
         Command::Export(export) => export::run(&context, &export),
     }

@@ -59,8 +59,9 @@ pub(super) fn stands(standing: &Standing) -> String {
             };
             format!("accepted {}, entry {index} of {}{warning}", time(*time_ms), one_line(log))
         }
-        Standing::Refused { who, why, advice, time_ms, .. } => {
-            format!("REFUSED by {who} {}: {}; {advice}", time(*time_ms), one_line(why))
+        Standing::Refused { who, why, advice, signed, time_ms, .. } => {
+            let signed = if *signed { ", signed by the broker" } else { ", not signed" };
+            format!("REFUSED by {who} {}{signed}: {}; {advice}", time(*time_ms), one_line(why))
         }
     }
 }

@@ -18,16 +18,17 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
     let Reply::Status(reply) = context.ask(Request::Status)? else {
         return Err(unexpected());
     };
-    context.print(&reply, plain_words)
+    context.print(reply.as_ref(), plain_words)
 }
 
-fn plain_words(status: &Status) -> String {
+/// As an officer reads it.
+pub(super) fn plain_words(status: &Status) -> String {
     let mut out = format!(
-        "agency {} in region {}\ndirectory: roster version {}{}\n{}",
+        "agency {} in region {}\ndirectory: roster version {}, {}\n{}",
         status.agency,
         status.region,
         status.roster_version,
-        if status.roster_valid { "" } else { ", NOT VALID NOW: get the newest from the region authority" },
+        validity(status),
         status
             .link
             .as_ref()
@@ -35,6 +36,13 @@ fn plain_words(status: &Status) -> String {
     );
     out.push_str(&format!("outbox: {} packets, {} without an answer\n", status.sent, status.waiting));
     out.push_str(&format!("inbox: {} packets, {} deliveries not taken\n", status.received, status.rejected));
+    if let Some(bytes) = status.disk_free_bytes {
+        out.push_str(&format!("disk: {} MiB left\n", bytes >> 20));
+    }
+    status.held.iter().for_each(|why| {
+        out.push_str(&format!("HELD: {} To confirm: lintas confirm AGENCY KEY\n", one_line(why)))
+    });
+    status.warnings.iter().for_each(|text| out.push_str(&format!("WARNING: {}\n", one_line(text))));
     if status.gaps > 0 {
         out.push_str(&format!(
             "WARNING: {} packets name an earlier one that was not seen here\n",
@@ -42,6 +50,15 @@ fn plain_words(status: &Status) -> String {
         ));
     }
     out
+}
+
+fn validity(status: &Status) -> String {
+    let until = time(status.roster_until_ms);
+    if status.roster_valid {
+        format!("valid until {until}")
+    } else {
+        format!("NOT VALID NOW (until {until}): get the newest from the region authority, check the clock")
+    }
 }
 
 fn connection(link: &LinkView) -> String {

@@ -119,7 +119,14 @@ pub(crate) enum Refused {
 }
 
 /// The broker refused a packet of ours.
-pub(crate) fn take_refusal(bytes: &Bytes, state: &State, now_ms: u64) -> Result<Refused, AnswerError> {
+///
+/// Its signed statement may be missing; one that is there must hold, and say the same.
+pub(crate) fn take_refusal(
+    bytes: &Bytes,
+    state: &State,
+    directory: &Directory,
+    now_ms: u64,
+) -> Result<Refused, AnswerError> {
     let refusal: Refusal = canonical::decode(bytes, limits::HELLO_BYTES_MAX)?;
     let digest: Digest =
         fixed("header_digest", &refusal.header_digest).map_err(|_| AnswerError::Field("header_digest"))?;
@@ -127,6 +134,9 @@ pub(crate) fn take_refusal(bytes: &Bytes, state: &State, now_ms: u64) -> Result<
     let reason = Reason::try_from(refusal.reason).unwrap_or_default();
     if matches!(reason, Reason::Unspecified | Reason::Accepted) {
         return Err(AnswerError::Field("reason"));
+    }
+    if let Some(signed) = &refusal.evidence {
+        check_statement(signed, &digest, reason, directory)?;
     }
     if refusal.retry {
         return Ok(Refused::Later { digest, reason, text: refusal.text });
@@ -139,6 +149,23 @@ pub(crate) fn take_refusal(bytes: &Bytes, state: &State, now_ms: u64) -> Result<
         received_ms: now_ms,
     });
     Ok(Refused::Final { digest, record })
+}
+
+fn check_statement(
+    signed: &SignedEvidence,
+    digest: &Digest,
+    reason: Reason,
+    directory: &Directory,
+) -> Result<(), AnswerError> {
+    let find = |actor: &UnitRef, key_id: &Digest| {
+        let known = broker_key(directory, key_id).filter(|(name, _)| *name == actor.agency);
+        known.filter(|_| actor.unit.is_empty()).map(|(_, key)| key)
+    };
+    let evidence = verify_evidence(signed, find)?;
+    let same = evidence.header_digest == *digest && evidence.reason == reason;
+    let refuses = evidence.stage == Stage::Submission && evidence.outcome == Outcome::Rejection;
+    let here = evidence.region == directory.roster().region;
+    if same && refuses && here { Ok(()) } else { Err(AnswerError::Field("evidence")) }
 }
 
 /// Evidence about a packet of ours: the record to keep, or none when it is kept already.

@@ -15,6 +15,11 @@ const RECONNECT_MS_MIN: u64 = 200;
 /// Longest such pause, milliseconds.
 const RECONNECT_MS_MAX: u64 = 30_000;
 
+/// First pause before connecting again to a broker that refused this node, milliseconds.
+const REFUSED_MS_MIN: u64 = 15_000;
+/// Longest such pause, milliseconds: 10 minutes.
+const REFUSED_MS_MAX: u64 = 10 * 60 * 1_000;
+
 /// A packet that the broker asked to see again later.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PutOff {
@@ -97,7 +102,16 @@ impl Pipeline {
 /// Pause before connecting again after `failures` failures in a row: doubled each time, then spread evenly over
 /// its upper half by `chance`, so that a region's nodes do not come back all at once.
 pub(crate) fn reconnect_after_ms(failures: u32, chance: u32) -> u64 {
-    let half = doubled(RECONNECT_MS_MIN, failures, RECONNECT_MS_MAX) / 2;
+    spread(doubled(RECONNECT_MS_MIN, failures, RECONNECT_MS_MAX), chance)
+}
+
+/// As [`reconnect_after_ms`], for a broker that refused this node: somebody has to do something first.
+pub(crate) fn refused_after_ms(failures: u32, chance: u32) -> u64 {
+    spread(doubled(REFUSED_MS_MIN, failures, REFUSED_MS_MAX), chance)
+}
+
+fn spread(pause_ms: u64, chance: u32) -> u64 {
+    let half = pause_ms / 2;
     half.saturating_add(u64::from(chance).saturating_mul(half) / u64::from(u32::MAX))
 }
 
@@ -152,6 +166,7 @@ mod tests {
                 assert!((100..=RECONNECT_MS_MAX).contains(&pause), "{failures} {chance} {pause}");
             }
         }
+        assert_eq!((refused_after_ms(0, 0), refused_after_ms(99, u32::MAX)), (7_500, 600_000));
         assert_eq!(reconnect_after_ms(0, u32::MAX), 200);
         assert_eq!(reconnect_after_ms(40, u32::MAX), 30_000);
     }

@@ -54,11 +54,9 @@ pub(crate) fn check(
     now_ms: u64,
 ) -> Result<Vec<Cleared>, Vec<Objection>> {
     let mut objections = Vec::new();
-    if !directory.at(now_ms).in_force() {
-        objections.push(objection(
-            "the directory is not valid now",
-            "get the newest directory.bin from the region authority, and check this machine's clock",
-        ));
+    // Under such a directory nobody has keys: the one cause is told, not its consequences.
+    if let Some(outdated) = not_in_force(directory, now_ms) {
+        return Err(vec![outdated]);
     }
     if !directory.has_unit(originator) {
         let why = format!("this agency has no active unit `{}`", one_line(&originator.unit));
@@ -75,6 +73,24 @@ pub(crate) fn check(
     let cleared = recipients(draft, directory, now_ms, &mut objections);
     check_label(draft, originator, &cleared, directory, &mut objections);
     if objections.is_empty() { Ok(cleared) } else { Err(objections) }
+}
+
+fn not_in_force(directory: &Directory, now_ms: u64) -> Option<Objection> {
+    let (roster, minute) = (directory.roster(), 60_000);
+    if now_ms < roster.not_before_ms {
+        let minutes = (roster.not_before_ms - now_ms) / minute + 1;
+        let why = format!(
+            "the directory (roster version {}) is not valid for another {minutes} minutes",
+            roster.version
+        );
+        return Some(objection(why, "check this machine's clock; if it is right, wait until then"));
+    }
+    (now_ms >= roster.not_after_ms).then(|| {
+        let minutes = (now_ms - roster.not_after_ms) / minute;
+        let why = format!("the directory (roster version {}) expired {minutes} minutes ago", roster.version);
+        let advice = "get the newest directory.bin from the region authority, and check this machine's clock";
+        objection(why, advice)
+    })
 }
 
 fn recipients(
@@ -129,6 +145,9 @@ fn clear(addressee: &Addressee, directory: &Directory, now_ms: u64) -> Result<Cl
         let units: Vec<&str> = member.units.iter().map(|unit| unit.unit.as_str()).collect();
         let advice = format!("its units are {}", units.join(", "));
         return Err(objection(format!("{agency} has no unit {}", unit.unit), advice));
+    }
+    if let Some(held) = directory.held().iter().find(|held| held.agency == *agency) {
+        return Err(objection(held.to_string(), format!("until then take {agency} out")));
     }
     let key = directory.at(now_ms).encryption_key(&unit).ok_or_else(|| {
         objection(

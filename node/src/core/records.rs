@@ -98,6 +98,18 @@ impl Record {
         })
     }
 
+    /// This machine's clock when it was made, milliseconds.
+    pub(crate) fn made_ms(&self) -> u64 {
+        match self {
+            Self::Outgoing(stored) => stored.created_ms,
+            Self::Receipt(stored) => stored.received_ms,
+            Self::Refusal(stored) => stored.received_ms,
+            Self::Incoming(stored) => stored.received_ms,
+            Self::Evidence(stored) => stored.received_ms,
+            Self::Rejection(stored) => stored.received_ms,
+        }
+    }
+
     /// Whether it must find room even on a full disk: it lets the broker's queue drain.
     pub(crate) fn is_essential(&self) -> bool {
         match self {

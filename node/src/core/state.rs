@@ -43,6 +43,8 @@ pub(crate) enum Answer {
         reason: Reason,
         /// The broker's sentence.
         text: String,
+        /// The broker signed a statement of it.
+        signed: bool,
         /// When it came here.
         received_ms: u64,
     },
@@ -148,11 +150,14 @@ pub(crate) struct State {
     ids: HashMap<(String, PacketId), Digest>,
     /// SHA-256 of evidence kept.
     evidence: HashSet<Digest>,
+    /// This machine's clock when the newest record was made.
+    latest_ms: u64,
 }
 
 impl State {
     /// Takes the record with this sequence.
     pub(crate) fn apply(&mut self, sequence: u64, record: &Record) -> Result<(), RecordError> {
+        self.latest_ms = self.latest_ms.max(record.made_ms());
         match record {
             Record::Outgoing(stored) => self.apply_outgoing(sequence, stored),
             Record::Receipt(stored) => self.apply_receipt(stored),
@@ -207,6 +212,11 @@ impl State {
     /// Whether this evidence (SHA-256 of its bytes) is kept already.
     pub(crate) fn has_evidence(&self, digest: &Digest) -> bool {
         self.evidence.contains(digest)
+    }
+
+    /// This machine's clock when the newest record was made; 0 before the first.
+    pub(crate) fn latest_ms(&self) -> u64 {
+        self.latest_ms
     }
 
     /// Whether the sender speaks of an earlier packet that never came here.
@@ -275,6 +285,8 @@ impl State {
         packet.answer = Answer::Refused {
             reason: Reason::try_from(refusal.reason).unwrap_or_default(),
             text: refusal.text,
+            // Kept only after it was verified.
+            signed: refusal.evidence.is_some(),
             received_ms: stored.received_ms,
         };
         Ok(())

@@ -101,6 +101,30 @@ pub(crate) fn reason(reason: Reason) -> (&'static str, &'static str) {
     }
 }
 
+/// Why a broker does not let this node in, and what to do.
+pub(crate) fn hello(code: Reason) -> (&'static str, &'static str) {
+    let known = [
+        (
+            Reason::Clock,
+            "the clocks of broker and node differ too much",
+            "set this machine's clock; if it is right, tell the operator of the broker",
+        ),
+        (
+            Reason::WrongRegion,
+            "the broker serves another region",
+            "check `broker` in node.toml, and which region this node was made for",
+        ),
+        (
+            Reason::UnknownSender,
+            "the broker does not know this agency by this node's key",
+            "ask the region authority whether this agency is listed with the keys of this data folder",
+        ),
+        (Reason::Malformed, "broker and node are of different versions", "update the older one"),
+    ];
+    let found = known.into_iter().find(|(known, ..)| *known == code);
+    found.map_or_else(|| reason(code), |(_, why, advice)| (why, advice))
+}
+
 /// What to do when nothing will be tried again by itself.
 pub(crate) fn advice_at_last(code: Reason) -> &'static str {
     if matches!(

@@ -52,6 +52,8 @@ pub(crate) enum Standing {
         why: String,
         /// What to do.
         advice: String,
+        /// The broker signed a statement of it, and the signature holds.
+        signed: bool,
         /// When.
         time_ms: u64,
     },
@@ -248,6 +250,17 @@ pub(crate) struct Status {
     pub(crate) roster_version: u64,
     /// Whether the roster is valid now.
     pub(crate) roster_valid: bool,
+    /// Until when it is.
+    pub(crate) roster_until_ms: u64,
+    /// Agencies of which nothing is believed, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) held: Vec<String>,
+    /// What the operator must do something about.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) warnings: Vec<String>,
+    /// Room left on the disk of the data folder, bytes; absent if the system does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) disk_free_bytes: Option<u64>,
     /// Whether a daemon answers.
     pub(crate) daemon: bool,
     /// The connection; only a daemon has one.

@@ -1,10 +1,17 @@
 //! The daemon: one process that has the data folder, keeps the session and answers commands.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::spawn_blocking,
+    time::sleep,
+};
 
 use super::{control, desk::Desk, failure::Failure, session::Session};
+
+/// How often `directory.bin` is looked at.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Runs until SIGTERM or SIGINT, or until the store fails.
 pub(crate) fn run(desk: Desk) -> Result<(), Failure> {
@@ -27,6 +34,7 @@ async fn serve(desk: Arc<Desk>) -> Result<(), Failure> {
     let outcome = tokio::select! {
         failure = session.run() => Err(failure),
         failure = desk.failed() => Err(failure),
+        () = watch(Arc::clone(&desk)) => Err(Failure::internal("nobody watches the directory any more")),
         () = control::serve(listener, Arc::clone(&desk)) => Err(Failure::internal("the control socket ended")),
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
@@ -36,4 +44,23 @@ async fn serve(desk: Arc<Desk>) -> Result<(), Failure> {
     let _ = std::fs::remove_file(desk.folder().socket());
     session.close().await;
     outcome
+}
+
+/// Takes up a new `directory.bin` soon after it was put there, and at once on SIGHUP; then the broker is tried again
+/// at once as well.
+async fn watch(desk: Arc<Desk>) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    loop {
+        let asked = tokio::select! {
+            told = hangup.recv() => told.is_some(),
+            () = sleep(LOOK) => false,
+        };
+        let looking = Arc::clone(&desk);
+        if let Err(error) = spawn_blocking(move || looking.renew(asked)).await {
+            tracing::error!(%error, "directory.bin could not be looked at");
+        }
+        if asked {
+            desk.reconnect();
+        }
+    }
 }

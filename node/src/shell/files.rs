@@ -1,5 +1,5 @@
 //! The one place that writes files outside of the journal: private, whole or not at all, durable before it
-//! returns, never over something that is there.
+//! returns, never over something that is there, but for the mark.
 
 use std::{
     fs::{File, OpenOptions},
@@ -25,12 +25,21 @@ pub(crate) struct PartFile {
 impl PartFile {
     /// Begins `target`, which nobody may read but this user.
     pub(crate) fn create(target: &Path) -> io::Result<Self> {
+        Self::begin(target, OpenOptions::new().create_new(true))
+    }
+
+    /// As [`create`](Self::create), over what an interrupted process left. For one writer only.
+    fn create_over(target: &Path) -> io::Result<Self> {
+        Self::begin(target, OpenOptions::new().create(true).truncate(true))
+    }
+
+    fn begin(target: &Path, how: &mut OpenOptions) -> io::Result<Self> {
         let name = target.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         let mut hidden = std::ffi::OsString::from(".");
         hidden.push(name);
         hidden.push(PART);
         let part = target.with_file_name(hidden);
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part)?;
+        let file = how.write(true).mode(0o600).open(&part)?;
         Ok(Self { file, part, target: target.to_owned(), kept: false })
     }
 
@@ -73,6 +82,22 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.keep()
 }
 
+/// Writes a whole file in the place of the one that is there, or not at all.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = PartFile::create_over(path)?;
+    file.write(bytes)?;
+    file.file.sync_all()?;
+    renameat_with(CWD, &file.part, CWD, path, RenameFlags::empty())?;
+    file.kept = true;
+    sync_folder(path.parent().unwrap_or(Path::new("/")))
+}
+
+/// Makes a file that somebody else put there durable, with its name.
+pub(crate) fn sync(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()?;
+    sync_folder(path.parent().unwrap_or(Path::new("/")))
+}
+
 /// Reads a file of at most `max` bytes.
 pub(crate) fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
@@ -98,6 +123,17 @@ pub(crate) fn check_private(path: &Path) -> io::Result<()> {
         return Ok(());
     }
     Err(io::Error::other("it must be a folder of this user that nobody else may enter (chmod 700)"))
+}
+
+/// Whether a file is open to the group or to everybody.
+pub(crate) fn others_may_read(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| found.mode() & 0o077 != 0)
+}
+
+/// Room that this user may still take on the disk of `path`, bytes.
+pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
+    let found = rustix::fs::statvfs(path)?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 /// Syncs names.

@@ -5,6 +5,8 @@
 //! | `node.toml` | settings |
 //! | `bootstrap.toml` | keys of the region authorities, compared by hand |
 //! | `directory.bin` | the signed directory, from the region authority |
+//! | `directory.mark` | what was believed last, so that nothing older is |
+//! | `rosters/` | if versions were missed: the directory.bin files in between |
 //! | `node.keys` | secret keys, sealed |
 //! | `identity.key` | seed of the identity key, sealed; to be moved offline |
 //! | `join-request.bin` | for the region authority |
@@ -20,8 +22,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use lintas_config::{Bootstrap, Directory, settings::NodeSettings};
-use lintas_proto::limits;
+use lintas_config::settings::NodeSettings;
 
 use super::{
     failure::{Code, Failure},
@@ -107,19 +108,6 @@ impl Folder {
         NodeSettings::parse(&text).map_err(|error| Failure::new(Code::NotSetUp, error))
     }
 
-    /// Reads and verifies the directory.
-    pub(crate) fn directory(&self) -> Result<Directory, Failure> {
-        let advice = "get it from the region authority after it has taken join-request.bin";
-        let bootstrap = Bootstrap::parse(&self.text("bootstrap.toml", advice)?)
-            .map_err(|error| Failure::new(Code::NotSetUp, error))?;
-        let bytes = self.read("directory.bin", limits::DIRECTORY_BYTES_MAX as u64, advice)?;
-        Directory::open(&bytes, &bootstrap).map_err(|error| {
-            let message =
-                format!("directory.bin is not believed: {error}; get it again from the region authority");
-            Failure::new(Code::NotSetUp, message)
-        })
-    }
-
     /// Reads a file that must be there.
     pub(crate) fn read(&self, name: &str, max: u64, advice: &str) -> Result<Bytes, Failure> {
         let path = self.path(name);
@@ -129,7 +117,8 @@ impl Folder {
         })
     }
 
-    fn text(&self, name: &str, advice: &str) -> Result<String, Failure> {
+    /// Reads a text file that must be there.
+    pub(crate) fn text(&self, name: &str, advice: &str) -> Result<String, Failure> {
         let bytes = self.read(name, SETTINGS_BYTES_MAX, advice)?;
         String::from_utf8(bytes.to_vec())
             .map_err(|_| Failure::new(Code::NotSetUp, format_args!("`{name}` is not text; {advice}")))

@@ -11,4 +11,5 @@ pub(crate) mod folder;
 pub(crate) mod session;
 pub(crate) mod store;
 pub(crate) mod transfer;
+pub(crate) mod trust;
 pub(crate) mod unlock;

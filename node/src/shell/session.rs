@@ -22,13 +22,14 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
+use self::ended::Ended;
 use super::{
     clock,
     desk::{Broken, Desk, Heard, Step, Submission},
     failure::Failure,
     transfer::{self, TransferError},
 };
-use crate::core::outbox::reconnect_after_ms;
+use crate::core::outbox::{reconnect_after_ms, refused_after_ms};
 
 /// Frames waiting to be written.
 const FRAMES_MAX: usize = 16;
@@ -38,8 +39,8 @@ const BATCH_FRAMES_MAX: usize = 64;
 const BATCH_BYTES: usize = 1024 * 1024;
 /// A session that lived so long counts as a success, milliseconds.
 const STEADY_MS: u64 = 10_000;
-/// How long after a failed download the session is opened anew, so that the packet is delivered again.
-const DOWNLOAD_AGAIN_MS: u64 = 30_000;
+/// How long after something could not be fetched or kept the session is opened anew, so that it is delivered again.
+const AGAIN_MS: u64 = 30_000;
 
 /// Brokers of the directory; nobody else is spoken to.
 #[derive(Debug)]
@@ -48,31 +49,6 @@ struct Brokers(Arc<Desk>);
 impl PeerDirectory for Brokers {
     fn admits(&self, transport_key: &[u8; 32]) -> bool {
         self.0.directory().brokers().iter().any(|broker| broker.transport_key == *transport_key)
-    }
-}
-
-/// Why a session ended.
-enum Ended {
-    /// It can be opened again.
-    Link(String),
-    /// The store failed: the process must stop.
-    Fatal(Failure),
-}
-
-impl From<LinkError> for Ended {
-    fn from(error: LinkError) -> Self {
-        Self::Link(error.to_string())
-    }
-}
-
-impl From<Broken> for Ended {
-    fn from(broken: Broken) -> Self {
-        match broken {
-            Broken::Protocol(why) => Self::Link(why),
-            Broken::Store(error) if error.is_fatal() => Self::Fatal(super::desk::stored(error)),
-            Broken::Store(error) => Self::Link(error.to_string()),
-            Broken::Internal(failure) => Self::Fatal(failure),
-        }
     }
 }
 
@@ -106,16 +82,23 @@ impl Session {
         let mut failures = 0;
         loop {
             let begun = Instant::now();
-            let ended = self.once().await;
+            let ended = tokio::select! {
+                ended = self.once() => ended,
+                () = self.desk.renewed() => {
+                    self.desk.disconnected();
+                    continue;
+                }
+            };
             self.desk.disconnected();
-            let why = match ended {
-                Ended::Link(why) => why,
+            let (why, after_ms): (String, fn(u32, u32) -> u64) = match ended {
+                Ended::Link(why) => (why, reconnect_after_ms),
+                Ended::Refused(why) => (why, refused_after_ms),
                 Ended::Fatal(failure) => return failure,
             };
             if begun.elapsed() >= Duration::from_millis(STEADY_MS) {
                 failures = 0;
             }
-            let pause_ms = reconnect_after_ms(failures, os_entropy().next_u32());
+            let pause_ms = after_ms(failures, os_entropy().next_u32());
             failures = failures.saturating_add(1);
             tracing::warn!(why, pause_ms, "no session with the broker");
             self.desk.note_link(|link| {
@@ -125,7 +108,10 @@ impl Session {
                 link.connected = false;
                 link.trouble = why;
             });
-            sleep(Duration::from_millis(pause_ms)).await;
+            tokio::select! {
+                () = sleep(Duration::from_millis(pause_ms)) => {}
+                () = self.desk.renewed() => {}
+            }
         }
     }
 
@@ -255,17 +241,17 @@ impl Session {
             let batch = tokio::select! {
                 batch = gather(&mut reader) => batch,
                 () = until(again_at) => {
-                    return Err(Ended::Link("connecting again to fetch attachments that failed".to_owned()));
+                    return Err(Ended::Link("connecting again for deliveries that could not be kept".to_owned()));
                 }
             };
             let Batch { heard, end } = batch;
             let steps = self.blocking(move |desk| desk.judge(heard)).await??;
             let (steps, failed) = self.fetch(connection, steps).await?;
-            if failed && again_at.is_none() {
-                again_at = Some(Instant::now() + Duration::from_millis(DOWNLOAD_AGAIN_MS));
+            let settled = self.blocking(move |desk| desk.settle(steps)).await??;
+            if (failed || settled.full) && again_at.is_none() {
+                again_at = Some(Instant::now() + Duration::from_millis(AGAIN_MS));
             }
-            let acknowledgements = self.blocking(move |desk| desk.settle(steps)).await??;
-            for acknowledgement in acknowledgements {
+            for acknowledgement in settled.acknowledgements {
                 let frame = (FrameType::Acknowledgement, canonical::encode(&acknowledgement));
                 frames.send(frame).await.map_err(|_| closed())?;
             }
@@ -377,6 +363,8 @@ async fn until(deadline: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+mod ended;
 
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "what a test writes need not survive a power cut")]

@@ -6,8 +6,8 @@ use std::{
 };
 
 use lintas_journal::{
-    Class, CommitError, CommitHandle, Committer, FileDisk, Fold, FoldError, Journal, Limits, NewRecord,
-    OpenError, ReadError, Reader,
+    Class, CommitError, CommitHandle, Committer, Fold, FoldError, Journal, Limits, NewRecord, OpenError,
+    ReadError, Reader,
 };
 use thiserror::Error;
 use tokio::sync::Notify;
@@ -17,6 +17,12 @@ use crate::core::{
     records::{RECORD_BYTES_MAX, Record, RecordError},
     state::State,
 };
+
+#[cfg(not(test))]
+use lintas_journal::FileDisk as NodeDisk;
+
+#[cfg(test)]
+use crate::testing::FillableDisk as NodeDisk;
 
 /// Most bytes of records that are kept together.
 const GROUP_BYTES_MAX: usize = 2 * RECORD_BYTES_MAX;
@@ -32,6 +38,11 @@ pub(crate) enum StoreError {
     /// The journal does not take the records.
     #[error("the journal does not keep this: {0}")]
     Commit(#[from] CommitError),
+    /// No room for packets, while records that let queues drain were kept.
+    #[error(
+        "the disk is full, and nothing of this was kept; make room and try again (what was kept is safe)"
+    )]
+    PacketsLeft,
     /// A record is not there any more.
     #[error("a kept record cannot be read: {0}")]
     Read(#[from] ReadError),
@@ -49,16 +60,16 @@ impl StoreError {
         match self {
             Self::Commit(error) => matches!(error, CommitError::Poisoned | CommitError::Closed),
             Self::Record(_) => true,
-            Self::Open(_) | Self::Read(_) | Self::Io(_) => false,
+            Self::Open(_) | Self::PacketsLeft | Self::Read(_) | Self::Io(_) => false,
         }
     }
 }
 
 /// The journal and what it says.
 pub(crate) struct Store {
-    committer: Committer<FileDisk>,
-    handle: CommitHandle<FileDisk>,
-    reader: Reader<FileDisk>,
+    committer: Committer<NodeDisk>,
+    handle: CommitHandle<NodeDisk>,
+    reader: Reader<NodeDisk>,
     /// Held from a commit until its records are folded, so that state and journal have one order.
     order: Mutex<()>,
     /// Owned by [`keep`](Self::keep); everybody else only looks.
@@ -96,7 +107,7 @@ impl Store {
             group_bytes_max,
             ..Limits::default()
         };
-        let disk = FileDisk::open(folder.path("journal"))?;
+        let disk = NodeDisk::open(folder.path("journal"))?;
         let mut state = State::default();
         let (journal, _) = Journal::open(disk, limits, None, &mut Folding(&mut state))?;
         let committer = Committer::start(journal)?;
@@ -113,7 +124,7 @@ impl Store {
     }
 
     /// Makes records durable, then folds them in. Records that let queues drain go first and may use the
-    /// reserve of a full disk.
+    /// reserve of a full disk; they are durable also when the rest finds no room.
     pub(crate) fn keep(&self, records: Vec<Record>) -> Result<(), StoreError> {
         self.commit(records).inspect_err(|error| {
             if error.is_fatal() {
@@ -138,7 +149,11 @@ impl Store {
                 let (kind, payload) = record.encode();
                 NewRecord { kind, payload }
             };
-            let committed = self.handle.commit_wait(records.iter().map(new).collect(), class)?;
+            let committed = self.handle.commit_wait(records.iter().map(new).collect(), class);
+            let committed = committed.map_err(|error| match (&error, class) {
+                (CommitError::DiskFull, Class::Ordinary) => StoreError::PacketsLeft,
+                _ => StoreError::Commit(error),
+            })?;
             let mut state = self.state();
             for (sequence, record) in (committed.first_sequence..).zip(&records) {
                 state.apply(sequence, record)?;

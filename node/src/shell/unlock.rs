@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    io::{IsTerminal as _, stdin},
+    io::{IsTerminal as _, Write as _, stdin},
     path::{Path, PathBuf},
 };
 
@@ -91,6 +91,12 @@ fn passphrase_file(path: &Path) -> Result<Unlocker, Failure> {
 
 fn secret_text(path: &Path) -> std::io::Result<Zeroizing<String>> {
     let bytes = Zeroizing::new(files::read(path, SECRET_BYTES_MAX)?);
+    if files::others_may_read(path) {
+        let path = path.display();
+        let warning = format!("lintas: WARNING: others may read `{path}`; make it yours alone: chmod 600");
+        // Whoever reads may have gone away.
+        let _ = writeln!(std::io::stderr(), "{warning}");
+    }
     let text = std::str::from_utf8(&bytes).map_err(|_| std::io::Error::other("not text"))?;
     Ok(Zeroizing::new(text.to_owned()))
 }

@@ -68,8 +68,21 @@ fn times_and_missing_keys_are_seen_before_sealing() {
     assert!(objections(&directory, &late)[0].contains("it must be from 1 to 2160"));
     let parsed = Draft::parse(&json, &[], None).unwrap();
     let originator = parsed.originator(&directory, "TH").unwrap();
-    let in_half_a_year = directory.roster().not_before_ms + 26 * limits::EPOCH_MS;
-    let said = check(&parsed, &originator, &directory, in_half_a_year).unwrap_err();
-    assert!(said.iter().any(|one| one.why.contains("no encryption key for this week")), "{said:?}");
-    assert!(said.iter().any(|one| one.why.contains("the directory is not valid now")), "{said:?}");
+    let roster = directory.roster();
+    let said = |directory: &Directory, now_ms| {
+        let said = check(&parsed, &originator, directory, now_ms).unwrap_err();
+        said.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let expired = said(&directory, roster.not_after_ms + 120_000);
+    assert_eq!(expired.len(), 1, "{expired:?}");
+    assert!(expired[0].contains("expired 2 minutes ago; get the newest directory.bin"), "{expired:?}");
+    let early = said(&directory, roster.not_before_ms - 60_000);
+    assert!(early[0].contains("is not valid for another 2 minutes; check this machine's clock"), "{early:?}");
+    // The roster lasts, the keys do not.
+    let region = Region::with(|roster| roster.not_after_ms = roster.not_before_ms + 52 * limits::EPOCH_MS);
+    let directory = region.directory();
+    let without = said(&directory, directory.roster().not_before_ms + 26 * limits::EPOCH_MS);
+    assert_eq!(without.len(), 1, "{without:?}");
+    assert!(without[0].contains("KH/KH-AHT has no encryption key for this week"), "{without:?}");
+    assert!(without[0].contains("ask that agency to publish its keys"), "{without:?}");
 }

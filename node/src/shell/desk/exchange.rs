@@ -73,6 +73,15 @@ pub(crate) enum Step {
     Leave(String),
 }
 
+/// What is to be said to the broker.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    /// About what is durable.
+    pub(crate) acknowledgements: Vec<Acknowledgement>,
+    /// There was no room for packets: those are to be delivered again later.
+    pub(crate) full: bool,
+}
+
 /// What the session cannot go on after.
 #[derive(Debug)]
 pub(crate) enum Broken {
@@ -87,14 +96,14 @@ pub(crate) enum Broken {
 impl Desk {
     /// How this node introduces itself.
     pub(crate) fn hello(&self) -> Hello {
-        let agency = &self.keys.agency;
+        let (agency, directory) = (&self.keys.agency, self.directory());
         Hello {
             protocol: 1,
             region: self.keys.region.clone(),
             agency: agency.clone(),
-            roster_version: self.directory.roster().version,
-            keyset_version: self.directory.keyset_version(agency).unwrap_or_default(),
-            directory_hash: Bytes::copy_from_slice(self.directory.hash()),
+            roster_version: directory.roster().version,
+            keyset_version: directory.keyset_version(agency).unwrap_or_default(),
+            directory_hash: Bytes::copy_from_slice(directory.hash()),
             slot_key: Bytes::copy_from_slice(self.keys.slot_key.as_slice()),
             root_checkpoint: Bytes::new(),
             time_ms: clock::now_ms(),
@@ -158,8 +167,8 @@ impl Desk {
             decode(*kind, payload).map_err(|error| Broken::Protocol(error.to_string()))?;
         let judgement = {
             let state = self.store.state();
-            let (directory, keys, now_ms) = (&self.directory, &self.keys, clock::now_ms());
-            judge(&delivery, Bench { state: &state, directory, keys, now_ms })
+            let (directory, keys, now_ms) = (self.directory(), &self.keys, clock::now_ms());
+            judge(&delivery, Bench { state: &state, directory: &directory, keys, now_ms })
         };
         let queue_sequence = delivery.queue_sequence;
         Ok(match judgement {
@@ -191,7 +200,7 @@ impl Desk {
     }
 
     /// Keeps what was judged, then says what to acknowledge. Nothing is said about what is not durable.
-    pub(crate) fn settle(&self, steps: Vec<Step>) -> Result<Vec<Acknowledgement>, Broken> {
+    pub(crate) fn settle(&self, steps: Vec<Step>) -> Result<Settled, Broken> {
         let mut batch = Batch::default();
         for step in steps {
             match step {
@@ -214,17 +223,25 @@ impl Desk {
         self.finish(batch)
     }
 
-    fn finish(&self, batch: Batch) -> Result<Vec<Acknowledgement>, Broken> {
+    fn finish(&self, batch: Batch) -> Result<Settled, Broken> {
         let Batch { mut records, verdicts, queued, mut acknowledgements, final_answers, .. } = batch;
         let settled = settle(verdicts, &self.keys, &self.vault, &mut os_entropy())
             .map_err(|error| Broken::Internal(Failure::internal(error)))?;
         let (kept, evidence): (Vec<Record>, Vec<Bytes>) = settled.into_iter().unzip();
+        let essential: Vec<bool> = kept.iter().map(Record::is_essential).collect();
         records.extend(kept);
-        if !records.is_empty() {
-            self.store.keep(records).map_err(Broken::Store)?;
+        let full = match self.store.keep(records) {
+            Ok(()) => false,
+            // What lets the queue drain is kept all the same; packets stay with the broker until there is room.
+            Err(StoreError::PacketsLeft) => true,
+            Err(error) => return Err(Broken::Store(error)),
+        };
+        if full {
+            self.trouble("the disk is full: deliveries wait at the broker; make room, nothing is lost");
         }
         for (queue_sequence, at) in queued {
-            if let Some(evidence) = evidence.get(at) {
+            let durable = !full || essential.get(at).is_some_and(|essential| *essential);
+            if let Some(evidence) = evidence.get(at).filter(|_| durable) {
                 acknowledgements.push(Acknowledgement { queue_sequence, evidence: evidence.clone() });
             }
         }
@@ -235,7 +252,7 @@ impl Desk {
             drop(pipeline);
             self.bell.notify_one();
         }
-        Ok(acknowledgements)
+        Ok(Settled { acknowledgements, full })
     }
 
     fn answered(&self, heard: &Heard, batch: &mut Batch) -> Result<(), Broken> {
@@ -243,7 +260,7 @@ impl Desk {
         match heard.kind {
             FrameType::Receipt => {
                 let agency = &self.keys.agency;
-                match answer::accept_receipt(&heard.payload, &state, &self.directory, agency, now_ms) {
+                match answer::accept_receipt(&heard.payload, &state, &self.directory(), agency, now_ms) {
                     Ok((digest, record)) => {
                         batch.final_answers.push(digest);
                         batch.records.extend(record.map(Record::Receipt));
@@ -253,7 +270,7 @@ impl Desk {
                 Ok(())
             }
             FrameType::Refusal => {
-                match answer::take_refusal(&heard.payload, &state, now_ms) {
+                match answer::take_refusal(&heard.payload, &state, &self.directory(), now_ms) {
                     Ok(Refused::Final { digest, record }) => {
                         batch.final_answers.push(digest);
                         batch.records.extend(record.map(Record::Refusal));
@@ -278,7 +295,7 @@ impl Desk {
     fn evidence(&self, heard: &Heard, state: &State, batch: &mut Batch) -> Result<(), Broken> {
         let EvidenceDelivery { queue_sequence, evidence } =
             decode(heard.kind, &heard.payload).map_err(|error| Broken::Protocol(error.to_string()))?;
-        match answer::accept_evidence(&evidence, state, &self.directory, clock::now_ms()) {
+        match answer::accept_evidence(&evidence, state, &self.directory(), clock::now_ms()) {
             Ok(record) => {
                 let new = batch.evidence.insert(sha256(&[&evidence]));
                 batch.records.extend(record.filter(|_| new).map(Record::Evidence));

@@ -2,12 +2,13 @@
 
 mod exchange;
 mod read;
+mod renew;
 mod send;
 
 use std::{
     collections::BTreeSet,
     path::PathBuf,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use lintas_config::{Directory, os_entropy, settings::NodeSettings};
@@ -16,10 +17,11 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use super::{
-    blobs,
+    blobs, clock,
     failure::{Code, Failure},
     folder::{Folder, Lock},
     store::{Store, StoreError},
+    trust::{self, Look},
 };
 use crate::core::{
     keys::{Holds, Keys, KeysError, open_file},
@@ -72,6 +74,13 @@ pub(crate) enum Request {
         /// Folder, an absolute path.
         to: PathBuf,
     },
+    /// Believes the new identity key of a held agency.
+    Confirm {
+        /// Agency.
+        agency: String,
+        /// 64 hex digits, white space between them or not.
+        key: String,
+    },
     /// How the node is.
     Status,
 }
@@ -98,8 +107,8 @@ pub(crate) enum Reply {
     Packet(Box<PacketView>),
     /// To `Export`.
     Exported(Vec<Exported>),
-    /// To `Status`.
-    Status(Status),
+    /// To `Status` and `Confirm`.
+    Status(Box<Status>),
 }
 
 /// An open data folder.
@@ -107,7 +116,14 @@ pub(crate) enum Reply {
 pub(crate) struct Desk {
     folder: Folder,
     settings: NodeSettings,
-    directory: Directory,
+    /// Replaced by `renew` only.
+    directory: Mutex<Arc<Directory>>,
+    /// What `directory.bin` looked like when it was read last.
+    looked: Mutex<Look>,
+    /// Why `directory.bin` is not the directory in force, if it is not.
+    refused_directory: Mutex<Option<String>>,
+    /// Rung when the session is to be opened anew.
+    renewed: Notify,
     vault: Vault,
     keys: Keys,
     store: Store,
@@ -126,7 +142,8 @@ impl Desk {
     pub(crate) fn open(folder: Folder, lock: Lock, with: &Unlocker, daemon: bool) -> Result<Self, Failure> {
         folder.check()?;
         let settings = folder.settings()?;
-        let directory = folder.directory()?;
+        let looked = Mutex::new(trust::look(&folder));
+        let directory = trust::open(&folder)?;
         let file = folder.read("node.keys", limits::KEYSET_BYTES_MAX as u64, "restore it from a copy")?;
         let (vault, plain) = open_file(Holds::Node, &file, with).map_err(locked)?;
         let keys = Keys::parse(plain).map_err(locked)?;
@@ -135,7 +152,10 @@ impl Desk {
         let desk = Self {
             folder,
             settings,
-            directory,
+            directory: Mutex::new(Arc::new(directory)),
+            looked,
+            refused_directory: Mutex::default(),
+            renewed: Notify::new(),
             vault,
             keys,
             store,
@@ -145,6 +165,9 @@ impl Desk {
             daemon,
             _lock: lock,
         };
+        if let Some(warning) = read::backwards(desk.store.state().latest_ms(), clock::now_ms()) {
+            tracing::warn!("{warning}");
+        }
         desk.sweep()?;
         Ok(desk)
     }
@@ -160,7 +183,11 @@ impl Desk {
             Request::Standing { id } => self.standing(&id).map(Box::new).map(Reply::Standing),
             Request::Show { id } => self.show(&id).map(Box::new).map(Reply::Packet),
             Request::Export { id, to } => self.export(&id, &to).map(Reply::Exported),
-            Request::Status => Ok(Reply::Status(self.status())),
+            Request::Confirm { agency, key } => {
+                self.confirm(&agency, &key)?;
+                Ok(Reply::Status(Box::new(self.status())))
+            }
+            Request::Status => Ok(Reply::Status(Box::new(self.status()))),
         }
     }
 
@@ -183,11 +210,6 @@ impl Desk {
         &self.settings
     }
 
-    /// Who may be spoken to.
-    pub(crate) fn directory(&self) -> &Directory {
-        &self.directory
-    }
-
     /// The secret keys.
     pub(crate) fn keys(&self) -> &Keys {
         &self.keys
@@ -201,6 +223,11 @@ impl Desk {
     /// Rung when there is something to submit.
     pub(crate) fn bell(&self) -> &Notify {
         &self.bell
+    }
+
+    /// What is known of the connection.
+    pub(crate) fn link(&self) -> LinkView {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Changes what is known of the connection.
@@ -236,6 +263,9 @@ fn check_membership(directory: &Directory, keys: &Keys) -> Result<(), Failure> {
     if directory.roster().region != keys.region {
         return refuse("directory.bin is for another region than these keys");
     }
+    if let Some(held) = directory.held().iter().find(|held| held.agency == keys.agency) {
+        return refuse(&held.to_string());
+    }
     if directory.member(&keys.agency).is_none() {
         return refuse("the directory does not list this agency as an active member");
     }
@@ -266,3 +296,7 @@ pub(crate) fn stored(error: StoreError) -> Failure {
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "what a test writes need not survive a power cut")]
 mod tests;
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "what a test writes need not survive a power cut")]
+mod trouble_tests;

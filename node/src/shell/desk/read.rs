@@ -1,15 +1,15 @@
 //! Looking: inbox, outbox, one packet, its attachments, the node itself.
 
-use std::path::Path;
+use std::{path::Path, sync::PoisonError};
 
-use lintas_proto::id::hex;
+use lintas_proto::{id::hex, limits};
 
 use super::{Desk, stored};
 use crate::{
     core::{
         archive::{self, ArchiveError, Open, open_incoming, open_outgoing, show, title},
         records::Record,
-        state::{Answer, Fate, Incoming, Outgoing, name},
+        state::{Answer, Fate, Incoming, Outgoing, State, name},
         text,
         view::{
             Arrival, Exported, Inbox, InboxEntry, Outbox, OutboxEntry, PacketView, RejectedEntry, Standing,
@@ -20,6 +20,7 @@ use crate::{
         blobs::{self, Wanted},
         clock,
         failure::{Code, Failure},
+        files,
     },
 };
 
@@ -27,6 +28,9 @@ use crate::{
 const ENTRIES_MAX: usize = 1_000;
 /// Fewest digits that name a packet by its header digest.
 const DIGITS_MIN: usize = 8;
+
+/// Below this the operator is told, bytes.
+const DISK_FREE_BYTES_MIN: u64 = 1 << 30;
 
 const GAP: &str =
     "an earlier packet from this sender was not seen here: it may have expired, or been held back";
@@ -148,13 +152,19 @@ impl Desk {
 
     /// How the node is.
     pub(super) fn status(&self) -> Status {
+        let (directory, now_ms) = (self.directory(), clock::now_ms());
+        let disk_free_bytes = files::free_bytes(self.folder.root()).ok();
         let state = self.store.state();
-        let link = self.link.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let link = self.link();
         Status {
             agency: self.keys.agency.clone(),
             region: self.keys.region.clone(),
-            roster_version: self.directory.roster().version,
-            roster_valid: self.directory.at(clock::now_ms()).in_force(),
+            roster_version: directory.roster().version,
+            roster_valid: directory.at(now_ms).in_force(),
+            roster_until_ms: directory.roster().not_after_ms,
+            held: directory.held().iter().map(ToString::to_string).collect(),
+            warnings: self.warnings(&state, disk_free_bytes, now_ms),
+            disk_free_bytes,
             daemon: self.daemon,
             link: self.daemon.then_some(link),
             waiting: state.waiting().count(),
@@ -163,6 +173,16 @@ impl Desk {
             rejected: state.rejections().count(),
             gaps: state.incoming().filter(|(_, packet)| state.misses_previous(packet)).count(),
         }
+    }
+
+    fn warnings(&self, state: &State, disk_free_bytes: Option<u64>, now_ms: u64) -> Vec<String> {
+        let refused = self.refused_directory.lock().unwrap_or_else(PoisonError::into_inner);
+        let low = disk_free_bytes.filter(|free| *free < DISK_FREE_BYTES_MIN);
+        let room = low.map(|free| {
+            let mib = free >> 20;
+            format!("only {mib} MiB of disk are left; make room before packets and attachments are refused")
+        });
+        [refused.clone(), backwards(state.latest_ms(), now_ms), room].into_iter().flatten().collect()
     }
 
     /// By packet id, or by the first digits of the header digest.
@@ -184,7 +204,7 @@ impl Desk {
         let Record::Incoming(stored) = self.store.read(sequence).map_err(stored)? else {
             return Err(wrong_record());
         };
-        open_incoming(&stored, &self.vault, &self.directory, clock::now_ms()).map_err(unopened)
+        open_incoming(&stored, &self.vault, &self.directory(), clock::now_ms()).map_err(unopened)
     }
 
     fn open_sent(&self, sequence: u64) -> Result<Open, Failure> {
@@ -208,7 +228,7 @@ impl Desk {
 
     /// The broker, by name where the region has but one.
     fn broker_name(&self) -> String {
-        match self.directory.brokers() {
+        match self.directory().brokers() {
             [only] => format!("the broker {}", only.name),
             _ => "the broker".to_owned(),
         }
@@ -230,15 +250,29 @@ impl Desk {
                 index: *index,
                 clock_differs: *clock_differs,
             },
-            Answer::Refused { reason, text, received_ms } => Standing::Refused {
+            Answer::Refused { reason, text, signed, received_ms } => Standing::Refused {
                 who: self.broker_name(),
                 reason: reason.as_str_name().to_owned(),
                 why: why(*reason, text),
                 advice: text::advice_at_last(*reason).to_owned(),
+                signed: *signed,
                 time_ms: *received_ms,
             },
         }
     }
+}
+
+/// What is to be said of a clock that was further on before.
+pub(super) fn backwards(latest_ms: u64, now_ms: u64) -> Option<String> {
+    let behind = latest_ms.saturating_sub(now_ms);
+    (behind > limits::CLOCK_SKEW_MS_MAX).then(|| {
+        format!(
+            "this machine's clock says {}, {} minutes before the newest record here; it is wrong now, or was \
+             then: set it",
+            clock::show(now_ms),
+            behind / 60_000
+        )
+    })
 }
 
 /// The reason in our words, and theirs beside.

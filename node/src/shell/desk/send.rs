@@ -42,15 +42,16 @@ impl Desk {
         let now_ms = clock::now_ms();
         let draft = Draft::parse(draft, to, from).map_err(|error| refused(&error))?;
         let agency = &self.keys.agency;
-        let originator = draft.originator(&self.directory, agency).map_err(|error| refused(&error))?;
-        let cleared = preflight::check(&draft, &originator, &self.directory, now_ms)
+        let directory = self.directory();
+        let originator = draft.originator(&directory, agency).map_err(|error| refused(&error))?;
+        let cleared = preflight::check(&draft, &originator, &directory, now_ms)
             .map_err(|objections| refused(&objected(&objections)))?;
         let to: Vec<String> = cleared.iter().map(|recipient| name(&recipient.unit)).collect();
 
         let packet_id = PacketId::new(now_ms, entropy);
         let attachments = blobs::seal_all(&self.folder, packet_id, attach, entropy)?;
         let sender = Sender { originator, packet_id };
-        let draft = compose(draft, sender, cleared, attachments, &self.directory, &self.store.state());
+        let draft = compose(draft, sender, cleared, attachments, &directory, &self.store.state());
         let deliver_by_ms = draft.core.deliver_by_ms;
         let sealed = seal(draft, &self.keys.packet, entropy).map_err(|error| match error {
             SealError::Chunk(_) => Failure::internal(error),

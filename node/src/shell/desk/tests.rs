@@ -39,7 +39,7 @@ impl Desk {
     /// Hears frames as the session would.
     fn hear(&self, frames: Vec<(FrameType, Bytes)>) -> Vec<Acknowledgement> {
         let heard = frames.into_iter().map(|(kind, payload)| Heard { kind, payload }).collect();
-        self.settle(self.judge(heard).unwrap()).unwrap()
+        self.settle(self.judge(heard).unwrap()).unwrap().acknowledgements
     }
 
     fn state_of(&self, id: &str) -> Standing {

@@ -35,6 +35,11 @@ struct Held {
     failing_downloads: usize,
     submissions: usize,
     live: Vec<Connection>,
+    /// Every hello is answered with it.
+    refusal: Option<Reason>,
+    hellos: usize,
+    /// Of the last hello.
+    roster_version: u64,
 }
 
 struct Hub {
@@ -60,6 +65,17 @@ impl Hub {
 
     async fn session(self: Arc<Self>, connection: Connection) -> Result<(), LinkError> {
         let (hello, mut writer, mut reader) = receive_hello(&connection).await?;
+        let refusal = {
+            let mut held = self.held.lock().unwrap();
+            held.hellos += 1;
+            held.roster_version = hello.roster_version;
+            held.refusal
+        };
+        if let Some(reason) = refusal {
+            let text = "1440 minutes, \u{1b}[2J".to_owned();
+            let ack = HelloAck { protocol: 1, reason: reason as i32, text, ..HelloAck::default() };
+            return lintas_link::refuse(&connection, writer, &ack).await;
+        }
         let ack = HelloAck {
             protocol: 1,
             region: REGION.to_owned(),
@@ -270,5 +286,53 @@ async fn what_waited_offline_goes_out_in_order() {
     assert_eq!(arrived, ids);
     assert_eq!(held.submissions, 100);
     drop(held);
+    running.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_refuses_the_node_is_not_hammered_and_nothing_is_lost() {
+    let (hub, address) = Hub::start(Region::new());
+    let thailand = Arc::new(hub.region.desk_at("TH", &address.to_string()));
+    let text = draft(&["KH/KH-AHT"], "trawler", AMBER, "NONE");
+    let request = Request::Send { draft: text, attach: vec![], to: vec![], from: None };
+    let Ok(Reply::Kept(kept)) = thailand.answer(request) else { panic!("not kept") };
+    let cases = [
+        (Reason::Clock, "set this machine's clock"),
+        (Reason::WrongRegion, "check `broker` in node.toml"),
+        (Reason::UnknownSender, "ask the region authority"),
+    ];
+    let trouble = || thailand.link().trouble;
+    hub.held.lock().unwrap().refusal = Some(Reason::Clock);
+    let running = run(&thailand);
+    for (at, (reason, advice)) in cases.into_iter().enumerate() {
+        hub.held.lock().unwrap().refusal = Some(reason);
+        // What SIGHUP does.
+        thailand.reconnect();
+        soon(advice, || trouble().contains(advice)).await;
+        assert!(trouble().contains("it says `1440 minutes"), "{}", trouble());
+        assert!(trouble().contains("The outbox keeps everything"));
+        sleep(Duration::from_millis(700)).await;
+        let hellos = hub.held.lock().unwrap().hellos;
+        assert!(hellos <= at + 2, "{hellos} hellos");
+    }
+    assert!(matches!(standing(&thailand, &kept.packet_id).standing, Standing::Waiting { .. }));
+    hub.held.lock().unwrap().refusal = None;
+    thailand.reconnect();
+    soon("receipt", || matches!(standing(&thailand, &kept.packet_id).standing, Standing::Accepted { .. }))
+        .await;
+    running.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_directory_opens_a_new_session() {
+    let mut region = Region::new();
+    let next = region.next(|_| {});
+    let (hub, address) = Hub::start(region);
+    let thailand = Arc::new(hub.region.desk_at("TH", &address.to_string()));
+    let running = run(&thailand);
+    soon("first session", || hub.held.lock().unwrap().roster_version == 1).await;
+    fs::write(hub.region.path("TH").join("directory.bin"), &next).unwrap();
+    thailand.renew(false);
+    soon("second session", || hub.held.lock().unwrap().roster_version == 2).await;
     running.abort();
 }

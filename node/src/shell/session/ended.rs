@@ -1,0 +1,51 @@
+//! Why a session ended, and what that says to the operator.
+
+use lintas_link::LinkError;
+
+use crate::{
+    core::text::{self, one_line},
+    shell::{
+        clock,
+        desk::{self, Broken},
+        failure::Failure,
+    },
+};
+
+/// Why a session ended.
+pub(super) enum Ended {
+    /// It can be opened again.
+    Link(String),
+    /// The broker refused this node: it can be opened once somebody has done something about it.
+    Refused(String),
+    /// The store failed: the process must stop.
+    Fatal(Failure),
+}
+
+impl From<LinkError> for Ended {
+    fn from(error: LinkError) -> Self {
+        if let LinkError::Refused { reason, text } = &error {
+            let (ours, advice) = text::hello(*reason);
+            let now = clock::show(clock::now_ms());
+            let said = one_line(text);
+            return Self::Refused(format!(
+                "the broker refused this node: {ours} (it says `{said}`; this machine's clock says {now}); \
+                 {advice}. The outbox keeps everything"
+            ));
+        }
+        if matches!(error, LinkError::NotAdmitted) {
+            return Self::Refused(format!("{error}. The outbox keeps everything"));
+        }
+        Self::Link(error.to_string())
+    }
+}
+
+impl From<Broken> for Ended {
+    fn from(broken: Broken) -> Self {
+        match broken {
+            Broken::Protocol(why) => Self::Link(why),
+            Broken::Store(error) if error.is_fatal() => Self::Fatal(desk::stored(error)),
+            Broken::Store(error) => Self::Link(error.to_string()),
+            Broken::Internal(failure) => Self::Fatal(failure),
+        }
+    }
+}
