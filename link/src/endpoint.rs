@@ -5,12 +5,12 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use aws_lc_rs::hmac;
 use lintas_proto::id::sha256;
 use quinn::{ClientConfig, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
-use quinn_proto::HashedConnectionIdGenerator;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::time::timeout;
 
 use crate::{
     connection::{CloseCode, Connection, cut},
+    connection_ids::RecognisedIds,
     error::LinkError,
     gate::{Decision, Gate, Ticket},
     limits::{
@@ -296,18 +296,22 @@ fn open(
     let runtime = quinn::default_runtime().ok_or(LinkError::NoRuntime)?;
     let failed = |source| LinkError::Socket { address, source };
     let socket = udp_socket(address).map_err(failed)?;
-    Endpoint::new(endpoint_config(key), server, socket.into(), runtime).map_err(failed)
+    Endpoint::new(endpoint_config(key, server.is_some()), server, socket.into(), runtime).map_err(failed)
 }
 
-/// Connection ids and reset tokens follow from the transport key. After a crash the new process recognises the
-/// ids of the old one and resets those connections (RFC 9000 section 10.3): a peer need not wait for
-/// [`IDLE_MS_MAX`](crate::limits::IDLE_MS_MAX) to learn that they are gone.
-fn endpoint_config(key: &TransportKey) -> EndpointConfig {
+/// A broker's connection ids and reset tokens follow from its transport key. After a crash the new process
+/// recognises the ids of the old one and resets those connections (RFC 9000 section 10.3): a node need not wait
+/// for [`IDLE_MS_MAX`](crate::limits::IDLE_MS_MAX) to learn that they are gone. A node's ids are random: nobody
+/// can link them over networks and restarts.
+fn endpoint_config(key: &TransportKey, server: bool) -> EndpointConfig {
+    if !server {
+        return EndpointConfig::default();
+    }
     let reset = hmac::Key::new(hmac::HMAC_SHA256, key.restart.as_slice());
-    let [a, b, c, d, e, f, g, h, ..] = sha256(&[b"lintas/v1/connection-ids\0", key.restart.as_slice()]);
-    let ids = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+    let ids =
+        hmac::Key::new(hmac::HMAC_SHA256, &sha256(&[b"lintas/v1/connection-ids\0", key.restart.as_slice()]));
     let mut config = EndpointConfig::new(Arc::new(reset));
-    config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids)));
+    config.cid_generator(move || Box::new(RecognisedIds { key: ids.clone() }));
     config
 }
 

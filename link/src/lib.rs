@@ -27,6 +27,7 @@
 
 mod assemble;
 mod connection;
+mod connection_ids;
 mod endpoint;
 mod error;
 mod framed;
