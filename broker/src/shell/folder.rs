@@ -111,8 +111,7 @@ impl Folder {
             make_folder(&folder)?;
         }
         let (secrets, public) = issue::new_broker(name, &mut lintas_config::os_entropy())?;
-        let settings =
-            format!("# Settings of this broker; docs/OPERATING.md explains each.\nlisten = \"{listen}\"\n");
+        let settings = BrokerSettings::template(listen);
         write_new(&self.0.join("broker.toml"), settings.as_bytes())?;
         write_new(&self.0.join("broker.roster"), &canonical::encode(&public))?;
         write_new(&keys, &Zeroizing::new(canonical::encode(&secrets).to_vec()))?;
