@@ -5,12 +5,14 @@
 //! 6 release policy ([`super::release`]). The gates that need state (7 replay, 8 expiry, 9 attachments, 10 quota)
 //! follow in [`super::plan`].
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use lintas_config::Directory;
 use lintas_proto::{
     canonical,
     envelope::verify::{VerifiedHeader, VerifyError, verify_header},
-    id::sha256,
+    id::{Digest, sha256},
     limits,
     schema::{Opening, Reason, Submission, UnitRef},
 };
@@ -61,7 +63,8 @@ impl Verified {
     }
 }
 
-/// Takes a submission from the session of `agency` through the gates that need no state.
+/// Takes a submission from the session of `agency` through the gates that need no state. `earlier` are the hashes of
+/// directories under which a packet may have been sealed before it waited; its keys must be valid under `directory`.
 ///
 /// # Errors
 /// [`Refused`], in the order of the gates.
@@ -69,6 +72,7 @@ pub fn verify(
     submission: &Bytes,
     agency: &str,
     directory: &Directory,
+    earlier: &BTreeSet<Digest>,
     now_ms: u64,
 ) -> Result<Verified, Refused> {
     let parts: Submission =
@@ -95,7 +99,7 @@ pub fn verify(
     let header = verify_header(&parts.header, &parts.signature, &directory.at(now_ms))
         .map_err(|error| unread(reason_of(&error), &format!("The broker refused the packet: {error}.")))?;
     let verified = Verified { header, openings: parts.openings, submission: submission.clone() };
-    check_core(&verified, agency, directory)?;
+    check_core(&verified, agency, directory, earlier)?;
     verified.header.check_parts(&verified.openings, &parts.wraps, &parts.body).map_err(|error| {
         verified.refuse(reason_of(&error), &format!("The broker refused the packet: {error}."))
     })?;
@@ -104,7 +108,12 @@ pub fn verify(
     Ok(verified)
 }
 
-fn check_core(verified: &Verified, agency: &str, directory: &Directory) -> Result<(), Refused> {
+fn check_core(
+    verified: &Verified,
+    agency: &str,
+    directory: &Directory,
+    earlier: &BTreeSet<Digest>,
+) -> Result<(), Refused> {
     let core = verified.header.core();
     let refuse = |reason, text: &str| Err(verified.refuse(reason, text));
     if core.originator.agency != agency {
@@ -123,10 +132,10 @@ fn check_core(verified: &Verified, agency: &str, directory: &Directory) -> Resul
             ),
         );
     }
-    if core.directory_hash != *directory.hash() {
+    if core.directory_hash != *directory.hash() && !earlier.contains(&core.directory_hash) {
         return refuse(
             Reason::StaleDirectory,
-            "The packet was made under another directory than the broker's; fetch the directory and seal it again.",
+            "The packet was made under a directory that the broker does not know; fetch the directory and seal it again.",
         );
     }
     Ok(())

@@ -1,11 +1,18 @@
 //! Delivery: which entries of its agency's queue a session hands over next.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::queue::{Entry, Queue};
 
 /// Most entries looked at in one call, so that a long queue holds up nobody else.
 pub const LOOK_ENTRIES_MAX: usize = 4_096;
+
+/// How long an entry that was handed over holds credit, milliseconds. A node that cannot acknowledge one (its
+/// directory is too old for it, its disk too full) still gets what comes behind; the entry stays in the queue and
+/// is handed over again in the next session.
+pub const CREDIT_HELD_MS: u64 = 60_000;
+/// Entries that a session may leave without an acknowledgement, as a multiple of its credit.
+const UNANSWERED_CREDITS_MAX: usize = 64;
 
 /// How far one session is in its agency's queue. Each entry is looked at once a session, and once more when its
 /// time has come.
@@ -15,8 +22,8 @@ pub struct Cursor {
     after: u64,
     /// Entries whose time has not come: when it does, and their numbers.
     deferred: BTreeSet<(u64, u64)>,
-    /// Handed over in this session and not ended yet: at most the credit.
-    handed: BTreeSet<u64>,
+    /// Handed over in this session and not ended yet: their numbers, and when that was.
+    handed: BTreeMap<u64, u64>,
 }
 
 /// What a session may do next.
@@ -30,10 +37,12 @@ pub struct Due {
 
 impl Cursor {
     /// What is to be handed over at `now_ms`: in order, each once, only what stands on records up to
-    /// `durable`, is within its time, and leaves at most `credit` entries without an acknowledgement.
+    /// `durable`, is within its time, and leaves at most `credit` entries that hold credit.
     pub fn due(&mut self, queue: &Queue, durable: u64, now_ms: u64, credit: usize) -> Due {
-        self.handed.retain(|number| queue.get(*number).is_some());
-        let room = credit.saturating_sub(self.handed.len());
+        self.handed.retain(|number, _| queue.get(*number).is_some());
+        let holding = self.handed.values().filter(|at| now_ms < at.saturating_add(CREDIT_HELD_MS)).count();
+        let unanswered_max = credit.saturating_mul(UNANSWERED_CREDITS_MAX);
+        let room = credit.saturating_sub(holding).min(unanswered_max.saturating_sub(self.handed.len()));
         let mut entries = Vec::new();
         while entries.len() < room
             && let Some((at, number)) = self.deferred.first().copied().filter(|(at, _)| *at <= now_ms)
@@ -54,7 +63,7 @@ impl Cursor {
                 entries.push((number, *entry));
             }
         }
-        self.handed.extend(entries.iter().map(|(number, _)| *number));
+        self.handed.extend(entries.iter().map(|(number, _)| (*number, now_ms)));
         Due { entries, more: looked >= LOOK_ENTRIES_MAX }
     }
 }
@@ -104,6 +113,20 @@ mod tests {
         assert!(cursor.due(&queue, 9, 1, 2).entries.is_empty());
         queue.remove(2, "TH");
         assert_eq!(numbers(&cursor.due(&queue, 9, 1, 2)), [3]);
+    }
+
+    #[test]
+    fn what_a_node_cannot_acknowledge_does_not_stop_what_comes_behind() {
+        let entries: Vec<_> = (1..=200).map(|n| packet(2 * n, 0, u64::MAX)).collect();
+        let (queue, mut cursor) = (queue(&entries), Cursor::default());
+        assert_eq!(numbers(&cursor.due(&queue, 999, 0, 2)), [1, 2]);
+        assert!(cursor.due(&queue, 999, CREDIT_HELD_MS - 1, 2).entries.is_empty());
+        assert_eq!(numbers(&cursor.due(&queue, 999, CREDIT_HELD_MS, 2)), [3, 4]);
+        let mut handed = 4;
+        for round in 2..200 {
+            handed += cursor.due(&queue, 999, round * CREDIT_HELD_MS, 2).entries.len();
+        }
+        assert_eq!(handed, 2 * UNANSWERED_CREDITS_MAX, "and nothing grows without a bound");
     }
 
     #[test]

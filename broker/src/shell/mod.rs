@@ -13,6 +13,7 @@
 mod answer;
 mod blobs;
 mod clock;
+mod earlier;
 mod folder;
 mod index;
 mod inventory;

@@ -103,7 +103,8 @@ impl Session {
         let share = shares.acquire_many_owned(bytes).await.map_err(|_| LinkError::StreamEnded)?;
         self.shared.metrics.submission_bytes.add(u64::from(bytes));
         let now_ms = clock::now_ms();
-        let verify = || admit::verify(&payload, &self.agency, &self.shared.directory, now_ms);
+        let verify =
+            || admit::verify(&payload, &self.agency, &self.shared.directory, &self.shared.earlier, now_ms);
         match block_in_place(verify) {
             Ok(verified) => {
                 self.hand_over(Intake::Submit(Box::new(Submitted { verified, answer, share }))).await

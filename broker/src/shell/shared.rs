@@ -9,7 +9,9 @@ use std::{
 use lintas_config::Directory;
 use lintas_journal::{FileDisk, ReadError, Reader};
 use lintas_proto::{
-    canonical, limits,
+    canonical,
+    id::Digest,
+    limits,
     schema::{Member, StoredAdmission, StoredOutcome, Submission},
     sign::SigningKey,
 };
@@ -43,6 +45,8 @@ pub(crate) struct Shared {
     /// Changed by the sequencer only, when the journal has taken the records.
     ledger: RwLock<Ledger>,
     pub(crate) directory: Arc<Directory>,
+    /// Directories under which a packet may have been sealed before it waited.
+    pub(crate) earlier: BTreeSet<Digest>,
     pub(crate) broker: String,
     pub(crate) receipt_key: SigningKey,
     pub(crate) blobs: Blobs,
@@ -65,7 +69,7 @@ pub(crate) struct Shared {
 impl Shared {
     /// Starts from what recovery folded; `durable` is its last record.
     pub(crate) fn new(parts: Parts, durable: u64) -> Self {
-        let Parts { ledger, directory, broker, receipt_key, blobs, reader, credit } = parts;
+        let Parts { ledger, directory, earlier, broker, receipt_key, blobs, reader, credit } = parts;
         let metrics = Metrics::default();
         metrics.handed_over(durable);
         let bell = |member: &Member| (member.agency.clone(), watch::Sender::new(()));
@@ -73,6 +77,7 @@ impl Shared {
             bells: directory.roster().members.iter().map(bell).collect(),
             ledger: RwLock::new(ledger),
             directory: Arc::new(directory),
+            earlier,
             broker,
             receipt_key,
             blobs,
@@ -162,6 +167,7 @@ impl Shared {
 pub(crate) struct Parts {
     pub(crate) ledger: Ledger,
     pub(crate) directory: Directory,
+    pub(crate) earlier: BTreeSet<Digest>,
     pub(crate) broker: String,
     pub(crate) receipt_key: SigningKey,
     pub(crate) blobs: Blobs,

@@ -23,6 +23,7 @@ use tokio::{
 
 use super::{
     blobs::Blobs,
+    clock,
     folder::{Folder, FolderError},
     index::{self, Index},
     listener::{Members, listen},
@@ -169,7 +170,8 @@ impl Engine {
         let committer = Committer::start(journal)?;
         let credit = usize::try_from(settings.credit).unwrap_or(1);
         let reader = committer.handle().reader();
-        let parts = Parts { ledger, directory, broker, receipt_key, blobs, reader, credit };
+        let earlier = folder.earlier(directory.hash(), clock::now_ms())?;
+        let parts = Parts { ledger, directory, earlier, broker, receipt_key, blobs, reader, credit };
         let shared = Arc::new(Shared::new(parts, durable));
         let (intake, intakes) = mpsc::channel(INTAKES_MAX);
         let index = Arc::new(Index::start(db)?);

@@ -62,6 +62,10 @@ async fn receive(
     mut writer: FrameWriter,
     mut reader: FrameReader,
 ) -> Result<(), LinkError> {
+    if blob.length > limits::TRANSFER_BYTES_MAX {
+        let text = "An attachment may have 16 MiB; send larger files in parts.";
+        return answer(writer, status(&blob.blob_id, Reason::TooLarge, text, 0)).await;
+    }
     let Some(id) = sound(&blob) else {
         let text = "The attachment's id, length and root do not fit each other.";
         return answer(writer, status(&blob.blob_id, Reason::Malformed, text, 0)).await;

@@ -211,7 +211,13 @@ impl World {
             &self.directory.at(self.now_ms),
         );
         let agency = header.unwrap().core().originator.agency.clone();
-        admit::verify(&canonical::encode(&sealed.submission), &agency, &self.directory, self.now_ms)
+        admit::verify(
+            &canonical::encode(&sealed.submission),
+            &agency,
+            &self.directory,
+            &Default::default(),
+            self.now_ms,
+        )
     }
 
     /// What `to` says when it has taken a packet.

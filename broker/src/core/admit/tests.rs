@@ -13,7 +13,7 @@ use super::*;
 use crate::testing::{DAY, NOW, World, unit};
 
 fn verify_as(world: &World, sealed: &Sealed, agency: &str) -> Result<Verified, Refused> {
-    verify(&canonical::encode(&sealed.submission), agency, &world.directory, world.now_ms)
+    verify(&canonical::encode(&sealed.submission), agency, &world.directory, &BTreeSet::new(), world.now_ms)
 }
 
 fn refused(world: &World, sealed: &Sealed) -> Refused {
@@ -42,11 +42,14 @@ fn bytes_that_are_no_submission_are_malformed_and_name_no_packet() {
     let sealed = world.packet("TH", &[unit("KH", "A")]);
     let mut bytes = canonical::encode(&sealed.submission).to_vec();
     bytes.extend([0x7a, 0x01, 0x00]);
-    let refused = verify(&Bytes::from(bytes), "TH", &world.directory, NOW).unwrap_err();
+    let refused = verify(&Bytes::from(bytes), "TH", &world.directory, &BTreeSet::new(), NOW).unwrap_err();
     assert_eq!((refused.reason, refused.packet), (Reason::Malformed, None));
     assert!(refused.answer(&world.speaker(), NOW).evidence.is_none());
     let long = Bytes::from(vec![0; limits::FRAME_BYTES_MAX + 1]);
-    assert_eq!(verify(&long, "TH", &world.directory, NOW).unwrap_err().reason, Reason::TooLarge);
+    assert_eq!(
+        verify(&long, "TH", &world.directory, &BTreeSet::new(), NOW).unwrap_err().reason,
+        Reason::TooLarge
+    );
 }
 
 #[test]
@@ -206,4 +209,17 @@ fn sentences_are_cut_at_a_character() {
     let cut = sentence(&long);
     assert!(cut.len() <= limits::SENTENCE_BYTES_MAX && cut.len() > limits::SENTENCE_BYTES_MAX - 3);
     assert_eq!(sentence("short"), "short");
+}
+
+#[test]
+fn a_packet_sealed_under_an_earlier_directory_is_taken_if_its_keys_are_still_valid() {
+    let mut world = World::new(NOW);
+    let sealed = world.packet("TH", &[unit("KH", "A")]);
+    let before = *world.directory.hash();
+    world.publish_next();
+    assert_ne!(world.directory.hash(), &before);
+    let bytes = canonical::encode(&sealed.submission);
+    let stale = verify(&bytes, "TH", &world.directory, &BTreeSet::new(), NOW).unwrap_err();
+    assert_eq!(stale.reason, Reason::StaleDirectory);
+    assert!(verify(&bytes, "TH", &world.directory, &BTreeSet::from([before]), NOW).is_ok());
 }
