@@ -84,6 +84,6 @@ def open_packet(packet):
         print("attachment %r: %d bytes, SHA-256 %s" % (key[2][0].decode(), size, key[5][0].hex()))
 
 try:
-    open_packet(json.load(open(sys.argv[1])))
+    open_packet(json.load(open(sys.argv[1] if sys.argv[1:] else sys.exit("usage: open_packet.py PACKET.json"))))
 except Exception as problem:  # a wrong signature or tag has a name, but no text
     sys.exit("refused: %s %s" % (type(problem).__name__, problem))

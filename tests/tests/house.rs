@@ -112,7 +112,7 @@ fn the_broker_holds_no_key_that_opens_anything() {
 }
 
 #[test]
-fn the_top_level_holds_only_what_the_plan_names() {
+fn the_top_level_holds_only_what_the_readme_names() {
     let allowed = [
         "Cargo.toml",
         "Cargo.lock",

@@ -3,6 +3,7 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
@@ -38,10 +39,18 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::with("")
+    }
+
+    /// A broker whose settings end with `settings`.
+    fn with(settings: &str) -> Self {
         let root = tempfile::tempdir().unwrap();
         let member = Member::of(&lintas_config::source::mekong().unwrap(), "VN");
         let region = Region::found_with(Path::new(PROGRAM), root.path(), &["KH", "TH"], &[&member], |b| b);
         let mut world = Self { root, region, member };
+        let path = world.region.folder("broker").join("broker.toml");
+        let listen = format!("listen = \"{}\"\n", world.region.broker_address());
+        fs::write(path, format!("{listen}{settings}")).unwrap();
         world.region.start_broker();
         world
     }
@@ -215,4 +224,41 @@ fn a_broker_that_cannot_be_reached_costs_nothing() {
         said.json()["packets"][0]["state"] == "accepted"
     });
     assert!(accepted);
+}
+
+#[test]
+fn a_full_broker_says_so_drains_and_goes_on_without_a_restart() {
+    let mut world = World::with("segment_mib = 16\njournal_mib_max = 128\n");
+    let directory = world.region.directory();
+    let hello = world.member.hello(&directory);
+    let (mut session, _) = world.member.connect(world.region.broker_address(), &hello).unwrap();
+    let mut large = || {
+        let mut draft = world.member.draft(&directory, &World::to());
+        draft.body.summary = draft.body.title.clone();
+        draft.body.summary[0].text = "x".repeat(900_000);
+        let submission = canonical::encode(&world.member.seal(draft).submission);
+        world.member.submit(&mut session, submission)
+    };
+    // 128 MiB hold fewer than 140 such packets.
+    let (mut accepted, mut refusal) = (0, None);
+    for _ in 0..140 {
+        match large() {
+            Answer::Receipt(_) => accepted += 1,
+            Answer::Refusal(refused) => {
+                refusal = Some(refused);
+                break;
+            }
+        }
+    }
+    let refusal = refusal.expect("the broker's journal never fills");
+    assert_eq!(Reason::try_from(refusal.reason), Ok(Reason::DiskFull), "{}", refusal.text);
+    assert!(refusal.retry && accepted > 20, "{accepted} accepted: {}", refusal.text);
+    // The recipient comes back; acknowledgements go on, the queue drains, and there is room again.
+    world.region.start_node("KH");
+    let arrived = || {
+        let said = world.region.lintas("KH", &["--json", "status"]).ok();
+        said.json()["received"] == accepted
+    };
+    assert!(wait(arrived), "what was accepted does not arrive");
+    assert!(wait(|| matches!(large(), Answer::Receipt(_))), "no room although the queue has drained");
 }

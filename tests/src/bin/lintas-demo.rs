@@ -10,7 +10,7 @@ const USAGE: &str = "\
 usage: lintas-demo [--keep] [--dir FOLDER]
 
 Plays a case between Thailand, Cambodia and the regional coordinator with real processes on loopback.
-  --keep        leave the region running afterwards and say how to try the commands
+  --keep        leave the region running afterwards and say how to try the commands (on a terminal)
   --dir FOLDER  keep its data in FOLDER, which must be empty or not exist
                 (default: a temporary folder, removed at the end)";
 
@@ -22,13 +22,24 @@ fn main() -> ExitCode {
     let (mut keep, mut folder) = (false, None);
     let mut rest = arguments.iter().skip(1);
     while let Some(argument) = rest.next() {
-        match argument.to_str() {
-            Some("--keep") => keep = true,
-            Some("--dir") => folder = rest.next().map(PathBuf::from),
-            _ => {
-                eprintln!("{USAGE}");
-                return ExitCode::from(2);
+        let wrong = match argument.to_str() {
+            Some("--help" | "-h") => {
+                println!("{USAGE}");
+                return ExitCode::SUCCESS;
             }
+            Some("--keep") => {
+                keep = true;
+                !std::io::stdin().is_terminal()
+            }
+            Some("--dir") => {
+                folder = rest.next().map(PathBuf::from);
+                folder.is_none()
+            }
+            _ => true,
+        };
+        if wrong {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
         }
     }
     play(keep, folder)
@@ -64,13 +75,13 @@ fn play(keep: bool, folder: Option<PathBuf>) -> ExitCode {
 }
 
 fn wait_for_the_user(program: &std::path::Path, folder: &std::path::Path) {
-    println!("\nThe region runs on. In another terminal, as the officer in Phnom Penh:\n");
-    println!("  export LINTAS_DATA={0}/KH LINTAS_KEY_FILE={0}/KH.unlock", folder.display());
+    println!("\nThe region runs on. In another terminal:\n");
     println!("  alias lintas='{} {}'", program.display(), lintas_tests::ROLE_NODE);
-    println!("  lintas inbox\n  lintas status\n\nPress Enter here to stop it.");
-    if !std::io::stdin().is_terminal() {
-        return;
+    for (who, agency) in [("the officer in Phnom Penh", "KH"), ("the officer in Ranong", "TH")] {
+        println!("\n  # as {who}");
+        println!("  export LINTAS_DATA={0}/{agency} LINTAS_KEY_FILE={0}/{agency}.unlock", folder.display());
     }
+    println!("\nThen try: lintas inbox, lintas outbox, lintas status.\nPress Enter here to stop the region.");
     let mut line = String::new();
     let _ = std::io::stdin().read_line(&mut line);
 }
