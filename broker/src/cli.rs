@@ -7,7 +7,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use lintas_config::settings::LogFormat;
-use lintas_proto::id::hex;
+use lintas_proto::id::{IdError, check_name, hex};
 use tracing_subscriber::EnvFilter;
 
 use crate::shell::{Folder, FolderError, RunError, run, signals};
@@ -20,7 +20,7 @@ const EXIT_MS_MAX: u64 = 2_000;
 /// Exit codes: 0 done; 2 wrong use; 3 the data folder, its keys or its directory cannot be used; 4 the
 /// journal cannot be used; 5 the network cannot be used.
 #[derive(Debug, Parser)]
-#[command(name = "lintas-broker", version)]
+#[command(name = "lintas-broker", bin_name = "lintas-broker", version)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -34,7 +34,7 @@ enum Command {
         #[arg(long)]
         data: PathBuf,
         /// Name of the broker, e.g. `hub.mekong`.
-        #[arg(long)]
+        #[arg(long, value_parser = name)]
         name: String,
         /// Address and UDP port to listen on.
         #[arg(long, default_value = "127.0.0.1:7411")]
@@ -77,12 +77,16 @@ fn whole(error: &RunError) -> String {
     while let Some(error) = cause {
         let more = error.to_string();
         // A transparent error says the same as its cause.
-        if !text.ends_with(&more) {
+        if !text.contains(&more) {
             text = format!("{text}: {more}");
         }
         cause = error.source();
     }
     text
+}
+
+fn name(text: &str) -> Result<String, IdError> {
+    check_name(text).map(|()| text.to_owned())
 }
 
 fn init(folder: &Folder, name: &str, listen: SocketAddr) -> Result<(), RunError> {

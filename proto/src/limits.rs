@@ -10,7 +10,7 @@ pub const BODY_PLAIN_BYTES_MAX: usize = 1024 * 1024;
 pub const BODY_BYTES_MAX: usize = BODY_PLAIN_BYTES_MAX + 65 * 16 + 56;
 /// Shortest padded body plaintext, bytes: below it, length would tell kinds apart.
 pub const BODY_PLAIN_BYTES_MIN: usize = 512;
-/// Longest attachment ciphertext, bytes: 4 GiB of plaintext, padded and with its tags.
+/// Longest attachment ciphertext, bytes: room for 4 GiB of plaintext, padded and with its tags.
 pub const BLOB_BYTES_MAX: u64 = 5 * 1024 * 1024 * 1024;
 /// Longest attachment ciphertext that nodes send and brokers take while transfers do not resume, bytes: 16 MiB of
 /// plaintext, padded and with its tags.

@@ -35,7 +35,7 @@ pub fn blob_length(plain: u64) -> Option<u64> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum BlobError {
     /// Beyond [`limits::BLOB_BYTES_MAX`].
-    #[error("attachment of {0} bytes is larger than 4 GiB")]
+    #[error("attachment of {0} bytes would be larger than 5 GiB when it is encrypted")]
     TooLarge(u64),
     /// The file was longer or shorter than announced: it changed while it was read.
     #[error("the file changed while it was read: {need} bytes were announced, {have} came")]
