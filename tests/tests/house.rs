@@ -28,9 +28,9 @@ fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
 
 /// Whether a file is compiled for tests only.
 fn is_test(path: &Path) -> bool {
-    path.components().any(|part| {
-        ["tests", "testing", "tests.rs", "testing.rs"].iter().any(|name| part.as_os_str() == *name)
-    })
+    path.iter()
+        .map(|part| part.to_string_lossy())
+        .any(|part| ["tests", "testing", "testing.rs"].contains(&part.as_ref()) || part.ends_with("tests.rs"))
 }
 
 /// Code without comments, so that a doc may name what the code may not use.
