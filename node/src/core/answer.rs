@@ -5,13 +5,13 @@ use lintas_config::Directory;
 use lintas_proto::{
     canonical::{self, DecodeError, fixed},
     envelope::verify::PacketKeys as _,
-    evidence::{EvidenceError, verify_evidence},
-    id::{Digest, sha256},
+    evidence::{Evidence, EvidenceError, verify_evidence},
+    id::Digest,
     limits,
     receipt::{ReceiptError, sub_log_origin, verify_receipt},
     schema::{
-        AuditEvent, Outcome, Reason, Refusal, SignedEvidence, SignedReceipt, Stage, StoredEvidence,
-        StoredReceipt, StoredRefusal, UnitRef,
+        AuditEvent, Outcome, Reason, Refusal, SignedEvidence, SignedReceipt, Stage, StoredReceipt,
+        StoredRefusal, UnitRef,
     },
     sign::{KeyRole, VerifyingKey, key_id},
 };
@@ -168,20 +168,46 @@ fn check_statement(
     if same && refuses && here { Ok(()) } else { Err(AnswerError::Field("evidence")) }
 }
 
-/// Evidence about a packet of ours: the record to keep, or none when it is kept already.
+/// What was said about a packet.
+#[derive(Debug)]
+pub(crate) enum Told {
+    /// Verified.
+    Believed(Box<Evidence>),
+    /// Canonical, but not verified: by an unknown key, or by somebody who may not say it.
+    Doubted {
+        /// SHA-256 of the header of the packet of ours that it speaks of, if it does.
+        packet: Option<Digest>,
+        /// What is wrong with it.
+        why: AnswerError,
+    },
+}
+
+/// Reads evidence about a packet of ours.
 ///
 /// A recipient speaks for itself only, and only about a packet that was sent to it; a broker of the directory
-/// may say that something failed.
-pub(crate) fn accept_evidence(
+/// may say that something failed. An error is for bytes that are no evidence at all.
+pub(crate) fn hear_evidence(
     bytes: &Bytes,
     state: &State,
     directory: &Directory,
     now_ms: u64,
-) -> Result<Option<StoredEvidence>, AnswerError> {
-    if state.has_evidence(&sha256(&[bytes])) {
-        return Ok(None);
-    }
+) -> Result<Told, AnswerError> {
     let signed: SignedEvidence = canonical::decode(bytes, limits::SIGNED_EVIDENCE_BYTES_MAX)?;
+    Ok(match believe(&signed, state, directory, now_ms) {
+        Ok(evidence) => Told::Believed(Box::new(evidence)),
+        Err(why) => {
+            let claimed = Evidence::parse(&signed.evidence).ok().map(|evidence| evidence.header_digest);
+            Told::Doubted { packet: claimed.filter(|digest| state.own(digest).is_some()), why }
+        }
+    })
+}
+
+fn believe(
+    signed: &SignedEvidence,
+    state: &State,
+    directory: &Directory,
+    now_ms: u64,
+) -> Result<Evidence, AnswerError> {
     let now = directory.at(now_ms);
     let find = |actor: &UnitRef, key_id: &Digest| {
         if actor.unit.is_empty() {
@@ -190,26 +216,24 @@ pub(crate) fn accept_evidence(
             now.packet_key(actor, key_id)
         }
     };
-    let evidence = verify_evidence(&signed, find)?;
+    let evidence = verify_evidence(signed, find)?;
     if evidence.region != directory.roster().region {
         return Err(AnswerError::Field("region"));
     }
-    // A node restored from an old copy may not know a packet that it sent. What was said about it is kept.
-    let packet = state.own(&evidence.header_digest).map(|(_, packet)| packet);
+    let (_, packet) = state.own(&evidence.header_digest).ok_or(AnswerError::NotOurs)?;
     let actor = &evidence.actor;
     let allowed = match &evidence.recipient {
         Some(recipient) => {
-            let asked =
-                packet.is_none_or(|packet| packet.recipients.iter().any(|(unit, _)| unit == recipient));
+            let asked = packet.recipients.iter().any(|(unit, _)| unit == recipient);
             let broker_says_no = actor.unit.is_empty() && evidence.outcome != Outcome::Acceptance;
             asked && (broker_says_no || actor == recipient)
         }
         None => evidence.stage == Stage::Submission && actor.unit.is_empty(),
     };
-    if !allowed || packet.is_some_and(|packet| packet.packet_id != evidence.packet_id) {
+    if !allowed || packet.packet_id != evidence.packet_id {
         return Err(AnswerError::Actor(super::state::name(actor)));
     }
-    Ok(Some(StoredEvidence { evidence: bytes.clone(), received_ms: now_ms }))
+    Ok(evidence)
 }
 
 /// Name and receipt key of the broker whose receipt key has that id.

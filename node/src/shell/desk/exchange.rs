@@ -1,24 +1,20 @@
 //! What the session asks of the desk: what to submit, and what to answer to what it heard.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use bytes::Bytes;
 use lintas_config::os_entropy;
 use lintas_link::decode;
 use lintas_proto::{
     frame::FrameType,
-    id::{Digest, sha256},
-    schema::{Acknowledgement, AttachmentRef, Delivery, EvidenceDelivery, Hello, Reason},
+    id::Digest,
+    schema::{Acknowledgement, AttachmentRef, Delivery, Hello, Reason},
 };
 
-use super::Desk;
+use super::{Desk, answers::Batch};
 use crate::{
     core::{
-        answer::{self, Refused},
         inbox::{Bench, Judgement, Verdict, judge, settle},
         outbox::Next,
         records::{Record, RecordError},
-        state::State,
         text::one_line,
     },
     shell::{clock, failure::Failure, store::StoreError},
@@ -255,65 +251,16 @@ impl Desk {
         Ok(Settled { acknowledgements, full })
     }
 
-    fn answered(&self, heard: &Heard, batch: &mut Batch) -> Result<(), Broken> {
-        let (state, now_ms) = (self.store.state(), clock::now_ms());
-        match heard.kind {
-            FrameType::Receipt => {
-                let agency = &self.keys.agency;
-                match answer::accept_receipt(&heard.payload, &state, &self.directory(), agency, now_ms) {
-                    Ok((digest, record)) => {
-                        batch.final_answers.push(digest);
-                        batch.records.extend(record.map(Record::Receipt));
-                    }
-                    Err(error) => self.trouble(&format!("a receipt of the broker is not believed: {error}")),
-                }
-                Ok(())
-            }
-            FrameType::Refusal => {
-                match answer::take_refusal(&heard.payload, &state, &self.directory(), now_ms) {
-                    Ok(Refused::Final { digest, record }) => {
-                        batch.final_answers.push(digest);
-                        batch.records.extend(record.map(Record::Refusal));
-                    }
-                    Ok(Refused::Later { digest, reason, text }) => self.put_off(digest, reason, text),
-                    Err(error) => self.trouble(&format!("a refusal of the broker is not believed: {error}")),
-                }
-                Ok(())
-            }
-            FrameType::Evidence => self.evidence(heard, &state, batch),
-            FrameType::Hello
-            | FrameType::HelloAck
-            | FrameType::Submission
-            | FrameType::Delivery
-            | FrameType::Acknowledgement
-            | FrameType::BlobPut
-            | FrameType::BlobGet
-            | FrameType::BlobStatus => Ok(()),
-        }
-    }
-
-    fn evidence(&self, heard: &Heard, state: &State, batch: &mut Batch) -> Result<(), Broken> {
-        let EvidenceDelivery { queue_sequence, evidence } =
-            decode(heard.kind, &heard.payload).map_err(|error| Broken::Protocol(error.to_string()))?;
-        match answer::accept_evidence(&evidence, state, &self.directory(), clock::now_ms()) {
-            Ok(record) => {
-                let new = batch.evidence.insert(sha256(&[&evidence]));
-                batch.records.extend(record.filter(|_| new).map(Record::Evidence));
-                batch.acknowledgements.push(Acknowledgement { queue_sequence, evidence: Bytes::new() });
-            }
-            Err(error) => self.trouble(&format!("evidence is not believed: {error}")),
-        }
-        Ok(())
-    }
-
     /// The evidence that was sent when this record was kept.
     fn evidence_of(&self, sequence: u64) -> Result<Bytes, StoreError> {
         match self.store.read(sequence)? {
             Record::Incoming(stored) => Ok(stored.evidence),
             Record::Rejection(stored) => Ok(stored.evidence),
-            Record::Outgoing(_) | Record::Receipt(_) | Record::Refusal(_) | Record::Evidence(_) => {
-                Err(RecordError::Missing("the answer to a delivery").into())
-            }
+            Record::Outgoing(_)
+            | Record::Receipt(_)
+            | Record::Refusal(_)
+            | Record::Evidence(_)
+            | Record::Doubted(_) => Err(RecordError::Missing("the answer to a delivery").into()),
         }
     }
 
@@ -323,20 +270,4 @@ impl Desk {
         tracing::warn!(why, "trouble with the broker");
         self.note_link(|link| link.trouble = why);
     }
-}
-
-/// Frames that are kept together.
-#[derive(Debug, Default)]
-struct Batch {
-    records: Vec<Record>,
-    verdicts: Vec<Verdict>,
-    /// The same delivery twice in one batch is kept once.
-    places: BTreeMap<(Digest, String), usize>,
-    /// Queue entry and the verdict that answers it.
-    queued: Vec<(u64, usize)>,
-    acknowledgements: Vec<Acknowledgement>,
-    /// Packets with a final answer, once the batch is durable.
-    final_answers: Vec<Digest>,
-    /// SHA-256 of the evidence in this batch.
-    evidence: BTreeSet<Digest>,
 }
