@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use lintas_config::Directory;
 use lintas_proto::{
+    audit::group::GroupError,
     canonical::{self, DecodeError, fixed},
     envelope::verify::PacketKeys as _,
     evidence::{Evidence, EvidenceError, verify_evidence},
@@ -43,6 +44,13 @@ pub(crate) enum AnswerError {
     /// A field that must be there is not, or is not what it must be.
     #[error("{0} is missing or out of place")]
     Field(&'static str),
+}
+
+impl AnswerError {
+    /// Whether a newer directory may hold the key that signed.
+    pub(crate) fn is_unknown_key(&self) -> bool {
+        matches!(self, Self::Receipt(ReceiptError::Group(GroupError::UnknownKey)))
+    }
 }
 
 /// A receipt that holds.

@@ -207,6 +207,11 @@ impl State {
         self.answered.get(&(*digest, unit.to_owned())).copied()
     }
 
+    /// Whether that record rejected a delivery.
+    pub(crate) fn is_rejection(&self, sequence: u64) -> bool {
+        self.rejections.contains_key(&sequence)
+    }
+
     /// The digest that an originator's packet id was used for before.
     pub(crate) fn digest_of(&self, agency: &str, packet_id: PacketId) -> Option<&Digest> {
         self.ids.get(&(agency.to_owned(), packet_id))
@@ -301,7 +306,10 @@ impl State {
         let digest = sha256(&[&stored.header]);
         let previous =
             if stored.previous.is_empty() { None } else { Some(fixed("previous", &stored.previous)?) };
-        self.answered.insert((digest, opening.unit.clone()), sequence);
+        // A good copy of what was rejected before takes its place.
+        if let Some(before) = self.answered.insert((digest, opening.unit.clone()), sequence) {
+            self.rejections.remove(&before);
+        }
         self.ids.insert((core.originator.agency.clone(), core.packet_id), digest);
         let packet = Incoming {
             digest,

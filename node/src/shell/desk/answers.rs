@@ -119,3 +119,31 @@ pub(super) struct Batch {
     /// Evidence in this batch.
     pub(super) tally: Tally,
 }
+
+impl Batch {
+    /// Where a verdict stands in this batch. Of the same delivery twice, an acceptance counts; a rejection finds
+    /// a place only while fewer than `rejections_max` are here.
+    pub(super) fn place(
+        &mut self,
+        digest: Digest,
+        unit: String,
+        verdict: Verdict,
+        rejections_max: usize,
+    ) -> Option<usize> {
+        let is_rejection = |verdict: &Verdict| matches!(verdict, Verdict::Reject(_));
+        let key = (digest, unit);
+        if let Some(at) = self.places.get(&key) {
+            if let Some(before) = self.verdicts.get_mut(*at).filter(|before| is_rejection(before)) {
+                *before = verdict;
+            }
+            return Some(*at);
+        }
+        let rejections = self.verdicts.iter().filter(|verdict| is_rejection(verdict)).count();
+        if is_rejection(&verdict) && rejections >= rejections_max {
+            return None;
+        }
+        self.places.insert(key, self.verdicts.len());
+        self.verdicts.push(verdict);
+        Some(self.verdicts.len() - 1)
+    }
+}

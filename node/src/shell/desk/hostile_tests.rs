@@ -7,7 +7,9 @@ use lintas_proto::{
     evidence::{Evidence, sign_evidence},
     frame::FrameType,
     limits,
-    schema::{Acknowledgement, EvidenceDelivery, Outcome, Reason, Stage, Submission, UnitRef},
+    schema::{
+        Acknowledgement, EvidenceDelivery, Outcome, Reason, SignedEvidence, Stage, Submission, UnitRef,
+    },
 };
 
 use super::*;
@@ -22,7 +24,7 @@ fn packet(desk: &Desk) -> Submission {
 
 fn hear(desk: &Desk, frames: Vec<(FrameType, Bytes)>) -> Vec<Acknowledgement> {
     let heard = frames.into_iter().map(|(kind, payload)| Heard { kind, payload }).collect();
-    desk.settle(desk.judge(heard).unwrap()).unwrap().acknowledgements
+    desk.settle(desk.judge(heard)).unwrap().acknowledgements
 }
 
 fn unit(agency: &str, unit: &str) -> UnitRef {
@@ -113,4 +115,115 @@ fn no_number_of_failures_fills_the_disk_or_hides_that_it_arrived() {
     assert_eq!(hear(&thailand, told(&region, "KH", &arrived, 5)).len(), 5);
     assert_eq!(kept(&thailand), before + 4);
     assert_eq!(thailand.standing(&id).unwrap().recipients[0].state, "delivered");
+}
+
+fn delivered(delivery: &lintas_proto::schema::Delivery) -> (FrameType, Bytes) {
+    (FrameType::Delivery, canonical::encode(delivery))
+}
+
+fn outcomes(answers: &[Acknowledgement]) -> Vec<Outcome> {
+    let outcome = |answer: &Acknowledgement| {
+        let signed: SignedEvidence =
+            canonical::decode(&answer.evidence, limits::SIGNED_EVIDENCE_BYTES_MAX).unwrap();
+        Evidence::parse(&signed.evidence).unwrap().outcome
+    };
+    answers.iter().map(outcome).collect()
+}
+
+#[test]
+fn a_damaged_copy_never_answers_for_a_good_one() {
+    let region = Region::new();
+    let (thailand, cambodia) = (region.desk("TH"), region.desk("KH"));
+    let packet = packet(&thailand);
+    let good = delivered(&region.delivery(&packet, 0, 1));
+    let mut broken = region.delivery(&packet, 0, 2);
+    broken.signature = Bytes::from(vec![1; 64]);
+    let bad = delivered(&broken);
+    let failure = hear(&cambodia, vec![bad.clone()]);
+    assert_eq!(outcomes(&failure), [Outcome::Failure]);
+    assert_eq!(hear(&cambodia, vec![bad.clone()]), failure);
+    assert_eq!(cambodia.status().rejected, 1);
+    // Both in one batch, in either order, and after a restart.
+    let both = hear(&cambodia, vec![bad.clone(), good.clone()]);
+    assert!(outcomes(&both).contains(&Outcome::Acceptance));
+    assert_eq!((cambodia.status().rejected, cambodia.status().received), (0, 1));
+    drop(cambodia);
+    let cambodia = region.desk("KH");
+    assert_eq!((cambodia.status().rejected, cambodia.status().received), (0, 1));
+    assert_eq!(outcomes(&hear(&cambodia, vec![bad])), [Outcome::Acceptance]);
+}
+
+#[test]
+fn a_bad_and_a_good_copy_in_one_batch_are_one_packet() {
+    let region = Region::new();
+    let (thailand, cambodia) = (region.desk("TH"), region.desk("KH"));
+    let packet = packet(&thailand);
+    let mut broken = region.delivery(&packet, 0, 1);
+    broken.wrap = Bytes::from(vec![1; broken.wrap.len()]);
+    let good = region.delivery(&packet, 0, 2);
+    let answers = hear(&cambodia, vec![delivered(&broken), delivered(&good)]);
+    assert_eq!(outcomes(&answers), [Outcome::Acceptance; 2]);
+    assert_eq!((cambodia.status().rejected, cambodia.status().received), (0, 1));
+}
+
+#[test]
+fn a_receipt_by_an_unknown_key_waits_for_the_directory() {
+    let mut region = Region::new();
+    let (thailand, cambodia) = (region.desk("TH"), region.desk("KH"));
+    let packet = packet(&thailand);
+    region.broker = Region::new().broker;
+    assert_eq!(hear(&cambodia, vec![delivered(&region.delivery(&packet, 0, 1))]), []);
+    assert_eq!(cambodia.status().rejected, 0);
+    assert!(cambodia.link().trouble.contains("get the newest directory.bin"));
+}
+
+#[test]
+fn rejections_are_bounded_and_hold_back_no_packet() {
+    let region = Region::new();
+    let (thailand, cambodia) = (region.desk("TH"), region.desk("KH"));
+    let packet = packet(&thailand);
+    // Other digests, each rejected: the receipt is for another header.
+    let rejected = (0..12).map(|at| {
+        let mut delivery = region.delivery(&packet, 0, at);
+        let mut header: lintas_proto::schema::Header =
+            canonical::decode(&delivery.header, limits::HEADER_BYTES_MAX).unwrap();
+        header.body_length += 1 + at;
+        delivery.header = canonical::encode(&header);
+        delivered(&delivery)
+    });
+    let frames: Vec<_> = rejected.chain([delivered(&region.delivery(&packet, 0, 100))]).collect();
+    assert_eq!(hear(&cambodia, frames.clone()).len(), 9);
+    assert_eq!((cambodia.status().rejected, cambodia.status().received), (8, 1));
+    assert_eq!(hear(&cambodia, frames).len(), 9);
+    assert_eq!(cambodia.status().rejected, 8);
+}
+
+#[test]
+fn a_unit_that_the_directory_does_not_know_yet_holds_back_nothing_else() {
+    let region = Region::new();
+    let (thailand, cambodia) = (region.desk("TH"), region.desk("KH"));
+    let packet = packet(&thailand);
+    let mut unknown = region.delivery(&packet, 0, 1);
+    unknown.opening.as_mut().unwrap().unit = "KH-NEW".to_owned();
+    let known = region.delivery(&packet, 0, 2);
+    let answers = hear(&cambodia, vec![delivered(&unknown), delivered(&known)]);
+    assert_eq!(answers.iter().map(|answer| answer.queue_sequence).collect::<Vec<_>>(), [2]);
+    assert!(cambodia.link().trouble.contains("does not know unit KH-NEW yet"));
+}
+
+#[test]
+fn what_came_before_a_breach_is_kept_first() {
+    let region = Region::new();
+    let (thailand, cambodia) = (region.desk("TH"), region.desk("KH"));
+    let packet = packet(&thailand);
+    let mut foreign = region.delivery(&packet, 0, 2);
+    foreign.opening.as_mut().unwrap().agency = "ID".to_owned();
+    let frames = [region.delivery(&packet, 0, 1), foreign].map(|delivery| {
+        let (kind, payload) = delivered(&delivery);
+        Heard { kind, payload }
+    });
+    let settled = cambodia.settle(cambodia.judge(frames.into())).unwrap();
+    assert_eq!(settled.acknowledgements.len(), 1);
+    assert!(matches!(settled.broken, Some(Broken::Protocol(_))));
+    assert_eq!(cambodia.status().received, 1);
 }
