@@ -11,14 +11,14 @@ use lintas_proto::{
     limits,
     receipt::{ReceiptError, sub_log_origin, verify_receipt},
     schema::{
-        AuditEvent, Outcome, Reason, Refusal, SignedEvidence, SignedReceipt, Stage, StoredReceipt,
+        AuditEvent, EventType, Outcome, Reason, Refusal, SignedEvidence, SignedReceipt, Stage, StoredReceipt,
         StoredRefusal, UnitRef,
     },
     sign::{KeyRole, VerifyingKey, key_id},
 };
 use thiserror::Error;
 
-use super::state::{Answer, State};
+use super::state::{Answer, Fate, State};
 
 /// An answer that is not believed; the broker, or whoever signed it, is at fault. Nothing is kept.
 #[derive(Debug, Error)]
@@ -90,11 +90,12 @@ pub(crate) fn accept_receipt(
     agency: &str,
     now_ms: u64,
 ) -> Result<(Digest, Option<StoredReceipt>), AnswerError> {
-    let Checked { receipt, .. } = check_receipt(bytes, directory, agency)?;
+    let Checked { receipt, events } = check_receipt(bytes, directory, agency)?;
     let (_, packet) = state.own(&receipt.header_digest).ok_or(AnswerError::NotOurs)?;
     if packet.packet_id != receipt.packet_id {
         return Err(AnswerError::NotOurs);
     }
+    check_events(&events, &packet.recipients)?;
     let known = matches!(packet.answer, Answer::Accepted { .. });
     let stored = StoredReceipt {
         header_digest: Bytes::copy_from_slice(&receipt.header_digest),
@@ -103,6 +104,20 @@ pub(crate) fn accept_receipt(
         clock_differs: receipt.time_ms.abs_diff(now_ms) > limits::CLOCK_SKEW_MS_MAX,
     };
     Ok((receipt.header_digest, (!known).then_some(stored)))
+}
+
+/// One event of submitting, one for each recipient that says what became of it there, and no other.
+fn check_events(events: &[AuditEvent], recipients: &[(UnitRef, Fate)]) -> Result<(), AnswerError> {
+    let of = |unit: Option<&UnitRef>| -> Vec<EventType> {
+        let about = events.iter().filter(|event| event.recipient.as_ref() == unit);
+        about.map(|event| EventType::try_from(event.r#type).unwrap_or_default()).collect()
+    };
+    let whole = of(None) == [EventType::Submitted]
+        && recipients.iter().all(|(unit, _)| {
+            matches!(of(Some(unit))[..], [EventType::Released | EventType::Denied | EventType::NotAccepted])
+        })
+        && events.len() == recipients.len() + 1;
+    if whole { Ok(()) } else { Err(AnswerError::Field("an event of the receipt")) }
 }
 
 /// What a refusal means.
@@ -116,6 +131,8 @@ pub(crate) enum Refused {
         reason: Reason,
         /// The broker's sentence.
         text: String,
+        /// Why it is not believed to be final, if it claims to be.
+        doubt: Option<AnswerError>,
     },
     /// Final: the record to keep, or none when an answer is kept already.
     Final {
@@ -128,7 +145,8 @@ pub(crate) enum Refused {
 
 /// The broker refused a packet of ours.
 ///
-/// Its signed statement may be missing; one that is there must hold, and say the same.
+/// Final is only what it has signed, or what it could not sign because it could not read the header. What does
+/// not hold is tried again later.
 pub(crate) fn take_refusal(
     bytes: &Bytes,
     state: &State,
@@ -143,11 +161,13 @@ pub(crate) fn take_refusal(
     if matches!(reason, Reason::Unspecified | Reason::Accepted) {
         return Err(AnswerError::Field("reason"));
     }
-    if let Some(signed) = &refusal.evidence {
-        check_statement(signed, &digest, reason, directory)?;
-    }
-    if refusal.retry {
-        return Ok(Refused::Later { digest, reason, text: refusal.text });
+    let stated = match &refusal.evidence {
+        Some(signed) => check_statement(signed, &digest, reason, directory),
+        None if refusal.retry || refusal.packet_id.is_empty() => Ok(()),
+        None => Err(AnswerError::Field("evidence")),
+    };
+    if refusal.retry || stated.is_err() {
+        return Ok(Refused::Later { digest, reason, text: refusal.text, doubt: stated.err() });
     }
     // A packet that was once accepted stays accepted: the signed receipt is stronger than a later word.
     let open = matches!(packet.answer, Answer::Waiting);

@@ -190,11 +190,10 @@ fn received(delivery: &Delivery, digest: &Digest, unit: &UnitRef, bench: Bench<'
         return Err(refuse(&"it is for another packet"));
     }
     let mut events = checked.receipt.events.iter().zip(&checked.events);
-    let received = events.find(|(_, event)| event.r#type == EventType::Received as i32);
-    let (logged, event) = received.ok_or_else(|| refuse(&"it has no event of receiving"))?;
-    if event.recipient.as_ref().is_some_and(|named| named != unit) {
-        return Err(refuse(&"it is for another unit"));
-    }
+    let received = events.find(|(_, event)| {
+        event.r#type == EventType::Received as i32 && event.recipient.as_ref() == Some(unit)
+    });
+    let (logged, _) = received.ok_or_else(|| refuse(&"it has no event of receiving by this unit"))?;
     let leaf = fixed("leaf", &logged.leaf).map_err(|error| refuse(&error))?;
     Ok(Seen { packet_id: checked.receipt.packet_id, leaf })
 }

@@ -46,7 +46,14 @@ impl Desk {
                         batch.final_answers.push(digest);
                         batch.records.extend(record.map(Record::Refusal));
                     }
-                    Ok(Refused::Later { digest, reason, text }) => self.put_off(digest, reason, text),
+                    Ok(Refused::Later { digest, reason, text, doubt }) => {
+                        if let Some(error) = doubt {
+                            self.trouble(&format!(
+                                "a refusal of the broker is not believed, the packet is tried again: {error}"
+                            ));
+                        }
+                        self.put_off(digest, reason, text);
+                    }
                     Err(error) => self.trouble(&format!("a refusal of the broker is not believed: {error}")),
                 }
                 Ok(())

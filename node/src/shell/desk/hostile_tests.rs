@@ -8,12 +8,14 @@ use lintas_proto::{
     frame::FrameType,
     limits,
     schema::{
-        Acknowledgement, EvidenceDelivery, Outcome, Reason, SignedEvidence, Stage, Submission, UnitRef,
+        Acknowledgement, EventType, EvidenceDelivery, Outcome, Reason, Refusal, SignedEvidence, Stage,
+        Submission, UnitRef,
     },
 };
 
 use super::*;
-use crate::testing::{AMBER, REGION, Region, core, digest, draft};
+use crate::core::view::Standing;
+use crate::testing::{AMBER, BROKER, REGION, Region, core, digest, draft, submission_events};
 
 /// Seals a packet from Thailand to Cambodia.
 fn packet(desk: &Desk) -> Submission {
@@ -226,4 +228,78 @@ fn what_came_before_a_breach_is_kept_first() {
     assert_eq!(settled.acknowledgements.len(), 1);
     assert!(matches!(settled.broken, Some(Broken::Protocol(_))));
     assert_eq!(cambodia.status().received, 1);
+}
+
+#[test]
+fn a_receipt_says_of_everybody_what_became_of_the_packet_and_of_nobody_else() {
+    let region = Region::new();
+    let thailand = region.desk("TH");
+    let packet = packet(&thailand);
+    let id = core(&packet.header).packet_id.to_string();
+    let whole = submission_events(&packet);
+    let stranger = (EventType::Released, Some(unit("ID", "ID-CID")));
+    let (submitted, released) = (whole[0].clone(), whole[1].clone());
+    let lacking = [
+        vec![submitted.clone()],
+        vec![released.clone()],
+        vec![submitted.clone(), stranger.clone()],
+        vec![submitted.clone(), released.clone(), stranger],
+        vec![submitted.clone(), released.clone(), released.clone()],
+        vec![submitted.clone(), submitted.clone(), released.clone()],
+        vec![submitted.clone(), (EventType::Received, released.1.clone())],
+    ];
+    for events in lacking {
+        hear(&thailand, vec![(FrameType::Receipt, region.receipt("TH", &packet.header, &events))]);
+        let standing = thailand.standing(&id).unwrap().standing;
+        assert!(matches!(standing, Standing::Waiting { .. }), "{events:?}");
+    }
+    let denied = [submitted, (EventType::Denied, released.1)];
+    hear(&thailand, vec![(FrameType::Receipt, region.receipt("TH", &packet.header, &denied))]);
+    assert!(matches!(thailand.standing(&id).unwrap().standing, Standing::Accepted { .. }));
+    assert_eq!(thailand.standing(&id).unwrap().recipients[0].state, "not_released");
+}
+
+#[test]
+fn a_delivery_needs_the_receipt_of_its_own_unit() {
+    let region = Region::new();
+    let (thailand, cambodia) = (region.desk("TH"), region.desk("KH"));
+    let packet = packet(&thailand);
+    for named in [None, Some(unit("KH", "KH-OTHER"))] {
+        let mut delivery = region.delivery(&packet, 0, 1);
+        delivery.receipt = region.receipt("KH", &packet.header, &[(EventType::Received, named)]);
+        assert_eq!(outcomes(&hear(&cambodia, vec![delivered(&delivery)])), [Outcome::Failure]);
+    }
+}
+
+#[test]
+fn a_final_refusal_is_believed_with_the_signed_statement_only() {
+    let region = Region::new();
+    let thailand = region.desk("TH");
+    let packet = packet(&thailand);
+    let id = core(&packet.header).packet_id;
+    let refuse = |evidence| {
+        let refusal = Refusal {
+            packet_id: Bytes::copy_from_slice(id.as_bytes()),
+            header_digest: Bytes::copy_from_slice(&digest(&packet)),
+            reason: Reason::Expired as i32,
+            text: "No.".to_owned(),
+            retry: false,
+            evidence,
+        };
+        hear(&thailand, vec![(FrameType::Refusal, canonical::encode(&refusal))]);
+        thailand.standing(&id.to_string()).unwrap().standing
+    };
+    let statement = Evidence {
+        stage: Stage::Submission,
+        reason: Reason::Expired,
+        actor: unit(BROKER, ""),
+        recipient: None,
+        ..statement(&region, &packet, Outcome::Rejection)
+    };
+    let sign = |key| sign_evidence(std::slice::from_ref(&statement), &key).unwrap().remove(0);
+    for doubtful in [None, Some(sign(Region::new().receipt_key()))] {
+        let Standing::Waiting { again_ms: Some(_), .. } = refuse(doubtful) else { panic!("final") };
+        assert!(thailand.link().trouble.contains("not believed"));
+    }
+    assert!(matches!(refuse(Some(sign(region.receipt_key()))), Standing::Refused { signed: true, .. }));
 }

@@ -8,8 +8,8 @@ use lintas_proto::{
     frame::FrameType,
     limits,
     schema::{
-        Acknowledgement, EventType, EvidenceDelivery, Outcome, Reason, Refusal, SignedEvidence, Stage,
-        Submission, UnitRef,
+        Acknowledgement, EvidenceDelivery, Outcome, Reason, Refusal, SignedEvidence, Stage, Submission,
+        UnitRef,
     },
 };
 
@@ -48,7 +48,7 @@ impl Desk {
 }
 
 fn receipt_for(region: &Region, submission: &Submission) -> (FrameType, Bytes) {
-    (FrameType::Receipt, region.receipt("TH", &submission.header, EventType::Submitted, None))
+    (FrameType::Receipt, region.submitted("TH", submission))
 }
 
 fn delivery_of(region: &Region, submission: &Submission, sequence: u64) -> (FrameType, Bytes) {
@@ -280,8 +280,8 @@ fn receipts_of_strangers_change_nothing() {
     let thailand = region.desk("TH");
     let kept = thailand.post(&draft(&["KH/KH-AHT"], CANARY, AMBER, "NONE"));
     let packet = thailand.submitted();
-    let wrong_log = region.receipt("KH", &packet.header, EventType::Submitted, None);
-    let wrong_broker = other.receipt("TH", &packet.header, EventType::Submitted, None);
+    let wrong_log = region.submitted("KH", &packet);
+    let wrong_broker = other.submitted("TH", &packet);
     for receipt in [wrong_log, wrong_broker, Bytes::from_static(b"x")] {
         thailand.hear(vec![(FrameType::Receipt, receipt)]);
         assert!(matches!(thailand.state_of(&kept.packet_id), Standing::Waiting { .. }));
