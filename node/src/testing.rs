@@ -17,8 +17,8 @@ use lintas_proto::{
     limits,
     receipt::{Receipt, sign_receipts, sub_log_origin},
     schema::{
-        AuditEvent, BrokerSecrets, Delivery, EventType, Header, Member, MemberStatus, NodeSecrets, Role,
-        Roster, RosterUnit, SignedKeyset, Submission, UnitFunction, UnitRef,
+        AuditEvent, BrokerSecrets, Delivery, EventType, Header, Member, MemberStatus, NodeSecrets, Opening,
+        Role, Roster, RosterUnit, SignedKeyset, Submission, UnitFunction, UnitRef,
     },
     sign::{KeyRole, SigningKey, VerifyingKey},
 };
@@ -189,19 +189,18 @@ impl Region {
         &self,
         agency: &str,
         header: &Bytes,
-        kind: EventType,
-        unit: Option<&UnitRef>,
+        events: &[(EventType, Option<UnitRef>)],
     ) -> Bytes {
         let (core, digest) = (core(header), sha256(&[header]));
         let now = clock::now_ms();
-        let event = AuditEvent {
-            r#type: kind as i32,
+        let event = |(kind, unit): &(EventType, Option<UnitRef>)| AuditEvent {
+            r#type: *kind as i32,
             agency: agency.to_owned(),
             time_ms: now,
             packet_id: Bytes::copy_from_slice(core.packet_id.as_bytes()),
             header_digest: Bytes::copy_from_slice(&digest),
             originator: Some(core.originator.clone()),
-            recipient: unit.cloned(),
+            recipient: unit.clone(),
             directory_hash: Bytes::copy_from_slice(self.directory().hash()),
             ..AuditEvent::default()
         };
@@ -211,10 +210,15 @@ impl Region {
             header_digest: digest,
             time_ms: now,
             deadline_ms: now + 10_000,
-            events: vec![log_event(4, [9; 32], &event)],
+            events: (4..).zip(events).map(|(at, said)| log_event(at, [9; 32], &event(said))).collect(),
         };
         let key = self.receipt_key();
         canonical::encode(&sign_receipts(&[receipt.to_bytes()], &key).unwrap()[0])
+    }
+
+    /// The broker's receipt for who submitted a packet that is released to everybody.
+    pub(crate) fn submitted(&self, agency: &str, submission: &Submission) -> Bytes {
+        self.receipt(agency, &submission.header, &submission_events(submission))
     }
 
     /// What the broker delivers to recipient `index` of a submission.
@@ -228,7 +232,7 @@ impl Region {
             recipient_index: u32::try_from(index).unwrap(),
             wrap: submission.wraps[index].clone(),
             body: submission.body.clone(),
-            receipt: self.receipt(&unit.agency, &submission.header, EventType::Received, Some(&unit)),
+            receipt: self.receipt(&opening.agency, &submission.header, &[(EventType::Received, Some(unit))]),
             opening: Some(opening),
         }
     }
@@ -290,6 +294,13 @@ impl Disk for FillableDisk {
     fn sync_directory(&self) -> io::Result<()> {
         self.files.sync_directory()
     }
+}
+
+/// What a broker says of a submission that it releases to everybody.
+pub(crate) fn submission_events(submission: &Submission) -> Vec<(EventType, Option<UnitRef>)> {
+    let unit = |o: &Opening| UnitRef { agency: o.agency.clone(), unit: o.unit.clone() };
+    let released = submission.openings.iter().map(|opening| (EventType::Released, Some(unit(opening))));
+    [(EventType::Submitted, None)].into_iter().chain(released).collect()
 }
 
 /// The core in a header.

@@ -3,21 +3,22 @@
 use bytes::Bytes;
 use lintas_config::Directory;
 use lintas_proto::{
+    audit::group::GroupError,
     canonical::{self, DecodeError, fixed},
     envelope::verify::PacketKeys as _,
-    evidence::{EvidenceError, verify_evidence},
-    id::{Digest, sha256},
+    evidence::{Evidence, EvidenceError, verify_evidence},
+    id::Digest,
     limits,
     receipt::{ReceiptError, sub_log_origin, verify_receipt},
     schema::{
-        AuditEvent, Outcome, Reason, Refusal, SignedEvidence, SignedReceipt, Stage, StoredEvidence,
-        StoredReceipt, StoredRefusal, UnitRef,
+        AuditEvent, EventType, Outcome, Reason, Refusal, SignedEvidence, SignedReceipt, Stage, StoredReceipt,
+        StoredRefusal, UnitRef,
     },
     sign::{KeyRole, VerifyingKey, key_id},
 };
 use thiserror::Error;
 
-use super::state::{Answer, State};
+use super::state::{Answer, Fate, State};
 
 /// An answer that is not believed; the broker, or whoever signed it, is at fault. Nothing is kept.
 #[derive(Debug, Error)]
@@ -43,6 +44,13 @@ pub(crate) enum AnswerError {
     /// A field that must be there is not, or is not what it must be.
     #[error("{0} is missing or out of place")]
     Field(&'static str),
+}
+
+impl AnswerError {
+    /// Whether a newer directory may hold the key that signed.
+    pub(crate) fn is_unknown_key(&self) -> bool {
+        matches!(self, Self::Receipt(ReceiptError::Group(GroupError::UnknownKey)))
+    }
 }
 
 /// A receipt that holds.
@@ -82,11 +90,12 @@ pub(crate) fn accept_receipt(
     agency: &str,
     now_ms: u64,
 ) -> Result<(Digest, Option<StoredReceipt>), AnswerError> {
-    let Checked { receipt, .. } = check_receipt(bytes, directory, agency)?;
+    let Checked { receipt, events } = check_receipt(bytes, directory, agency)?;
     let (_, packet) = state.own(&receipt.header_digest).ok_or(AnswerError::NotOurs)?;
     if packet.packet_id != receipt.packet_id {
         return Err(AnswerError::NotOurs);
     }
+    check_events(&events, &packet.recipients)?;
     let known = matches!(packet.answer, Answer::Accepted { .. });
     let stored = StoredReceipt {
         header_digest: Bytes::copy_from_slice(&receipt.header_digest),
@@ -95,6 +104,20 @@ pub(crate) fn accept_receipt(
         clock_differs: receipt.time_ms.abs_diff(now_ms) > limits::CLOCK_SKEW_MS_MAX,
     };
     Ok((receipt.header_digest, (!known).then_some(stored)))
+}
+
+/// One event of submitting, one for each recipient that says what became of it there, and no other.
+fn check_events(events: &[AuditEvent], recipients: &[(UnitRef, Fate)]) -> Result<(), AnswerError> {
+    let of = |unit: Option<&UnitRef>| -> Vec<EventType> {
+        let about = events.iter().filter(|event| event.recipient.as_ref() == unit);
+        about.map(|event| EventType::try_from(event.r#type).unwrap_or_default()).collect()
+    };
+    let whole = of(None) == [EventType::Submitted]
+        && recipients.iter().all(|(unit, _)| {
+            matches!(of(Some(unit))[..], [EventType::Released | EventType::Denied | EventType::NotAccepted])
+        })
+        && events.len() == recipients.len() + 1;
+    if whole { Ok(()) } else { Err(AnswerError::Field("an event of the receipt")) }
 }
 
 /// What a refusal means.
@@ -108,6 +131,8 @@ pub(crate) enum Refused {
         reason: Reason,
         /// The broker's sentence.
         text: String,
+        /// Why it is not believed to be final, if it claims to be.
+        doubt: Option<AnswerError>,
     },
     /// Final: the record to keep, or none when an answer is kept already.
     Final {
@@ -120,7 +145,8 @@ pub(crate) enum Refused {
 
 /// The broker refused a packet of ours.
 ///
-/// Its signed statement may be missing; one that is there must hold, and say the same.
+/// Final is only what it has signed, or what it could not sign because it could not read the header. What does
+/// not hold is tried again later.
 pub(crate) fn take_refusal(
     bytes: &Bytes,
     state: &State,
@@ -135,11 +161,13 @@ pub(crate) fn take_refusal(
     if matches!(reason, Reason::Unspecified | Reason::Accepted) {
         return Err(AnswerError::Field("reason"));
     }
-    if let Some(signed) = &refusal.evidence {
-        check_statement(signed, &digest, reason, directory)?;
-    }
-    if refusal.retry {
-        return Ok(Refused::Later { digest, reason, text: refusal.text });
+    let stated = match &refusal.evidence {
+        Some(signed) => check_statement(signed, &digest, reason, directory),
+        None if refusal.retry || refusal.packet_id.is_empty() => Ok(()),
+        None => Err(AnswerError::Field("evidence")),
+    };
+    if refusal.retry || stated.is_err() {
+        return Ok(Refused::Later { digest, reason, text: refusal.text, doubt: stated.err() });
     }
     // A packet that was once accepted stays accepted: the signed receipt is stronger than a later word.
     let open = matches!(packet.answer, Answer::Waiting);
@@ -168,20 +196,46 @@ fn check_statement(
     if same && refuses && here { Ok(()) } else { Err(AnswerError::Field("evidence")) }
 }
 
-/// Evidence about a packet of ours: the record to keep, or none when it is kept already.
+/// What was said about a packet.
+#[derive(Debug)]
+pub(crate) enum Told {
+    /// Verified.
+    Believed(Box<Evidence>),
+    /// Canonical, but not verified: by an unknown key, or by somebody who may not say it.
+    Doubted {
+        /// SHA-256 of the header of the packet of ours that it speaks of, if it does.
+        packet: Option<Digest>,
+        /// What is wrong with it.
+        why: AnswerError,
+    },
+}
+
+/// Reads evidence about a packet of ours.
 ///
 /// A recipient speaks for itself only, and only about a packet that was sent to it; a broker of the directory
-/// may say that something failed.
-pub(crate) fn accept_evidence(
+/// may say that something failed. An error is for bytes that are no evidence at all.
+pub(crate) fn hear_evidence(
     bytes: &Bytes,
     state: &State,
     directory: &Directory,
     now_ms: u64,
-) -> Result<Option<StoredEvidence>, AnswerError> {
-    if state.has_evidence(&sha256(&[bytes])) {
-        return Ok(None);
-    }
+) -> Result<Told, AnswerError> {
     let signed: SignedEvidence = canonical::decode(bytes, limits::SIGNED_EVIDENCE_BYTES_MAX)?;
+    Ok(match believe(&signed, state, directory, now_ms) {
+        Ok(evidence) => Told::Believed(Box::new(evidence)),
+        Err(why) => {
+            let claimed = Evidence::parse(&signed.evidence).ok().map(|evidence| evidence.header_digest);
+            Told::Doubted { packet: claimed.filter(|digest| state.own(digest).is_some()), why }
+        }
+    })
+}
+
+fn believe(
+    signed: &SignedEvidence,
+    state: &State,
+    directory: &Directory,
+    now_ms: u64,
+) -> Result<Evidence, AnswerError> {
     let now = directory.at(now_ms);
     let find = |actor: &UnitRef, key_id: &Digest| {
         if actor.unit.is_empty() {
@@ -190,26 +244,24 @@ pub(crate) fn accept_evidence(
             now.packet_key(actor, key_id)
         }
     };
-    let evidence = verify_evidence(&signed, find)?;
+    let evidence = verify_evidence(signed, find)?;
     if evidence.region != directory.roster().region {
         return Err(AnswerError::Field("region"));
     }
-    // A node restored from an old copy may not know a packet that it sent. What was said about it is kept.
-    let packet = state.own(&evidence.header_digest).map(|(_, packet)| packet);
+    let (_, packet) = state.own(&evidence.header_digest).ok_or(AnswerError::NotOurs)?;
     let actor = &evidence.actor;
     let allowed = match &evidence.recipient {
         Some(recipient) => {
-            let asked =
-                packet.is_none_or(|packet| packet.recipients.iter().any(|(unit, _)| unit == recipient));
+            let asked = packet.recipients.iter().any(|(unit, _)| unit == recipient);
             let broker_says_no = actor.unit.is_empty() && evidence.outcome != Outcome::Acceptance;
             asked && (broker_says_no || actor == recipient)
         }
         None => evidence.stage == Stage::Submission && actor.unit.is_empty(),
     };
-    if !allowed || packet.is_some_and(|packet| packet.packet_id != evidence.packet_id) {
+    if !allowed || packet.packet_id != evidence.packet_id {
         return Err(AnswerError::Actor(super::state::name(actor)));
     }
-    Ok(Some(StoredEvidence { evidence: bytes.clone(), received_ms: now_ms }))
+    Ok(evidence)
 }
 
 /// Name and receipt key of the broker whose receipt key has that id.

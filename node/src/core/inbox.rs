@@ -63,6 +63,8 @@ pub(crate) enum Judgement {
     Reject(Box<Rejected>),
     /// This node's directory is too old to judge it. It stays with the broker, unanswered.
     TooNew(String),
+    /// This node's directory does not know this unit of its own agency. It stays with the broker, unanswered.
+    UnknownUnit(String),
     /// The broker broke the protocol; nothing can be answered.
     Unanswerable(&'static str),
 }
@@ -117,13 +119,31 @@ pub(crate) fn judge(delivery: &Delivery, bench: Bench<'_>) -> Judgement {
         return Judgement::Unanswerable("a delivery without an opening");
     };
     let unit = UnitRef { agency: opening.agency.clone(), unit: opening.unit.clone() };
-    if unit.agency != bench.keys.agency || !bench.directory.has_unit(&unit) {
+    if unit.agency != bench.keys.agency {
         return Judgement::Unanswerable("a delivery for a unit that is not this agency's");
     }
+    if !bench.directory.has_unit(&unit) {
+        return Judgement::UnknownUnit(unit.unit);
+    }
     let digest = sha256(&[&delivery.header]);
-    if let Some(sequence) = bench.state.answered(&digest, &unit.unit) {
+    let before = bench.state.answered(&digest, &unit.unit);
+    if let Some(sequence) = before.filter(|sequence| !bench.state.is_rejection(*sequence)) {
         return Judgement::Again(sequence);
     }
+    let judgement = judge_new(delivery, opening, (digest, unit), bench);
+    // What was rejected may have been a damaged copy; only a good one changes the answer.
+    match (before, judgement) {
+        (Some(sequence), Judgement::Reject(_) | Judgement::TooNew(_)) => Judgement::Again(sequence),
+        (_, judgement) => judgement,
+    }
+}
+
+fn judge_new(
+    delivery: &Delivery,
+    opening: &Opening,
+    (digest, unit): (Digest, UnitRef),
+    bench: Bench<'_>,
+) -> Judgement {
     let receipt = received(delivery, &digest, &unit, bench);
     let core = claimed_core(&delivery.header);
     let known_id = receipt.as_ref().ok().map(|seen| seen.packet_id);
@@ -165,16 +185,15 @@ fn received(delivery: &Delivery, digest: &Digest, unit: &UnitRef, bench: Bench<'
         Fault::new(Reason::Malformed, format!("the broker's receipt does not hold: {}", error.to_string()))
     };
     let checked = check_receipt(&delivery.receipt, bench.directory, &bench.keys.agency)
-        .map_err(|error| refuse(&error))?;
+        .map_err(|error| Fault { too_new: error.is_unknown_key(), ..refuse(&error) })?;
     if checked.receipt.header_digest != *digest {
         return Err(refuse(&"it is for another packet"));
     }
     let mut events = checked.receipt.events.iter().zip(&checked.events);
-    let received = events.find(|(_, event)| event.r#type == EventType::Received as i32);
-    let (logged, event) = received.ok_or_else(|| refuse(&"it has no event of receiving"))?;
-    if event.recipient.as_ref().is_some_and(|named| named != unit) {
-        return Err(refuse(&"it is for another unit"));
-    }
+    let received = events.find(|(_, event)| {
+        event.r#type == EventType::Received as i32 && event.recipient.as_ref() == Some(unit)
+    });
+    let (logged, _) = received.ok_or_else(|| refuse(&"it has no event of receiving by this unit"))?;
     let leaf = fixed("leaf", &logged.leaf).map_err(|error| refuse(&error))?;
     Ok(Seen { packet_id: checked.receipt.packet_id, leaf })
 }

@@ -10,6 +10,7 @@ pub(crate) mod outbox;
 pub(crate) mod preflight;
 pub(crate) mod records;
 pub(crate) mod state;
+pub(crate) mod tally;
 pub(crate) mod text;
 pub(crate) mod vault;
 pub(crate) mod view;

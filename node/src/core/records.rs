@@ -9,6 +9,7 @@
 //! | 4 | `StoredIncoming` | a delivery was opened; before it is acknowledged |
 //! | 5 | `StoredEvidence` | evidence about our packet was verified; before it is acknowledged |
 //! | 6 | `StoredRejection` | a delivery could not be verified or opened; before the failure is acknowledged |
+//! | 7 | `StoredEvidence` | evidence about our packet could not be verified; before it is acknowledged |
 
 use bytes::Bytes;
 use lintas_proto::{
@@ -69,6 +70,8 @@ pub(crate) enum Record {
     Evidence(StoredEvidence),
     /// Kind 6.
     Rejection(StoredRejection),
+    /// Kind 7: not verified, believed by nobody.
+    Doubted(StoredEvidence),
 }
 
 impl Record {
@@ -81,6 +84,7 @@ impl Record {
             Self::Incoming(stored) => (4, canonical::encode(stored.as_ref())),
             Self::Evidence(stored) => (5, canonical::encode(stored)),
             Self::Rejection(stored) => (6, canonical::encode(stored)),
+            Self::Doubted(stored) => (7, canonical::encode(stored)),
         }
     }
 
@@ -94,6 +98,7 @@ impl Record {
             4 => Self::Incoming(Box::new(canonical::decode(payload, max)?)),
             5 => Self::Evidence(canonical::decode(payload, max)?),
             6 => Self::Rejection(canonical::decode(payload, max)?),
+            7 => Self::Doubted(canonical::decode(payload, max)?),
             other => return Err(RecordError::Kind(other)),
         })
     }
@@ -105,7 +110,7 @@ impl Record {
             Self::Receipt(stored) => stored.received_ms,
             Self::Refusal(stored) => stored.received_ms,
             Self::Incoming(stored) => stored.received_ms,
-            Self::Evidence(stored) => stored.received_ms,
+            Self::Evidence(stored) | Self::Doubted(stored) => stored.received_ms,
             Self::Rejection(stored) => stored.received_ms,
         }
     }
@@ -113,7 +118,11 @@ impl Record {
     /// Whether it must find room even on a full disk: it lets the broker's queue drain.
     pub(crate) fn is_essential(&self) -> bool {
         match self {
-            Self::Receipt(_) | Self::Refusal(_) | Self::Evidence(_) | Self::Rejection(_) => true,
+            Self::Receipt(_)
+            | Self::Refusal(_)
+            | Self::Evidence(_)
+            | Self::Rejection(_)
+            | Self::Doubted(_) => true,
             Self::Outgoing(_) | Self::Incoming(_) => false,
         }
     }

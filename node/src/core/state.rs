@@ -3,7 +3,7 @@
 //! It holds an index entry for each packet, a few hundred bytes; the packets themselves stay in the journal
 //! and are read by their sequence.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use lintas_proto::{
     canonical::{self, fixed},
@@ -19,7 +19,10 @@ use lintas_proto::{
     },
 };
 
-use super::records::{Record, RecordError};
+use super::{
+    records::{Record, RecordError},
+    tally::Tally,
+};
 
 /// What the broker said to a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,8 +151,7 @@ pub(crate) struct State {
     answered: HashMap<(Digest, String), u64>,
     /// Digests by (agency, packet id) of what was received.
     ids: HashMap<(String, PacketId), Digest>,
-    /// SHA-256 of evidence kept.
-    evidence: HashSet<Digest>,
+    tally: Tally,
     /// This machine's clock when the newest record was made.
     latest_ms: u64,
 }
@@ -165,6 +167,7 @@ impl State {
             Record::Incoming(stored) => self.apply_incoming(sequence, stored),
             Record::Evidence(stored) => self.apply_evidence(stored),
             Record::Rejection(stored) => self.apply_rejection(sequence, stored),
+            Record::Doubted(stored) => self.apply_doubted(stored),
         }
     }
 
@@ -204,14 +207,19 @@ impl State {
         self.answered.get(&(*digest, unit.to_owned())).copied()
     }
 
+    /// Whether that record rejected a delivery.
+    pub(crate) fn is_rejection(&self, sequence: u64) -> bool {
+        self.rejections.contains_key(&sequence)
+    }
+
     /// The digest that an originator's packet id was used for before.
     pub(crate) fn digest_of(&self, agency: &str, packet_id: PacketId) -> Option<&Digest> {
         self.ids.get(&(agency.to_owned(), packet_id))
     }
 
-    /// Whether this evidence (SHA-256 of its bytes) is kept already.
-    pub(crate) fn has_evidence(&self, digest: &Digest) -> bool {
-        self.evidence.contains(digest)
+    /// Evidence kept.
+    pub(crate) fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// This machine's clock when the newest record was made; 0 before the first.
@@ -298,7 +306,10 @@ impl State {
         let digest = sha256(&[&stored.header]);
         let previous =
             if stored.previous.is_empty() { None } else { Some(fixed("previous", &stored.previous)?) };
-        self.answered.insert((digest, opening.unit.clone()), sequence);
+        // A good copy of what was rejected before takes its place.
+        if let Some(before) = self.answered.insert((digest, opening.unit.clone()), sequence) {
+            self.rejections.remove(&before);
+        }
         self.ids.insert((core.originator.agency.clone(), core.packet_id), digest);
         let packet = Incoming {
             digest,
@@ -315,12 +326,12 @@ impl State {
     }
 
     fn apply_evidence(&mut self, stored: &StoredEvidence) -> Result<(), RecordError> {
-        self.evidence.insert(sha256(&[&stored.evidence]));
         let signed: SignedEvidence = canonical::decode(&stored.evidence, limits::SIGNED_EVIDENCE_BYTES_MAX)?;
         let evidence = Evidence::parse(&signed.evidence)?;
+        let (digest, recipient) = (sha256(&[&stored.evidence]), evidence.recipient.as_ref());
+        self.tally.believe(digest, &evidence.header_digest, recipient);
         let sequence = self.outgoing_by_digest.get(&evidence.header_digest);
         let packet = sequence.and_then(|sequence| self.outgoing.get_mut(sequence));
-        let recipient = evidence.recipient.as_ref();
         let known =
             packet.and_then(|packet| packet.recipients.iter_mut().find(|(unit, _)| Some(unit) == recipient));
         let Some((unit, fate)) = known else {
@@ -342,6 +353,13 @@ impl State {
             }
             Outcome::Acceptance | Outcome::Rejection | Outcome::Failure | Outcome::Unspecified => {}
         }
+        Ok(())
+    }
+
+    fn apply_doubted(&mut self, stored: &StoredEvidence) -> Result<(), RecordError> {
+        let signed: SignedEvidence = canonical::decode(&stored.evidence, limits::SIGNED_EVIDENCE_BYTES_MAX)?;
+        let evidence = Evidence::parse(&signed.evidence)?;
+        self.tally.doubt(sha256(&[&stored.evidence]), &evidence.header_digest);
         Ok(())
     }
 

@@ -245,7 +245,7 @@ impl Session {
                 }
             };
             let Batch { heard, end } = batch;
-            let steps = self.blocking(move |desk| desk.judge(heard)).await??;
+            let steps = self.blocking(move |desk| desk.judge(heard)).await?;
             let (steps, failed) = self.fetch(connection, steps).await?;
             let settled = self.blocking(move |desk| desk.settle(steps)).await??;
             if (failed || settled.full) && again_at.is_none() {
@@ -254,6 +254,9 @@ impl Session {
             for acknowledgement in settled.acknowledgements {
                 let frame = (FrameType::Acknowledgement, canonical::encode(&acknowledgement));
                 frames.send(frame).await.map_err(|_| closed())?;
+            }
+            if let Some(broken) = settled.broken {
+                return Err(broken.into());
             }
             if let Some(end) = end {
                 return end.map_err(Ended::from);

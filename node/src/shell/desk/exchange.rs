@@ -1,28 +1,27 @@
 //! What the session asks of the desk: what to submit, and what to answer to what it heard.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use bytes::Bytes;
 use lintas_config::os_entropy;
 use lintas_link::decode;
 use lintas_proto::{
     frame::FrameType,
-    id::{Digest, sha256},
-    schema::{Acknowledgement, AttachmentRef, Delivery, EvidenceDelivery, Hello, Reason},
+    id::Digest,
+    schema::{Acknowledgement, AttachmentRef, Delivery, Hello, Reason},
 };
 
-use super::Desk;
+use super::{Desk, answers::Batch};
 use crate::{
     core::{
-        answer::{self, Refused},
         inbox::{Bench, Judgement, Verdict, judge, settle},
         outbox::Next,
         records::{Record, RecordError},
-        state::State,
         text::one_line,
     },
     shell::{clock, failure::Failure, store::StoreError},
 };
+
+/// Most rejected deliveries that are kept and answered.
+const REJECTIONS_MAX: usize = if cfg!(test) { 8 } else { 10_000 };
 
 /// A packet to be submitted.
 #[derive(Debug)]
@@ -71,6 +70,8 @@ pub(crate) enum Step {
     },
     /// A delivery that stays with the broker.
     Leave(String),
+    /// The broker broke the protocol; what came before is kept, what comes after is not looked at.
+    Broken(String),
 }
 
 /// What is to be said to the broker.
@@ -80,6 +81,8 @@ pub(crate) struct Settled {
     pub(crate) acknowledgements: Vec<Acknowledgement>,
     /// There was no room for packets: those are to be delivered again later.
     pub(crate) full: bool,
+    /// The session cannot go on, once the rest is said.
+    pub(crate) broken: Option<Broken>,
 }
 
 /// What the session cannot go on after.
@@ -143,15 +146,24 @@ impl Desk {
         self.bell.notify_one();
     }
 
-    /// Judges frames in order. Nothing is kept yet.
-    pub(crate) fn judge(&self, heard: Vec<Heard>) -> Result<Vec<Step>, Broken> {
-        heard.into_iter().map(|heard| self.judge_one(heard)).collect()
+    /// Judges frames in order, until one that breaks the protocol. Nothing is kept yet.
+    pub(crate) fn judge(&self, heard: Vec<Heard>) -> Vec<Step> {
+        let mut steps = Vec::with_capacity(heard.len());
+        for heard in heard {
+            let step = self.judge_one(heard);
+            let broken = matches!(step, Step::Broken(_));
+            steps.push(step);
+            if broken {
+                break;
+            }
+        }
+        steps
     }
 
-    fn judge_one(&self, heard: Heard) -> Result<Step, Broken> {
+    fn judge_one(&self, heard: Heard) -> Step {
         let Heard { kind, payload } = &heard;
         match kind {
-            FrameType::Receipt | FrameType::Refusal | FrameType::Evidence => return Ok(Step::Answer(heard)),
+            FrameType::Receipt | FrameType::Refusal | FrameType::Evidence => return Step::Answer(heard),
             FrameType::Delivery => {}
             FrameType::Hello
             | FrameType::HelloAck
@@ -160,18 +172,20 @@ impl Desk {
             | FrameType::BlobPut
             | FrameType::BlobGet
             | FrameType::BlobStatus => {
-                return Err(Broken::Protocol(format!("the broker sent a {kind:?} frame in the session")));
+                return Step::Broken(format!("the broker sent a {kind:?} frame in the session"));
             }
         }
-        let delivery: Delivery =
-            decode(*kind, payload).map_err(|error| Broken::Protocol(error.to_string()))?;
+        let delivery: Delivery = match decode(*kind, payload) {
+            Ok(delivery) => delivery,
+            Err(error) => return Step::Broken(error.to_string()),
+        };
         let judgement = {
             let state = self.store.state();
             let (directory, keys, now_ms) = (self.directory(), &self.keys, clock::now_ms());
             judge(&delivery, Bench { state: &state, directory: &directory, keys, now_ms })
         };
         let queue_sequence = delivery.queue_sequence;
-        Ok(match judgement {
+        match judgement {
             Judgement::Again(record) => Step::Again { queue_sequence, record },
             Judgement::Accept(accepted) => Step::Verdict {
                 queue_sequence,
@@ -191,36 +205,51 @@ impl Desk {
                 }
             }
             Judgement::TooNew(why) => Step::Leave(format!(
-                "a packet waits at the broker because this node's directory is older than its sender's ({}); \
-                 get the newest directory.bin",
+                "a packet waits at the broker because this node's directory is older than its sender's or the \
+                 broker's ({}); get the newest directory.bin",
                 one_line(&why)
             )),
-            Judgement::Unanswerable(why) => return Err(Broken::Protocol(format!("the broker sent {why}"))),
-        })
+            Judgement::UnknownUnit(unit) => Step::Leave(format!(
+                "a packet waits at the broker: the directory here does not know unit {} yet; get the new \
+                 directory",
+                one_line(&unit)
+            )),
+            Judgement::Unanswerable(why) => Step::Broken(format!("the broker sent {why}")),
+        }
     }
 
     /// Keeps what was judged, then says what to acknowledge. Nothing is said about what is not durable.
     pub(crate) fn settle(&self, steps: Vec<Step>) -> Result<Settled, Broken> {
         let mut batch = Batch::default();
+        let mut broken = None;
         for step in steps {
             match step {
-                Step::Answer(heard) => self.answered(&heard, &mut batch)?,
+                Step::Answer(heard) => match self.answered(&heard, &mut batch) {
+                    Ok(()) => {}
+                    Err(error) => {
+                        broken = Some(error);
+                        break;
+                    }
+                },
                 Step::Again { queue_sequence, record } => {
                     let evidence = self.evidence_of(record).map_err(Broken::Store)?;
                     batch.acknowledgements.push(Acknowledgement { queue_sequence, evidence });
                 }
                 Step::Verdict { queue_sequence, digest, unit, verdict, .. } => {
-                    let next = batch.verdicts.len();
-                    let at = *batch.places.entry((digest, unit)).or_insert(next);
-                    if at == next {
-                        batch.verdicts.push(verdict);
+                    let rejected = self.store.state().rejections().count();
+                    match batch.place(digest, unit, verdict, REJECTIONS_MAX.saturating_sub(rejected)) {
+                        Some(at) => batch.queued.push((queue_sequence, at)),
+                        None => self.trouble(
+                            "too many deliveries were rejected; those that are rejected now stay at the broker: \
+                             ask its operator what it sends",
+                        ),
                     }
-                    batch.queued.push((queue_sequence, at));
                 }
                 Step::Leave(why) => self.trouble(&why),
+                Step::Broken(why) => broken = Some(Broken::Protocol(why)),
             }
         }
-        self.finish(batch)
+        Ok(Settled { broken, ..self.finish(batch)? })
     }
 
     fn finish(&self, batch: Batch) -> Result<Settled, Broken> {
@@ -252,58 +281,7 @@ impl Desk {
             drop(pipeline);
             self.bell.notify_one();
         }
-        Ok(Settled { acknowledgements, full })
-    }
-
-    fn answered(&self, heard: &Heard, batch: &mut Batch) -> Result<(), Broken> {
-        let (state, now_ms) = (self.store.state(), clock::now_ms());
-        match heard.kind {
-            FrameType::Receipt => {
-                let agency = &self.keys.agency;
-                match answer::accept_receipt(&heard.payload, &state, &self.directory(), agency, now_ms) {
-                    Ok((digest, record)) => {
-                        batch.final_answers.push(digest);
-                        batch.records.extend(record.map(Record::Receipt));
-                    }
-                    Err(error) => self.trouble(&format!("a receipt of the broker is not believed: {error}")),
-                }
-                Ok(())
-            }
-            FrameType::Refusal => {
-                match answer::take_refusal(&heard.payload, &state, &self.directory(), now_ms) {
-                    Ok(Refused::Final { digest, record }) => {
-                        batch.final_answers.push(digest);
-                        batch.records.extend(record.map(Record::Refusal));
-                    }
-                    Ok(Refused::Later { digest, reason, text }) => self.put_off(digest, reason, text),
-                    Err(error) => self.trouble(&format!("a refusal of the broker is not believed: {error}")),
-                }
-                Ok(())
-            }
-            FrameType::Evidence => self.evidence(heard, &state, batch),
-            FrameType::Hello
-            | FrameType::HelloAck
-            | FrameType::Submission
-            | FrameType::Delivery
-            | FrameType::Acknowledgement
-            | FrameType::BlobPut
-            | FrameType::BlobGet
-            | FrameType::BlobStatus => Ok(()),
-        }
-    }
-
-    fn evidence(&self, heard: &Heard, state: &State, batch: &mut Batch) -> Result<(), Broken> {
-        let EvidenceDelivery { queue_sequence, evidence } =
-            decode(heard.kind, &heard.payload).map_err(|error| Broken::Protocol(error.to_string()))?;
-        match answer::accept_evidence(&evidence, state, &self.directory(), clock::now_ms()) {
-            Ok(record) => {
-                let new = batch.evidence.insert(sha256(&[&evidence]));
-                batch.records.extend(record.filter(|_| new).map(Record::Evidence));
-                batch.acknowledgements.push(Acknowledgement { queue_sequence, evidence: Bytes::new() });
-            }
-            Err(error) => self.trouble(&format!("evidence is not believed: {error}")),
-        }
-        Ok(())
+        Ok(Settled { acknowledgements, full, broken: None })
     }
 
     /// The evidence that was sent when this record was kept.
@@ -311,9 +289,11 @@ impl Desk {
         match self.store.read(sequence)? {
             Record::Incoming(stored) => Ok(stored.evidence),
             Record::Rejection(stored) => Ok(stored.evidence),
-            Record::Outgoing(_) | Record::Receipt(_) | Record::Refusal(_) | Record::Evidence(_) => {
-                Err(RecordError::Missing("the answer to a delivery").into())
-            }
+            Record::Outgoing(_)
+            | Record::Receipt(_)
+            | Record::Refusal(_)
+            | Record::Evidence(_)
+            | Record::Doubted(_) => Err(RecordError::Missing("the answer to a delivery").into()),
         }
     }
 
@@ -323,20 +303,4 @@ impl Desk {
         tracing::warn!(why, "trouble with the broker");
         self.note_link(|link| link.trouble = why);
     }
-}
-
-/// Frames that are kept together.
-#[derive(Debug, Default)]
-struct Batch {
-    records: Vec<Record>,
-    verdicts: Vec<Verdict>,
-    /// The same delivery twice in one batch is kept once.
-    places: BTreeMap<(Digest, String), usize>,
-    /// Queue entry and the verdict that answers it.
-    queued: Vec<(u64, usize)>,
-    acknowledgements: Vec<Acknowledgement>,
-    /// Packets with a final answer, once the batch is durable.
-    final_answers: Vec<Digest>,
-    /// SHA-256 of the evidence in this batch.
-    evidence: BTreeSet<Digest>,
 }

@@ -1,5 +1,6 @@
 //! The desk: everything that can be asked of a node, whether a daemon asks itself or a command does it alone.
 
+mod answers;
 mod exchange;
 mod read;
 mod renew;
@@ -300,3 +301,6 @@ mod tests;
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "what a test writes need not survive a power cut")]
 mod trouble_tests;
+
+#[cfg(test)]
+mod hostile_tests;

@@ -8,8 +8,8 @@ use lintas_proto::{
     frame::FrameType,
     limits,
     schema::{
-        Acknowledgement, EventType, EvidenceDelivery, Outcome, Reason, Refusal, SignedEvidence, Stage,
-        Submission, UnitRef,
+        Acknowledgement, EvidenceDelivery, Outcome, Reason, Refusal, SignedEvidence, Stage, Submission,
+        UnitRef,
     },
 };
 
@@ -39,7 +39,7 @@ impl Desk {
     /// Hears frames as the session would.
     fn hear(&self, frames: Vec<(FrameType, Bytes)>) -> Vec<Acknowledgement> {
         let heard = frames.into_iter().map(|(kind, payload)| Heard { kind, payload }).collect();
-        self.settle(self.judge(heard).unwrap()).unwrap().acknowledgements
+        self.settle(self.judge(heard)).unwrap().acknowledgements
     }
 
     fn state_of(&self, id: &str) -> Standing {
@@ -48,7 +48,7 @@ impl Desk {
 }
 
 fn receipt_for(region: &Region, submission: &Submission) -> (FrameType, Bytes) {
-    (FrameType::Receipt, region.receipt("TH", &submission.header, EventType::Submitted, None))
+    (FrameType::Receipt, region.submitted("TH", submission))
 }
 
 fn delivery_of(region: &Region, submission: &Submission, sequence: u64) -> (FrameType, Bytes) {
@@ -199,10 +199,11 @@ fn a_broker_that_misroutes_breaks_the_protocol() {
     let (thailand, indonesia) = (region.desk("TH"), region.desk("ID"));
     thailand.post(&draft(&["KH/KH-AHT"], CANARY, AMBER, "NONE"));
     let (kind, payload) = delivery_of(&region, &thailand.submitted(), 1);
-    assert!(matches!(indonesia.judge(vec![Heard { kind, payload }]), Err(Broken::Protocol(_))));
+    let broken = |heard| indonesia.settle(indonesia.judge(vec![heard])).unwrap().broken;
+    assert!(matches!(broken(Heard { kind, payload }), Some(Broken::Protocol(_))));
     let payload = Bytes::new();
     let submission = Heard { kind: FrameType::Submission, payload };
-    assert!(matches!(indonesia.judge(vec![submission]), Err(Broken::Protocol(_))));
+    assert!(matches!(broken(submission), Some(Broken::Protocol(_))));
 }
 
 #[test]
@@ -228,7 +229,8 @@ fn evidence_is_believed_from_the_recipient_only_and_kept_once() {
         (FrameType::Evidence, canonical::encode(&delivery))
     };
     for (at, lie) in (10..).zip(&lies) {
-        assert_eq!(thailand.hear(vec![frame(at, canonical::encode(lie))]), []);
+        let taken = thailand.hear(vec![frame(at, canonical::encode(lie))]);
+        assert_eq!(taken, [Acknowledgement { queue_sequence: at, evidence: Bytes::new() }]);
     }
     assert_eq!(thailand.standing(&kept.packet_id).unwrap().recipients[0].state, "pending");
     let twice = vec![frame(1, honest.clone()), frame(2, honest.clone())];
@@ -278,8 +280,8 @@ fn receipts_of_strangers_change_nothing() {
     let thailand = region.desk("TH");
     let kept = thailand.post(&draft(&["KH/KH-AHT"], CANARY, AMBER, "NONE"));
     let packet = thailand.submitted();
-    let wrong_log = region.receipt("KH", &packet.header, EventType::Submitted, None);
-    let wrong_broker = other.receipt("TH", &packet.header, EventType::Submitted, None);
+    let wrong_log = region.submitted("KH", &packet);
+    let wrong_broker = other.submitted("TH", &packet);
     for receipt in [wrong_log, wrong_broker, Bytes::from_static(b"x")] {
         thailand.hear(vec![(FrameType::Receipt, receipt)]);
         assert!(matches!(thailand.state_of(&kept.packet_id), Standing::Waiting { .. }));

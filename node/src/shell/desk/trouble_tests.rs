@@ -148,7 +148,7 @@ fn a_full_disk_refuses_and_acknowledges_nothing_until_there_is_room() {
     let sound = region.delivery(&packet, 0, 2);
     let heard = |delivery| Heard { kind: FrameType::Delivery, payload: canonical::encode(delivery) };
     // What lets the broker's queue drain is kept and answered from the reserve, the packet is not.
-    let settled = cambodia.settle(cambodia.judge(vec![heard(&broken), heard(&sound)]).unwrap()).unwrap();
+    let settled = cambodia.settle(cambodia.judge(vec![heard(&broken), heard(&sound)])).unwrap();
     assert!(settled.full);
     assert_eq!(settled.acknowledgements.iter().map(|answer| answer.queue_sequence).collect::<Vec<_>>(), [1]);
     assert_eq!(cambodia.status().received, 0);
@@ -157,7 +157,7 @@ fn a_full_disk_refuses_and_acknowledges_nothing_until_there_is_room() {
     fs::remove_file(region.path("TH").join("full")).unwrap();
     fs::remove_file(region.path("KH").join("full")).unwrap();
     try_send(&thailand, &large).unwrap();
-    let settled = cambodia.settle(cambodia.judge(vec![heard(&sound)]).unwrap()).unwrap();
+    let settled = cambodia.settle(cambodia.judge(vec![heard(&sound)])).unwrap();
     assert!(!settled.full);
     assert_eq!(settled.acknowledgements.len(), 1);
 }
@@ -213,7 +213,7 @@ fn a_refusal_that_the_broker_signed_is_shown_as_such() {
             evidence: Some(signed),
         };
         let heard = Heard { kind: FrameType::Refusal, payload: canonical::encode(&refusal) };
-        desk.settle(desk.judge(vec![heard]).unwrap()).unwrap();
+        desk.settle(desk.judge(vec![heard])).unwrap();
         desk.standing(&kept.packet_id).unwrap().standing
     };
     let key = region.receipt_key();

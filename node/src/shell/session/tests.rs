@@ -6,7 +6,7 @@ use lintas_config::issue::seed;
 use lintas_link::{Server, answer, receive_hello};
 use lintas_proto::{
     limits,
-    schema::{Acknowledgement, BlobGet, BlobPut, BlobStatus, EventType, EvidenceDelivery, Hello, Submission},
+    schema::{Acknowledgement, BlobGet, BlobPut, BlobStatus, EvidenceDelivery, Hello, Submission},
 };
 
 use super::*;
@@ -100,7 +100,7 @@ impl Hub {
         while let Some((kind, payload)) = reader.next().await? {
             if kind == FrameType::Submission {
                 let packet: Submission = canonical::decode(&payload, limits::FRAME_BYTES_MAX)?;
-                let receipt = self.region.receipt(&hello.agency, &packet.header, EventType::Submitted, None);
+                let receipt = self.region.submitted(&hello.agency, &packet);
                 {
                     let mut held = self.held.lock().unwrap();
                     held.submissions += 1;

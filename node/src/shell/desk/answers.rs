@@ -1,0 +1,156 @@
+//! What the broker and recipients say about our packets, and what of it is kept.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use lintas_link::decode;
+use lintas_proto::{
+    frame::FrameType,
+    id::{Digest, sha256},
+    schema::{Acknowledgement, EvidenceDelivery, StoredEvidence},
+};
+
+use super::{
+    Desk,
+    exchange::{Broken, Heard},
+};
+use crate::{
+    core::{
+        answer::{self, Refused, Told},
+        inbox::Verdict,
+        records::Record,
+        state::State,
+        tally::Tally,
+    },
+    shell::clock,
+};
+
+impl Desk {
+    pub(super) fn answered(&self, heard: &Heard, batch: &mut Batch) -> Result<(), Broken> {
+        let (state, now_ms) = (self.store.state(), clock::now_ms());
+        match heard.kind {
+            FrameType::Receipt => {
+                let agency = &self.keys.agency;
+                match answer::accept_receipt(&heard.payload, &state, &self.directory(), agency, now_ms) {
+                    Ok((digest, record)) => {
+                        batch.final_answers.push(digest);
+                        batch.records.extend(record.map(Record::Receipt));
+                    }
+                    Err(error) => self.trouble(&format!("a receipt of the broker is not believed: {error}")),
+                }
+                Ok(())
+            }
+            FrameType::Refusal => {
+                match answer::take_refusal(&heard.payload, &state, &self.directory(), now_ms) {
+                    Ok(Refused::Final { digest, record }) => {
+                        batch.final_answers.push(digest);
+                        batch.records.extend(record.map(Record::Refusal));
+                    }
+                    Ok(Refused::Later { digest, reason, text, doubt }) => {
+                        if let Some(error) = doubt {
+                            self.trouble(&format!(
+                                "a refusal of the broker is not believed, the packet is tried again: {error}"
+                            ));
+                        }
+                        self.put_off(digest, reason, text);
+                    }
+                    Err(error) => self.trouble(&format!("a refusal of the broker is not believed: {error}")),
+                }
+                Ok(())
+            }
+            FrameType::Evidence => self.evidence(heard, &state, batch),
+            FrameType::Hello
+            | FrameType::HelloAck
+            | FrameType::Submission
+            | FrameType::Delivery
+            | FrameType::Acknowledgement
+            | FrameType::BlobPut
+            | FrameType::BlobGet
+            | FrameType::BlobStatus => Ok(()),
+        }
+    }
+
+    /// Evidence is acknowledged also when it is not believed, or it would hold up what stands behind it.
+    fn evidence(&self, heard: &Heard, state: &State, batch: &mut Batch) -> Result<(), Broken> {
+        let EvidenceDelivery { queue_sequence, evidence } =
+            decode(heard.kind, &heard.payload).map_err(|error| Broken::Protocol(error.to_string()))?;
+        let (digest, now_ms) = (sha256(&[&evidence]), clock::now_ms());
+        let known = state.tally().has(&digest) || batch.tally.has(&digest);
+        let told = if known {
+            None
+        } else {
+            match answer::hear_evidence(&evidence, state, &self.directory(), now_ms) {
+                Ok(told) => Some(told),
+                Err(error) => {
+                    self.trouble(&format!("evidence is not believed: {error}"));
+                    return Ok(());
+                }
+            }
+        };
+        let stored = StoredEvidence { evidence, received_ms: now_ms };
+        match told {
+            None => {}
+            Some(Told::Believed(said)) => {
+                let (packet, recipient) = (&said.header_digest, said.recipient.as_ref());
+                if state.tally().room_to_believe(&batch.tally, packet, recipient, said.outcome) {
+                    batch.tally.believe(digest, packet, recipient);
+                    batch.records.push(Record::Evidence(stored));
+                }
+            }
+            Some(Told::Doubted { packet, why }) => {
+                self.trouble(&format!("evidence is not believed, and changes nothing: {why}"));
+                let room = |packet: &Digest| state.tally().room_to_doubt(&batch.tally, &digest, packet);
+                if let Some(packet) = packet.filter(room) {
+                    batch.tally.doubt(digest, &packet);
+                    batch.records.push(Record::Doubted(stored));
+                }
+            }
+        }
+        batch.acknowledgements.push(Acknowledgement { queue_sequence, evidence: Bytes::new() });
+        Ok(())
+    }
+}
+
+/// Frames that are kept together.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) records: Vec<Record>,
+    pub(super) verdicts: Vec<Verdict>,
+    /// The same delivery twice in one batch is kept once.
+    pub(super) places: BTreeMap<(Digest, String), usize>,
+    /// Queue entry and the verdict that answers it.
+    pub(super) queued: Vec<(u64, usize)>,
+    pub(super) acknowledgements: Vec<Acknowledgement>,
+    /// Packets with a final answer, once the batch is durable.
+    pub(super) final_answers: Vec<Digest>,
+    /// Evidence in this batch.
+    pub(super) tally: Tally,
+}
+
+impl Batch {
+    /// Where a verdict stands in this batch. Of the same delivery twice, an acceptance counts; a rejection finds
+    /// a place only while fewer than `rejections_max` are here.
+    pub(super) fn place(
+        &mut self,
+        digest: Digest,
+        unit: String,
+        verdict: Verdict,
+        rejections_max: usize,
+    ) -> Option<usize> {
+        let is_rejection = |verdict: &Verdict| matches!(verdict, Verdict::Reject(_));
+        let key = (digest, unit);
+        if let Some(at) = self.places.get(&key) {
+            if let Some(before) = self.verdicts.get_mut(*at).filter(|before| is_rejection(before)) {
+                *before = verdict;
+            }
+            return Some(*at);
+        }
+        let rejections = self.verdicts.iter().filter(|verdict| is_rejection(verdict)).count();
+        if is_rejection(&verdict) && rejections >= rejections_max {
+            return None;
+        }
+        self.places.insert(key, self.verdicts.len());
+        self.verdicts.push(verdict);
+        Some(self.verdicts.len() - 1)
+    }
+}
