@@ -50,7 +50,7 @@ pub(super) struct Init {
     /// coordination.
     #[arg(long = "unit", required = true, value_name = "CODE=NAME, FUNCTION")]
     units: Vec<String>,
-    /// Address and UDP port of the region's broker.
+    /// IP address and UDP port of the region's broker, e.g. 203.0.113.7:7411.
     #[arg(long)]
     broker: SocketAddr,
     /// The agency also relays.
@@ -124,6 +124,7 @@ pub(super) fn run(context: &Context, init: &Init) -> Result<(), Failure> {
 fn plain_words(made: &Made) -> String {
     format!(
         "The keys of {} are made, sealed, in {}.\n\
+         Only your passphrase or key file opens them, and identity.key as well: if it is lost, nobody can.\n\
          \n\
          What to do next:\n\
          1. Give {} to the authority of region {}.\n\

@@ -36,7 +36,7 @@ use crate::{
 
 /// Signed, end-to-end encrypted intelligence packets between agencies.
 #[derive(Parser)]
-#[command(name = "lintas", version, after_long_help = EXIT_CODES, after_help = "Exit codes: see --help")]
+#[command(name = "lintas", bin_name = "lintas", version, after_long_help = EXIT_CODES, after_help = "Exit codes: see --help")]
 struct Args {
     /// Data folder of the node.
     #[arg(long, global = true, env = "LINTAS_DATA", value_name = "DIR")]

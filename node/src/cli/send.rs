@@ -104,7 +104,7 @@ fn wait(context: &Context, id: &str, seconds: u32) -> Option<OutboxEntry> {
 fn plain_words(sent: &Sent) -> String {
     let Sent { kept, answer } = sent;
     let mut out = format!(
-        "Kept, will be sent: packet {}\n  to {}\n  not delivered after {}\n",
+        "Kept, will be sent: packet {}\n  to {}\n  will not be delivered later than {}\n",
         kept.packet_id,
         kept.to.join(", "),
         time(kept.deliver_by_ms)

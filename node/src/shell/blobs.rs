@@ -25,6 +25,9 @@ use crate::core::{draft::Attachments, text::one_line};
 
 /// Bytes read at once.
 const PIECE_BYTES: usize = 64 * 1024;
+/// Longest file that is attached while transfers do not resume, bytes. Padded it stays below
+/// [`lintas_proto::limits::TRANSFER_BYTES_MAX`].
+const ATTACHMENT_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Longest file name that a body may carry, bytes.
 const NAME_BYTES_MAX: usize = 255;
 
@@ -60,6 +63,9 @@ fn seal(
     }
     let mut file = File::open(path).map_err(|error| refuse(&error))?;
     let found = file.metadata().map_err(|error| refuse(&error))?;
+    if found.len() > ATTACHMENT_BYTES_MAX {
+        return Err(refuse(&"it is larger than 16 MiB; send it in parts"));
+    }
     let mut sealed = Vec::with_capacity(2 * PIECE_BYTES);
     let mut sealer = BlobSealer::new(packet_id, index, found.len(), entropy, &mut sealed)
         .map_err(|error| refuse(&error))?;
