@@ -30,7 +30,7 @@ use crate::{
         desk::{Desk, Reply, Request},
         failure::{Code, EXIT_CODES, Failure},
         folder::{Folder, Lock},
-        unlock,
+        memory, unlock,
     },
 };
 
@@ -116,6 +116,8 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn dispatch(args: Args) -> Result<(), Failure> {
     let Args { data, key_file, json, command } = args;
+    // Before anything secret is read.
+    memory::no_core_dumps();
     let data = data
         .ok_or_else(|| Failure::new(Code::Usage, "which data folder? give --data DIR, or set LINTAS_DATA"))?;
     let context = Context { folder: Folder::at(&absolute(&data)?), key_file, json };

@@ -27,6 +27,9 @@ use super::{
 /// Purpose under which content keys of own packets are sealed; the id is the header digest.
 pub(crate) const OUTGOING_PURPOSE: &str = "lintas/v1/store/outgoing";
 
+const LATE: &str = "this packet came after the time until which its sender wanted it delivered: ask whether it still \
+                    holds";
+
 /// A kept packet that does not open any more.
 #[derive(Debug, Error)]
 pub(crate) enum ArchiveError {
@@ -100,6 +103,9 @@ pub(crate) fn open_incoming(
         }
         other => other?,
     };
+    if stored.received_ms > header.core().deliver_by_ms {
+        warnings.push(LATE.to_owned());
+    }
     let unit = stored.opening.as_ref().map(|opening| opening.unit.as_str()).unwrap_or_default();
     let id = incoming_id(header.digest(), unit);
     let content_key = content_key(vault, INCOMING_PURPOSE, &id, &stored.sealed_key)?;

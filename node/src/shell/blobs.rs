@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use super::{
     failure::{Code, Failure},
-    files::PartFile,
+    files::{PART, PartFile},
     folder::Folder,
 };
 use crate::core::{draft::Attachments, text::one_line};
@@ -152,19 +152,22 @@ pub(crate) fn open(wanted: &Wanted<'_>, target: &Path) -> Result<(), Failure> {
     out.keep().map_err(write)
 }
 
-/// Removes what an interrupted process left: files that no kept packet names, and files that are not whole.
-/// Only for whoever holds the lock of the folder.
+/// Removes files that are not whole, which an interrupted process left, and counts whole ones that no kept packet
+/// names: those stay, for the journal may be the one that is missing. Only for whoever holds the lock of the folder.
 pub(crate) fn sweep(folder: &Path, named: &BTreeSet<String>) -> std::io::Result<usize> {
-    let mut removed = 0;
+    let mut unnamed = 0;
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        let known = entry.file_name().to_str().is_some_and(|name| named.contains(name));
-        if !known && entry.file_type()?.is_file() {
-            let name = one_line(&entry.file_name().to_string_lossy());
-            tracing::info!(name, "removing a blob that no kept packet names");
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !entry.file_type()?.is_file() || named.contains(&name) {
+            continue;
+        }
+        if name.ends_with(PART) {
+            tracing::info!(name = one_line(&name), "removing an attachment that is not whole");
             std::fs::remove_file(entry.path())?;
-            removed += 1;
+        } else {
+            unnamed += 1;
         }
     }
-    Ok(removed)
+    Ok(unnamed)
 }

@@ -102,8 +102,10 @@ async fn answer(mut stream: UnixStream, desk: Arc<Desk>) -> io::Result<()> {
 pub(crate) fn ask(folder: &Folder, request: &Request) -> Option<Answer> {
     let stream = std::os::unix::net::UnixStream::connect(folder.socket()).ok()?;
     Some(exchange(stream, request).unwrap_or_else(|error| {
-        let message = format!("the daemon went away before it answered ({error}); look with `lintas status`");
-        Err(Failure::new(Code::InUse, message))
+        let message = format!(
+            "the daemon ended before it answered ({error}): look at `lintas outbox` before you send again"
+        );
+        Err(Failure::new(Code::DaemonEnded, message))
     }))
 }
 

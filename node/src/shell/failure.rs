@@ -17,7 +17,8 @@ Exit codes:
    7  there is no such packet or attachment
    8  no answer within the time of --wait; the packet is kept and will be sent
    9  the broker refused the packet
-  10  the disk failed or is full, or kept bytes are damaged";
+  10  the disk failed or is full, or kept bytes are damaged
+  11  the daemon ended before it answered: look at `lintas outbox` before you send again";
 
 /// Whose fault it is, roughly; decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +45,8 @@ pub(crate) enum Code {
     Refused = 9,
     /// The disk.
     Storage = 10,
+    /// The daemon ended; what was asked may have been done or not.
+    DaemonEnded = 11,
 }
 
 /// A command that failed: one or more plain sentences that say what to do.

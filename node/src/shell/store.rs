@@ -38,11 +38,11 @@ pub(crate) enum StoreError {
     /// The journal does not take the records.
     #[error("the journal does not keep this: {0}")]
     Commit(#[from] CommitError),
-    /// No room for packets, while records that let queues drain were kept.
+    /// No room for some of the records.
     #[error(
         "the disk is full, and nothing of this was kept; make room and try again (what was kept is safe)"
     )]
-    PacketsLeft,
+    NoRoom,
     /// A record is not there any more.
     #[error("a kept record cannot be read: {0}")]
     Read(#[from] ReadError),
@@ -60,7 +60,7 @@ impl StoreError {
         match self {
             Self::Commit(error) => matches!(error, CommitError::Poisoned | CommitError::Closed),
             Self::Record(_) => true,
-            Self::Open(_) | Self::PacketsLeft | Self::Read(_) | Self::Io(_) => false,
+            Self::Open(_) | Self::NoRoom | Self::Read(_) | Self::Io(_) => false,
         }
     }
 }
@@ -123,14 +123,39 @@ impl Store {
         })
     }
 
-    /// Makes records durable, then folds them in. Records that let queues drain go first and may use the
-    /// reserve of a full disk; they are durable also when the rest finds no room.
+    /// Makes records durable, then folds them in: all, or it fails.
     pub(crate) fn keep(&self, records: Vec<Record>) -> Result<(), StoreError> {
-        self.commit(records).inspect_err(|error| {
-            if error.is_fatal() {
-                self.failed.notify_one();
+        let kept = self.keep_what_fits(records)?;
+        if kept.into_iter().all(|kept| kept) { Ok(()) } else { Err(StoreError::NoRoom) }
+    }
+
+    /// As [`keep`](Self::keep), but says of each record whether it found room. Records that let queues drain go
+    /// first and may use the reserve of a full disk.
+    pub(crate) fn keep_what_fits(&self, records: Vec<Record>) -> Result<Vec<bool>, StoreError> {
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = vec![false; records.len()];
+        let (essential, ordinary): (Vec<_>, Vec<_>) =
+            records.into_iter().enumerate().partition(|(_, record)| record.is_essential());
+        for (records, class) in [(essential, Class::Essential), (ordinary, Class::Ordinary)] {
+            let done = if self.commit(&records, class)? {
+                records
+            } else {
+                // Together they find no room; one or the other may.
+                let mut found = Vec::new();
+                for record in records {
+                    if self.commit(std::slice::from_ref(&record), class)? {
+                        found.push(record);
+                    }
+                }
+                found
+            };
+            for (at, _) in done {
+                if let Some(kept) = kept.get_mut(at) {
+                    *kept = true;
+                }
             }
-        })
+        }
+        Ok(kept)
     }
 
     /// Waits until nothing can be kept any more: the process must stop.
@@ -138,28 +163,30 @@ impl Store {
         self.failed.notified().await;
     }
 
-    fn commit(&self, records: Vec<Record>) -> Result<(), StoreError> {
-        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        let (essential, ordinary): (Vec<_>, Vec<_>) = records.into_iter().partition(Record::is_essential);
-        for (records, class) in [(essential, Class::Essential), (ordinary, Class::Ordinary)] {
-            if records.is_empty() {
-                continue;
-            }
-            let new = |record: &Record| {
-                let (kind, payload) = record.encode();
-                NewRecord { kind, payload }
-            };
-            let committed = self.handle.commit_wait(records.iter().map(new).collect(), class);
-            let committed = committed.map_err(|error| match (&error, class) {
-                (CommitError::DiskFull, Class::Ordinary) => StoreError::PacketsLeft,
-                _ => StoreError::Commit(error),
-            })?;
-            let mut state = self.state();
-            for (sequence, record) in (committed.first_sequence..).zip(&records) {
-                state.apply(sequence, record)?;
-            }
+    /// Commits one group; false when the disk has no room for it.
+    fn commit(&self, records: &[(usize, Record)], class: Class) -> Result<bool, StoreError> {
+        if records.is_empty() {
+            return Ok(true);
         }
-        Ok(())
+        let new = |(_, record): &(usize, Record)| {
+            let (kind, payload) = record.encode();
+            NewRecord { kind, payload }
+        };
+        let failed = |error: StoreError| {
+            if error.is_fatal() {
+                self.failed.notify_one();
+            }
+            error
+        };
+        let committed = match self.handle.commit_wait(records.iter().map(new).collect(), class) {
+            Err(CommitError::DiskFull) => return Ok(false),
+            other => other.map_err(|error| failed(error.into()))?,
+        };
+        let mut state = self.state();
+        for (sequence, (_, record)) in (committed.first_sequence..).zip(records) {
+            state.apply(sequence, record).map_err(|error| failed(error.into()))?;
+        }
+        Ok(true)
     }
 
     /// The state as it is now. Not to be held while records are kept.

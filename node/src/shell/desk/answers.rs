@@ -33,8 +33,8 @@ impl Desk {
                 let agency = &self.keys.agency;
                 match answer::accept_receipt(&heard.payload, &state, &self.directory(), agency, now_ms) {
                     Ok((digest, record)) => {
-                        batch.final_answers.push(digest);
-                        batch.records.extend(record.map(Record::Receipt));
+                        let at = record.map(|record| batch.record(Record::Receipt(record)));
+                        batch.final_answers.push((digest, at));
                     }
                     Err(error) => self.trouble(&format!("a receipt of the broker is not believed: {error}")),
                 }
@@ -43,8 +43,8 @@ impl Desk {
             FrameType::Refusal => {
                 match answer::take_refusal(&heard.payload, &state, &self.directory(), now_ms) {
                     Ok(Refused::Final { digest, record }) => {
-                        batch.final_answers.push(digest);
-                        batch.records.extend(record.map(Record::Refusal));
+                        let at = record.map(|record| batch.record(Record::Refusal(record)));
+                        batch.final_answers.push((digest, at));
                     }
                     Ok(Refused::Later { digest, reason, text, doubt }) => {
                         if let Some(error) = doubt {
@@ -94,7 +94,8 @@ impl Desk {
                 let (packet, recipient) = (&said.header_digest, said.recipient.as_ref());
                 if state.tally().room_to_believe(&batch.tally, packet, recipient, said.outcome) {
                     batch.tally.believe(digest, packet, recipient);
-                    batch.records.push(Record::Evidence(stored));
+                    let at = batch.record(Record::Evidence(stored));
+                    batch.evidence.insert(digest, at);
                 }
             }
             Some(Told::Doubted { packet, why }) => {
@@ -102,11 +103,13 @@ impl Desk {
                 let room = |packet: &Digest| state.tally().room_to_doubt(&batch.tally, &digest, packet);
                 if let Some(packet) = packet.filter(room) {
                     batch.tally.doubt(digest, &packet);
-                    batch.records.push(Record::Doubted(stored));
+                    let at = batch.record(Record::Doubted(stored));
+                    batch.evidence.insert(digest, at);
                 }
             }
         }
-        batch.acknowledgements.push(Acknowledgement { queue_sequence, evidence: Bytes::new() });
+        let at = batch.evidence.get(&digest).copied();
+        batch.taken.push((queue_sequence, at));
         Ok(())
     }
 }
@@ -121,13 +124,32 @@ pub(super) struct Batch {
     /// Queue entry and the verdict that answers it.
     pub(super) queued: Vec<(u64, usize)>,
     pub(super) acknowledgements: Vec<Acknowledgement>,
-    /// Packets with a final answer, once the batch is durable.
-    pub(super) final_answers: Vec<Digest>,
+    /// Queue entries of evidence, and the record that must be durable before it is acknowledged.
+    taken: Vec<(u64, Option<usize>)>,
+    /// Packets with a final answer, once that record, if any, is durable.
+    final_answers: Vec<(Digest, Option<usize>)>,
+    /// The record of evidence in this batch.
+    evidence: BTreeMap<Digest, usize>,
     /// Evidence in this batch.
     pub(super) tally: Tally,
 }
 
 impl Batch {
+    /// Adds a record; gives its place.
+    fn record(&mut self, record: Record) -> usize {
+        self.records.push(record);
+        self.records.len() - 1
+    }
+
+    /// Acknowledges the evidence, and gives the final answers, that are durable.
+    pub(super) fn conclude(&mut self, durable: &[bool]) -> Vec<Digest> {
+        let holds = |at: Option<usize>| at.is_none_or(|at| durable.get(at).is_some_and(|kept| *kept));
+        let taken = std::mem::take(&mut self.taken).into_iter().filter(|(_, at)| holds(*at));
+        let answer = |(queue_sequence, _)| Acknowledgement { queue_sequence, evidence: Bytes::new() };
+        self.acknowledgements.extend(taken.map(answer));
+        self.final_answers.iter().filter(|(_, at)| holds(*at)).map(|(digest, _)| *digest).collect()
+    }
+
     /// Where a verdict stands in this batch. Of the same delivery twice, an acceptance counts; a rejection finds
     /// a place only while fewer than `rejections_max` are here.
     pub(super) fn place(

@@ -252,25 +252,24 @@ impl Desk {
         Ok(Settled { broken, ..self.finish(batch)? })
     }
 
-    fn finish(&self, batch: Batch) -> Result<Settled, Broken> {
-        let Batch { mut records, verdicts, queued, mut acknowledgements, final_answers, .. } = batch;
+    fn finish(&self, mut batch: Batch) -> Result<Settled, Broken> {
+        let verdicts = std::mem::take(&mut batch.verdicts);
         let settled = settle(verdicts, &self.keys, &self.vault, &mut os_entropy())
             .map_err(|error| Broken::Internal(Failure::internal(error)))?;
-        let (kept, evidence): (Vec<Record>, Vec<Bytes>) = settled.into_iter().unzip();
-        let essential: Vec<bool> = kept.iter().map(Record::is_essential).collect();
-        records.extend(kept);
-        let full = match self.store.keep(records) {
-            Ok(()) => false,
-            // What lets the queue drain is kept all the same; packets stay with the broker until there is room.
-            Err(StoreError::PacketsLeft) => true,
-            Err(error) => return Err(Broken::Store(error)),
-        };
+        let (answers, evidence): (Vec<Record>, Vec<Bytes>) = settled.into_iter().unzip();
+        let mut records = std::mem::take(&mut batch.records);
+        let first_answer = records.len();
+        records.extend(answers);
+        let durable = self.store.keep_what_fits(records).map_err(Broken::Store)?;
+        let full = durable.iter().any(|kept| !kept);
         if full {
             self.trouble("the disk is full: deliveries wait at the broker; make room, nothing is lost");
         }
+        let final_answers = batch.conclude(&durable);
+        let Batch { queued, mut acknowledgements, .. } = batch;
         for (queue_sequence, at) in queued {
-            let durable = !full || essential.get(at).is_some_and(|essential| *essential);
-            if let Some(evidence) = evidence.get(at).filter(|_| durable) {
+            let kept = durable.get(first_answer + at).is_some_and(|kept| *kept);
+            if let Some(evidence) = evidence.get(at).filter(|_| kept) {
                 acknowledgements.push(Acknowledgement { queue_sequence, evidence: evidence.clone() });
             }
         }

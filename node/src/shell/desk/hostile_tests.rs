@@ -9,12 +9,12 @@ use lintas_proto::{
     limits,
     schema::{
         Acknowledgement, EventType, EvidenceDelivery, Outcome, Reason, Refusal, SignedEvidence, Stage,
-        Submission, UnitRef,
+        StoredIncoming, Submission, UnitRef,
     },
 };
 
 use super::*;
-use crate::core::view::Standing;
+use crate::core::{records::Record, view::Standing};
 use crate::testing::{AMBER, BROKER, REGION, Region, core, digest, draft, submission_events};
 
 /// Seals a packet from Thailand to Cambodia.
@@ -302,4 +302,33 @@ fn a_final_refusal_is_believed_with_the_signed_statement_only() {
         assert!(thailand.link().trouble.contains("not believed"));
     }
     assert!(matches!(refuse(Some(sign(region.receipt_key()))), Standing::Refused { signed: true, .. }));
+}
+
+#[test]
+fn a_packet_that_came_too_late_is_marked() {
+    let region = Region::new();
+    let (thailand, cambodia) = (region.desk("TH"), region.desk("KH"));
+    let packet = packet(&thailand);
+    hear(&cambodia, vec![delivered(&region.delivery(&packet, 0, 1))]);
+    let inbox = cambodia.inbox(1).unwrap();
+    assert_eq!(inbox.packets[0].warnings, [""; 0]);
+    let sequence = cambodia.store.state().incoming().next().unwrap().0;
+    let Record::Incoming(stored) = cambodia.store.read(sequence).unwrap() else { panic!("another record") };
+    let late = StoredIncoming { received_ms: core(&packet.header).deliver_by_ms + 1, ..*stored };
+    cambodia.store.keep(vec![Record::Incoming(Box::new(late))]).unwrap();
+    let warnings = cambodia.inbox(1).unwrap().packets[0].warnings.clone();
+    assert!(warnings[0].contains("came after the time"), "{warnings:?}");
+}
+
+#[test]
+fn a_daemon_that_ends_before_it_answers_is_told_apart() {
+    let region = Region::new();
+    let desk = region.desk("TH");
+    let folder = desk.folder().clone();
+    let listener = std::os::unix::net::UnixListener::bind(folder.socket()).unwrap();
+    let ended = std::thread::spawn(move || drop(listener.accept().unwrap()));
+    let failure = crate::shell::control::ask(&folder, &Request::Status).unwrap().unwrap_err();
+    ended.join().unwrap();
+    assert_eq!((failure.code, failure.code as u8), (Code::DaemonEnded, 11));
+    assert!(failure.message.contains("look at `lintas outbox` before you send again"));
 }

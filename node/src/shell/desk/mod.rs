@@ -123,6 +123,8 @@ pub(crate) struct Desk {
     looked: Mutex<Look>,
     /// Why `directory.bin` is not the directory in force, if it is not.
     refused_directory: Mutex<Option<String>>,
+    /// Attachments that no kept packet names.
+    unnamed_blobs: usize,
     /// Rung when the session is to be opened anew.
     renewed: Notify,
     vault: Vault,
@@ -150,12 +152,13 @@ impl Desk {
         let keys = Keys::parse(plain).map_err(locked)?;
         check_membership(&directory, &keys)?;
         let store = Store::open(&folder, settings.segment_mib).map_err(stored)?;
-        let desk = Self {
+        let mut desk = Self {
             folder,
             settings,
             directory: Mutex::new(Arc::new(directory)),
             looked,
             refused_directory: Mutex::default(),
+            unnamed_blobs: 0,
             renewed: Notify::new(),
             vault,
             keys,
@@ -169,7 +172,10 @@ impl Desk {
         if let Some(warning) = read::backwards(desk.store.state().latest_ms(), clock::now_ms()) {
             tracing::warn!("{warning}");
         }
-        desk.sweep()?;
+        desk.unnamed_blobs = desk.sweep()?;
+        if let Some(warning) = desk.warning_of_blobs() {
+            tracing::warn!("{warning}");
+        }
         Ok(desk)
     }
 
@@ -240,7 +246,8 @@ impl Desk {
         self.pipeline.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn sweep(&self) -> Result<(), Failure> {
+    fn sweep(&self) -> Result<usize, Failure> {
+        let mut unnamed = 0;
         let state = self.store.state();
         let id = |reference: &lintas_proto::schema::AttachmentRef| hex(&reference.blob_id);
         let out: BTreeSet<String> =
@@ -249,9 +256,9 @@ impl Desk {
             state.incoming().flat_map(|(_, packet)| packet.attachments.iter().map(id)).collect();
         for (name, named) in [("blobs/out", out), ("blobs/in", received)] {
             let path = self.folder.path(name);
-            blobs::sweep(&path, &named).map_err(|error| Failure::file("tidy", &path, &error))?;
+            unnamed += blobs::sweep(&path, &named).map_err(|error| Failure::file("tidy", &path, &error))?;
         }
-        Ok(())
+        Ok(unnamed)
     }
 }
 

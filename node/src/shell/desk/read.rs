@@ -182,7 +182,21 @@ impl Desk {
             let mib = free >> 20;
             format!("only {mib} MiB of disk are left; make room before packets and attachments are refused")
         });
-        [refused.clone(), backwards(state.latest_ms(), now_ms), room].into_iter().flatten().collect()
+        [refused.clone(), backwards(state.latest_ms(), now_ms), room, self.warning_of_blobs()]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    /// What is to be said of attachments that no kept packet names.
+    pub(super) fn warning_of_blobs(&self) -> Option<String> {
+        let count = self.unnamed_blobs;
+        (count > 0).then(|| {
+            format!(
+                "{count} attachments in the folder `blobs` belong to no packet in the journal, and are left: a send \
+                 was interrupted, or this is not the journal that belongs to them"
+            )
+        })
     }
 
     /// By packet id, or by the first digits of the header digest.

@@ -317,13 +317,21 @@ fn attachments_are_exported_under_our_names_and_overwrite_nothing() {
 }
 
 #[test]
-fn blobs_without_a_packet_are_swept() {
+fn only_blobs_that_are_not_whole_are_swept() {
     let region = Region::new();
     drop(region.desk("TH"));
     let orphan = region.path("TH").join("blobs/out/.abc.part");
     fs::write(&orphan, "half").unwrap();
-    drop(region.desk("TH"));
-    assert!(!orphan.exists());
+    // Whole, but the journal does not know it.
+    let whole = region.path("TH").join("blobs/in").join("ab".repeat(32));
+    fs::write(&whole, "whole").unwrap();
+    let desk = region.desk("TH");
+    assert!(!orphan.exists() && whole.exists());
+    let warnings = desk.status().warnings;
+    assert!(
+        warnings[0].contains("1 attachments") && warnings[0].contains("belong to no packet"),
+        "{warnings:?}"
+    );
 }
 
 #[test]

@@ -123,7 +123,8 @@ fn a_full_disk_refuses_and_acknowledges_nothing_until_there_is_room() {
         let next = thailand.next_submission().unwrap().unwrap();
         canonical::decode(&next.bytes, limits::FRAME_BYTES_MAX).unwrap()
     };
-    let (small, packet) = (packet(&draft(&["KH/KH-AHT"], "t", AMBER, "NONE")), packet(&large));
+    let brief = draft(&["KH/KH-AHT"], "t", AMBER, "NONE");
+    let (small, other, packet) = (packet(&brief), packet(&brief), packet(&large));
     put(&region, "full", b"");
     fs::write(region.path("KH").join("full"), b"").unwrap();
     let fill = |desk: &Desk, text: &str| {
@@ -139,7 +140,7 @@ fn a_full_disk_refuses_and_acknowledges_nothing_until_there_is_room() {
     let (kept, failure) = fill(&thailand, &large);
     assert_eq!(failure.code, Code::Storage);
     assert!(failure.message.contains("make room and try again"), "{failure}");
-    assert_eq!(thailand.status().sent, kept + 2);
+    assert_eq!(thailand.status().sent, kept + 3);
     let back = draft(&["TH/TH-MAR"], &long, AMBER, "NONE").replacen("TH-MAR", "KH-AHT", 1);
     assert_eq!(fill(&cambodia, &back).1.code, Code::Storage);
 
@@ -152,6 +153,17 @@ fn a_full_disk_refuses_and_acknowledges_nothing_until_there_is_room() {
     assert!(settled.full);
     assert_eq!(settled.acknowledgements.iter().map(|answer| answer.queue_sequence).collect::<Vec<_>>(), [1]);
     assert_eq!(cambodia.status().received, 0);
+
+    // A packet that finds no room holds back neither a smaller one nor what was answered before.
+    let other = region.delivery(&other, 0, 3);
+    let heard_all = vec![heard(&sound), heard(&other), heard(&broken)];
+    let settled = cambodia.settle(cambodia.judge(heard_all)).unwrap();
+    assert!(settled.full && settled.broken.is_none());
+    assert_eq!(
+        settled.acknowledgements.iter().map(|answer| answer.queue_sequence).collect::<Vec<_>>(),
+        [1, 3]
+    );
+    assert_eq!(cambodia.status().received, 1);
 
     // Room returns; nothing is started anew.
     fs::remove_file(region.path("TH").join("full")).unwrap();
