@@ -1,5 +1,4 @@
-//! Rules beyond the encoding: core, label, header, who may open, body, evidence, receipt. For each rule something
-//! that keeps all others.
+//! Rules beyond the encoding: core, label, header, who may open. For each rule something that keeps all others.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,25 +10,19 @@ mod scene;
 
 use bytes::Bytes;
 use lintas_proto::{
-    audit::{
-        group::GroupError,
-        leaf::{LeafError, log_event},
-    },
     canonical::{WrongSize, encode},
     envelope::{
-        body::{self, BodyError},
+        body::BodyError,
         core::{Core, CoreError, recipient_commitment},
         open::{OpenError, Parts, open, reopen},
         seal::{Draft, Recipient, SealError, seal, wrap_info},
         verify::{Part, VerifiedHeader, VerifyError, verify_header},
         wrap::{EncryptionKey, WrapError, unwrap},
     },
-    evidence::{Evidence, EvidenceError, sign_evidence, verify_evidence},
     id::{Digest, IdError, PacketId, sha256},
     label::LabelError,
     limits,
-    receipt::{Receipt, ReceiptError, sign_receipts, verify_receipt},
-    schema::{self, Body, Caveat, Classification, HandlingCode, Kind, Outcome, Reason, Stage, UnitRef},
+    schema::{self, Caveat, Classification, HandlingCode, Kind, UnitRef},
     sign::{KeyRole, Signed, SigningKey, VerifyingKey},
 };
 use scene::{DAY_MS, Directory, NOW_MS, Packet, Stream};
@@ -490,111 +483,6 @@ fn parts_that_are_not_the_recipients_are_refused_by_name() {
     assert_eq!(fewer.unwrap_err(), VerifyError::Count { part: "key wrap", commitments: 2, have: 1 });
 }
 
-/// What the body rules say when `change` was applied to a sound body.
-fn body_with(change: impl FnOnce(&mut Body)) -> Result<(), BodyError> {
-    let packet = packet();
-    let mut body = packet.draft_body.clone();
-    change(&mut body);
-    body::check(&body, packet.verified().core())
-}
-
-#[test]
-fn a_body_that_breaks_a_rule_is_refused() {
-    type Change = fn(&mut Body);
-    let changes: [(Change, BodyError); 26] = [
-        (|b| b.format = 2, BodyError::Format(2)),
-        (|b| b.format = 0, BodyError::Format(0)),
-        (|b| b.alert = None, BodyError::Kind(Kind::Alert)),
-        (|b| b.recall = Some(schema::Recall::default()), BodyError::Kind(Kind::Alert)),
-        (|b| b.title.clear(), BodyError::Title),
-        (|b| b.title[0].text.clear(), BodyError::Title),
-        (|b| b.title[0].language = "e".to_owned(), BodyError::Language("e".to_owned())),
-        (|b| b.title[0].language.clear(), BodyError::Language(String::new())),
-        (|b| b.summary.push(scene::text("en_GB", "x")), BodyError::Language("en_GB".to_owned())),
-        (|b| b.persons[0].description.push(scene::text("en-", "x")), BodyError::Language("en-".to_owned())),
-        (|b| b.gradings[0].source = "Z".to_owned(), grading("Z", "2")),
-        (|b| b.gradings[0].information = "5".to_owned(), grading("B", "5")),
-        (|b| b.gradings[0].handling = "P".to_owned(), grading("B", "2")),
-        (|b| b.handling_restriction.push(scene::text("en", "x")), BodyError::HandlingRestriction),
-        (|b| b.attachments.clear(), BodyError::Attachment(0)),
-        (|b| b.attachments[0].length = 1_000, BodyError::Attachment(0)),
-        (|b| b.attachments[0].key.truncate(31), BodyError::Attachment(0)),
-        (|b| b.attachments[0].file_name.clear(), BodyError::Attachment(0)),
-        (|b| b.attachments[0].file_name = "x".repeat(256), BodyError::Attachment(0)),
-        (|b| b.audience.push(schema::Opening::default()), BodyError::Audience),
-        (|b| b.persons[0].id = 0, BodyError::EntityId(0)),
-        (|b| b.vessels.push(schema::Vessel { id: 1, ..Default::default() }), BodyError::EntityId(1)),
-        (|b| b.relations.push(relation(1, 2)), BodyError::NoSuchEntity(2)),
-        (|b| b.supersedes = vec![1; 31].into(), BodyError::Size("supersedes")),
-        (|b| b.root_checkpoint = vec![1; 4_097].into(), BodyError::Size("root_checkpoint")),
-        (|b| b.thread = Some(schema::Thread::default()), BodyError::Size("thread.thread_id")),
-    ];
-    body_with(|_| ()).unwrap();
-    for (number, (change, error)) in changes.into_iter().enumerate() {
-        assert_eq!(body_with(change), Err(error), "change {number}");
-    }
-}
-
-fn grading(source: &str, information: &str) -> BodyError {
-    BodyError::Grading {
-        scheme: schema::GradingScheme::Europol4x4,
-        source_code: source.to_owned(),
-        information: information.to_owned(),
-    }
-}
-
-fn relation(from_id: u32, to_id: u32) -> schema::Relation {
-    schema::Relation { from_id, to_id, kind: schema::RelationKind::Owns as i32, ..Default::default() }
-}
-
-#[test]
-fn an_answer_names_its_packet_by_id_and_digest() {
-    let thread = |id: usize, digest: usize| {
-        body_with(|body| {
-            body.thread = Some(schema::Thread {
-                thread_id: vec![1; 16].into(),
-                in_reply_to_id: vec![2; id].into(),
-                in_reply_to_digest: vec![3; digest].into(),
-            });
-        })
-    };
-    assert_eq!((thread(0, 0), thread(16, 32)), (Ok(()), Ok(())));
-    let half = Err(BodyError::Size("thread.in_reply_to_digest"));
-    assert_eq!((thread(16, 0), thread(0, 32)), (half.clone(), half));
-}
-
-#[test]
-fn places_and_dates_lie_on_the_globe_and_in_the_calendar() {
-    let born = |year: u32, month: u32, day: u32| {
-        body_with(|body| body.persons[0].born = Some(schema::PartialDate { year, month, day }))
-    };
-    for (year, month, day) in [(1985, 0, 0), (1985, 2, 0), (1984, 2, 29), (2000, 2, 29), (1985, 12, 31)] {
-        assert_eq!(born(year, month, day), Ok(()), "{year}-{month}-{day}");
-    }
-    for (year, month, day) in
-        [(2528, 1, 1), (0, 1, 1), (1985, 13, 1), (1985, 0, 1), (1985, 2, 29), (1900, 2, 29), (1985, 4, 31)]
-    {
-        assert_eq!(born(year, month, day), Err(BodyError::Range("date")), "{year}-{month}-{day}");
-    }
-    let at = |latitude_udeg: i32, longitude_udeg: i32, accuracy_m: u32| {
-        body_with(|body| {
-            let position = schema::Position { latitude_udeg, longitude_udeg, accuracy_m };
-            let location = schema::Location { id: 2, position: Some(position), ..Default::default() };
-            body.locations.push(location);
-        })
-    };
-    assert_eq!((at(-90_000_000, 180_000_000, 1), at(0, 0, 1)), (Ok(()), Ok(())));
-    for (latitude, longitude, accuracy) in
-        [(90_000_001, 0, 1), (i32::MIN, 0, 1), (0, -180_000_001, 1), (0, i32::MIN, 1), (0, 0, 0)]
-    {
-        assert_eq!(at(latitude, longitude, accuracy), Err(BodyError::Range("position")));
-    }
-    let confidence = |confidence: u32| {
-        body_with(|body| body.relations.push(schema::Relation { confidence, ..relation(1, 1) }))
-    };
-    assert_eq!((confidence(100), confidence(101)), (Ok(()), Err(BodyError::Range("confidence"))));
-}
-
 #[test]
 fn h3_and_its_words_go_together() {
     let mut draft = draft(&[scene::kh()]);
@@ -603,219 +491,8 @@ fn h3_and_its_words_go_together() {
 }
 
 #[test]
-fn an_error_shows_little_of_what_others_wrote() {
-    let long = "x".repeat(100_000);
-    let refused = body_with(|body| body.gradings[0].source.clone_from(&long)).unwrap_err();
-    assert!(refused.to_string().len() < 200);
-    let refused = body_with(|body| body.title[0].language.clone_from(&long)).unwrap_err();
-    assert!(refused.to_string().len() < 200);
-}
-
-#[test]
 fn a_body_that_is_too_long_is_refused_before_it_is_sealed() {
     let mut draft = draft(&[scene::kh()]);
     draft.body.title[0].text = "x".repeat(limits::BODY_PLAIN_BYTES_MAX);
     assert!(matches!(seal_refuses(draft), SealError::Pad(_)));
-}
-
-fn evidence_with(change: impl FnOnce(&mut Evidence)) -> Result<Bytes, EvidenceError> {
-    let mut evidence = scene::delivered(&packet());
-    change(&mut evidence);
-    evidence.to_bytes()
-}
-
-#[test]
-fn evidence_that_breaks_a_rule_is_refused() {
-    type Change = fn(&mut Evidence);
-    let changes: [(Change, &str); 11] = [
-        (|e| e.stage = Stage::Unspecified, "stage"),
-        (|e| e.outcome = Outcome::Unspecified, "outcome"),
-        (|e| e.reason = Reason::Unspecified, "reason"),
-        (|e| e.reason = Reason::Policy, "reason"),
-        (|e| e.outcome = Outcome::Rejection, "reason"),
-        (|e| e.text = "x".repeat(385), "text"),
-        (|e| e.policy_id = "p".to_owned(), "policy_id"),
-        (|e| e.recipient = None, "recipient"),
-        (|e| (e.stage, e.leaf) = (Stage::Submission, None), "recipient"),
-        (|e| (e.stage, e.recipient) = (Stage::Submission, None), "leaf"),
-        (|e| e.time_ms = 0, "time_ms"),
-    ];
-    evidence_with(|_| ()).unwrap();
-    for (number, (change, field)) in changes.into_iter().enumerate() {
-        assert_eq!(evidence_with(change), Err(EvidenceError::Field(field)), "change {number}");
-    }
-    let names: [Change; 5] = [
-        |e| e.region = "Mekong".to_owned(),
-        |e| e.actor.agency = "kh".to_owned(),
-        |e| e.actor.unit = "kh".to_owned(),
-        |e| (e.actor.agency, e.actor.unit) = ("KH".to_owned(), String::new()),
-        |e| e.recipient = Some(scene::unit("KH", "")),
-    ];
-    for (number, change) in names.into_iter().enumerate() {
-        assert!(matches!(evidence_with(change), Err(EvidenceError::Id(_))), "name {number}");
-    }
-    evidence_with(|e| e.actor = scene::unit("broker.mekong", "")).unwrap();
-    let raw = |change: fn(&mut schema::Evidence)| {
-        let bytes = scene::delivered(&packet()).to_bytes().unwrap();
-        let mut wire: schema::Evidence = lintas_proto::canonical::decode(&bytes, 1_024).unwrap();
-        change(&mut wire);
-        Evidence::parse(&encode(&wire)).unwrap_err()
-    };
-    assert_eq!(raw(|wire| wire.suite = 2), EvidenceError::Field("suite"));
-    assert_eq!(raw(|wire| wire.actor = None), EvidenceError::Field("actor"));
-    assert!(matches!(raw(|wire| wire.leaf.truncate(57)), EvidenceError::Size(_)));
-    assert!(matches!(raw(|wire| wire.header_digest.truncate(31)), EvidenceError::Size(_)));
-    assert!(matches!(raw(|wire| wire.text = "x".repeat(1_024)), EvidenceError::Decode(_)), "beyond 1 KiB");
-}
-
-#[test]
-fn evidence_is_verified_with_the_key_of_who_speaks() {
-    let key = scene::signer(scene::KH_SIGN, KeyRole::Packet);
-    let public = VerifyingKey::parse(&key.public_key()).unwrap();
-    let signed = sign_evidence(&[scene::delivered(&packet())], &key).unwrap().remove(0);
-    let seen =
-        verify_evidence(&signed, |actor, id| (*actor == scene::kh() && id == key.id()).then_some(&public));
-    assert_eq!(seen.unwrap(), scene::delivered(&packet()));
-    let unknown = verify_evidence(&signed, |_, _| None).unwrap_err();
-    assert_eq!(unknown, EvidenceError::Group(GroupError::UnknownKey));
-    let bare = schema::SignedEvidence { proof: None, ..signed };
-    assert_eq!(verify_evidence(&bare, |_, _| Some(&public)).unwrap_err(), EvidenceError::Field("proof"));
-}
-
-fn receipt_with(change: impl FnOnce(&mut Receipt)) -> Result<(), ReceiptError> {
-    let mut receipt = scene::receipt(&packet(), &mut Stream::new("salts"));
-    change(&mut receipt);
-    Receipt::parse(&receipt.to_bytes()).map(|_| ())
-}
-
-/// The first event of a receipt, changed and put under its salt again: a leaf that opens.
-fn event_with(change: fn(&mut schema::AuditEvent)) -> Result<(), ReceiptError> {
-    receipt_with(|receipt| {
-        let logged = &receipt.events[0];
-        let mut event: schema::AuditEvent = lintas_proto::canonical::decode(&logged.event, 2_048).unwrap();
-        change(&mut event);
-        receipt.events[0] = log_event(logged.index, logged.salt.as_ref().try_into().unwrap(), &event);
-    })
-}
-
-#[test]
-fn a_receipt_that_breaks_a_rule_is_refused() {
-    type Change = fn(&mut Receipt);
-    receipt_with(|_| ()).unwrap();
-    let fields: [(Change, &str); 6] = [
-        (|r| r.events.clear(), "events"),
-        (|r| r.events.swap(0, 1), "events"),
-        (|r| r.events[1].index = r.events[0].index, "events"),
-        (|r| r.time_ms = 0, "deadline_ms"),
-        (|r| r.deadline_ms = r.time_ms, "deadline_ms"),
-        (|r| r.origin = "broker.mekong".to_owned(), "origin"),
-    ];
-    for (number, (change, field)) in fields.into_iter().enumerate() {
-        assert_eq!(receipt_with(change), Err(ReceiptError::Field(field)), "change {number}");
-    }
-    for origin in
-        ["Broker/audit/TH", "/audit/TH", "broker/audit/th", "broker/audit/A/audit/TH", "broker/audit/"]
-    {
-        let refused = receipt_with(|receipt| receipt.origin = origin.to_owned());
-        assert!(matches!(refused, Err(ReceiptError::Id(_))), "{origin}: {refused:?}");
-    }
-    let other = Err(ReceiptError::Event { index: 0, error: LeafError::Mismatch });
-    let events: [Change; 6] = [
-        |r| r.events[0].salt = vec![1; 32].into(),
-        |r| r.events[0].salt = vec![1; 31].into(),
-        |r| r.events[0].leaf = vec![1; 58].into(),
-        |r| r.events[0].leaf = [r.events[0].leaf.as_ref(), &[0]].concat().into(),
-        |r| r.header_digest = [1; 32],
-        |r| r.origin = "broker.mekong/audit/KH".to_owned(),
-    ];
-    for (number, change) in events.into_iter().enumerate() {
-        assert_eq!(receipt_with(change), other, "event {number}");
-    }
-    assert_eq!(event_with(|event| event.agency = "KH".to_owned()), other);
-    assert_eq!(event_with(|event| event.packet_id = Bytes::new()), other);
-    assert_eq!(event_with(|event| event.header_digest = vec![1; 32].into()), other);
-    let no_type = Err(ReceiptError::Event { index: 0, error: LeafError::NoType });
-    assert_eq!(event_with(|event| event.r#type = 0), no_type);
-}
-
-#[test]
-fn a_receipt_of_another_suite_is_refused() {
-    let bytes = scene::receipt(&packet(), &mut Stream::new("salts")).to_bytes();
-    let mut wire: schema::Receipt = lintas_proto::canonical::decode(&bytes, 65_536).unwrap();
-    wire.suite = 2;
-    assert_eq!(Receipt::parse(&encode(&wire)), Err(ReceiptError::Field("suite")));
-}
-
-#[test]
-fn a_group_proof_that_cannot_be_is_refused() {
-    let key = scene::signer(scene::BROKER_SIGN, KeyRole::Receipt);
-    let public = VerifyingKey::parse(&key.public_key()).unwrap();
-    let receipts: Vec<Bytes> = (0..5)
-        .map(|n| Receipt {
-            deadline_ms: NOW_MS + DAY_MS + n,
-            ..scene::receipt(&packet(), &mut Stream::new("salts"))
-        })
-        .map(|receipt| receipt.to_bytes())
-        .collect();
-    let signed = sign_receipts(&receipts, &key).unwrap();
-    let verify =
-        |signed: &schema::SignedReceipt| verify_receipt(signed, |id| (id == key.id()).then_some(&public));
-    signed.iter().for_each(|signed| drop(verify(signed).unwrap()));
-    let with = |change: fn(&mut schema::GroupProof)| {
-        let mut changed = signed[2].clone();
-        change(changed.proof.as_mut().unwrap());
-        verify(&changed).unwrap_err()
-    };
-    let (malformed, signature) =
-        (ReceiptError::Group(GroupError::Malformed), ReceiptError::Group(GroupError::Signature));
-    assert_eq!(with(|proof| proof.size = 0), malformed);
-    assert_eq!(with(|proof| proof.index = 5), malformed);
-    assert_eq!(with(|proof| proof.path.truncate(2)), malformed);
-    assert_eq!(with(|proof| proof.path.push(vec![0; 32].into())), malformed);
-    assert_eq!(with(|proof| proof.path[0].truncate(31)), malformed);
-    assert_eq!(with(|proof| proof.key_id.truncate(31)), malformed);
-    assert_eq!(with(|proof| proof.index = 3), signature);
-    // Same path, another size: the root is the same, so the size is signed.
-    assert_eq!(with(|proof| proof.size = 6), signature);
-    assert_eq!(with(|proof| proof.signature.truncate(63)), signature);
-    assert_eq!(with(|proof| proof.key_id = vec![1; 32].into()), ReceiptError::Group(GroupError::UnknownKey));
-    // Evidence of one's own cannot stand for a receipt: the group has another PAE type.
-    let evidence =
-        lintas_proto::audit::group::sign(lintas_proto::audit::group::GroupOf::Evidence, &receipts, &key);
-    let other = schema::SignedReceipt { proof: Some(evidence.unwrap().remove(2)), ..signed[2].clone() };
-    assert_eq!(verify(&other).unwrap_err(), signature);
-    let bare = schema::SignedReceipt { proof: None, ..signed[2].clone() };
-    assert_eq!(verify(&bare).unwrap_err(), ReceiptError::Field("proof"));
-}
-
-#[test]
-fn a_group_of_more_than_4_096_statements_is_refused() {
-    use lintas_proto::audit::{
-        group::{self, GroupOf},
-        merkle,
-    };
-    let key = scene::signer(scene::BROKER_SIGN, KeyRole::Receipt);
-    let public = VerifyingKey::parse(&key.public_key()).unwrap();
-    let statements =
-        |count: u32| -> Vec<Bytes> { (0..count).map(|n| n.to_be_bytes().to_vec().into()).collect() };
-    let whole = statements(4_096);
-    let proofs = group::sign(GroupOf::Receipts, &whole, &key).unwrap();
-    group::verify(GroupOf::Receipts, &whole[4_095], &proofs[4_095], |_| Some(&public)).unwrap();
-    let larger = statements(4_097);
-    assert_eq!(group::sign(GroupOf::Receipts, &larger, &key), Err(GroupError::Malformed));
-    assert_eq!(group::sign(GroupOf::Receipts, &[], &key), Err(GroupError::Malformed));
-    // A signer who does not keep the limit: sound but for its size.
-    let leaves: Vec<Digest> = larger.iter().map(|statement| merkle::leaf_hash(statement)).collect();
-    let (root, paths) = merkle::paths(&leaves);
-    let signed = [root.as_slice(), &4_097u32.to_be_bytes()].concat();
-    let proof = schema::GroupProof {
-        index: 0,
-        size: 4_097,
-        path: paths[0].iter().map(|hash| hash.to_vec().into()).collect(),
-        key_id: key.id().to_vec().into(),
-        signature: key.sign(Signed::ReceiptGroup, &signed).to_vec().into(),
-    };
-    public.verify(Signed::ReceiptGroup, &signed, &proof.signature).unwrap();
-    let refused = group::verify(GroupOf::Receipts, &larger[0], &proof, |_| Some(&public));
-    assert_eq!(refused, Err(GroupError::Malformed));
 }

@@ -51,7 +51,9 @@ pub(super) async fn open(
     let shared = Arc::clone(shared);
     Ok(async move {
         if let Some(listener) = listener {
-            tracing::info!(address = ?listener.local_addr(), "metrics and health over HTTP");
+            if let Ok(address) = listener.local_addr() {
+                tracing::info!(%address, "metrics and health over HTTP");
+            }
             serve(listener, shared).await;
         }
         std::future::pending().await

@@ -160,7 +160,6 @@ impl Engine {
         let mut fold = Folding::default();
         let limits = journal_limits(settings, limits);
         let (journal, report) = Journal::open(FileDisk::open(folder.journal())?, limits, anchor, &mut fold)?;
-        tracing::info!(?report, "journal open");
         let durable = report.next_sequence.saturating_sub(1);
         let Folding { ledger, spent_bytes } = fold;
         let blobs = Blobs::open(folder.blobs(), |agency, blob| ledger.names_blob(agency, blob))?;
