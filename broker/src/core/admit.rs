@@ -1,9 +1,10 @@
 //! Admission, first half: the gates that need no state. From bytes to [`Verified`], the proof that a member
 //! signed exactly these bytes for recipients that the directory knows.
 //!
-//! Gates in order: 1 size (the frame), 2 canonical bytes, 3 directory, 4 signature, 5 parts and recipients,
-//! 6 release policy ([`super::release`]). The gates that need state (7 replay, 8 expiry, 9 attachments, 10 quota)
-//! follow in [`super::plan`].
+//! Gates in order: 1 size (the frame), 2 canonical bytes, 3 directory, 4 signature, 5 parts. The gates that need
+//! state follow in [`super::plan`]: 6 replay, 7 expiry, 8 recipients, 9 release policy ([`super::release`]),
+//! 10 attachments, 11 quota. Gates 8 and 9 are judged here already, because many sessions do it at once; what they
+//! say counts in its turn, so that a packet which was accepted keeps its receipt whatever has changed since.
 
 use std::collections::BTreeSet;
 
@@ -22,12 +23,13 @@ use super::{
     release::{self, Decision},
 };
 
-/// A submission that passed the first six gates. Made by [`verify`] only.
+/// A submission that passed the first five gates. Made by [`verify`] only.
 #[derive(Debug, Clone)]
 pub struct Verified {
     header: VerifiedHeader,
     openings: Vec<Opening>,
     submission: Bytes,
+    objection: Option<Box<Refused>>,
 }
 
 impl Verified {
@@ -41,6 +43,12 @@ impl Verified {
     #[must_use]
     pub fn openings(&self) -> &[Opening] {
         &self.openings
+    }
+
+    /// What gates 8 and 9 say against it.
+    #[must_use]
+    pub fn objection(&self) -> Option<&Refused> {
+        self.objection.as_deref()
     }
 
     /// The bytes as they came.
@@ -98,14 +106,16 @@ pub fn verify(
     }
     let header = verify_header(&parts.header, &parts.signature, &directory.at(now_ms))
         .map_err(|error| unread(reason_of(&error), &format!("The broker refused the packet: {error}.")))?;
-    let verified = Verified { header, openings: parts.openings, submission: submission.clone() };
+    let verified =
+        Verified { header, openings: parts.openings, submission: submission.clone(), objection: None };
     check_core(&verified, agency, directory, earlier)?;
     verified.header.check_parts(&verified.openings, &parts.wraps, &parts.body).map_err(|error| {
         verified.refuse(reason_of(&error), &format!("The broker refused the packet: {error}."))
     })?;
-    check_recipients(&verified, directory, now_ms)?;
-    check_release(&verified, directory)?;
-    Ok(verified)
+    let objection = check_recipients(&verified, directory, now_ms)
+        .and_then(|()| check_release(&verified, directory))
+        .err();
+    Ok(Verified { objection: objection.map(Box::new), ..verified })
 }
 
 fn check_core(

@@ -1,9 +1,9 @@
 //! Plans: what one durable write will hold. Submissions that pass the last gates become records, audit events
 //! and receipts; nothing of the ledger changes until the journal has taken the write.
 //!
-//! Gates, after those of [`super::admit`]: 7 replay, 8 expiry, 9 attachments, 10 quota: room in the queues, then the
-//! rate. So a packet counts against its agency's rate once: when it passed everything else. The same packet again is
-//! answered at gate 7 and not counted.
+//! Gates, after those of [`super::admit`]: 6 replay, 7 expiry, 8 recipients, 9 release policy, 10 attachments, 11
+//! quota: room in the queues, then the rate. So a packet counts against its agency's rate once: when it passed
+//! everything else. The same packet again is answered at gate 6 and not counted.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -135,6 +135,9 @@ impl<'a> Plan<'a> {
                 Reason::Clock,
                 "The packet was made in the future by the broker's clock; check the clock of your node.",
             ));
+        }
+        if let Some(objection) = verified.objection() {
+            return Some(objection.clone());
         }
         let blobs = core.attachments.iter().map(|attachment| attachment.blob_id.as_ref());
         for blob in blobs {

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use lintas_config::os_entropy;
 use lintas_proto::{
     envelope::seal::{Recipient, Sealed as Packet},
@@ -329,4 +331,25 @@ fn the_longest_admission_is_little_longer_than_its_submission() {
     let batch = crate::shell::BATCH_BYTES * 23 / 10;
     let last = limits::FRAME_BYTES_MAX + admission;
     assert!(batch + last < 3 * limits::FRAME_BYTES_MAX, "{batch} + {last}");
+}
+
+#[test]
+fn a_packet_that_was_accepted_keeps_its_receipt_although_its_recipient_is_suspended_since() {
+    let (mut world, mut book) = (World::new(NOW), Book::at(NOW));
+    let (accepted, other) = (world.packet("TH", &[unit("KH", "A")]), world.packet("TH", &[unit("KH", "A")]));
+    assert!(matches!(book.submit(&world, &[&accepted]).0[0], Verdict::Admitted(0)));
+    let kh = world.roster.members.iter_mut().find(|member| member.agency == "KH").unwrap();
+    kh.status = lintas_proto::schema::MemberStatus::Suspended as i32;
+    let before = BTreeSet::from([*world.directory.hash()]);
+    world.publish_next();
+    let submit = |packet: &Packet| {
+        let speaker = world.speaker();
+        let mut quota = Quota::new(0, QUEUE_ENTRIES_MAX);
+        let mut plan = Plan::new(&book.ledger, &speaker, book.now_ms, &mut quota);
+        let bytes = canonical::encode(&packet.submission);
+        let verified = crate::core::admit::verify(&bytes, "TH", &world.directory, &before, NOW).unwrap();
+        plan.submit(verified, |_| true, &mut os_entropy())
+    };
+    assert!(matches!(submit(&accepted), Verdict::Known(_)));
+    assert_eq!(reason(&submit(&other)), Reason::UnknownRecipient);
 }
