@@ -15,10 +15,15 @@ const ID_BYTES: usize = 16;
 /// Makes and recognises ids.
 #[derive(Debug)]
 pub(crate) struct RecognisedIds {
-    pub(crate) key: hmac::Key,
+    key: hmac::Key,
+    made: u64,
 }
 
 impl RecognisedIds {
+    pub(crate) fn new(key: hmac::Key) -> Self {
+        Self { key, made: 0 }
+    }
+
     fn id(&self, random: [u8; RANDOM_BYTES]) -> [u8; ID_BYTES] {
         let tag = hmac::sign(&self.key, &random);
         let mut bytes = random.iter().chain(tag.as_ref()).copied();
@@ -28,9 +33,12 @@ impl RecognisedIds {
 
 impl ConnectionIdGenerator for RecognisedIds {
     fn generate_cid(&mut self) -> ConnectionId {
+        self.made = self.made.wrapping_add(1);
         let mut random = [0; RANDOM_BYTES];
-        // Without randomness the id is a fixed one, which quinn refuses to use twice: no connection, no harm.
-        let _ = rand::fill(&mut random);
+        if rand::fill(&mut random).is_err() {
+            // quinn asks until it gets an id that is free: a system without randomness must not make it ask for ever.
+            random = self.made.to_be_bytes();
+        }
         ConnectionId::new(&self.id(random))
     }
 
@@ -53,7 +61,7 @@ mod tests {
     use super::*;
 
     fn ids(key: u8) -> RecognisedIds {
-        RecognisedIds { key: hmac::Key::new(hmac::HMAC_SHA256, &[key; 32]) }
+        RecognisedIds::new(hmac::Key::new(hmac::HMAC_SHA256, &[key; 32]))
     }
 
     #[test]

@@ -311,7 +311,7 @@ fn endpoint_config(key: &TransportKey, server: bool) -> EndpointConfig {
     let ids =
         hmac::Key::new(hmac::HMAC_SHA256, &sha256(&[b"lintas/v1/connection-ids\0", key.restart.as_slice()]));
     let mut config = EndpointConfig::new(Arc::new(reset));
-    config.cid_generator(move || Box::new(RecognisedIds { key: ids.clone() }));
+    config.cid_generator(move || Box::new(RecognisedIds::new(ids.clone())));
     config
 }
 
