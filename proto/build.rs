@@ -17,7 +17,7 @@ const FILES: [&str; 10] =
 
 /// Messages that hold secrets or an officer's words (all of body.proto and entities.proto): never printed, not
 /// even by `{:?}`. The same list stands in src/schema.rs.
-const SECRET: [&str; 31] = [
+const SECRET: [&str; 32] = [
     "Account",
     "Alert",
     "AttachmentKey",
@@ -29,6 +29,7 @@ const SECRET: [&str; 31] = [
     "Grading",
     "Hello",
     "KeyLock",
+    "KeyPage",
     "Location",
     "LockedKeys",
     "NodeSecrets",

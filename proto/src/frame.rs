@@ -39,6 +39,16 @@ pub enum FrameType {
     BlobGet = 10,
     /// `BlobStatus`, broker to node.
     BlobStatus = 11,
+    /// `DirectoryGet`, node to broker: the first frame of a directory stream.
+    DirectoryGet = 12,
+    /// `DirectoryHead`, broker to node; the bytes of a `DirectoryUpdate` follow unframed.
+    DirectoryHead = 13,
+    /// `KeysetPut`, node to broker: the first frame of a keyset stream.
+    KeysetPut = 14,
+    /// `KeysetStatus`, broker to node.
+    KeysetStatus = 15,
+    /// `DirectoryNotice`, broker to node: the directory has changed.
+    DirectoryNotice = 16,
 }
 
 /// A frame header that is not one.
@@ -73,6 +83,11 @@ impl TryFrom<u8> for FrameType {
             9 => Self::BlobPut,
             10 => Self::BlobGet,
             11 => Self::BlobStatus,
+            12 => Self::DirectoryGet,
+            13 => Self::DirectoryHead,
+            14 => Self::KeysetPut,
+            15 => Self::KeysetStatus,
+            16 => Self::DirectoryNotice,
             other => return Err(FrameError::UnknownType(other)),
         })
     }
@@ -86,6 +101,9 @@ impl FrameType {
             Self::Hello | Self::HelloAck | Self::BlobPut | Self::BlobGet | Self::BlobStatus => {
                 limits::HELLO_BYTES_MAX
             }
+            Self::DirectoryHead | Self::KeysetStatus | Self::DirectoryNotice => limits::HELLO_BYTES_MAX,
+            Self::DirectoryGet => limits::DIRECTORY_GET_BYTES_MAX,
+            Self::KeysetPut => limits::KEYSET_PUT_BYTES_MAX,
             Self::Submission | Self::Delivery => limits::FRAME_BYTES_MAX,
             Self::Receipt => limits::RECEIPT_BYTES_MAX,
             Self::Refusal | Self::Evidence | Self::Acknowledgement => limits::HELLO_BYTES_MAX,

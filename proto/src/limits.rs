@@ -38,6 +38,10 @@ pub const ROSTER_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const KEYSET_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Longest directory file, bytes.
 pub const DIRECTORY_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Longest question for a directory, bytes: what the node has of as many agencies as a list can name, 72 bytes each.
+pub const DIRECTORY_GET_BYTES_MAX: usize = 640 * 1024;
+/// Longest keyset on its way to the broker, bytes.
+pub const KEYSET_PUT_BYTES_MAX: usize = KEYSET_BYTES_MAX + 16;
 /// Most items in any list of any message.
 pub const LIST_ITEMS_MAX: usize = 8_192;
 /// Deepest nesting of messages.

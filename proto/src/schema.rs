@@ -35,6 +35,7 @@ unprintable!(
     Grading,
     Hello,
     KeyLock,
+    KeyPage,
     Location,
     LockedKeys,
     NodeSecrets,

@@ -309,7 +309,8 @@ proptest! {
             RouteLeg, Route, Organisation, Event, Relation, Grading, Thread, AttachmentKey, Alert, Notice, Request,
             Reply, Recall, Body, RosterUnit, Member, BrokerKeys, Roster, RosterSignature, SignedRoster, EncryptionKey,
             Keyset, Delegation, SignedKeyset, DirectoryBundle, Hello, HelloAck, Submission, Refusal, Delivery,
-            EvidenceDelivery, Acknowledgement, BlobPut, BlobGet, BlobStatus,
+            EvidenceDelivery, Acknowledgement, BlobPut, BlobGet, BlobStatus, KnownKeyset, DirectoryGet, DirectoryHead,
+            DirectoryUpdate, KeysetPut, KeysetStatus, DirectoryNotice,
         );
     }
 

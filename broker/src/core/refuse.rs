@@ -98,6 +98,7 @@ fn may_retry(reason: Reason) -> bool {
         | Reason::WrongRegion
         | Reason::StaleDirectory
         | Reason::UnknownRecipient
+        | Reason::MemberLeft
         | Reason::Expired
         | Reason::NotYetValid
         | Reason::Replay

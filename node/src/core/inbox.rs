@@ -239,6 +239,7 @@ fn examine(delivery: &Delivery, opening: &Opening, seen: &Seen, bench: Bench<'_>
         },
         received_ms: bench.now_ms,
         evidence: Bytes::new(),
+        key_page: 0,
         sign_key: sign_key.map(|key| Bytes::copy_from_slice(key.as_bytes())).unwrap_or_default(),
     };
     Ok((stored, opened.content_key, core.attachments.clone()))

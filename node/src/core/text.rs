@@ -97,6 +97,10 @@ pub(crate) fn reason(reason: Reason) -> (&'static str, &'static str) {
         Reason::CannotOpen => ("the recipient could not open it", "send it again with the newest directory"),
         Reason::Reseal => ("the recipient's key is out of date", "send it again with the newest directory"),
         Reason::ShuttingDown => ("the broker is shutting down", "wait; the node tries again"),
+        Reason::MemberLeft => (
+            "the region authority suspended or revoked the recipient before it was delivered",
+            "ask the region authority; send it again if the agency comes back",
+        ),
         Reason::Clock => ("the clocks differ too much", "set this machine's clock, then send again"),
     }
 }

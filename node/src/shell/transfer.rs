@@ -111,7 +111,7 @@ pub(crate) async fn download(
     }
     let (mut writer, mut reader) = connection.open_stream().await?;
     let digest = Bytes::copy_from_slice(header_digest);
-    let get = BlobGet { blob_id: blob.blob_id.clone(), header_digest: digest };
+    let get = BlobGet { blob_id: blob.blob_id.clone(), header_digest: digest, offset: 0 };
     writer.send_message(FrameType::BlobGet, &get).await?;
     if status(&mut reader, &name, blob).await?.length != blob.length {
         return Err(wrong(&name, "the broker has another length of it than the packet names"));

@@ -20,7 +20,7 @@ async fn upload(node: &Node, blob: &[u8], reference: &AttachmentRef) -> BlobStat
 async fn download(node: &Node, reference: &AttachmentRef, sealed: &Sealed) -> (BlobStatus, Vec<u8>) {
     let (mut writer, mut reader) = node.connection.open_stream().await.unwrap();
     let header_digest = Bytes::copy_from_slice(&sealed.digest);
-    let get = BlobGet { blob_id: reference.blob_id.clone(), header_digest };
+    let get = BlobGet { blob_id: reference.blob_id.clone(), header_digest, offset: 0 };
     writer.send_message(FrameType::BlobGet, &get).await.unwrap();
     let status: BlobStatus = soon(reader.next_message(FrameType::BlobStatus)).await.unwrap();
     let mut bytes = Vec::new();

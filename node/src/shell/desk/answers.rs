@@ -66,7 +66,12 @@ impl Desk {
             | FrameType::Acknowledgement
             | FrameType::BlobPut
             | FrameType::BlobGet
-            | FrameType::BlobStatus => Ok(()),
+            | FrameType::BlobStatus
+            | FrameType::DirectoryGet
+            | FrameType::DirectoryHead
+            | FrameType::KeysetPut
+            | FrameType::KeysetStatus
+            | FrameType::DirectoryNotice => Ok(()),
         }
     }
 

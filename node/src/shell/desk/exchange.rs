@@ -171,7 +171,12 @@ impl Desk {
             | FrameType::Acknowledgement
             | FrameType::BlobPut
             | FrameType::BlobGet
-            | FrameType::BlobStatus => {
+            | FrameType::BlobStatus
+            | FrameType::DirectoryGet
+            | FrameType::DirectoryHead
+            | FrameType::KeysetPut
+            | FrameType::KeysetStatus
+            | FrameType::DirectoryNotice => {
                 return Step::Broken(format!("the broker sent a {kind:?} frame in the session"));
             }
         }

@@ -4,6 +4,7 @@ mod answers;
 mod exchange;
 mod read;
 mod renew;
+mod rotate;
 mod send;
 
 use std::{

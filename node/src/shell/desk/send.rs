@@ -77,6 +77,9 @@ impl Desk {
             submission,
             sealed_key,
             created_ms: now_ms,
+            key_page: 0,
+            supersedes: Bytes::new(),
+            despite_stale: false,
             sign_key: Bytes::copy_from_slice(&self.keys.packet.public_key()),
         });
         self.store.keep(vec![record]).map_err(stored)?;
