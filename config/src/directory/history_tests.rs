@@ -97,11 +97,12 @@ struct History {
     first: Directory,
     files: Vec<Bytes>,
     rosters: Vec<SignedRoster>,
+    bootstrap: Bootstrap,
 }
 
 fn history(events: &[Happens]) -> History {
     let mut region = region();
-    let first = region.open().unwrap();
+    let (first, bootstrap) = (region.open().unwrap(), region.bootstrap());
     let (mut files, mut rosters) = (vec![], vec![region.sign()]);
     for happens in events {
         let signed = live(&mut region, *happens);
@@ -111,7 +112,7 @@ fn history(events: &[Happens]) -> History {
         files.push(bundle(rosters.last().unwrap(), region.keysets.clone()));
     }
     rosters.remove(0);
-    History { first, files, rosters }
+    History { first, files, rosters, bootstrap }
 }
 
 impl History {
@@ -144,6 +145,49 @@ proptest! {
         for file in history.files.iter().filter(|file| *file != walked.bytes()) {
             prop_assert!(walked.succeed(file, &[]).is_err(), "nothing older takes its place");
         }
+    }
+
+    #[test]
+    fn a_node_anywhere_behind_gets_the_very_same_directory(
+        events in prop::collection::vec(happens(), 1..7),
+        behind in any::<prop::sample::Index>(),
+    ) {
+        let history = history(&events);
+        let newest = history.leap(|_| ()).unwrap();
+        let above = |version: u64| -> Vec<Bytes> {
+            let version_of = |signed: &&SignedRoster| {
+                let roster: Roster = canonical::decode(&signed.roster, limits::ROSTER_BYTES_MAX).unwrap();
+                roster.version > version
+            };
+            history.rosters.iter().filter(version_of).map(canonical::encode).collect()
+        };
+        let mut walked = vec![history.first.clone()];
+        for file in &history.files {
+            walked.push(walked.last().unwrap().succeed(file, &[]).unwrap());
+        }
+        let node = &walked[behind.index(walked.len())];
+        let update = newest.answer(&node.question().unwrap(), above(node.roster().version)).unwrap();
+        let taken = node.take(&update).unwrap();
+        prop_assert_eq!(taken.hash(), newest.hash());
+        prop_assert_eq!(taken.bytes(), newest.bytes());
+        // Nothing that is here already travels again.
+        let again = newest.answer(&taken.question().unwrap(), Vec::new()).unwrap();
+        prop_assert!(again.rosters.is_empty() && again.keysets.is_empty());
+        let same = taken.take(&again).unwrap();
+        prop_assert_eq!(same.bytes(), newest.bytes());
+        // A newcomer with the bootstrap file alone.
+        let bootstrap = history.bootstrap.clone();
+        let mut rosters = above(0);
+        rosters.insert(0, history.first.signed_roster().unwrap());
+        let update = newest.answer(&Directory::first_question(&bootstrap), rosters.clone()).unwrap();
+        let first = Directory::take_first(&update, &bootstrap).unwrap();
+        prop_assert_eq!(first.bytes(), newest.bytes());
+        // What a broker withholds shows.
+        let mut less = newest.answer(&Directory::first_question(&bootstrap), rosters).unwrap();
+        less.keysets.pop();
+        less.rosters.clear();
+        let taken = newest.take(&less);
+        prop_assert!(taken.is_err());
     }
 
     #[test]

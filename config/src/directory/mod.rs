@@ -14,6 +14,7 @@ mod at;
 mod bootstrap;
 pub mod chain;
 mod error;
+mod exchange;
 mod keyset;
 mod mark;
 mod roster;

@@ -276,3 +276,26 @@ fn an_agency_can_rotate_its_keys_long_after_it_joined() {
     region.keysets[1] = sign_keyset(&region.secrets[1], 2, before, later).unwrap();
     assert_eq!(region.open().unwrap().keyset_version("TH"), Some(2));
 }
+
+#[test]
+fn a_roster_gathered_some_time_ago_takes_no_newer_keyset_away() {
+    let mut region = region();
+    let first = region.open().unwrap();
+    let (mut ahead, old) = (first.clone(), region.keysets.clone());
+    for at in 0..2 {
+        region.rotate(at, 1);
+        ahead = ahead.with_keyset(&region.keysets[at]).unwrap();
+    }
+    let newer = region.keysets.clone();
+    region.next_version();
+    // The authority has the first agency's old keyset, and of the second one that nobody else has seen.
+    region.rotate(1, 1);
+    region.keysets[0] = old[0].clone();
+    let published = region.bundle();
+    assert!(ahead.succeed(&published, &[]).is_err(), "as it is it would roll a keyset back");
+    let merged = ahead.merge(&published, &[]).unwrap();
+    assert_eq!(merged.roster().version, 2);
+    assert_eq!((merged.keyset_version("KH"), merged.keyset_version("TH")), (Some(2), Some(3)));
+    assert_eq!(merged.keyset_hash("KH").unwrap(), &sha256(&[&newer[0].keyset]));
+    assert_eq!(merged.merge(&published, &[]).unwrap().hash(), merged.hash());
+}
