@@ -6,7 +6,7 @@ use aws_lc_rs::hmac;
 use lintas_proto::id::sha256;
 use quinn::{ClientConfig, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::{
     connection::{CloseCode, Connection, cut},
@@ -78,14 +78,15 @@ impl Server {
     /// Waits for the next node; none when the server is closed.
     ///
     /// Returns before the handshake, which is to be completed in a task of its own: a slow peer holds up
-    /// nobody. While too many handshakes are in progress, attempts are retried or refused here, unseen. Safe
+    /// nobody. While too many handshakes are in progress or were begun of late, attempts are retried or refused here, unseen. Safe
     /// to cancel.
     pub async fn accept(&self) -> Option<Handshake> {
         loop {
             let incoming = self.endpoint.accept().await?;
             let address = incoming.remote_address();
             let validated = incoming.remote_address_validated();
-            match self.gate.decide(address.ip(), validated, self.endpoint.open_connections()) {
+            match self.gate.decide(address.ip(), validated, self.endpoint.open_connections(), Instant::now())
+            {
                 Decision::Start(ticket) => {
                     let registry = Arc::clone(&self.registry);
                     return Some(Handshake { incoming, registry, limits: self.limits, _ticket: ticket });

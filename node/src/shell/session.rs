@@ -50,6 +50,12 @@ impl PeerDirectory for Brokers {
     fn admits(&self, transport_key: &[u8; 32]) -> bool {
         self.0.directory().brokers().iter().any(|broker| broker.transport_key == *transport_key)
     }
+
+    fn peer(&self, transport_key: &[u8; 32]) -> Option<Arc<str>> {
+        let directory = self.0.directory();
+        let broker = directory.brokers().iter().find(|broker| broker.transport_key == *transport_key)?;
+        Some(broker.name.as_str().into())
+    }
 }
 
 /// The node's end of the link.
