@@ -1,6 +1,6 @@
 //! Peers that want to harm: what they can take, and that others do not notice.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use lintas_proto::frame::{FrameType, header};
@@ -43,14 +43,13 @@ async fn honest(
 async fn first_flights(count: usize) -> Vec<Vec<u8>> {
     let hole = UdpSocket::bind(any_port()).await.unwrap();
     let address = hole.local_addr().unwrap();
-    let client = Client::bind(any_port(), &key(66), Book::of(&[&broker_key()])).unwrap();
-    let mut flights = Vec::new();
+    let client = Arc::new(Client::bind(any_port(), &key(66), Book::of(&[&broker_key()])).unwrap());
+    let (mut flights, mut waiting) = (Vec::new(), tokio::task::JoinSet::new());
     for _ in 0..count {
-        // Polled once: the first flight leaves, and nothing is waited for.
-        let _ = timeout(Duration::from_millis(5), client.connect(address)).await;
+        let client = Arc::clone(&client);
+        waiting.spawn(async move { client.connect(address).await });
         let mut datagram = vec![0; 2_048];
-        while let Ok(Ok((length, _))) =
-            timeout(Duration::from_millis(5), hole.recv_from(&mut datagram)).await
+        while let Ok(Ok((length, _))) = timeout(Duration::from_millis(5), hole.recv_from(&mut datagram)).await
         {
             flights.push(datagram[..length].to_vec());
         }
@@ -93,11 +92,8 @@ async fn junk_and_handshakes_that_stop_hold_up_nobody() {
 
 #[tokio::test]
 async fn handshakes_have_a_rate_and_a_node_that_waits_gets_in() {
-    let limits = Limits {
-        starts_per_address_burst: 4,
-        starts_per_address_per_second_max: 2,
-        ..Limits::default()
-    };
+    let limits =
+        Limits { starts_per_address_burst: 4, starts_per_address_per_second_max: 2, ..Limits::default() };
     let mut region = Region::new(limits);
     let mut validated = Vec::new();
     let mut in_time = 0;
@@ -111,7 +107,10 @@ async fn handshakes_have_a_rate_and_a_node_that_waits_gets_in() {
     let most = 5 + usize::try_from(begun.elapsed().as_millis() / 500).unwrap();
     assert!((4..=most).contains(&in_time), "{in_time} were let in");
     let refused = soon(region.client.connect(region.address)).await;
-    assert!(matches!(refused, Err(LinkError::Busy)) || begun.elapsed() > Duration::from_millis(400), "{refused:?}");
+    assert!(
+        matches!(refused, Err(LinkError::Busy)) || begun.elapsed() > Duration::from_millis(400),
+        "{refused:?}"
+    );
     sleep(Duration::from_millis(700)).await;
     soon(region.client.connect(region.address)).await.unwrap();
 }
@@ -193,7 +192,8 @@ async fn a_first_frame_in_single_bytes_has_the_time_of_a_hello() {
 
 #[tokio::test]
 async fn one_address_that_floods_does_not_keep_another_out() {
-    let limits = Limits { starts_per_address_burst: 4, starts_per_address_per_second_max: 1, ..Limits::default() };
+    let limits =
+        Limits { starts_per_address_burst: 4, starts_per_address_per_second_max: 1, ..Limits::default() };
     let mut region = Region::new(limits);
     let bind = |host: u8| SocketAddr::from(([127, 0, 0, host], 0));
     let flood = Client::bind_with(bind(2), &key(66), region.brokers.clone(), limits).unwrap();
