@@ -149,7 +149,7 @@ impl Session {
         self.desk.note_link(|link| {
             link.connected = true;
             link.since_ms = clock::now_ms();
-            link.broker = ack.broker.clone();
+            link.heard(&ack, clock::now_ms());
             link.trouble.clear();
         });
         if ack.roster_version > self.desk.directory().roster().version {
