@@ -29,7 +29,7 @@ pub enum CloseCode {
     DirectoryChanged = 4,
     /// No hello, or no answer to it, in time.
     HelloTimeout = 5,
-    /// A newer connection of the same key took this one's place.
+    /// A newer connection of the same peer took this one's place.
     Superseded = 6,
     /// Too many connections; connect again later.
     Busy = 7,
@@ -73,7 +73,7 @@ impl fmt::Display for CloseCode {
             Self::ShuttingDown => "the peer is shutting down, connect again later",
             Self::DirectoryChanged => "this side's key has left the directory",
             Self::HelloTimeout => "the hello did not come in time",
-            Self::Superseded => "a newer connection of the same key took this one's place",
+            Self::Superseded => "a newer connection of the same peer took this one's place",
             Self::Busy => "the peer has too many connections, connect again later",
             Self::Refused => "the hello was refused",
             Self::Stalled => "this side stopped in the middle of something",

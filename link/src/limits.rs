@@ -32,6 +32,24 @@ pub const HANDSHAKES_PER_ADDRESS_MAX: usize = 64;
 /// Handshakes in progress from which on an address must first prove itself by a retry (RFC 9000 section
 /// 8.1.2). Below [`HANDSHAKES_PER_ADDRESS_MAX`], so forged addresses cannot use up anybody's share.
 pub const RETRY_ABOVE_HANDSHAKES: usize = 32;
+/// Handshakes started per second, lasting. One costs about half a millisecond of a core (a hybrid key exchange, a
+/// signature made, one checked): the worst that anybody can do is a fifth of a core.
+pub const STARTS_PER_SECOND_MAX: u32 = 400;
+/// Handshakes started at once after a rest: a whole region that comes back ([`CONNECTIONS_MAX`]) is let in.
+pub const STARTS_BURST: u32 = 1_024;
+/// Handshakes started per second, lasting, from one address (IPv4) or one /64 (IPv6). A thousand nodes behind one
+/// address that come back together after a restart of the broker, each trying again after pauses that double from 0.2 to
+/// 30 seconds, are all in within a minute; one hostile address costs a fortieth of a core
+/// and leaves seven eighths of [`STARTS_PER_SECOND_MAX`] to others.
+pub const STARTS_PER_ADDRESS_PER_SECOND_MAX: u32 = 50;
+/// Handshakes started at once after a rest from one address or /64.
+///
+/// Half of this and half of [`STARTS_BURST`] is kept for addresses that have answered a retry: attempts under forged
+/// addresses can use up neither the whole nor anybody's share.
+pub const STARTS_PER_ADDRESS_BURST: u32 = 256;
+/// Addresses remembered for their rate. One is forgotten when its share is whole again, which takes a fiftieth of a
+/// second for each start; as starts are limited in all, about 1,030 are remembered at most.
+pub const SHARES_MAX: usize = 4_096;
 /// Attempts waiting to be accepted; more are refused unseen.
 pub const INCOMING_MAX: usize = 256;
 /// Bytes kept for one attempt waiting to be accepted; a hybrid ClientHello takes two datagrams.
@@ -45,9 +63,13 @@ pub const CRYPTO_BUFFER_BYTES_MAX: usize = 16 * 1024;
 pub const OPEN_MAX: usize = 8_192;
 /// Authenticated connections.
 pub const CONNECTIONS_MAX: usize = 1_024;
-/// Authenticated connections of one key. One more ends the oldest: a node that comes back after its address
-/// changed must not wait for its dead connections.
-pub const CONNECTIONS_PER_KEY_MAX: usize = 8;
+/// Authenticated connections of one peer, over all its keys. One more ends the oldest: a node that comes back
+/// after its address changed must not wait for its dead connections.
+pub const CONNECTIONS_PER_PEER_MAX: usize = 8;
+/// Connections to brokers that the directory does not know, of one node.
+pub const UNTRUSTED_CONNECTIONS_MAX: usize = 4;
+/// Bytes that such a broker may send before this side has read them: a directory comes soon enough with it.
+pub const UNTRUSTED_WINDOW_BYTES: u32 = 1024 * 1024;
 /// Most bytes taken from a stream at once.
 pub const READ_BYTES_MAX: usize = 64 * 1024;
 /// Payloads up to this many bytes are copied behind their header; longer ones are sent from where they are.
@@ -78,12 +100,22 @@ pub struct Limits {
     pub handshakes_per_address_max: usize,
     /// See [`RETRY_ABOVE_HANDSHAKES`].
     pub retry_above_handshakes: usize,
+    /// See [`STARTS_PER_SECOND_MAX`]; 0 counts as 1.
+    pub starts_per_second_max: u32,
+    /// See [`STARTS_BURST`].
+    pub starts_burst: u32,
+    /// See [`STARTS_PER_ADDRESS_PER_SECOND_MAX`]; 0 counts as 1.
+    pub starts_per_address_per_second_max: u32,
+    /// See [`STARTS_PER_ADDRESS_BURST`].
+    pub starts_per_address_burst: u32,
+    /// See [`SHARES_MAX`].
+    pub shares_max: usize,
     /// See [`OPEN_MAX`].
     pub open_max: usize,
     /// See [`CONNECTIONS_MAX`].
     pub connections_max: usize,
-    /// See [`CONNECTIONS_PER_KEY_MAX`].
-    pub connections_per_key_max: usize,
+    /// See [`CONNECTIONS_PER_PEER_MAX`].
+    pub connections_per_peer_max: usize,
 }
 
 impl Default for Limits {
@@ -98,9 +130,14 @@ impl Default for Limits {
             handshakes_max: HANDSHAKES_MAX,
             handshakes_per_address_max: HANDSHAKES_PER_ADDRESS_MAX,
             retry_above_handshakes: RETRY_ABOVE_HANDSHAKES,
+            starts_per_second_max: STARTS_PER_SECOND_MAX,
+            starts_burst: STARTS_BURST,
+            starts_per_address_per_second_max: STARTS_PER_ADDRESS_PER_SECOND_MAX,
+            starts_per_address_burst: STARTS_PER_ADDRESS_BURST,
+            shares_max: SHARES_MAX,
             open_max: OPEN_MAX,
             connections_max: CONNECTIONS_MAX,
-            connections_per_key_max: CONNECTIONS_PER_KEY_MAX,
+            connections_per_peer_max: CONNECTIONS_PER_PEER_MAX,
         }
     }
 }

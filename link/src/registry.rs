@@ -25,7 +25,7 @@ pub(crate) struct Registry {
 
 #[derive(Default)]
 struct Seats {
-    /// Number of the next seat; numbers grow, so the first of a key is its oldest.
+    /// Number of the next seat; numbers grow, so the first of a peer is its oldest.
     next: u64,
     /// At most `connections_max`.
     taken: BTreeMap<u64, Occupant>,
@@ -34,6 +34,8 @@ struct Seats {
 #[derive(Clone)]
 struct Occupant {
     key: [u8; 32],
+    /// Who holds the key; none when the key stands for itself.
+    peer: Option<Arc<str>>,
     connection: quinn::Connection,
     /// Shared with its [`Seat`].
     expelled: Arc<AtomicBool>,
@@ -48,6 +50,10 @@ impl Occupant {
 
     fn is_live(&self) -> bool {
         self.connection.close_reason().is_none()
+    }
+
+    fn is_of_same_peer(&self, other: &Self) -> bool {
+        self.key == other.key || (self.peer.is_some() && self.peer == other.peer)
     }
 }
 
@@ -81,7 +87,9 @@ impl Registry {
         connection: &quinn::Connection,
     ) -> Result<Arc<Seat>, LinkError> {
         let expelled = Arc::new(AtomicBool::new(false));
-        let occupant = Occupant { key, connection: connection.clone(), expelled: Arc::clone(&expelled) };
+        let peer = self.directory.peer(&key);
+        let occupant =
+            Occupant { key, peer, connection: connection.clone(), expelled: Arc::clone(&expelled) };
         let Some(number) = self.take_seat(occupant) else {
             close(connection, CloseCode::Busy, "too many connections");
             return Err(LinkError::Full { max: self.limits.connections_max });
@@ -110,11 +118,11 @@ impl Registry {
     fn take_seat(&self, occupant: Occupant) -> Option<u64> {
         let mut seats = self.lock();
         seats.taken.retain(|_, other| other.is_live());
-        let mine = |(_, other): &(&u64, &Occupant)| other.key == occupant.key;
-        if seats.taken.iter().filter(mine).count() >= self.limits.connections_per_key_max {
+        let mine = |(_, other): &(&u64, &Occupant)| other.is_of_same_peer(&occupant);
+        if seats.taken.iter().filter(mine).count() >= self.limits.connections_per_peer_max {
             let oldest = seats.taken.iter().find(mine).map(|(number, _)| *number);
             if let Some(oldest) = oldest.and_then(|number| seats.taken.remove(&number)) {
-                oldest.expel(CloseCode::Superseded, "a newer connection of the same key took its place");
+                oldest.expel(CloseCode::Superseded, "a newer connection of the same peer took its place");
             }
         }
         if seats.taken.len() >= self.limits.connections_max {

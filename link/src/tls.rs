@@ -46,6 +46,12 @@ const PKCS8_PREFIX: [u8; 16] =
 pub trait PeerDirectory: Send + Sync + fmt::Debug {
     /// Whether the holder of this 32-byte Ed25519 public key may be spoken to.
     fn admits(&self, transport_key: &[u8; 32]) -> bool;
+
+    /// Who holds this key, where one peer may hold several: its connections are counted together. None when the
+    /// key stands for itself.
+    fn peer(&self, _transport_key: &[u8; 32]) -> Option<Arc<str>> {
+        None
+    }
 }
 
 /// A node's own transport key pair. The secret half lives inside the TLS library, which wipes it.

@@ -1,6 +1,6 @@
 //! A member whose keys the test holds: it can send what no honest node would.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use lintas_config::{
@@ -24,7 +24,7 @@ use lintas_proto::{
     },
     sign::{KeyRole, SigningKey},
 };
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, time::timeout};
 
 use crate::region::now_ms;
 
@@ -159,19 +159,59 @@ impl Member {
         })
     }
 
+    /// Submits many, up to `IN_FLIGHT` unanswered at once; the answers in their order.
+    pub fn submit_all(&self, session: &mut Session, submissions: Vec<Bytes>) -> Vec<Answer> {
+        const IN_FLIGHT: usize = 64;
+        let (total, mut submissions) = (submissions.len(), submissions.into_iter());
+        let mut answers = Vec::with_capacity(total);
+        self.runtime.block_on(async {
+            let first: Vec<_> = submissions.by_ref().take(IN_FLIGHT).collect();
+            session
+                .writer
+                .send_many(first.into_iter().map(|one| (FrameType::Submission, one)))
+                .await
+                .unwrap();
+            while answers.len() < total {
+                answers.push(session.answer().await);
+                if let Some(next) = submissions.next() {
+                    session.writer.send(FrameType::Submission, next).await.unwrap();
+                }
+            }
+        });
+        answers
+    }
+
+    /// Counts the deliveries that have arrived for a member that has not read any, until nothing comes for a second.
+    pub fn count_deliveries(&self, session: &mut Session) -> usize {
+        self.runtime.block_on(async {
+            let mut count = 0;
+            while let Ok(frame) = timeout(Duration::from_secs(1), session.reader.next()).await {
+                count += usize::from(frame.unwrap().unwrap().0 == FrameType::Delivery);
+            }
+            count
+        })
+    }
+
     /// Submits bytes as they are and waits for the answer.
     pub fn submit(&self, session: &mut Session, submission: Bytes) -> Answer {
         self.runtime.block_on(async {
             session.writer.send(FrameType::Submission, submission).await.unwrap();
-            loop {
-                let (kind, payload) = session.reader.next().await.unwrap().unwrap();
-                if kind == FrameType::Receipt {
-                    return Answer::Receipt(canonical::decode(&payload, kind.bytes_max()).unwrap());
-                }
-                if kind == FrameType::Refusal {
-                    return Answer::Refusal(canonical::decode(&payload, kind.bytes_max()).unwrap());
-                }
-            }
+            session.answer().await
         })
+    }
+}
+
+impl Session {
+    /// The next receipt or refusal; what else comes is left unanswered.
+    async fn answer(&mut self) -> Answer {
+        loop {
+            let (kind, payload) = self.reader.next().await.unwrap().unwrap();
+            if kind == FrameType::Receipt {
+                return Answer::Receipt(canonical::decode(&payload, kind.bytes_max()).unwrap());
+            }
+            if kind == FrameType::Refusal {
+                return Answer::Refusal(canonical::decode(&payload, kind.bytes_max()).unwrap());
+            }
+        }
     }
 }

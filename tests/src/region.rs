@@ -212,6 +212,12 @@ impl Region {
         self.broker.take().unwrap().terminate().success()
     }
 
+    /// Memory that the broker holds now, bytes.
+    #[must_use]
+    pub fn broker_resident_bytes(&self) -> u64 {
+        self.broker.as_ref().unwrap().resident_bytes()
+    }
+
     /// Starts an agency's node and waits until it takes commands.
     pub fn start_node(&mut self, agency: &str) {
         let (log, data, key) = (self.log(agency), self.folder(agency), self.key_file(agency));

@@ -1,9 +1,14 @@
 //! A stranger: sound keys, known to nobody.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{SocketAddr, UdpSocket},
+    sync::Arc,
+    thread::sleep,
+    time::Duration,
+};
 
 use lintas_config::{issue::fresh_seed, os_entropy};
-use lintas_link::{Client, LinkError, PeerDirectory, TransportKey, greet};
+use lintas_link::{Client, Limits, LinkError, PeerDirectory, TransportKey, greet};
 use lintas_proto::schema::Hello;
 
 /// What became of the attempt.
@@ -36,9 +41,68 @@ pub fn try_to_connect(address: SocketAddr) -> Attempt {
 }
 
 async fn hello(address: SocketAddr) -> Result<(), LinkError> {
+    knock(&stranger()?, address).await
+}
+
+fn stranger() -> Result<Client, LinkError> {
     let key = TransportKey::from_seed(&fresh_seed(&mut os_entropy()))?;
-    let client = Client::bind(SocketAddr::from(([127, 0, 0, 1], 0)), &key, Arc::new(Anybody))?;
+    // Its own side does not end one attempt for the next.
+    let limits = Limits { connections_per_peer_max: 1_000, ..Limits::default() };
+    Client::bind_with(SocketAddr::from(([127, 0, 0, 1], 0)), &key, Arc::new(Anybody), limits)
+}
+
+async fn knock(client: &Client, address: SocketAddr) -> Result<(), LinkError> {
     let connection = client.connect(address).await?;
     let hello = Hello { protocol: 1, agency: "TH".to_owned(), ..Hello::default() };
     greet(&connection, &hello).await.map(drop)
+}
+
+/// Connects `count` times, up to 50 at once, and says hello each time. How many were refused for their key, and how
+/// many were turned away unseen or left without an answer; nobody is served.
+#[must_use]
+pub fn storm(address: SocketAddr, count: usize) -> (usize, usize) {
+    const AT_ONCE: usize = 50;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let client = Arc::new(stranger().unwrap());
+        let (mut refused, mut unseen, mut begun) = (0, 0, 0);
+        let mut tries = tokio::task::JoinSet::new();
+        while begun < count || !tries.is_empty() {
+            while begun < count && tries.len() < AT_ONCE {
+                begun += 1;
+                let client = Arc::clone(&client);
+                tries.spawn(async move { knock(&client, address).await });
+            }
+            match tries.join_next().await.unwrap().unwrap() {
+                Err(LinkError::NotAdmitted) => refused += 1,
+                Err(LinkError::Busy | LinkError::HandshakeTimeout { .. }) => unseen += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+        (refused, unseen)
+    })
+}
+
+/// The first datagrams of `count` connections that never go on: what a client sends to somebody who never answers.
+#[must_use]
+pub fn first_flights(count: usize) -> Vec<Vec<u8>> {
+    const AT_ONCE: usize = 20;
+    let hole = UdpSocket::bind("127.0.0.1:0").unwrap();
+    hole.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+    let address = hole.local_addr().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let client = runtime.block_on(async { Arc::new(stranger().unwrap()) });
+    let (mut flights, mut buffer) = (Vec::new(), vec![0; 2_048]);
+    while flights.len() < count {
+        for _ in 0..AT_ONCE {
+            let client = Arc::clone(&client);
+            runtime.spawn(async move { client.connect(address).await });
+        }
+        sleep(Duration::from_millis(20));
+        while let Ok((length, _)) = hole.recv_from(&mut buffer) {
+            flights.push(buffer[..length].to_vec());
+        }
+    }
+    flights.truncate(count);
+    flights
 }

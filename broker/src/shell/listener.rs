@@ -33,6 +33,10 @@ impl PeerDirectory for Members {
     fn admits(&self, transport_key: &[u8; 32]) -> bool {
         self.0.agency_of_transport(transport_key).is_some()
     }
+
+    fn peer(&self, transport_key: &[u8; 32]) -> Option<Arc<str>> {
+        self.0.agency_of_transport(transport_key).map(Arc::from)
+    }
 }
 
 /// Longest wait for sessions to answer what they have taken when the broker stops, milliseconds.

@@ -144,7 +144,7 @@ async fn every_reconnect_asks_the_directory() {
 
 #[tokio::test]
 async fn one_connection_too_many_of_a_key_ends_its_oldest() {
-    let limits = Limits { connections_per_key_max: 2, ..Limits::default() };
+    let limits = Limits { connections_per_peer_max: 2, ..Limits::default() };
     let mut region = Region::new(limits);
     // The node has the same limit, so each connection gets a client of its own.
     let mut nodes = Vec::new();
@@ -158,6 +158,25 @@ async fn one_connection_too_many_of_a_key_ends_its_oldest() {
     assert_eq!(region.server.live(), 2);
     nodes.clear();
     assert_eq!(region.server.live(), 0, "dropped connections give their seats back");
+}
+
+#[tokio::test]
+async fn the_connections_of_an_agency_count_together_whatever_their_keys() {
+    let limits = Limits { connections_per_peer_max: 2, ..Limits::default() };
+    let mut region = Region::new(limits);
+    let agency = [member_key(), key(2), key(3)];
+    region.members.keys.lock().unwrap().extend([key(2).public(), key(3).public(), key(4).public()]);
+    let names = agency.iter().map(|key| (key.public(), "ID-POLRI".to_owned()));
+    region.members.peers.lock().unwrap().extend(names);
+    let mut nodes = Vec::new();
+    for key in [&key(4), &agency[0], &agency[1], &agency[2]] {
+        let client = region.client_of(key);
+        let node = soon(client.connect(region.address)).await.unwrap();
+        nodes.push((client, node, region.accepted().await.unwrap()));
+    }
+    let why = soon(nodes[1].1.closed()).await;
+    assert!(matches!(why, LinkError::Closed { code: CloseCode::Superseded, .. }), "{why:?}");
+    assert_eq!(region.server.live(), 3, "the other agency keeps its place");
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Real QUIC on the loopback address.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex,
@@ -20,13 +20,17 @@ use crate::{
 
 mod frames;
 mod handshake;
+mod hostile;
 mod identity;
 mod session;
+mod untrusted;
 
 /// A directory that counts how often it is asked.
 #[derive(Debug, Default)]
 struct Book {
     keys: Mutex<HashSet<[u8; 32]>>,
+    /// Who holds a key, for those that do not stand for themselves.
+    peers: Mutex<HashMap<[u8; 32], String>>,
     asked: AtomicUsize,
     /// Says no from this question on; 0 for never.
     no_from: AtomicUsize,
@@ -53,6 +57,10 @@ impl PeerDirectory for Book {
         let asked = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
         let no_from = self.no_from.load(Ordering::SeqCst);
         (no_from == 0 || asked < no_from) && self.keys.lock().unwrap().contains(transport_key)
+    }
+
+    fn peer(&self, transport_key: &[u8; 32]) -> Option<Arc<str>> {
+        self.peers.lock().unwrap().get(transport_key).map(|name| name.as_str().into())
     }
 }
 

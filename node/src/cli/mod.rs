@@ -1,7 +1,9 @@
 //! The command line.
 
 mod confirm;
+mod doctor;
 mod export;
+mod exposure;
 mod inbox;
 mod init;
 mod outbox;
@@ -67,6 +69,10 @@ enum Command {
     Outbox(inbox::List),
     /// Believe a held agency's new identity key, which it has read to you by another way.
     Confirm(confirm::Confirm),
+    /// Which packets the loss of a key exposes, and what to do.
+    Exposure(exposure::Asked),
+    /// Check everything that can be checked, and say what to do.
+    Doctor,
     /// How the node is.
     Status,
     /// Write the attachments of a packet, in clear, into a folder.
@@ -129,6 +135,8 @@ fn dispatch(args: Args) -> Result<(), Failure> {
         Command::Show(show) => show::run(&context, show),
         Command::Outbox(list) => outbox::run(&context, &list),
         Command::Confirm(confirm) => confirm::run(&context, confirm),
+        Command::Doctor => doctor::run(&context),
+        Command::Exposure(asked) => exposure::run(&context, asked),
         Command::Status => status::run(&context),
         Command::Export(export) => export::run(&context, &export),
     }

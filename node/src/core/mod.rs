@@ -4,8 +4,11 @@
 pub(crate) mod answer;
 pub(crate) mod archive;
 pub(crate) mod draft;
+pub(crate) mod exposure;
+pub(crate) mod health;
 pub(crate) mod inbox;
 pub(crate) mod keys;
+pub(crate) mod listed;
 pub(crate) mod outbox;
 pub(crate) mod preflight;
 pub(crate) mod records;

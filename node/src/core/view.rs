@@ -1,6 +1,7 @@
 //! What an officer or a program is shown. Times are milliseconds since 1970-01-01T00:00:00Z; the commands print
 //! them as UTC with local time beside.
 
+use lintas_proto::schema::HelloAck;
 use serde::{Deserialize, Serialize};
 
 /// A packet that was sealed and kept.
@@ -237,6 +238,21 @@ pub(crate) struct LinkView {
     pub(crate) broker: String,
     /// What last went wrong, in words.
     pub(crate) trouble: String,
+    /// Version of the broker's roster at the last hello; 0 before the first.
+    #[serde(default)]
+    pub(crate) broker_roster: u64,
+    /// How far this machine's clock and the broker's were apart at the last hello, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) clock_apart_ms: Option<u64>,
+}
+
+impl LinkView {
+    /// Notes what the broker said of itself in its answer to the hello.
+    pub(crate) fn heard(&mut self, ack: &HelloAck, now_ms: u64) {
+        self.broker.clone_from(&ack.broker);
+        self.broker_roster = ack.roster_version;
+        self.clock_apart_ms = Some(ack.time_ms.abs_diff(now_ms));
+    }
 }
 
 /// How the node is.

@@ -11,6 +11,16 @@ pub(crate) fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Milliseconds since 1970 of a day (its beginning, UTC) or of a time with its zone; none if it is neither.
+pub(crate) fn read(text: &str) -> Option<u64> {
+    let day = text.parse::<jiff::civil::Date>().ok().filter(|_| !text.contains('T'));
+    let time = match day {
+        Some(day) => day.to_zoned(TimeZone::UTC).ok()?.timestamp(),
+        None => text.parse::<Timestamp>().ok()?,
+    };
+    u64::try_from(time.as_millisecond()).ok()
+}
+
 /// `2026-11-22 04:51:30 UTC (11:51 +07)`: UTC, with local time beside where it differs.
 pub(crate) fn show(ms: u64) -> String {
     let Some(time) = i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok()) else {

@@ -18,7 +18,9 @@ Exit codes:
    8  no answer within the time of --wait; the packet is kept and will be sent
    9  the broker refused the packet
   10  the disk failed or is full, or kept bytes are damaged
-  11  the daemon ended before it answered: look at `lintas outbox` before you send again";
+  11  the daemon ended before it answered: look at `lintas outbox` before you send again
+  20  `lintas doctor` has warnings: it works, and something is to be done soon
+  21  `lintas doctor` found something wrong";
 
 /// Whose fault it is, roughly; decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +49,10 @@ pub(crate) enum Code {
     Storage = 10,
     /// The daemon ended; what was asked may have been done or not.
     DaemonEnded = 11,
+    /// `doctor`: warnings.
+    Warned = 20,
+    /// `doctor`: something is wrong.
+    Wrong = 21,
 }
 
 /// A command that failed: one or more plain sentences that say what to do.

@@ -125,6 +125,12 @@ pub(crate) fn check_private(path: &Path) -> io::Result<()> {
     Err(io::Error::other("it must be a folder of this user that nobody else may enter (chmod 700)"))
 }
 
+/// Whether it is a folder of this user.
+pub(crate) fn is_own_folder(path: &Path) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    std::fs::metadata(path).is_ok_and(|found| found.is_dir() && found.uid() == own)
+}
+
 /// Whether a file is open to the group or to everybody.
 pub(crate) fn others_may_read(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|found| found.mode() & 0o077 != 0)

@@ -50,6 +50,12 @@ impl PeerDirectory for Brokers {
     fn admits(&self, transport_key: &[u8; 32]) -> bool {
         self.0.directory().brokers().iter().any(|broker| broker.transport_key == *transport_key)
     }
+
+    fn peer(&self, transport_key: &[u8; 32]) -> Option<Arc<str>> {
+        let directory = self.0.directory();
+        let broker = directory.brokers().iter().find(|broker| broker.transport_key == *transport_key)?;
+        Some(broker.name.as_str().into())
+    }
 }
 
 /// The node's end of the link.
@@ -143,7 +149,7 @@ impl Session {
         self.desk.note_link(|link| {
             link.connected = true;
             link.since_ms = clock::now_ms();
-            link.broker = ack.broker.clone();
+            link.heard(&ack, clock::now_ms());
             link.trouble.clear();
         });
         if ack.roster_version > self.desk.directory().roster().version {

@@ -1,7 +1,9 @@
 //! The desk: everything that can be asked of a node, whether a daemon asks itself or a command does it alone.
 
 mod answers;
+mod doctor;
 mod exchange;
+mod exposure;
 mod read;
 mod renew;
 mod rotate;
@@ -26,6 +28,8 @@ use super::{
     trust::{self, Look},
 };
 use crate::core::{
+    exposure::Exposure,
+    health::Check,
     keys::{Holds, Keys, KeysError, open_file},
     outbox::Pipeline,
     vault::{Unlocker, Vault, VaultError},
@@ -83,6 +87,17 @@ pub(crate) enum Request {
         /// 64 hex digits, white space between them or not.
         key: String,
     },
+    /// Which packets the loss of a key exposes.
+    Exposure {
+        /// A key, unit, epoch or the node, in words.
+        lost: String,
+        /// Packets before this are left out.
+        since_ms: Option<u64>,
+        /// With titles.
+        titles: bool,
+    },
+    /// Whether the node is sound.
+    Doctor,
     /// How the node is.
     Status,
 }
@@ -109,6 +124,10 @@ pub(crate) enum Reply {
     Packet(Box<PacketView>),
     /// To `Export`.
     Exported(Vec<Exported>),
+    /// To `Doctor`.
+    Doctor(Vec<Check>),
+    /// To `Exposure`.
+    Exposure(Box<Exposure>),
     /// To `Status` and `Confirm`.
     Status(Box<Status>),
 }
@@ -195,6 +214,10 @@ impl Desk {
                 self.confirm(&agency, &key)?;
                 Ok(Reply::Status(Box::new(self.status())))
             }
+            Request::Exposure { lost, since_ms, titles } => {
+                self.exposure(&lost, since_ms, titles).map(Box::new).map(Reply::Exposure)
+            }
+            Request::Doctor => Ok(Reply::Doctor(self.doctor())),
             Request::Status => Ok(Reply::Status(Box::new(self.status()))),
         }
     }
@@ -312,3 +335,10 @@ mod trouble_tests;
 
 #[cfg(test)]
 mod hostile_tests;
+
+#[cfg(test)]
+mod exposure_tests;
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "what a test writes need not survive a power cut")]
+mod doctor_tests;

@@ -214,14 +214,14 @@ impl Desk {
         sent.map(|(sequence, packet)| Found::Sent(sequence, packet.clone())).ok_or_else(|| no_such(&id))
     }
 
-    fn open_received(&self, sequence: u64) -> Result<Open, Failure> {
+    pub(super) fn open_received(&self, sequence: u64) -> Result<Open, Failure> {
         let Record::Incoming(stored) = self.store.read(sequence).map_err(stored)? else {
             return Err(wrong_record());
         };
         open_incoming(&stored, &self.vault, &self.directory(), clock::now_ms()).map_err(unopened)
     }
 
-    fn open_sent(&self, sequence: u64) -> Result<Open, Failure> {
+    pub(super) fn open_sent(&self, sequence: u64) -> Result<Open, Failure> {
         let Record::Outgoing(stored) = self.store.read(sequence).map_err(stored)? else {
             return Err(wrong_record());
         };
@@ -290,7 +290,7 @@ pub(super) fn backwards(latest_ms: u64, now_ms: u64) -> Option<String> {
 }
 
 /// The reason in our words, and theirs beside.
-fn why(reason: lintas_proto::schema::Reason, theirs: &str) -> String {
+pub(super) fn why(reason: lintas_proto::schema::Reason, theirs: &str) -> String {
     let (ours, _) = text::reason(reason);
     if theirs.is_empty() { ours.to_owned() } else { format!("{ours} (`{}`)", text::one_line(theirs)) }
 }
