@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// What shall change. With nothing in it only the validity begins anew.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Changes {
     /// Requests of newcomers.
     pub admit: Vec<JoinRequest>,

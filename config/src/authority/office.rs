@@ -207,7 +207,7 @@ mod tests {
         let office = Office { name: "Office \"of\" ទី១ \\".to_owned(), key };
         let text = office.to_text().unwrap();
         assert_eq!(Office::parse(&text).unwrap(), office);
-        for (from, to) in [("key = \"", "key = \"0"), ("name = ", "nome = "), ("Office", "Office\\u001b")] {
+        for (from, to) in [("key = \"", "key = \"0"), ("name = ", "nome = "), ("Office", "Office\u{1b}")] {
             assert!(Office::parse(&text.replace(from, to)).is_err(), "{to}");
         }
         assert!(Office { name: String::new(), ..office }.to_text().is_err());

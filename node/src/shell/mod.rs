@@ -9,6 +9,7 @@ pub(crate) mod failure;
 pub(crate) mod files;
 pub(crate) mod folder;
 pub(crate) mod memory;
+pub(crate) mod region;
 pub(crate) mod session;
 pub(crate) mod store;
 pub(crate) mod transfer;
