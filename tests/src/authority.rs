@@ -88,7 +88,8 @@ impl Authority {
         let mut arguments: Vec<OsString> = vec!["region".into(), "publish".into()];
         arguments.extend(signed.iter().map(|name| self.path(name).into_os_string()));
         arguments.push("--office".into());
-        arguments.extend((1..=3).map(|office| self.public(office).into_os_string()));
+        let known = (1..=9).map(|office| self.public(office)).filter(|path| path.exists());
+        arguments.extend(known.map(PathBuf::into_os_string));
         arguments.extend(["--out".into(), self.published().into()]);
         self.lintas(&arguments)
     }

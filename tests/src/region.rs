@@ -149,32 +149,7 @@ impl Region {
         let code = described.agency.as_str();
         fs::create_dir_all(&self.root).unwrap();
         fs::write(self.key_file(code), hex_key()).unwrap();
-        let broker = broker.to_string();
-        let mut arguments: Vec<OsString> = [
-            "init",
-            "--region",
-            &source.region,
-            "--agency",
-            code,
-            "--name",
-            &described.name,
-            "--broker",
-            &broker,
-        ]
-        .map(OsString::from)
-        .to_vec();
-        if !described.country.is_empty() {
-            arguments.extend(["--country".into(), OsString::from(&described.country)]);
-        }
-        for unit in &described.units {
-            let known = functions();
-            let names = unit.functions.iter().map(|function| {
-                known.iter().find(|(_, known)| known == function).map(|(name, _)| name.as_str()).unwrap()
-            });
-            let names = names.collect::<Vec<_>>().join("+");
-            arguments.extend(["--unit".into(), format!("{}={}, {names}", unit.unit, unit.name).into()]);
-        }
-        let _ = self.lintas(code, &arguments).ok();
+        let _ = self.lintas(code, &init_arguments(source, described, broker)).ok();
         self.folder(code).join("join-request.bin")
     }
 
@@ -277,6 +252,27 @@ impl Region {
         let text = fs::read_to_string(self.folder("broker").join("broker.toml")).unwrap();
         lintas_config::settings::BrokerSettings::parse(&text).unwrap().listen
     }
+}
+
+/// What an agency that the sources describe types to make its node.
+#[must_use]
+pub fn init_arguments(source: &RegionSource, described: &MemberSource, broker: SocketAddr) -> Vec<OsString> {
+    let (region, broker) = (source.region.as_str(), broker.to_string());
+    let (agency, name) = (described.agency.as_str(), described.name.as_str());
+    let typed = ["init", "--region", region, "--agency", agency, "--name", name, "--broker", &broker];
+    let mut arguments = typed.map(OsString::from).to_vec();
+    if !described.country.is_empty() {
+        arguments.extend(["--country".into(), OsString::from(&described.country)]);
+    }
+    for unit in &described.units {
+        let known = functions();
+        let names = unit.functions.iter().map(|function| {
+            known.iter().find(|(_, known)| known == function).map(|(name, _)| name.as_str()).unwrap()
+        });
+        let names = names.collect::<Vec<_>>().join("+");
+        arguments.extend(["--unit".into(), format!("{}={}, {names}", unit.unit, unit.name).into()]);
+    }
+    arguments
 }
 
 /// Milliseconds since 1970-01-01T00:00:00Z.

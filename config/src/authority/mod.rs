@@ -66,4 +66,6 @@ pub use self::{
 };
 
 #[cfg(test)]
+mod change_tests;
+#[cfg(test)]
 mod tests;
