@@ -197,12 +197,20 @@ fn a_region_is_founded_by_two_of_three_offices_and_by_no_fewer() {
     // Every machine makes the same words of its copy.
     let text = fs::read_to_string(authority.published().join("bootstrap.toml")).unwrap();
     let words = Bootstrap::parse(&text).unwrap().words();
-    assert!(done.contains(&words) && text.contains(&words), "{done}");
+    assert!(done.contains(&words), "{done}");
+    assert_eq!(world.inspect(&authority.published().join("bootstrap.toml"))["words"], words.as_str());
     let copy = authority.path("carried.bin");
     fs::copy(world.in_force(), &copy).unwrap();
     assert_eq!(world.inspect(&copy)["bootstrap_words"], words.as_str());
     assert_eq!(world.history(&[]).ok().json()["bootstrap_words"], words.as_str());
     assert_eq!(world.node_takes("TH")["roster_version"], 1);
+
+    // What an agency, a broker and an office read out is what the directory says of them.
+    let found = world.inspect(&copy);
+    let (request, broker) = (world.inspect(&world.request("KH")), world.inspect(&world.broker()));
+    assert_eq!(request["identity_key"]["words"], found["members"][0]["identity_key"]["words"]);
+    assert_eq!(broker["receipt_key"]["words"], found["brokers"][0]["receipt_key"]["words"]);
+    assert_eq!(world.inspect(&authority.public(2))["words"], found["authorities"][1]["words"]);
 }
 
 #[test]

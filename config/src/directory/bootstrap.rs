@@ -61,11 +61,9 @@ impl Bootstrap {
         let keys: Vec<String> =
             self.authority_keys.iter().map(|key| format!("    \"{}\",\n", hex(key.as_bytes()))).collect();
         format!(
-            "# Compare these words, or the digits, with the region authority by another way before you use this file.\n\
-             # {}\n# {}\n\
+            "# Compare the words that `lintas region inspect` makes of this file with the region authority by another way\n\
+             # before you use it.\n\
              region = \"{}\"\nthreshold = {}\nauthority_keys = [\n{}]\n",
-            self.words(),
-            self.fingerprint(),
             self.region,
             self.threshold,
             keys.concat(),

@@ -129,6 +129,42 @@ pub(crate) fn directory(path: &Path, vouches: Option<&Path>) -> Result<Directory
     Directory::open(&bytes, &bootstrap).map_err(|error| unusable(path, &error))
 }
 
+/// A file that is carried around, by what it holds.
+pub(crate) enum Carried {
+    /// A directory or proposal, not checked yet.
+    Directory(Bytes),
+    /// Who may sign.
+    Bootstrap(Bootstrap),
+    /// An office's public key.
+    Office(Office),
+    /// A request to join.
+    Request(Box<JoinRequest>),
+    /// A broker's public keys.
+    Broker(BrokerKeys),
+}
+
+/// Finds out what a file holds. Each format is told from the others by what stands in it.
+pub(crate) fn carried(path: &Path) -> Result<Carried, Failure> {
+    let bytes = directory_bytes(path)?;
+    if let Ok(text) = std::str::from_utf8(&bytes)
+        && text.len() as u64 <= TEXT_BYTES_MAX
+    {
+        if let Ok(office) = Office::parse(text) {
+            return Ok(Carried::Office(office));
+        }
+        if let Ok(bootstrap) = Bootstrap::parse(text) {
+            return Ok(Carried::Bootstrap(bootstrap));
+        }
+    }
+    if let Ok(request) = canonical::decode::<JoinRequest>(&bytes, limits::KEYSET_BYTES_MAX) {
+        return Ok(Carried::Request(Box::new(request)));
+    }
+    if let Ok(broker) = canonical::decode(&bytes, BROKER_BYTES_MAX) {
+        return Ok(Carried::Broker(broker));
+    }
+    Ok(Carried::Directory(bytes))
+}
+
 /// Name of a version's file in `history`.
 pub(crate) fn history_name(version: u64) -> String {
     format!("{version:06}.bin")
