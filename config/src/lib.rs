@@ -7,6 +7,7 @@
 //! | [`authority`] | from sources and requests to a roster, and to the next one |
 //! | [`directory`] | who is a member, with which keys; what may follow what |
 //! | [`settings`] | what the operator of a broker or a node may set |
+//! | [`words`] | keys as words and digits that two people compare |
 
 pub mod authority;
 pub mod directory;
@@ -16,6 +17,7 @@ pub mod settings;
 pub mod source;
 #[cfg(test)]
 mod testing;
+pub mod words;
 
 pub use directory::{Bootstrap, Directory, DirectoryError, HighWater, SuccessionError};
 

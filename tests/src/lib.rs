@@ -13,6 +13,7 @@
     reason = "a harness: whatever is not as it should be ends the test"
 )]
 
+pub mod authority;
 pub mod demo;
 pub mod member;
 pub mod process;

@@ -13,20 +13,17 @@ use std::{
 
 use bytes::Bytes;
 use lintas_config::{
-    Bootstrap, Directory, authority,
-    issue::{bundle, fresh_seed, sign_roster},
+    Bootstrap, Directory,
+    issue::fresh_seed,
     os_entropy,
     source::{MemberSource, RegionSource, functions, mekong},
 };
-use lintas_proto::{
-    canonical, limits,
-    schema::{BrokerKeys, JoinRequest},
-    sign::{KeyRole, SigningKey, VerifyingKey},
-};
+use lintas_proto::canonical;
 use serde_json::Value;
 
 use crate::{
     ROLE_BROKER, ROLE_NODE,
+    authority::Authority,
     member::Member,
     process::{Process, wait},
 };
@@ -57,7 +54,7 @@ impl Officer {
     }
 }
 
-fn said(command: &mut Command) -> Said {
+pub(crate) fn said(command: &mut Command) -> Said {
     let output = command.output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Said { code: output.status.code().unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) }
@@ -90,7 +87,8 @@ impl Said {
 }
 
 impl Region {
-    /// Makes keys and folders under `root` by running `init` as a user would, then signs the directory.
+    /// Makes keys and folders under `root` by running `init` as a user would, then founds the region by the commands
+    /// of its authority: three offices, two of which sign.
     /// `program` is `lintas-demo`; `nodes` are agency codes.
     #[must_use]
     pub fn found(program: &Path, root: &Path, nodes: &[&str]) -> Self {
@@ -115,81 +113,51 @@ impl Region {
         let arguments = ["init", "--name", &source.brokers[0], "--listen", &listen, "--data"].map(OsStr::new);
         let _ = region.run(ROLE_BROKER, &[&arguments[..], &[folder.as_os_str()]].concat()).ok();
         let address = via(address);
+        let authority = region.authority();
+        let members: Vec<&str> = source.members.iter().map(|member| member.agency.as_str()).collect();
+        authority.begin(&members);
         let mut requests = Vec::new();
         for described in &source.members {
             let code = described.agency.as_str();
-            requests.push(if nodes.contains(&code) {
-                region.init(&source, described, address)
-            } else if let Some(held) = held.iter().find(|member| member.unit.agency == code) {
-                held.request.clone()
-            } else {
-                // A member whose node is not there; nobody will ever use its keys.
-                Member::of(&source, code).request
-            });
+            if nodes.contains(&code) {
+                requests.push(region.init(&source, described, address));
+                continue;
+            }
+            let held = held.iter().find(|member| member.unit.agency == code);
+            // Else a member whose node is not there; nobody will ever use its keys.
+            let request =
+                held.map_or_else(|| Member::of(&source, code).request, |member| member.request.clone());
+            let path = authority.path(&format!("{code}-join-request.bin"));
+            fs::write(&path, canonical::encode(&request)).unwrap();
+            requests.push(path);
         }
-        let (bootstrap, directory) = region.sign(&source, &requests);
+        authority.found(&region.folder("broker").join("broker.roster"), &requests);
         for folder in ["broker"].iter().chain(nodes) {
-            region.publish(folder, &bootstrap, &directory);
+            region.take_published(folder);
         }
         region
     }
 
-    /// `lintas init`, as the agency would run it.
-    fn init(&self, source: &RegionSource, described: &MemberSource, broker: SocketAddr) -> JoinRequest {
+    /// The offices that founded the region.
+    #[must_use]
+    pub fn authority(&self) -> Authority {
+        Authority::at(&self.program, &self.folder("authority"))
+    }
+
+    /// `lintas init`, as the agency would run it; its request to join.
+    fn init(&self, source: &RegionSource, described: &MemberSource, broker: SocketAddr) -> PathBuf {
         let code = described.agency.as_str();
         fs::create_dir_all(&self.root).unwrap();
         fs::write(self.key_file(code), hex_key()).unwrap();
-        let broker = broker.to_string();
-        let mut arguments: Vec<OsString> = [
-            "init",
-            "--region",
-            &source.region,
-            "--agency",
-            code,
-            "--name",
-            &described.name,
-            "--broker",
-            &broker,
-        ]
-        .map(OsString::from)
-        .to_vec();
-        if !described.country.is_empty() {
-            arguments.extend(["--country".into(), OsString::from(&described.country)]);
-        }
-        for unit in &described.units {
-            let known = functions();
-            let names = unit.functions.iter().map(|function| {
-                known.iter().find(|(_, known)| known == function).map(|(name, _)| name.as_str()).unwrap()
-            });
-            let names = names.collect::<Vec<_>>().join("+");
-            arguments.extend(["--unit".into(), format!("{}={}, {names}", unit.unit, unit.name).into()]);
-        }
-        let _ = self.lintas(code, &arguments).ok();
-        let bytes = fs::read(self.folder(code).join("join-request.bin")).unwrap();
-        canonical::decode(&Bytes::from(bytes), limits::KEYSET_BYTES_MAX).unwrap()
+        let _ = self.lintas(code, &init_arguments(source, described, broker)).ok();
+        self.folder(code).join("join-request.bin")
     }
 
-    /// The region authority's work: hold the requests against the sources, write the roster, sign it with two
-    /// of three keys.
-    fn sign(&self, source: &RegionSource, requests: &[JoinRequest]) -> (Bootstrap, Bytes) {
-        let mut entropy = os_entropy();
-        let seeds: Vec<_> = source.authorities.iter().map(|_| fresh_seed(&mut entropy)).collect();
-        let authorities: Vec<_> =
-            seeds.iter().map(|seed| SigningKey::from_seed(KeyRole::Authority, seed).unwrap()).collect();
-        let keys: Vec<_> =
-            authorities.iter().map(|key| VerifyingKey::parse(&key.public_key()).unwrap()).collect();
-        let broker = fs::read(self.folder("broker").join("broker.roster")).unwrap();
-        let broker: BrokerKeys = canonical::decode(&Bytes::from(broker), 4_096).unwrap();
-        let (roster, keysets) = authority::found(source, requests, &[broker], &keys, now_ms()).unwrap();
-        let threshold = usize::try_from(source.threshold).unwrap();
-        let signed = sign_roster(&roster, &authorities[..threshold]).unwrap();
-        let bootstrap = Bootstrap { region: source.region.clone(), authority_keys: keys, threshold };
-        (bootstrap, bundle(&signed, keysets))
-    }
-
-    fn publish(&self, folder: &str, bootstrap: &Bootstrap, directory: &Bytes) {
-        fs::write(self.folder(folder).join("bootstrap.toml"), bootstrap.to_text()).unwrap();
-        fs::write(self.folder(folder).join("directory.bin"), directory).unwrap();
+    /// Puts what the authority has published last into a folder of the broker or of an agency.
+    pub fn take_published(&self, folder: &str) {
+        for name in ["bootstrap.toml", "directory.bin"] {
+            fs::copy(self.authority().published().join(name), self.folder(folder).join(name)).unwrap();
+        }
     }
 
     /// Starts the broker and waits until it listens.
@@ -290,6 +258,27 @@ impl Region {
         let text = fs::read_to_string(self.folder("broker").join("broker.toml")).unwrap();
         lintas_config::settings::BrokerSettings::parse(&text).unwrap().listen
     }
+}
+
+/// What an agency that the sources describe types to make its node.
+#[must_use]
+pub fn init_arguments(source: &RegionSource, described: &MemberSource, broker: SocketAddr) -> Vec<OsString> {
+    let (region, broker) = (source.region.as_str(), broker.to_string());
+    let (agency, name) = (described.agency.as_str(), described.name.as_str());
+    let typed = ["init", "--region", region, "--agency", agency, "--name", name, "--broker", &broker];
+    let mut arguments = typed.map(OsString::from).to_vec();
+    if !described.country.is_empty() {
+        arguments.extend(["--country".into(), OsString::from(&described.country)]);
+    }
+    for unit in &described.units {
+        let known = functions();
+        let names = unit.functions.iter().map(|function| {
+            known.iter().find(|(_, known)| known == function).map(|(name, _)| name.as_str()).unwrap()
+        });
+        let names = names.collect::<Vec<_>>().join("+");
+        arguments.extend(["--unit".into(), format!("{}={}, {names}", unit.unit, unit.name).into()]);
+    }
+    arguments
 }
 
 /// Milliseconds since 1970-01-01T00:00:00Z.

@@ -1,15 +1,16 @@
+use bytes::Bytes;
 use lintas_proto::{
     envelope::verify::PacketKeys as _,
-    schema::{NodeSecrets, UnitRef},
-    sign::{KeyRole, SigningKey},
+    schema::{BrokerKeys, JoinRequest, Member, MemberStatus, NodeSecrets, Roster, SignedKeyset, UnitRef},
+    sign::{KeyRole, SigningKey, VerifyingKey},
 };
 
 use super::*;
 use crate::{
-    Bootstrap,
+    Bootstrap, Directory, DirectoryError,
     issue::{bundle, new_agency, new_broker, seed, sign_roster},
     os_entropy,
-    source::mekong,
+    source::{RegionSource, mekong},
     testing::{NOW, key},
 };
 

@@ -1,12 +1,14 @@
 //! The bootstrap file: the one thing that a newcomer must be given by hand. Everything else is signed.
 
 use lintas_proto::{
-    id::{check_name, hex, sha256, unhex},
+    id::{Digest, check_name, hex, sha256, unhex},
+    schema::Roster,
     sign::VerifyingKey,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{DirectoryError, roster::Authorities};
+use crate::words;
 
 /// Which region this is, and who may sign its roster.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,7 +61,8 @@ impl Bootstrap {
         let keys: Vec<String> =
             self.authority_keys.iter().map(|key| format!("    \"{}\",\n", hex(key.as_bytes()))).collect();
         format!(
-            "# Compare these keys with the region authority by another way before you use them.\n\
+            "# Compare the words that `lintas region inspect` makes of this file with the region authority by another way\n\
+             # before you use it.\n\
              region = \"{}\"\nthreshold = {}\nauthority_keys = [\n{}]\n",
             self.region,
             self.threshold,
@@ -67,19 +70,35 @@ impl Bootstrap {
         )
     }
 
-    /// What two people compare by telephone: 12 groups of 5 digits, the same for the same region, keys and threshold,
-    /// and readable aloud in every language. SHA-256 of the file's content, 192 bits of it.
+    /// What two people compare by telephone: 12 words, the same for the same region, keys and threshold. 132 bits of
+    /// the SHA-256 of the file's content.
+    #[must_use]
+    pub fn words(&self) -> String {
+        words::words(&self.digest())
+    }
+
+    /// The same as 12 groups of 5 digits, readable aloud in every language: 192 bits of it.
     #[must_use]
     pub fn fingerprint(&self) -> String {
+        words::digits(&self.digest())
+    }
+
+    fn digest(&self) -> Digest {
         let mut keys: Vec<&[u8; 32]> = self.authority_keys.iter().map(VerifyingKey::as_bytes).collect();
         keys.sort();
         let threshold = u64::try_from(self.threshold).unwrap_or(u64::MAX).to_be_bytes();
         let mut parts: Vec<&[u8]> = vec![b"lintas/v1/bootstrap\0", self.region.as_bytes(), b"\0", &threshold];
         parts.extend(keys.iter().map(|key| key.as_slice()));
-        let digest = sha256(&parts);
-        let (pairs, _) = digest.as_chunks::<2>();
-        let groups = pairs.iter().take(12).map(|pair| format!("{:05}", u16::from_be_bytes(*pair)));
-        groups.collect::<Vec<_>>().join(" ")
+        sha256(&parts)
+    }
+
+    /// What a roster's own authorities would be given to newcomers as.
+    ///
+    /// # Errors
+    /// [`DirectoryError`] when the roster breaks a rule.
+    pub fn of(roster: &Roster) -> Result<Self, DirectoryError> {
+        let Authorities { keys, threshold } = Authorities::of(roster)?;
+        Ok(Self { region: roster.region.clone(), authority_keys: keys, threshold })
     }
 
     /// Whoever made this value, its rules hold before anything is believed on its word.

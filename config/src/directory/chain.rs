@@ -18,7 +18,7 @@
 use bytes::Bytes;
 use lintas_proto::{
     canonical,
-    id::{hex, sha256},
+    id::sha256,
     limits,
     schema::{Delegation, Member, MemberStatus, Roster, SignedRoster},
     sign::{Signed, VerifyingKey},
@@ -31,6 +31,7 @@ use super::{
     mark::{HighWater, Seen, Stamp},
     roster::{self, Authorities},
 };
+use crate::words::{fingerprint_digits, fingerprint_words};
 
 /// Most rosters walked at once.
 pub const STEPS_MAX: usize = 4_096;
@@ -82,6 +83,31 @@ fn step(mark: &mut HighWater, signed: &SignedRoster, roster: &Roster) -> Result<
         return Err(SuccessionError::StepMissing { have: version, need: next(mark) });
     }
     roster::verify(signed, roster, &mark.authorities)?;
+    advance(mark, signed, roster)
+}
+
+/// One step to a roster that may not be signed yet: what the authorities ask before they sign. The mark that results
+/// is to be thrown away.
+pub(super) fn propose(
+    mark: &HighWater,
+    signed: &SignedRoster,
+    roster: &Roster,
+) -> Result<HighWater, SuccessionError> {
+    let mut mark = mark.clone();
+    roster::check(roster)?;
+    if roster.version <= mark.roster.version {
+        return Err(SuccessionError::RosterRolledBack { have: roster.version, seen: mark.roster.version });
+    }
+    if roster.version != next(&mark) {
+        return Err(SuccessionError::StepMissing { have: roster.version, need: next(&mark) });
+    }
+    advance(&mut mark, signed, roster)?;
+    Ok(mark)
+}
+
+/// Moves the mark to a roster of the next version.
+fn advance(mark: &mut HighWater, signed: &SignedRoster, roster: &Roster) -> Result<(), SuccessionError> {
+    let version = roster.version;
     if roster.prev_hash != mark.roster.hash.as_slice() {
         return Err(SuccessionError::RosterFork { version });
     }
@@ -124,7 +150,7 @@ fn follow(region: &str, seen: Seen, member: &Member) -> Result<Seen, SuccessionE
 }
 
 /// Whether the identity key before it signed a handover to the one of the roster.
-fn vouches(region: &str, before: &[u8; 32], member: &Member) -> bool {
+pub(crate) fn vouches(region: &str, before: &[u8; 32], member: &Member) -> bool {
     let handover = handover(region, &member.agency, &member.identity_key);
     let check = |key: VerifyingKey| key.verify(Signed::Delegation, &handover, &member.handover);
     VerifyingKey::parse(before).and_then(check).is_ok()
@@ -144,15 +170,10 @@ pub(crate) fn handover(region: &str, agency: &str, identity_key: &Bytes) -> Byte
 pub(super) fn held(seen: &Seen, member: &Member) -> Option<IdentityChanged> {
     (seen.identity_key != key_bytes(member)).then(|| IdentityChanged {
         agency: member.agency.clone(),
-        before: fingerprint(&seen.identity_key),
-        after: fingerprint(&member.identity_key),
+        before: fingerprint_words(&seen.identity_key),
+        after: fingerprint_words(&key_bytes(member)),
+        digits: fingerprint_digits(&key_bytes(member)),
     })
-}
-
-/// A key as people compare it: hex digits in groups of four.
-fn fingerprint(key: &[u8]) -> String {
-    let digits = hex(key);
-    digits.as_bytes().chunks(4).map(String::from_utf8_lossy).collect::<Vec<_>>().join(" ")
 }
 
 /// Checks that an agency's keys may follow those seen, and remembers them.

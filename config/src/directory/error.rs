@@ -186,14 +186,16 @@ pub enum StampError {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "{agency} has a new identity key, and its old key does not vouch for it. Ask {agency} by another way to read \
-     its key to you: {after}. Confirm it only if it is the same; until then nothing is sent to {agency} and \
-     nothing of it is believed. (Key before: {before}.)"
+     its key to you: {after}. (The same in digits: {digits}.) Confirm it only if it is the same; until then nothing \
+     is sent to {agency} and nothing of it is believed. (Key before: {before}.)"
 )]
 pub struct IdentityChanged {
     /// Agency.
     pub agency: String,
-    /// Fingerprint of the key that was believed so far.
+    /// Words of the key that was believed so far.
     pub before: String,
-    /// Fingerprint of the key in the roster.
+    /// Words of the key in the roster.
     pub after: String,
+    /// Digits of the key in the roster.
+    pub digits: String,
 }

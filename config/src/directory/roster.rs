@@ -57,22 +57,30 @@ impl Authorities {
 
     /// Signatures by strangers prove nothing and harm nothing: they may be those of the authorities to come.
     pub(super) fn signed(&self, signed: &SignedRoster) -> Result<(), DirectoryError> {
-        let sorted = ascending(signed.signatures.iter().map(|signature| signature.key_id.as_ref()));
-        if !sorted || signed.signatures.len() > SIGNATURES_MAX {
-            return Err(rule("roster", "at most 64 signatures, sorted by key id, no key twice"));
-        }
-        let mut have = 0;
-        for key in &self.keys {
-            let id = key_id(KeyRole::Authority, key.as_bytes());
-            let by = signed.signatures.iter().find(|signature| signature.key_id.as_ref() == id);
-            let Some(by) = by else { continue };
-            key.verify(Signed::Roster, &signed.roster, &by.signature)
-                .map_err(|_| DirectoryError::Signature("roster".to_owned()))?;
-            have += 1;
-        }
-        let need = self.threshold;
+        let (have, need) = (signers(signed, &self.keys)?.len(), self.threshold);
         if have >= need { Ok(()) } else { Err(DirectoryError::TooFewSignatures { have, need }) }
     }
+}
+
+/// Those of `keys` that signed.
+pub(crate) fn signers<'a>(
+    signed: &SignedRoster,
+    keys: &'a [VerifyingKey],
+) -> Result<Vec<&'a VerifyingKey>, DirectoryError> {
+    let sorted = ascending(signed.signatures.iter().map(|signature| signature.key_id.as_ref()));
+    if !sorted || signed.signatures.len() > SIGNATURES_MAX {
+        return Err(rule("roster", "at most 64 signatures, sorted by key id, no key twice"));
+    }
+    let mut found = Vec::new();
+    for key in keys {
+        let id = key_id(KeyRole::Authority, key.as_bytes());
+        let by = signed.signatures.iter().find(|signature| signature.key_id.as_ref() == id);
+        let Some(by) = by else { continue };
+        key.verify(Signed::Roster, &signed.roster, &by.signature)
+            .map_err(|_| DirectoryError::Signature("roster".to_owned()))?;
+        found.push(key);
+    }
+    Ok(found)
 }
 
 /// Reads a roster that must be of `region`. Signatures are the caller's: see [`verify`].

@@ -13,7 +13,8 @@ use crate::shell::{
 pub(super) struct Confirm {
     /// The agency that is held.
     agency: String,
-    /// Its new identity key as the agency has read it to you: 64 hex digits, in groups or not.
+    /// Its new identity key as the agency has read it to you: 12 words, or 12 groups of 5 digits, as `lintas status`
+    /// shows them; or 64 hex digits.
     #[arg(required = true)]
     key: Vec<String>,
 }
@@ -21,7 +22,7 @@ pub(super) struct Confirm {
 /// Believes it, and says how the node is then.
 pub(super) fn run(context: &Context, confirm: Confirm) -> Result<(), Failure> {
     let Reply::Status(reply) =
-        context.ask(Request::Confirm { agency: confirm.agency, key: confirm.key.concat() })?
+        context.ask(Request::Confirm { agency: confirm.agency, key: confirm.key.join(" ") })?
     else {
         return Err(unexpected());
     };

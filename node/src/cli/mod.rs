@@ -7,6 +7,7 @@ mod exposure;
 mod inbox;
 mod init;
 mod outbox;
+mod region;
 mod render;
 mod run;
 mod send;
@@ -77,6 +78,8 @@ enum Command {
     Status,
     /// Write the attachments of a packet, in clear, into a folder.
     Export(export::Export),
+    /// The region authority: found a region, admit and revoke members, replace keys.
+    Region(Box<region::Region>),
 }
 
 /// How often the lock of the folder is tried.
@@ -124,6 +127,10 @@ fn dispatch(args: Args) -> Result<(), Failure> {
     let Args { data, key_file, json, command } = args;
     // Before anything secret is read.
     memory::no_core_dumps();
+    // It needs no data folder of a node.
+    if let Command::Region(region) = &command {
+        return region::run(region, data, key_file, json);
+    }
     let data = data
         .ok_or_else(|| Failure::new(Code::Usage, "which data folder? give --data DIR, or set LINTAS_DATA"))?;
     let context = Context { folder: Folder::at(&absolute(&data)?), key_file, json };
@@ -139,6 +146,7 @@ fn dispatch(args: Args) -> Result<(), Failure> {
         Command::Exposure(asked) => exposure::run(&context, asked),
         Command::Status => status::run(&context),
         Command::Export(export) => export::run(&context, &export),
+        Command::Region(_) => Err(Failure::internal("a command of the region authority came too far")),
     }
 }
 
@@ -190,16 +198,21 @@ impl Context {
 
     /// Prints a value as JSON, or as the words that `plain` makes of it.
     fn print<T: Serialize>(&self, value: &T, plain: impl FnOnce(&T) -> String) -> Result<(), Failure> {
-        let text = if self.json {
-            let json = serde_json::to_string_pretty(value).map_err(Failure::internal)?;
-            format!("{}\n", safe_json(&json))
-        } else {
-            plain(value)
-        };
-        // Whoever reads may go away before the end.
-        let _ = std::io::stdout().write_all(text.as_bytes());
-        Ok(())
+        print(self.json, value, plain)
     }
+}
+
+/// Prints a value as JSON, or as the words that `plain` makes of it.
+fn print<T: Serialize>(json: bool, value: &T, plain: impl FnOnce(&T) -> String) -> Result<(), Failure> {
+    let text = if json {
+        let json = serde_json::to_string_pretty(value).map_err(Failure::internal)?;
+        format!("{}\n", safe_json(&json))
+    } else {
+        plain(value)
+    };
+    // Whoever reads may go away before the end.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(())
 }
 
 /// An answer to another question; cannot happen between a command and a daemon of one version.

@@ -40,7 +40,7 @@ pub(super) fn plain_words(status: &Status) -> String {
         out.push_str(&format!("disk: {} MiB left\n", bytes >> 20));
     }
     status.held.iter().for_each(|why| {
-        out.push_str(&format!("HELD: {} To confirm: lintas confirm AGENCY KEY\n", one_line(why)))
+        out.push_str(&format!("HELD: {} To confirm: lintas confirm AGENCY WORDS\n", one_line(why)))
     });
     status.warnings.iter().for_each(|text| out.push_str(&format!("WARNING: {}\n", one_line(text))));
     if status.gaps > 0 {

@@ -27,6 +27,8 @@ pub(crate) enum Holds {
     Node,
     /// The 32-byte identity seed.
     Identity,
+    /// The 32-byte seed of an office of the region authority.
+    Authority,
 }
 
 impl Holds {
@@ -34,6 +36,7 @@ impl Holds {
         match self {
             Self::Node => "lintas/v1/node-secrets",
             Self::Identity => "lintas/v1/identity",
+            Self::Authority => "lintas/v1/authority",
         }
     }
 }

@@ -19,6 +19,7 @@ Exit codes:
    9  the broker refused the packet
   10  the disk failed or is full, or kept bytes are damaged
   11  the daemon ended before it answered: look at `lintas outbox` before you send again
+  12  `lintas region`: not signed or not published, because a rule of the region authority forbids it
   20  `lintas doctor` has warnings: it works, and something is to be done soon
   21  `lintas doctor` found something wrong";
 
@@ -49,6 +50,8 @@ pub(crate) enum Code {
     Storage = 10,
     /// The daemon ended; what was asked may have been done or not.
     DaemonEnded = 11,
+    /// The rules of the region authority.
+    Forbidden = 12,
     /// `doctor`: warnings.
     Warned = 20,
     /// `doctor`: something is wrong.

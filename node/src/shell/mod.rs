@@ -11,6 +11,7 @@ pub(crate) mod folder;
 pub(crate) mod health;
 pub(crate) mod memory;
 pub(crate) mod probe;
+pub(crate) mod region;
 pub(crate) mod session;
 pub(crate) mod store;
 pub(crate) mod transfer;

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, PoisonError};
 
-use lintas_config::Directory;
+use lintas_config::{Directory, words};
 use lintas_proto::id::unhex;
 
 use super::{Desk, check_membership};
@@ -43,12 +43,19 @@ impl Desk {
     /// An officer's word, got by another way, that a held agency's new identity key is its own.
     pub(super) fn confirm(&self, agency: &str, key: &str) -> Result<(), Failure> {
         let digits: String = key.chars().filter(|c| !c.is_whitespace()).collect();
-        let key =
-            unhex(&digits).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok()).ok_or_else(|| {
-                Failure::new(Code::Usage, "the key must be 64 hex digits, as `lintas status` shows it")
-            })?;
+        let digits = unhex(&digits).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+        if digits.is_none() && !words::is_fingerprint(key) {
+            let message =
+                "the key must be the 12 words, or the 12 groups of digits, that `lintas status` shows";
+            return Err(Failure::new(Code::Usage, message));
+        }
         let _one = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        let confirmed = self.directory().confirm(agency, &key);
+        let directory = self.directory();
+        // The key of the roster, if that is what was read out; else one that is refused.
+        let members = directory.roster().members.iter().filter(|member| member.agency == agency);
+        let named = members.filter_map(|member| <[u8; 32]>::try_from(member.identity_key.as_ref()).ok());
+        let key = named.into_iter().find(|known| words::names_key(key, known)).or(digits).unwrap_or_default();
+        let confirmed = directory.confirm(agency, &key);
         let confirmed = confirmed.map_err(|error| Failure::new(Code::NotSetUp, error))?;
         trust::keep_mark(&self.folder, &confirmed)?;
         *self.directory.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(confirmed);

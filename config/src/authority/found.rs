@@ -1,41 +1,4 @@
-//! The region authority's work: from the readable sources of a region and the requests of its members to a roster,
-//! and from one roster to the next. The commands, the demo and the tests call the same functions.
-//!
-//! What the authority attests (names, roles, groups, units, functions, clearances) comes from its sources, which
-//! people review; from a request comes the identity key only. A request may ask for fewer units and functions than
-//! the source attests, never for more.
-//!
-//! ```
-//! use bytes::Bytes;
-//! use lintas_config::{Bootstrap, Directory, authority, issue, os_entropy, source};
-//! use lintas_proto::sign::{KeyRole, SigningKey, VerifyingKey};
-//!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let (now_ms, mut entropy, region) = (1_790_000_000_000, os_entropy(), source::mekong()?);
-//! // Each member, on its own machine:
-//! let mut requests = Vec::new();
-//! for member in &region.members {
-//!     let asks = member.member(Bytes::new());
-//!     let (_identity, _secrets, request) = issue::new_agency(&region.region, asks, now_ms, &mut entropy)?;
-//!     requests.push(request);
-//! }
-//! // The operator of the broker:
-//! let (_secrets, broker) = issue::new_broker("hub.mekong", &mut entropy)?;
-//! // The three offices of the authority, two of which sign:
-//! let mut offices = Vec::new();
-//! for _ in &region.authorities {
-//!     offices.push(SigningKey::from_seed(KeyRole::Authority, &issue::fresh_seed(&mut entropy))?);
-//! }
-//! let keys: Result<Vec<_>, _> = offices.iter().map(|key| VerifyingKey::parse(&key.public_key())).collect();
-//! let keys = keys?;
-//! let (roster, keysets) = authority::found(&region, &requests, &[broker], &keys, now_ms)?;
-//! let file = issue::bundle(&issue::sign_roster(&roster, &offices[..2])?, keysets);
-//! // Everybody:
-//! let bootstrap = Bootstrap { region: region.region, authority_keys: keys, threshold: 2 };
-//! assert!(Directory::open(&file, &bootstrap)?.at(now_ms).in_force());
-//! # Ok(())
-//! # }
-//! ```
+//! The first roster of a region, from sources and requests; and the frame of every next one.
 
 use std::collections::BTreeMap;
 
@@ -52,8 +15,8 @@ use crate::{
 };
 
 /// How far back the validity of a roster begins, milliseconds: honest clocks differ.
-const BEGINS_BEFORE_MS: u64 = lintas_proto::limits::CLOCK_SKEW_MS_MAX;
-const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+pub(super) const BEGINS_BEFORE_MS: u64 = lintas_proto::limits::CLOCK_SKEW_MS_MAX;
+pub(super) const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// Why sources and requests make no roster.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -276,6 +239,3 @@ pub fn set_status(roster: &mut Roster, agency: &str, status: MemberStatus) -> Re
     member.status = status as i32;
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,217 @@
+//! What a directory says, for people.
+
+use std::collections::BTreeMap;
+
+use lintas_proto::{
+    id::hex,
+    schema::{Keyset, Member},
+};
+use serde::Serialize;
+
+use super::{
+    office::Office,
+    proposal::Proposal,
+    review::{KeyView, SignatureView, function_list, read_keyset, role_names, status},
+};
+use crate::{
+    directory::{Directory, DirectoryError, epoch_ends_ms},
+    words,
+};
+
+/// A directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Inspection {
+    /// Region.
+    pub region: String,
+    /// Version of its roster.
+    pub version: u64,
+    /// SHA-256 of its roster, hex.
+    pub roster: String,
+    /// The same in words.
+    pub roster_words: String,
+    /// Words of the bootstrap file that fits it.
+    pub bootstrap_words: String,
+    /// Validity, milliseconds since 1970.
+    pub valid_from_ms: u64,
+    /// Its end.
+    pub valid_until_ms: u64,
+    /// How many authorities must sign.
+    pub threshold: u32,
+    /// Authorities, and which of them signed.
+    pub authorities: Vec<SignatureView>,
+    /// Brokers.
+    pub brokers: Vec<BrokerView>,
+    /// Members.
+    pub members: Vec<MemberView>,
+}
+
+/// A broker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BrokerView {
+    /// Name.
+    pub name: String,
+    /// Connects with.
+    pub transport_key: KeyView,
+    /// Signs receipts with.
+    pub receipt_key: KeyView,
+}
+
+/// A member.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MemberView {
+    /// Code.
+    pub agency: String,
+    /// Name.
+    pub name: String,
+    /// In its own languages.
+    pub native_names: Vec<String>,
+    /// Country; empty for an international body.
+    pub country: String,
+    /// `active`, `suspended` or `revoked`.
+    pub status: &'static str,
+    /// Roles.
+    pub roles: Vec<String>,
+    /// Groups.
+    pub groups: Vec<String>,
+    /// Its offline key.
+    pub identity_key: KeyView,
+    /// Why nothing of it is believed here, if so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<String>,
+    /// Units.
+    pub units: Vec<UnitView>,
+    /// Keys in use; none if it has published none.
+    pub keyset: Option<KeysetView>,
+}
+
+/// A unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UnitView {
+    /// Code.
+    pub unit: String,
+    /// Name.
+    pub name: String,
+    /// Functions.
+    pub functions: Vec<String>,
+    /// Clearance.
+    pub clearance: u32,
+    /// Until when somebody can seal to it with the keys published, milliseconds since 1970; none without a key.
+    pub keys_until_ms: Option<u64>,
+}
+
+/// An agency's keys in use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeysetView {
+    /// Version.
+    pub version: u64,
+    /// End of its validity, milliseconds since 1970.
+    pub valid_until_ms: u64,
+    /// Connects with.
+    pub transport_keys: Vec<KeyView>,
+    /// Signs packets with.
+    pub packet_keys: Vec<KeyView>,
+    /// Keys of units.
+    pub encryption_keys: Vec<EncryptionView>,
+}
+
+/// One unit's key for one epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EncryptionView {
+    /// Unit.
+    pub unit: String,
+    /// Epoch.
+    pub epoch: u32,
+    /// When the epoch ends, milliseconds since 1970.
+    pub epoch_until_ms: u64,
+    /// When the key ends.
+    pub valid_until_ms: u64,
+}
+
+/// Describes a directory. `offices` give names to keys.
+///
+/// # Errors
+/// [`DirectoryError`].
+pub fn inspect(directory: &Directory, offices: &[Office]) -> Result<Inspection, DirectoryError> {
+    let proposal = Proposal::parse(directory.bytes())?;
+    let (roster, bootstrap) = (directory.roster(), proposal.bootstrap()?);
+    let signed = proposal.signers(&bootstrap.authority_keys)?;
+    let authority = |key| SignatureView {
+        office: KeyView::of(lintas_proto::sign::VerifyingKey::as_bytes(key), offices),
+        before: true,
+        after: true,
+        signed: signed.contains(&key),
+    };
+    let keysets: BTreeMap<String, Keyset> = proposal
+        .keysets()
+        .iter()
+        .filter_map(read_keyset)
+        .map(|(keyset, _)| (keyset.agency.clone(), keyset))
+        .collect();
+    let broker = |broker: &lintas_proto::schema::BrokerKeys| BrokerView {
+        name: broker.name.clone(),
+        transport_key: key(&broker.transport_key),
+        receipt_key: key(&broker.receipt_key),
+    };
+    let member = |member: &Member| view(directory, member, keysets.get(&member.agency));
+    Ok(Inspection {
+        region: roster.region.clone(),
+        version: roster.version,
+        roster: hex(directory.roster_hash()),
+        roster_words: words::words(directory.roster_hash()),
+        bootstrap_words: bootstrap.words(),
+        valid_from_ms: roster.not_before_ms,
+        valid_until_ms: roster.not_after_ms,
+        threshold: roster.threshold,
+        authorities: bootstrap.authority_keys.iter().map(authority).collect(),
+        brokers: roster.brokers.iter().map(broker).collect(),
+        members: roster.members.iter().map(member).collect(),
+    })
+}
+
+fn view(directory: &Directory, member: &Member, keyset: Option<&Keyset>) -> MemberView {
+    let encryption = keyset.map(|keyset| keyset.encryption_keys.as_slice()).unwrap_or_default();
+    let until = |unit: &str| {
+        encryption.iter().filter(|key| key.unit == unit).map(|key| epoch_ends_ms(key.epoch)).max()
+    };
+    let unit = |unit: &lintas_proto::schema::RosterUnit| UnitView {
+        unit: unit.unit.clone(),
+        name: unit.name.clone(),
+        functions: function_list(&unit.functions),
+        clearance: unit.clearance,
+        keys_until_ms: until(&unit.unit),
+    };
+    MemberView {
+        agency: member.agency.clone(),
+        name: member.name.clone(),
+        native_names: member.native_names.clone(),
+        country: member.country.clone(),
+        status: status(member.status),
+        roles: role_names(member),
+        groups: member.groups.clone(),
+        identity_key: key(&member.identity_key),
+        held: directory.held().iter().find(|held| held.agency == member.agency).map(ToString::to_string),
+        units: member.units.iter().map(unit).collect(),
+        keyset: keyset.map(keys),
+    }
+}
+
+fn keys(keyset: &Keyset) -> KeysetView {
+    let encryption = |key: &lintas_proto::schema::EncryptionKey| EncryptionView {
+        unit: key.unit.clone(),
+        epoch: key.epoch,
+        epoch_until_ms: epoch_ends_ms(key.epoch),
+        valid_until_ms: key.not_after_ms,
+    };
+    KeysetView {
+        version: keyset.version,
+        valid_until_ms: keyset.not_after_ms,
+        transport_keys: keyset.transport_keys.iter().map(|bytes| key(bytes)).collect(),
+        packet_keys: keyset.packet_keys.iter().map(|bytes| key(bytes)).collect(),
+        encryption_keys: keyset.encryption_keys.iter().map(encryption).collect(),
+    }
+}
+
+/// Keys of a verified directory are 32 bytes.
+fn key(bytes: &[u8]) -> KeyView {
+    KeyView::of(&bytes.try_into().unwrap_or_default(), &[])
+}

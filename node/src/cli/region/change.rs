@@ -1,0 +1,146 @@
+//! `lintas region change`: the next roster of a region.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use lintas_config::{
+    Directory,
+    authority::{self, ChangeError, Changes, Office},
+    words::names_key,
+};
+use lintas_proto::sign::VerifyingKey;
+
+use super::{
+    Ceremony,
+    draft::{Drafted, plain_words},
+};
+use crate::{
+    core::text::one_line,
+    shell::{
+        clock,
+        failure::{Code, Failure},
+        region::files,
+    },
+};
+
+/// Options of `region change`. Several changes can be made at once.
+#[derive(Args)]
+pub(super) struct Change {
+    /// The directory in force: the newest directory.bin that anybody has.
+    #[arg(long, value_name = "FILE")]
+    from: PathBuf,
+    /// Believe it only if the authorities of this bootstrap.toml signed it.
+    #[arg(long, value_name = "FILE")]
+    bootstrap: Option<PathBuf>,
+    /// Folder with region.toml and one file for each member; for --admit and --update.
+    #[arg(long, value_name = "DIR")]
+    sources: Option<PathBuf>,
+    /// A newcomer: its join-request.bin.
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    admit: Vec<PathBuf>,
+    /// A member that neither sends nor receives until it is reinstated.
+    #[arg(long, num_args = 1.., value_name = "AGENCY")]
+    suspend: Vec<String>,
+    /// A suspended member that is active again.
+    #[arg(long, num_args = 1.., value_name = "AGENCY")]
+    reinstate: Vec<String>,
+    /// A member that leaves, for ever.
+    #[arg(long, num_args = 1.., value_name = "AGENCY")]
+    revoke: Vec<String>,
+    /// A member whose names, roles, groups and units are taken from the sources again.
+    #[arg(long, num_args = 1.., value_name = "AGENCY")]
+    update: Vec<String>,
+    /// A member that lost or replaced its identity key: its new join-request.bin.
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    identity: Vec<PathBuf>,
+    /// The old identity key's signature for the new one, so that no officer has to confirm it.
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    handover: Vec<PathBuf>,
+    /// An office that comes: its authority.pub.
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    add_office: Vec<PathBuf>,
+    /// An office that goes, e.g. because its key is lost: its authority.pub; or its name, if --office knows it; or
+    /// its key in words or hex digits.
+    #[arg(long, num_args = 1.., value_name = "OFFICE")]
+    drop_office: Vec<String>,
+    /// How many offices must sign from then on; as before if left out.
+    #[arg(long, value_name = "K")]
+    threshold: Option<u32>,
+    /// Replaced keys of a broker: its broker.roster.
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    broker: Vec<PathBuf>,
+    /// Change nothing but the validity, which begins anew with every roster.
+    #[arg(long)]
+    renew: bool,
+    /// Days of validity; as region.toml says, or as long as before, if left out.
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=399))]
+    valid_days: Option<u32>,
+    /// Public keys of offices, which give names to keys.
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    office: Vec<PathBuf>,
+    /// File to write the proposal to.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+}
+
+/// Drafts.
+pub(super) fn run(ceremony: &Ceremony, change: &Change) -> Result<(), Failure> {
+    let directory = files::directory(&change.from, change.bootstrap.as_deref())?;
+    let source = change.sources.as_deref().map(files::sources).transpose()?;
+    let mut known = files::offices(&change.office)?;
+    let coming = files::offices(&change.add_office)?;
+    let changes = Changes {
+        admit: files::requests(&change.admit)?,
+        identity: files::requests(&change.identity)?,
+        handovers: files::handovers(&change.handover)?,
+        update: change.update.clone(),
+        suspend: change.suspend.clone(),
+        reinstate: change.reinstate.clone(),
+        revoke: change.revoke.clone(),
+        add_offices: coming.iter().map(|office| office.key.clone()).collect(),
+        drop_offices: change
+            .drop_office
+            .iter()
+            .map(|text| dropped(text, &directory, &known))
+            .collect::<Result<_, _>>()?,
+        threshold: change.threshold,
+        brokers: files::brokers(&change.broker)?,
+        valid_days: change.valid_days,
+    };
+    if !change.renew && changes == (Changes { valid_days: change.valid_days, ..Changes::default() }) {
+        let message = "nothing was asked for; with --renew only the validity begins anew";
+        return Err(Failure::new(Code::Usage, message));
+    }
+    let proposal = authority::change(&directory, source.as_ref(), &changes, clock::now_ms())
+        .map_err(|error| refused(&error))?;
+    files::write_new(&change.out, &proposal.to_bytes())?;
+    known.extend(coming);
+    let review = authority::review(&proposal, Some(&directory), &known).map_err(Failure::internal)?;
+    ceremony.print(&Drafted { proposal: change.out.clone(), review }, plain_words)
+}
+
+fn refused(error: &ChangeError) -> Failure {
+    let code = if matches!(error, ChangeError::Sources { .. }) { Code::Usage } else { Code::Forbidden };
+    let advice = if code == Code::Usage { ": --sources DIR" } else { "" };
+    Failure::new(code, format_args!("{error}{advice}"))
+}
+
+/// The key of an office that goes.
+fn dropped(text: &str, directory: &Directory, known: &[Office]) -> Result<VerifyingKey, Failure> {
+    let path = Path::new(text);
+    if path.is_file() {
+        return files::office(path).map(|office| office.key);
+    }
+    if let Some(office) = known.iter().find(|office| office.name == text) {
+        return Ok(office.key.clone());
+    }
+    let keys = directory.roster().authority_keys.iter().filter_map(|key| VerifyingKey::parse(key).ok());
+    keys.into_iter().find(|key| names_key(text, key.as_bytes())).ok_or_else(|| {
+        let message = format!(
+            "no authority of the region is known as `{}`: give its authority.pub, its key in words (see `lintas region \
+             inspect`), or its name and its authority.pub with --office",
+            one_line(text)
+        );
+        Failure::new(Code::Usage, message)
+    })
+}

@@ -1,0 +1,174 @@
+//! Proposals and directories in plain words. Everything that another person wrote goes through [`one_line`].
+
+use lintas_config::authority::{
+    self, Change, EncryptionView, Inspection, KeyView, KeysetView, MemberView, Published, SignatureView,
+};
+
+use crate::{core::text::one_line, shell::clock::show as time};
+
+/// A key: whose, if known, and its words.
+pub(super) fn key(key: &KeyView) -> String {
+    let name = key.name.as_deref().map_or_else(String::new, |name| format!("\"{}\": ", one_line(name)));
+    format!("{name}{}", key.words)
+}
+
+/// What a proposal changes, and who has signed it.
+pub(super) fn review(review: &authority::Review) -> String {
+    let before = review
+        .valid_until_before_ms
+        .map_or_else(String::new, |ms| format!("\n  (the one before: until {})", time(ms)));
+    let compared = match (review.compared_with, review.version) {
+        (Some(version), _) => format!("What changes, compared with version {version}:"),
+        (None, 1) => "The first roster of this region. What it says:".to_owned(),
+        (None, _) => "NOT COMPARED with the directory in force (give it with --against), so everything is shown as new:"
+            .to_owned(),
+    };
+    let nothing = if review.changes.is_empty() { "  nothing but the validity\n" } else { "" };
+    let needs: String = review
+        .needs
+        .iter()
+        .map(|need| format!("  {} of {} must sign, {} have\n", need.need, need.of, need.have))
+        .collect();
+    format!(
+        "Region {}, roster version {}\n  valid from {}\n  valid until {}{before}\n\n{compared}\n{nothing}{}\n\
+         Signatures:\n{needs}{}\n\
+         To compare with the other offices, the words of this roster:\n  {}\n",
+        one_line(&review.region),
+        review.version,
+        time(review.valid_from_ms),
+        time(review.valid_until_ms),
+        changes(&review.changes, "  "),
+        review.signatures.iter().map(signature).collect::<String>(),
+        review.roster_words,
+    )
+}
+
+fn signature(by: &SignatureView) -> String {
+    let state = if by.signed { "signed " } else { "MISSING" };
+    let role = match (by.before, by.after) {
+        (true, false) => " (goes)",
+        (true | false, true | false) => "",
+    };
+    format!("  {state}  {}{role}\n", key(&by.office))
+}
+
+fn changes(changes: &[Change], indent: &str) -> String {
+    let line = |change: &Change| format!("{indent}{}: {}\n", one_line(&change.whose), one_line(&change.text));
+    changes.iter().map(line).collect()
+}
+
+/// One version of the history.
+pub(super) fn published(step: &Published) -> String {
+    let vouched = if step.vouched { "  its authorities are those of the bootstrap file\n" } else { "" };
+    let by: String = step.signed_by.iter().map(|by| format!("  signed by {}\n", key(by))).collect();
+    let nothing = if step.changes.is_empty() { "  nothing changed but the validity\n" } else { "" };
+    format!(
+        "Version {}, from {} until {}\n{by}{vouched}{nothing}{}\n",
+        step.version,
+        time(step.valid_from_ms),
+        time(step.valid_until_ms),
+        changes(&step.changes, "  "),
+    )
+}
+
+/// A directory.
+pub(super) fn inspection(found: &Inspection) -> String {
+    let authorities: String = found.authorities.iter().map(signature).collect();
+    let brokers = found.brokers.iter().map(|broker| {
+        let (transport, receipt) = (key(&broker.transport_key), key(&broker.receipt_key));
+        format!(
+            "  {}\n    connects with {transport}\n    signs receipts with {receipt}\n",
+            one_line(&broker.name)
+        )
+    });
+    format!(
+        "Region {}, roster version {}\n  valid from {}\n  valid until {}\n  words of this roster: {}\n\
+         \nAuthorities, {} of which must sign (words of the bootstrap file: {}):\n{authorities}\
+         \nBrokers:\n{}\nMembers:\n{}",
+        one_line(&found.region),
+        found.version,
+        time(found.valid_from_ms),
+        time(found.valid_until_ms),
+        found.roster_words,
+        found.threshold,
+        found.bootstrap_words,
+        brokers.collect::<String>(),
+        found.members.iter().map(member).collect::<String>(),
+    )
+}
+
+fn member(member: &MemberView) -> String {
+    let MemberView { agency, name, native_names, country, status, roles, groups, identity_key, .. } = member;
+    let native = native_names.iter().map(|name| format!(" ({})", one_line(name))).collect::<String>();
+    let country = if country.is_empty() { "no country" } else { country };
+    let held = member.held.as_ref().map_or_else(String::new, |why| format!("    HELD: {}\n", one_line(why)));
+    let units = member.units.iter().map(|unit| {
+        let keys = unit.keys_until_ms.map_or_else(
+            || "NO KEY: nobody can send to it".to_owned(),
+            |ms| format!("can be sent to until {}", time(ms)),
+        );
+        let (code, name, functions) = (one_line(&unit.unit), one_line(&unit.name), unit.functions.join("+"));
+        format!("    unit {code}: \"{name}\", functions {functions}, clearance {}; {keys}\n", unit.clearance)
+    });
+    let status = if *status == "active" { (*status).to_owned() } else { status.to_uppercase() };
+    format!(
+        "  {}: \"{}\"{native}, {}, {status}\n    roles: {}; groups: {}\n    identity key: {}\n{held}{}{}",
+        one_line(agency),
+        one_line(name),
+        one_line(country),
+        list(roles),
+        list(groups),
+        key(identity_key),
+        units.collect::<String>(),
+        member.keyset.as_ref().map_or_else(|| "    has published no keys\n".to_owned(), keyset),
+    )
+}
+
+fn keyset(keyset: &KeysetView) -> String {
+    let last = keyset.encryption_keys.iter().map(|key: &EncryptionView| key.epoch_until_ms).max();
+    let until = last.map_or_else(|| "none".to_owned(), |ms| format!("for weeks until {}", time(ms)));
+    let words = |keys: &[KeyView]| keys.iter().map(key).collect::<Vec<_>>().join("; ");
+    format!(
+        "    keys: version {}, valid until {}; keys to seal to: {until}\n      connects with {}\n      signs with {}\n",
+        keyset.version,
+        time(keyset.valid_until_ms),
+        words(&keyset.transport_keys),
+        words(&keyset.packet_keys),
+    )
+}
+
+fn list(items: &[String]) -> String {
+    if items.is_empty() { "none".to_owned() } else { one_line(&items.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use lintas_config::authority::{Need, Review};
+
+    use super::*;
+
+    #[test]
+    fn what_strangers_wrote_cannot_act_on_a_terminal() {
+        let hostile = "x\u{1b}[2J\nSignatures: all\u{202e}".to_owned();
+        let change = Change { kind: "name", whose: hostile.clone(), text: hostile.clone() };
+        let name = Some(hostile.clone());
+        let office = KeyView { key: String::new(), words: "zoo".to_owned(), name };
+        let shown = review(&Review {
+            region: hostile,
+            version: 2,
+            roster: String::new(),
+            roster_words: String::new(),
+            compared_with: None,
+            valid_from_ms: 0,
+            valid_until_ms: 0,
+            valid_until_before_ms: None,
+            changes: vec![change],
+            signatures: vec![SignatureView { office, before: true, after: false, signed: false }],
+            needs: vec![Need { of: "the authorities", have: 0, need: 1 }],
+            complete: false,
+        });
+        assert!(!shown.chars().any(|c| c != '\n' && (c.is_control() || c == '\u{202e}')), "{shown:?}");
+        assert_eq!(shown.lines().filter(|line| line.starts_with("Signatures:")).count(), 1);
+        assert!(shown.contains("NOT COMPARED") && shown.contains("MISSING") && shown.contains("(goes)"));
+    }
+}

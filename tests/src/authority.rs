@@ -1,0 +1,146 @@
+//! The region authority as it works: each office has a folder of its own, and files are carried between them.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use lintas_config::source::{mekong, mekong_files};
+
+use crate::{
+    ROLE_NODE,
+    region::{Said, said},
+};
+
+/// The authority of the sample region in a folder.
+#[derive(Debug, Clone)]
+pub struct Authority {
+    program: PathBuf,
+    root: PathBuf,
+}
+
+impl Authority {
+    /// The authority at work in `root`; `program` is `lintas-demo`.
+    #[must_use]
+    pub fn at(program: &Path, root: &Path) -> Self {
+        Self { program: program.to_owned(), root: root.to_owned() }
+    }
+
+    /// Makes the offices' keys, each in its folder, and writes the sources of the sample region, with those of its
+    /// members that `members` names.
+    pub fn begin(&self, members: &[&str]) {
+        fs::create_dir_all(self.sources()).unwrap();
+        for (name, text) in mekong_files() {
+            let agency = name.trim_end_matches(".toml").to_ascii_uppercase();
+            if name == "region.toml" || members.contains(&agency.as_str()) {
+                fs::write(self.sources().join(name), text).unwrap();
+            }
+        }
+        for (office, name) in (1..).zip(mekong().unwrap().authorities) {
+            let _ = self.office(office, &["region", "office", "--name", &name]).ok();
+        }
+    }
+
+    /// Founds the region: a draft of all requests, signed by the first two of three offices, and published.
+    pub fn found(&self, broker: &Path, requests: &[PathBuf]) {
+        let out = |name: &str| self.path(name).into_os_string();
+        let mut draft: Vec<OsString> = vec!["region".into(), "draft".into(), "--sources".into()];
+        draft.extend([self.sources().into(), "--broker".into(), broker.into(), "--office".into()]);
+        draft.extend((1..=3).map(|office| self.public(office).into_os_string()));
+        draft.push("--request".into());
+        draft.extend(requests.iter().map(OsString::from));
+        draft.extend(["--out".into(), out("proposal.bin")]);
+        let _ = self.lintas(&draft).ok();
+        self.sign_and_publish("proposal.bin", &[1, 2]);
+    }
+
+    /// Has these offices sign a proposal, in the order given, and publishes it.
+    pub fn sign_and_publish(&self, proposal: &str, offices: &[usize]) {
+        for office in offices {
+            let _ = self.sign(*office, proposal).ok();
+        }
+        let signed: Vec<String> = offices.iter().map(|office| signed_name(proposal, *office)).collect();
+        let signed: Vec<&str> = signed.iter().map(String::as_str).collect();
+        let _ = self.publish(&signed).ok();
+    }
+
+    /// Has one office sign, as whoever has read the review.
+    pub fn sign(&self, office: usize, proposal: &str) -> Said {
+        let (proposal, out) = (self.path(proposal), self.path(&signed_name(proposal, office)));
+        let mut arguments: Vec<&OsStr> = ["region", "sign", "--yes"].map(OsStr::new).to_vec();
+        let directory = self.published().join("directory.bin");
+        if directory.exists() {
+            arguments.extend([OsStr::new("--against"), directory.as_os_str()]);
+        }
+        // As an office that was compared by telephone.
+        let bootstrap = self.published().join("bootstrap.toml");
+        if bootstrap.exists() {
+            arguments.extend([OsStr::new("--bootstrap"), bootstrap.as_os_str()]);
+        }
+        arguments.extend([proposal.as_os_str(), OsStr::new("--out"), out.as_os_str()]);
+        self.office(office, &arguments)
+    }
+
+    /// Publishes signed copies.
+    pub fn publish(&self, signed: &[&str]) -> Said {
+        let mut arguments: Vec<OsString> = vec!["region".into(), "publish".into()];
+        arguments.extend(signed.iter().map(|name| self.path(name).into_os_string()));
+        arguments.push("--office".into());
+        let known = (1..=9).map(|office| self.public(office)).filter(|path| path.exists());
+        arguments.extend(known.map(PathBuf::into_os_string));
+        arguments.extend(["--out".into(), self.published().into()]);
+        self.lintas(&arguments)
+    }
+
+    /// Runs `lintas` as somebody without a folder or a secret.
+    pub fn lintas<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Said {
+        let mut command = Command::new(&self.program);
+        command.arg(ROLE_NODE).args(arguments).env_remove("LINTAS_DATA").env_remove("LINTAS_KEY_FILE");
+        said(&mut command)
+    }
+
+    /// Runs `lintas` as an office, counted from 1.
+    pub fn office<A: AsRef<OsStr>>(&self, office: usize, arguments: &[A]) -> Said {
+        let mut command = Command::new(&self.program);
+        command.arg(ROLE_NODE).args(arguments).env("LINTAS_DATA", self.folder(office));
+        said(command.env("LINTAS_KEY_FILE", self.path(&format!("office-{office}.unlock"))))
+    }
+
+    /// A file that is carried around.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// An office's folder.
+    #[must_use]
+    pub fn folder(&self, office: usize) -> PathBuf {
+        self.path(&format!("office-{office}"))
+    }
+
+    /// An office's public key.
+    #[must_use]
+    pub fn public(&self, office: usize) -> PathBuf {
+        self.folder(office).join("authority.pub")
+    }
+
+    /// The readable sources.
+    #[must_use]
+    pub fn sources(&self) -> PathBuf {
+        self.path("sources")
+    }
+
+    /// What is published.
+    #[must_use]
+    pub fn published(&self) -> PathBuf {
+        self.path("published")
+    }
+}
+
+/// Name of an office's copy of a proposal.
+#[must_use]
+pub fn signed_name(proposal: &str, office: usize) -> String {
+    format!("{}-signed-{office}.bin", proposal.trim_end_matches(".bin"))
+}
