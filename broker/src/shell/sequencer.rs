@@ -11,17 +11,20 @@ use std::{
 };
 
 use bytes::Bytes;
+use lintas_config::Directory;
 use lintas_journal::{Class, CommitError, CommitHandle, Committed, Compaction, FileDisk, NewRecord};
-use lintas_proto::{audit::group::GroupError, frame::FrameType, schema::Reason};
+use lintas_proto::{audit::group::GroupError, frame::FrameType, id::Digest, schema::Reason};
 use thiserror::Error;
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, mpsc},
+    sync::{OwnedSemaphorePermit, mpsc, watch},
+    time::sleep,
 };
 
 use super::{answer::AnswerTo, clock, index::Index, shared::Shared};
 use crate::core::{
     admit::Verified,
+    leave::Sweep,
     ledger::Ended,
     outcome::{self, How},
     plan::{Plan, Sealed, Verdict},
@@ -90,6 +93,8 @@ pub(crate) struct Sequencer {
     pub(crate) journal: CommitHandle<FileDisk>,
     pub(crate) index: Arc<Index>,
     pub(crate) intake: mpsc::Receiver<Intake>,
+    /// Of the directory.
+    pub(crate) changed: watch::Receiver<u64>,
     pub(crate) runtime: Handle,
     /// Last record handed to the journal.
     pub(crate) last_sequence: u64,
@@ -103,6 +108,18 @@ pub(crate) struct Sequencer {
     pub(crate) squeeze_ms: Option<u64>,
     /// What agencies may still submit.
     pub(crate) quota: Quota,
+    /// The search for entries whose recipients have left.
+    pub(crate) leavers: Leavers,
+}
+
+/// The search for entries whose recipients have left, begun anew with each directory.
+#[derive(Debug, Default)]
+pub(crate) struct Leavers {
+    /// Roster hash and directory hash of the directory under which the search was begun last.
+    under: Option<(Digest, Digest)>,
+    sweep: Option<Sweep>,
+    /// The disk kept an entry from being ended: when to search again.
+    again_ms: Option<u64>,
 }
 
 /// Tells the process when the sequencer ends by a panic.
@@ -132,11 +149,14 @@ impl Sequencer {
     /// Waits for intakes, at most a tick, and drains what is there. None when every sender is gone.
     async fn next_batch(&mut self) -> Option<Vec<Intake>> {
         let (mut batch, mut bytes) = (Vec::new(), 0);
-        let first = tokio::time::timeout(Duration::from_millis(TICK_MS), self.intake.recv()).await;
-        let mut next = match first {
-            Ok(None) => return None,
-            Ok(Some(intake)) => Some(intake),
-            Err(_) => None,
+        // While there is something to withhold nothing is waited for.
+        let idle = self.leavers.under.is_some() && self.leavers.sweep.is_none();
+        let wait_ms = if idle { TICK_MS } else { 0 };
+        let mut next = tokio::select! {
+            biased;
+            intake = self.intake.recv() => Some(intake?),
+            _ = self.changed.changed() => None,
+            () = sleep(Duration::from_millis(wait_ms)) => None,
         };
         while let Some(intake) = next {
             if let Intake::Submit(submitted) = &intake {
@@ -161,12 +181,14 @@ impl Sequencer {
             }
         }
         ends.extend(self.tick(now_ms)?);
+        let directory = self.shared.directory();
+        ends.extend(self.leaving(&directory, now_ms));
         for end in ends {
-            self.end(&end, now_ms)?;
+            self.end(&end, &directory, now_ms)?;
         }
         self.remove_blobs();
         if !submissions.is_empty() {
-            self.submit(submissions, now_ms)?;
+            self.submit(submissions, &directory, now_ms)?;
         }
         self.compact(now_ms)
     }
@@ -187,11 +209,38 @@ impl Sequencer {
         Ok(over.into_iter().map(end).collect())
     }
 
+    /// Entries whose recipients have left. Everything that was planned under an earlier directory is in the ledger.
+    fn leaving(&mut self, directory: &Directory, now_ms: u64) -> Vec<End> {
+        let (shared, leavers) = (Arc::clone(&self.shared), &mut self.leavers);
+        let (roster, hash) = (*directory.roster_hash(), *directory.hash());
+        let again = leavers.again_ms.is_some_and(|at| at <= now_ms);
+        if again || leavers.under.is_none_or(|(_, under)| under != hash) {
+            // A search that is not over goes on with the units, too.
+            let same_roster = leavers.under.is_some_and(|(under, _)| under == roster);
+            let units = again || !same_roster || leavers.sweep.is_some();
+            (leavers.sweep, leavers.under, leavers.again_ms) =
+                (Some(Sweep::new(units)), Some((roster, hash)), None);
+        }
+        let Some(sweep) = &mut leavers.sweep else { return Vec::new() };
+        let found = sweep.next(&shared.ledger(), directory);
+        if sweep.is_over() {
+            leavers.sweep = None;
+        }
+        let roster_version = directory.roster().version;
+        let end = |(agency, queue_sequence, left)| End {
+            agency,
+            queue_sequence,
+            how: How::Withheld { left, roster_version },
+        };
+        found.into_iter().map(end).collect()
+    }
+
     /// Ends one queue entry. A group each; the committer joins what is pending into one write.
-    fn end(&mut self, end: &End, now_ms: u64) -> Result<(), Fatal> {
+    fn end(&mut self, end: &End, directory: &Directory, now_ms: u64) -> Result<(), Fatal> {
         let shared = Arc::clone(&self.shared);
         let (entry, mut entropy) = ((end.agency.as_str(), end.queue_sequence), lintas_config::os_entropy());
-        let ending = outcome::end(entry, &end.how, &shared.ledger(), &shared.speaker(), now_ms, &mut entropy);
+        let speaker = shared.speaker_under(directory);
+        let ending = outcome::end(entry, &end.how, &shared.ledger(), &speaker, now_ms, &mut entropy);
         let fact = match ending {
             Ok(Some(fact)) => fact,
             // It has ended already: the acknowledgement came twice.
@@ -205,6 +254,9 @@ impl Sequencer {
             Err(Fatal::Journal(CommitError::DiskFull)) => {
                 tracing::error!("the disk is full, its reserve too; the entry stays in the queue");
                 self.squeeze_ms.get_or_insert(now_ms);
+                if matches!(end.how, How::Withheld { .. }) {
+                    self.leavers.again_ms = Some(now_ms.saturating_add(SQUEEZE_EVERY_MS));
+                }
                 Ok(())
             }
             committed => {
@@ -215,13 +267,18 @@ impl Sequencer {
     }
 
     /// Plans one group of submissions and hands it to the journal.
-    fn submit(&mut self, submissions: Vec<Submitted>, now_ms: u64) -> Result<(), Fatal> {
+    fn submit(
+        &mut self,
+        submissions: Vec<Submitted>,
+        directory: &Directory,
+        now_ms: u64,
+    ) -> Result<(), Fatal> {
         let shared = Arc::clone(&self.shared);
-        let speaker = shared.speaker();
+        let speaker = shared.speaker_under(directory);
         let (mut shares, mut waiting, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
         let planned = {
             let (ledger, mut entropy) = (shared.ledger(), lintas_config::os_entropy());
-            let mut plan = Plan::new(&ledger, &speaker, now_ms, &mut self.quota);
+            let mut plan = Plan::new(&ledger, &speaker, directory, now_ms, &mut self.quota);
             for Submitted { verified, answer, share } in submissions {
                 let agency = verified.header().core().originator.agency.clone();
                 let full = verified.refuse(Reason::DiskFull, DISK_FULL);
