@@ -16,10 +16,11 @@ use crate::{
     limits::{
         CONNECTION_WINDOW_BYTES, CRYPTO_BUFFER_BYTES_MAX, INCOMING_BYTES_MAX, INCOMING_MAX,
         INCOMING_TOTAL_BYTES_MAX, Limits, SEND_WINDOW_BYTES, SOCKET_BUFFER_BYTES, STREAM_WINDOW_BYTES,
-        STREAMS_MAX,
+        STREAMS_MAX, UNTRUSTED_CONNECTIONS_MAX, UNTRUSTED_WINDOW_BYTES,
     },
     registry::Registry,
     tls::{self, PeerDirectory, TransportKey},
+    untrusted::{Anyone, UntrustedConnection},
 };
 
 /// What the TLS interface wants as a name. Nothing is checked against it and it is not sent: a raw key is
@@ -180,6 +181,8 @@ pub struct Client {
     endpoint: Endpoint,
     registry: Arc<Registry>,
     config: ClientConfig,
+    /// Connections to brokers that the directory does not know, and the TLS settings that allow them.
+    untrusted: (Arc<Registry>, ClientConfig),
     limits: Limits,
 }
 
@@ -206,13 +209,20 @@ impl Client {
         directory: Arc<dyn PeerDirectory>,
         limits: Limits,
     ) -> Result<Self, LinkError> {
-        let crypto = tls::quic_client(key, Arc::clone(&directory))?;
-        let mut transport = transport(&limits);
-        transport.keep_alive_interval(Some(Duration::from_millis(limits.keep_alive_ms)));
-        let mut config = ClientConfig::new(Arc::new(crypto));
-        config.transport_config(Arc::new(transport)).token_store(Arc::new(quinn::NoneTokenStore));
+        let mut trusted = transport(&limits);
+        trusted.keep_alive_interval(Some(Duration::from_millis(limits.keep_alive_ms)));
+        let mut asking = transport(&limits);
+        asking
+            .max_concurrent_bidi_streams(VarInt::from_u32(0))
+            .stream_receive_window(VarInt::from_u32(UNTRUSTED_WINDOW_BYTES))
+            .receive_window(VarInt::from_u32(UNTRUSTED_WINDOW_BYTES));
+        let config = client_config(key, Arc::clone(&directory), trusted)?;
+        let anyone: Arc<dyn PeerDirectory> = Arc::new(Anyone);
+        let untrusted_limits = Limits { connections_max: UNTRUSTED_CONNECTIONS_MAX, ..limits };
+        let untrusted =
+            (Registry::new(Arc::clone(&anyone), untrusted_limits), client_config(key, anyone, asking)?);
         let endpoint = open(address, key, None)?;
-        Ok(Self { endpoint, registry: Registry::new(directory, limits), config, limits })
+        Ok(Self { endpoint, registry: Registry::new(directory, limits), config, untrusted, limits })
     }
 
     /// Connects to the broker at `address`, whose key must be one that the directory admits. The broker has
@@ -222,12 +232,28 @@ impl Client {
     /// [`LinkError::UnknownPeer`] for a false broker; [`LinkError::NotAdmitted`], [`LinkError::Busy`],
     /// [`LinkError::Foreign`], [`LinkError::HandshakeTimeout`], [`LinkError::Address`].
     pub async fn connect(&self, address: SocketAddr) -> Result<Connection, LinkError> {
+        let connection = self.reach(self.config.clone(), address).await?;
+        Connection::seated(connection, &self.registry, self.limits)
+    }
+
+    /// Connects to whoever answers at `address`: for a node whose directory is too old to know the broker's
+    /// present key. The peer proves that it holds the key that it shows, not that anybody vouches for it; it learns
+    /// this node's public key. Safe to cancel.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect); [`LinkError::UnknownPeer`] when the peer cannot sign for its key.
+    pub async fn connect_to_anyone(&self, address: SocketAddr) -> Result<UntrustedConnection, LinkError> {
+        let (registry, config) = &self.untrusted;
+        let connection = self.reach(config.clone(), address).await?;
+        Ok(UntrustedConnection::new(Connection::seated(connection, registry, self.limits)?))
+    }
+
+    async fn reach(&self, config: ClientConfig, address: SocketAddr) -> Result<quinn::Connection, LinkError> {
         let connecting = self
             .endpoint
-            .connect_with(self.config.clone(), address, SERVER_NAME)
+            .connect_with(config, address, SERVER_NAME)
             .map_err(|problem| LinkError::Address { address, problem: problem.to_string() })?;
-        let connection = in_time(connecting, &self.limits).await?;
-        Connection::seated(connection, &self.registry, self.limits)
+        in_time(connecting, &self.limits).await
     }
 
     /// As [`Server::recheck`], for brokers that have left the directory.
@@ -259,6 +285,16 @@ impl Drop for Client {
     fn drop(&mut self) {
         self.close(CloseCode::Done, "");
     }
+}
+
+fn client_config(
+    key: &TransportKey,
+    directory: Arc<dyn PeerDirectory>,
+    transport: TransportConfig,
+) -> Result<ClientConfig, LinkError> {
+    let mut config = ClientConfig::new(Arc::new(tls::quic_client(key, directory)?));
+    config.transport_config(Arc::new(transport)).token_store(Arc::new(quinn::NoneTokenStore));
+    Ok(config)
 }
 
 /// Waits for a handshake within its limit. Dropped on timeout, which closes it.

@@ -162,6 +162,12 @@ pub enum LinkError {
     /// The stream was ended on this side.
     #[error("this stream has ended; this is a fault in the calling program")]
     StreamEnded,
+    /// Something other than a question about the directory was to be sent to a peer that nobody vouches for.
+    #[error(
+        "a peer that the directory does not know may be asked for a directory and nothing else; this is a fault \
+         in the calling program"
+    )]
+    UntrustedPeer,
     /// Raw bytes were asked for inside a frame.
     #[error("raw bytes were asked for inside a frame; this is a fault in the calling program")]
     InsideFrame,
@@ -200,6 +206,7 @@ impl LinkError {
             | Self::StreamReset(_)
             | Self::StreamStopped(_)
             | Self::StreamEnded
+            | Self::UntrustedPeer
             | Self::InsideFrame => CloseCode::Done,
         }
     }

@@ -40,12 +40,20 @@ pub struct FrameWriter {
     /// Not yet handed to the connection; together with `run` one group or one frame.
     pending: VecDeque<Bytes>,
     limits: Limits,
+    /// The one type that may be sent, where not all may.
+    only: Option<FrameType>,
     _seat: Arc<Seat>,
 }
 
 impl FrameWriter {
     pub(crate) fn new(stream: SendStream, limits: Limits, seat: Arc<Seat>) -> Self {
-        Self { stream, run: BytesMut::new(), pending: VecDeque::new(), limits, _seat: seat }
+        Self { stream, run: BytesMut::new(), pending: VecDeque::new(), limits, only: None, _seat: seat }
+    }
+
+    /// Refuses frames of every other type, and raw bytes.
+    pub(crate) fn only(mut self, kind: FrameType) -> Self {
+        self.only = Some(kind);
+        self
     }
 
     /// Sends one frame. Returns when the connection has taken it, not when the peer has.
@@ -101,6 +109,9 @@ impl FrameWriter {
     /// # Errors
     /// [`LinkError::Stalled`]; why the stream or the connection ended.
     pub async fn write_raw(&mut self, bytes: Bytes) -> Result<(), LinkError> {
+        if self.only.is_some() {
+            return Err(LinkError::UntrustedPeer);
+        }
         self.flush().await?;
         if !bytes.is_empty() {
             self.pending.push_back(bytes);
@@ -125,6 +136,9 @@ impl FrameWriter {
     }
 
     fn queue(&mut self, kind: FrameType, payload: Bytes) -> Result<(), LinkError> {
+        if self.only.is_some_and(|only| only != kind) {
+            return Err(LinkError::UntrustedPeer);
+        }
         let header = frame::header(kind, payload.len()).map_err(LinkError::Unsendable)?;
         self.run.extend_from_slice(&header);
         if payload.len() <= COALESCE_BYTES_MAX {

@@ -5,8 +5,9 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use lintas_proto::{
-    frame::FrameType,
+    frame::{FrameType, HEADER_BYTES},
     schema::{Hello, HelloAck, Reason},
 };
 use tokio::time::timeout;
@@ -14,7 +15,7 @@ use tokio::time::timeout;
 use crate::{
     connection::{CloseCode, Connection},
     error::{LinkError, printable},
-    framed::{FrameReader, FrameWriter},
+    framed::{FrameReader, FrameWriter, decode},
 };
 
 /// Node: opens the session stream, says hello and waits for the answer. Closes the connection on failure.
@@ -42,19 +43,49 @@ pub async fn greet(
     .await
 }
 
-/// Broker: waits for the session stream and its hello. Closes the connection on failure. To be followed by
-/// [`answer`] or [`refuse`].
+/// What a node begins with.
+#[derive(Debug, Clone, PartialEq)]
+pub enum First {
+    /// A session.
+    Hello(Box<Hello>),
+    /// A single question, its payload not yet decoded.
+    Other(FrameType, Bytes),
+}
+
+/// Broker: waits for the first stream and its first frame: a hello, or one of `others`. Closes the connection on
+/// failure. A hello is to be followed by [`answer`] or [`refuse`].
 ///
 /// # Errors
-/// [`LinkError::HelloTimeout`]; [`LinkError::UnexpectedFrame`], [`LinkError::Frame`] and
-/// [`LinkError::Decode`] for anything but a hello; why the stream or the connection ended.
-pub async fn receive_hello(connection: &Connection) -> Result<(Hello, FrameWriter, FrameReader), LinkError> {
+/// [`LinkError::HelloTimeout`]; [`LinkError::UnexpectedFrame`] for any other frame, by its header;
+/// [`LinkError::Frame`]; [`LinkError::Decode`] for a hello that is none; why the stream or the connection ended.
+pub async fn receive_first(
+    connection: &Connection,
+    others: &[FrameType],
+) -> Result<(First, FrameWriter, FrameReader), LinkError> {
     in_time(connection, async {
         let (writer, mut reader) = connection.accept_stream().await?;
-        let hello = reader.next_message(FrameType::Hello).await?;
-        Ok((hello, writer, reader))
+        let kinds: Vec<_> = others.iter().copied().chain([FrameType::Hello]).collect();
+        let frame = reader.next_of(&kinds).await?;
+        let (kind, payload) = frame.ok_or(LinkError::Truncated { missing: HEADER_BYTES })?;
+        let first = if kind == FrameType::Hello {
+            First::Hello(Box::new(decode(kind, &payload)?))
+        } else {
+            First::Other(kind, payload)
+        };
+        Ok((first, writer, reader))
     })
     .await
+}
+
+/// Broker: as [`receive_first`], where only a hello belongs.
+///
+/// # Errors
+/// As [`receive_first`].
+pub async fn receive_hello(connection: &Connection) -> Result<(Hello, FrameWriter, FrameReader), LinkError> {
+    match receive_first(connection, &[]).await? {
+        (First::Hello(hello), writer, reader) => Ok((*hello, writer, reader)),
+        (First::Other(have, _), ..) => Err(LinkError::UnexpectedFrame { have }),
+    }
 }
 
 /// Broker: answers the hello; the session is open.

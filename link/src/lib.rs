@@ -7,6 +7,7 @@
 //! | `gate` | which handshakes are worth starting while strangers knock |
 //! | `registry` | which connections live, and which a new directory ends |
 //! | [`connection`](Connection) | one authenticated peer: streams, close codes |
+//! | [`untrusted`](UntrustedConnection) | a broker that the directory does not know: asked for a directory only |
 //! | [`framed`](FrameWriter) | frames and raw bytes on a stream; `assemble` puts them together |
 //! | [`hello`](greet) | the first exchange of a session |
 //! | [`limits`] | every number above, with its unit |
@@ -36,6 +37,7 @@ mod hello;
 pub mod limits;
 mod registry;
 mod tls;
+mod untrusted;
 
 #[cfg(test)]
 mod tests;
@@ -44,6 +46,7 @@ pub use connection::{CloseCode, Connection};
 pub use endpoint::{Client, Handshake, Server};
 pub use error::LinkError;
 pub use framed::{FrameReader, FrameWriter, decode};
-pub use hello::{answer, greet, receive_hello, refuse};
+pub use hello::{First, answer, greet, receive_first, receive_hello, refuse};
 pub use limits::Limits;
 pub use tls::{PeerDirectory, TransportKey};
+pub use untrusted::UntrustedConnection;

@@ -48,6 +48,10 @@ pub const CONNECTIONS_MAX: usize = 1_024;
 /// Authenticated connections of one key. One more ends the oldest: a node that comes back after its address
 /// changed must not wait for its dead connections.
 pub const CONNECTIONS_PER_KEY_MAX: usize = 8;
+/// Connections to brokers that the directory does not know, of one node.
+pub const UNTRUSTED_CONNECTIONS_MAX: usize = 4;
+/// Bytes that such a broker may send before this side has read them: a directory comes soon enough with it.
+pub const UNTRUSTED_WINDOW_BYTES: u32 = 1024 * 1024;
 /// Most bytes taken from a stream at once.
 pub const READ_BYTES_MAX: usize = 64 * 1024;
 /// Payloads up to this many bytes are copied behind their header; longer ones are sent from where they are.

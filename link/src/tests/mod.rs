@@ -22,6 +22,7 @@ mod frames;
 mod handshake;
 mod identity;
 mod session;
+mod untrusted;
 
 /// A directory that counts how often it is asked.
 #[derive(Debug, Default)]
