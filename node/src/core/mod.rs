@@ -3,7 +3,9 @@
 
 pub(crate) mod answer;
 pub(crate) mod archive;
+pub(crate) mod contacts;
 pub(crate) mod draft;
+pub(crate) mod freshness;
 pub(crate) mod inbox;
 pub(crate) mod keys;
 pub(crate) mod outbox;
