@@ -74,6 +74,13 @@ pub fn is_fingerprint(text: &str) -> bool {
     parts.len() == WORDS && (parts.iter().all(word) || parts.iter().all(group))
 }
 
+/// Whether that may name a key: a fingerprint, or 64 hex digits, in groups or not.
+#[must_use]
+pub fn is_key(text: &str) -> bool {
+    let hex: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+    is_fingerprint(text) || unhex(&hex).is_ok_and(|bytes| bytes.len() == 32)
+}
+
 /// Whether somebody names that key: by its words, by its digits, or by all of its 64 hex digits, in groups or not.
 #[must_use]
 pub fn names_key(text: &str, key: &[u8; 32]) -> bool {

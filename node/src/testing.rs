@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io, path::PathBuf};
 use bytes::Bytes;
 use lintas_config::{
     Bootstrap, Directory,
-    issue::{bundle, fresh_seed, new_agency, new_broker, seed, sign_roster},
+    issue::{bundle, fresh_seed, new_agency, new_broker, seed, sign_keyset, sign_roster},
     os_entropy,
 };
 use lintas_journal::{Disk, FileDisk};
@@ -17,8 +17,8 @@ use lintas_proto::{
     limits,
     receipt::{Receipt, sign_receipts, sub_log_origin},
     schema::{
-        AuditEvent, BrokerSecrets, Delivery, EventType, Header, Member, MemberStatus, NodeSecrets, Opening,
-        Role, Roster, RosterUnit, SignedKeyset, Submission, UnitFunction, UnitRef,
+        AuditEvent, BrokerSecrets, Delivery, DirectoryUpdate, EventType, Header, Member, MemberStatus,
+        NodeSecrets, Opening, Role, Roster, RosterUnit, SignedKeyset, Submission, UnitFunction, UnitRef,
     },
     sign::{KeyRole, SigningKey, VerifyingKey},
 };
@@ -132,6 +132,44 @@ impl Region {
         let (_, _, request) = new_agency(REGION, member, clock::now_ms(), &mut os_entropy()).unwrap();
         self.roster.members[at] = request.member.unwrap();
         self.keysets[at] = request.keyset.unwrap();
+    }
+
+    /// Adds a member, which must come last in order of codes, with the single point of contact CODE-NCB.
+    pub(crate) fn join(&mut self, agency: &str, groups: &[&str]) {
+        let unit = format!("{agency}-NCB");
+        let mut new = member(agency, agency, &[(&unit, UnitFunction::Spoc)]);
+        new.groups = groups.iter().map(|group| (*group).to_owned()).collect();
+        let (_, secret, request) = new_agency(REGION, new, clock::now_ms(), &mut os_entropy()).unwrap();
+        self.roster.members.push(request.member.unwrap());
+        self.keysets.push(request.keyset.unwrap());
+        self.secrets.insert(agency.to_owned(), secret);
+    }
+
+    /// Gives an agency new packet and encryption keys, in its next keyset.
+    pub(crate) fn rotate(&mut self, agency: &str) {
+        let at = self.roster.members.iter().position(|member| member.agency == agency).unwrap();
+        let (mut entropy, signed) = (os_entropy(), self.keysets[at].clone());
+        let before: lintas_proto::schema::Keyset =
+            canonical::decode(&signed.keyset, limits::KEYSET_BYTES_MAX).unwrap();
+        let secrets = self.secrets.get_mut(agency).unwrap();
+        secrets.packet_seed = Bytes::copy_from_slice(fresh_seed(&mut entropy).as_slice());
+        for known in &mut secrets.encryption_seeds {
+            known.seed = Bytes::copy_from_slice(fresh_seed(&mut entropy).as_slice());
+        }
+        let hash = Bytes::copy_from_slice(&sha256(&[&signed.keyset]));
+        self.keysets[at] = sign_keyset(secrets, before.version + 1, hash, clock::now_ms()).unwrap();
+    }
+
+    /// A directory of this region, from its bytes.
+    pub(crate) fn open(&self, bundle: &Bytes) -> Directory {
+        Directory::open(bundle, &self.bootstrap).unwrap()
+    }
+
+    /// What an honest broker sends to whoever has `have`; `through` are the directories after it, the last is its own.
+    pub(crate) fn update(have: &Directory, through: &[&Directory]) -> DirectoryUpdate {
+        let newer = through.iter().filter(|next| next.roster().version > have.roster().version);
+        let rosters = newer.map(|next| next.signed_roster().unwrap()).collect();
+        through.last().unwrap().answer(&have.question().unwrap(), rosters).unwrap()
     }
 
     pub(crate) fn directory(&self) -> Directory {

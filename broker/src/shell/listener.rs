@@ -41,7 +41,7 @@ impl PeerDirectory for Members {
     }
 
     fn peer(&self, transport_key: &[u8; 32]) -> Option<Arc<str>> {
-        self.0.agency_of_transport(transport_key).map(Arc::from)
+        self.0.directory().agency_of_transport(transport_key).map(Arc::from)
     }
 }
 

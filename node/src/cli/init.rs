@@ -129,15 +129,16 @@ fn plain_words(made: &Made) -> String {
          What to do next:\n\
          1. Give {} to the authority of region {}.\n\
          2. Move {} to a place that is not connected to anything, with a copy elsewhere.\n\
-         3. Put the two files that the authority gives you, bootstrap.toml and directory.bin, into {}.\n\
-         \x20  Compare the keys in bootstrap.toml with the authority by another way, e.g. by telephone.\n\
+         3. When it has admitted {}, take the file bootstrap.toml that it gives you:\n\
+         \x20  lintas join --bootstrap bootstrap.toml\n\
+         \x20  Compare its fingerprint with the authority by another way, e.g. by telephone.\n\
          4. Start `lintas run`.\n",
         made.agency,
         made.data.display(),
         made.join_request.display(),
         made.region,
         made.identity_key.display(),
-        made.data.display(),
+        made.agency,
     )
 }
 

@@ -6,6 +6,7 @@ mod export;
 mod exposure;
 mod inbox;
 mod init;
+mod join;
 mod outbox;
 mod region;
 mod render;
@@ -16,7 +17,7 @@ mod status;
 
 use std::{
     ffi::OsString,
-    io::Write as _,
+    io::{BufRead as _, IsTerminal as _, Read as _, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
     thread::sleep,
@@ -58,6 +59,8 @@ struct Args {
 enum Command {
     /// Make an agency's keys, settings and request to join a region.
     Init(init::Init),
+    /// Take up the region, once its authority has admitted this agency.
+    Join(join::Join),
     /// Keep the connection to the broker: send what waits, receive what comes.
     Run,
     /// Seal a draft and keep it; it is sent as soon as the broker can be reached.
@@ -68,7 +71,7 @@ enum Command {
     Show(show::Show),
     /// List what was sent and where it stands.
     Outbox(inbox::List),
-    /// Believe a held agency's new identity key, which it has read to you by another way.
+    /// Give your word for an agency that is new, or held for a new identity key, so that it may be sent to.
     Confirm(confirm::Confirm),
     /// Which packets the loss of a key exposes, and what to do.
     Exposure(exposure::Asked),
@@ -84,6 +87,8 @@ enum Command {
 
 /// How often the lock of the folder is tried.
 const LOCK_TRIES_MAX: usize = 100;
+/// Longest answer to a question at the terminal, bytes.
+const ANSWER_BYTES_MAX: u64 = 64;
 /// Pause between tries.
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
@@ -136,6 +141,7 @@ fn dispatch(args: Args) -> Result<(), Failure> {
     let context = Context { folder: Folder::at(&absolute(&data)?), key_file, json };
     match command {
         Command::Init(init) => init::run(&context, &init),
+        Command::Join(join) => join::run(&context, &join),
         Command::Run => run::run(&context),
         Command::Send(send) => send::run(&context, send),
         Command::Inbox(list) => inbox::run(&context, &list),
@@ -213,6 +219,19 @@ fn print<T: Serialize>(json: bool, value: &T, plain: impl FnOnce(&T) -> String) 
     // Whoever reads may go away before the end.
     let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(())
+}
+
+/// Asks the officer at the terminal; `instead` says what to do where there is none.
+fn agree(question: &str, instead: &str) -> Result<bool, Failure> {
+    if !std::io::stdin().is_terminal() {
+        let message = format!("{question}\nthere is no terminal to ask on: {instead}");
+        return Err(Failure::new(Code::Usage, message));
+    }
+    // Beside the answer in JSON.
+    let _ = write!(std::io::stderr(), "{} Type yes or no: ", printable(question).replace("\n    | ", "\n"));
+    let mut line = String::new();
+    std::io::stdin().lock().take(ANSWER_BYTES_MAX).read_line(&mut line).map_err(Failure::internal)?;
+    Ok(line.trim().eq_ignore_ascii_case("yes"))
 }
 
 /// An answer to another question; cannot happen between a command and a daemon of one version.

@@ -28,14 +28,17 @@ pub(super) fn title(text: &str) -> String {
 
 /// One packet of the outbox.
 pub(super) fn outbox_entry(entry: &OutboxEntry) -> String {
-    let OutboxEntry { packet_id, kind: code, title: text, created_ms, standing, recipients } = entry;
-    let mut out = format!(
-        "{packet_id}  {}  {}\n  sealed {}\n  {}\n",
-        kind(code),
-        title(text),
-        time(*created_ms),
-        stands(standing)
-    );
+    let OutboxEntry { packet_id, kind: code, title: text, created_ms, standing, recipients, .. } = entry;
+    let despite =
+        if entry.despite_stale { ", although the directory was known to be out of date" } else { "" };
+    let mut out =
+        format!("{packet_id}  {}  {}\n  sealed {}{despite}\n", kind(code), title(text), time(*created_ms));
+    entry.in_place_of.iter().for_each(|id| out.push_str(&format!("  in place of {id}\n")));
+    out.push_str(&format!("  {}\n", stands(standing)));
+    entry
+        .replaced_by
+        .iter()
+        .for_each(|id| out.push_str(&format!("  replaced by {id}; nothing is to be done\n")));
     // What the broker refused reached nobody.
     if !matches!(standing, Standing::Refused { .. }) {
         recipients.iter().for_each(|arrival| out.push_str(&format!("  {}\n", arrives(arrival))));

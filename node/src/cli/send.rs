@@ -18,7 +18,7 @@ use crate::{
     shell::{
         clock::show as time,
         control,
-        desk::{Reply, Request},
+        desk::{How, Reply, Request},
         failure::{Code, Failure},
         files,
     },
@@ -35,12 +35,20 @@ pub(super) struct Send {
     /// A file to attach; as often as there are files.
     #[arg(long, value_name = "FILE")]
     attach: Vec<PathBuf>,
-    /// One more recipient: AGENCY/UNIT, or AGENCY for its single point of contact.
+    /// One more recipient: AGENCY/UNIT, AGENCY for its single point of contact, or group:GROUP for those of all members
+    /// of a group.
     #[arg(long, value_name = "AGENCY/UNIT")]
     to: Vec<String>,
     /// The unit of this agency that sends.
     #[arg(long, value_name = "UNIT")]
     from: Option<String>,
+    /// Seal although the directory is known to be out of date: keys and members in it may have been withdrawn. The
+    /// outbox shows it.
+    #[arg(long)]
+    despite_stale: bool,
+    /// Send to a group without those of its members whom no officer has confirmed.
+    #[arg(long)]
+    without_unconfirmed: bool,
     /// Wait so many seconds for the broker's answer.
     #[arg(long, value_name = "SECONDS")]
     wait: Option<u32>,
@@ -62,7 +70,8 @@ pub(super) fn run(context: &Context, send: Send) -> Result<(), Failure> {
     })?;
     let draft = String::from_utf8(bytes).map_err(|_| Failure::new(Code::Draft, "the draft is not text"))?;
     let attach = send.attach.iter().map(|path| absolute(path)).collect::<Result<_, _>>()?;
-    let request = Request::Send { draft, attach, to: send.to, from: send.from };
+    let how = How { despite_stale: send.despite_stale, without_unconfirmed: send.without_unconfirmed };
+    let request = Request::Send { draft, attach, to: send.to, from: send.from, how };
     let Reply::Kept(kept) = context.ask(request)? else {
         return Err(unexpected());
     };
@@ -89,12 +98,16 @@ pub(super) fn run(context: &Context, send: Send) -> Result<(), Failure> {
 /// Looks until there is an answer or the time is over. Only a daemon can get one.
 fn wait(context: &Context, id: &str, seconds: u32) -> Option<OutboxEntry> {
     let looks = u64::from(seconds).saturating_mul(1_000).div_ceil(LOOK_EVERY.as_millis().try_into().ok()?);
+    let mut id = id.to_owned();
     for _ in 0..looks.max(1) {
-        let request = Request::Standing { id: id.to_owned() };
-        if let Some(Ok(Reply::Standing(entry))) = control::ask(&context.folder, &request)
-            && !matches!(entry.standing, Standing::Waiting { .. })
-        {
-            return Some(*entry);
+        let request = Request::Standing { id: id.clone() };
+        if let Some(Ok(Reply::Standing(entry))) = control::ask(&context.folder, &request) {
+            match (&entry.standing, &entry.replaced_by) {
+                (Standing::Waiting { .. }, _) => {}
+                // The answer is the one to the packet that took its place.
+                (Standing::Refused { .. }, Some(next)) => id.clone_from(next),
+                (Standing::Refused { .. } | Standing::Accepted { .. }, _) => return Some(*entry),
+            }
         }
         sleep(LOOK_EVERY);
     }
@@ -109,6 +122,12 @@ fn plain_words(sent: &Sent) -> String {
         kept.to.join(", "),
         time(kept.deliver_by_ms)
     );
+    if !kept.left_out.is_empty() {
+        let left_out = kept.left_out.join(", ");
+        out.push_str(&format!(
+            "  NOT to {left_out}: no officer has confirmed them (lintas confirm AGENCY)\n"
+        ));
+    }
     match answer {
         Some(entry) if matches!(entry.standing, Standing::Accepted { .. }) => {
             out.push_str(&format!("  {}\n", stands(&entry.standing)));

@@ -42,6 +42,7 @@ pub(super) fn plain_words(status: &Status) -> String {
     status.held.iter().for_each(|why| {
         out.push_str(&format!("HELD: {} To confirm: lintas confirm AGENCY WORDS\n", one_line(why)))
     });
+    status.unconfirmed.iter().for_each(|why| out.push_str(&format!("UNCONFIRMED: {}\n", one_line(why))));
     status.warnings.iter().for_each(|text| out.push_str(&format!("WARNING: {}\n", one_line(text))));
     if status.gaps > 0 {
         out.push_str(&format!(

@@ -41,7 +41,10 @@ pub(crate) enum DraftError {
         known: &'static str,
     },
     /// A recipient that is not written as one.
-    #[error("`{0}` is no recipient; write AGENCY/UNIT, or AGENCY for its single point of contact")]
+    #[error(
+        "`{0}` is no recipient; write AGENCY/UNIT, AGENCY for its single point of contact, or group:GROUP for those \
+         of all members of a group"
+    )]
     Recipient(String),
     /// A key that the node fills in itself.
     #[error("the draft's body has `{0}`; leave it out: {1}")]
@@ -81,6 +84,8 @@ pub(crate) enum Addressee {
     Unit(UnitRef),
     /// AGENCY: its single point of contact.
     Agency(String),
+    /// group:GROUP: those of all other active members of a group of the roster.
+    Group(String),
 }
 
 /// A draft, read.
@@ -164,6 +169,9 @@ fn prefixed(prefix: &str, text: &str) -> String {
 
 fn addressee(text: &str) -> Result<Addressee, DraftError> {
     let code = |code: &str| lintas_proto::id::check_code(code).is_ok();
+    if let Some(group) = text.strip_prefix("group:").filter(|group| code(group)) {
+        return Ok(Addressee::Group(group.to_owned()));
+    }
     match text.split_once('/') {
         Some((agency, unit)) if code(agency) && code(unit) => {
             Ok(Addressee::Unit(UnitRef { agency: agency.to_owned(), unit: unit.to_owned() }))

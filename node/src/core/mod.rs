@@ -3,8 +3,10 @@
 
 pub(crate) mod answer;
 pub(crate) mod archive;
+pub(crate) mod contacts;
 pub(crate) mod draft;
 pub(crate) mod exposure;
+pub(crate) mod freshness;
 pub(crate) mod health;
 pub(crate) mod inbox;
 pub(crate) mod keys;

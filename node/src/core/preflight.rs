@@ -9,10 +9,11 @@ use lintas_config::Directory;
 use lintas_proto::{
     envelope::wrap::EncryptionKey,
     label, limits,
-    schema::{Caveat, Onward, Tlp, UnitRef},
+    schema::{Caveat, Member, Onward, Tlp, UnitRef},
 };
 
 use super::{
+    contacts::{Contacts, active},
     draft::{Addressee, Draft, contact},
     state::name,
     text::one_line,
@@ -46,13 +47,35 @@ fn objection(why: impl Into<String>, advice: impl Into<String>) -> Objection {
     Objection { why: why.into(), advice: advice.into() }
 }
 
+/// What a draft is checked against.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rules<'a> {
+    /// Who is who.
+    pub(crate) directory: &'a Directory,
+    /// Whom officers have confirmed.
+    pub(crate) contacts: &'a Contacts,
+    /// Members of a group that are not confirmed are left out, instead of stopping the whole.
+    pub(crate) without_unconfirmed: bool,
+    /// Now.
+    pub(crate) now_ms: u64,
+}
+
+/// Who gets a packet.
+#[derive(Debug)]
+pub(crate) struct Clearance {
+    /// The recipients.
+    pub(crate) recipients: Vec<Cleared>,
+    /// Members of the groups named that are left out, because no officer has confirmed them.
+    pub(crate) left_out: Vec<String>,
+}
+
 /// Checks a draft of `originator`: the recipients, cleared, or everything that is wrong with it.
 pub(crate) fn check(
     draft: &Draft,
     originator: &UnitRef,
-    directory: &Directory,
-    now_ms: u64,
-) -> Result<Vec<Cleared>, Vec<Objection>> {
+    rules: Rules<'_>,
+) -> Result<Clearance, Vec<Objection>> {
+    let Rules { directory, now_ms, .. } = rules;
     let mut objections = Vec::new();
     // Under such a directory nobody has keys: the one cause is told, not its consequences.
     if let Some(outdated) = not_in_force(directory, now_ms) {
@@ -70,9 +93,9 @@ pub(crate) fn check(
     if let Err(error) = label::check(&draft.label) {
         objections.push(objection(format!("the label is not valid: {error}"), "correct it"));
     }
-    let cleared = recipients(draft, directory, now_ms, &mut objections);
-    check_label(draft, originator, &cleared, directory, &mut objections);
-    if objections.is_empty() { Ok(cleared) } else { Err(objections) }
+    let clearance = recipients(draft, originator, rules, &mut objections);
+    check_label(draft, originator, &clearance.recipients, directory, &mut objections);
+    if objections.is_empty() { Ok(clearance) } else { Err(objections) }
 }
 
 fn not_in_force(directory: &Directory, now_ms: u64) -> Option<Objection> {
@@ -95,46 +118,97 @@ fn not_in_force(directory: &Directory, now_ms: u64) -> Option<Objection> {
 
 fn recipients(
     draft: &Draft,
-    directory: &Directory,
-    now_ms: u64,
+    originator: &UnitRef,
+    rules: Rules<'_>,
     objections: &mut Vec<Objection>,
-) -> Vec<Cleared> {
-    if draft.to.is_empty() || draft.to.len() > limits::RECIPIENTS_MAX {
-        let why = format!("the draft has {} recipients", draft.to.len());
-        objections.push(objection(why, format!("name 1 to {}, e.g. --to KH/KH-AHT", limits::RECIPIENTS_MAX)));
-        return Vec::new();
-    }
+) -> Clearance {
+    let mut clearance = Clearance { recipients: Vec::with_capacity(draft.to.len()), left_out: Vec::new() };
     let mut seen = BTreeSet::new();
-    let mut cleared = Vec::with_capacity(draft.to.len());
     for addressee in &draft.to {
-        match clear(addressee, directory, now_ms) {
+        let own = &originator.agency;
+        let cleared = match addressee {
+            Addressee::Unit(unit) => clear(&unit.agency, Some(unit), own, rules),
+            Addressee::Agency(agency) => clear(agency, None, own, rules),
+            Addressee::Group(group) => {
+                let members = group_members(group, own, rules, &mut clearance.left_out, objections);
+                clearance.recipients.extend(members.into_iter().filter(|one| seen.insert(name(&one.unit))));
+                continue;
+            }
+        };
+        match cleared {
             Ok(recipient) => {
                 if seen.insert(name(&recipient.unit)) {
-                    cleared.push(recipient);
+                    clearance.recipients.push(recipient);
                 } else {
                     let why = format!("{} is named twice", name(&recipient.unit));
-                    objections.push(objection(why, "name each recipient once"));
+                    objections.push(objection(why, "name each recipient once, before the groups"));
                 }
             }
             Err(objection) => objections.push(objection),
         }
     }
+    clearance.left_out.sort_unstable();
+    clearance.left_out.dedup();
+    let count = clearance.recipients.len();
+    if (count == 0 && objections.is_empty()) || count > limits::RECIPIENTS_MAX {
+        let why = format!("the draft has {count} recipients");
+        objections.push(objection(why, format!("name 1 to {}, e.g. --to KH/KH-AHT", limits::RECIPIENTS_MAX)));
+    }
+    clearance
+}
+
+/// The single points of contact of all other active members of a group, in the order of the roster. It fails closed:
+/// who is not confirmed stops the whole, unless the officer asked for the others.
+fn group_members(
+    group: &str,
+    own: &str,
+    rules: Rules<'_>,
+    left_out: &mut Vec<String>,
+    objections: &mut Vec<Objection>,
+) -> Vec<Cleared> {
+    let in_group = |member: &&Member| member.groups.iter().any(|known| known == group);
+    let mut members = active(rules.directory).filter(in_group).peekable();
+    if members.peek().is_none() {
+        let why = format!("no active member is in the group {group}");
+        objections.push(objection(why, "check its name, or get the newest directory"));
+    }
+    let mut cleared = Vec::new();
+    for member in members.filter(|member| member.agency != own) {
+        let agency = &member.agency;
+        if rules.contacts.knows_in(member, group) {
+            match clear(agency, None, own, rules) {
+                Ok(recipient) => cleared.push(recipient),
+                Err(why) => objections.push(Objection { why: format!("group {group}: {}", why.why), ..why }),
+            }
+        } else if rules.without_unconfirmed {
+            left_out.push(agency.clone());
+        } else {
+            let why = format!(
+                "group {group}: {agency} ({}) is new there, and no officer has confirmed it",
+                one_line(&member.name)
+            );
+            let advice =
+                format!("run `lintas confirm {agency}`, or send to the others with --without-unconfirmed");
+            objections.push(objection(why, advice));
+        }
+    }
     cleared
 }
 
-fn clear(addressee: &Addressee, directory: &Directory, now_ms: u64) -> Result<Cleared, Objection> {
-    let (Addressee::Agency(agency) | Addressee::Unit(UnitRef { agency, .. })) = addressee;
+/// A unit, or the single point of contact of an agency.
+fn clear(agency: &str, unit: Option<&UnitRef>, own: &str, rules: Rules<'_>) -> Result<Cleared, Objection> {
+    let Rules { directory, contacts, now_ms, .. } = rules;
     let Some(member) = directory.member(agency) else {
-        let listed = directory.roster().members.iter().any(|member| member.agency == *agency);
+        let listed = directory.roster().members.iter().any(|member| member.agency == agency);
         let why = if listed { "is suspended or revoked" } else { "is not in the directory" };
         return Err(objection(
             format!("{agency} {why}"),
             "take it out, or get the newest directory.bin from the region authority",
         ));
     };
-    let unit = match addressee {
-        Addressee::Unit(unit) => unit.clone(),
-        Addressee::Agency(agency) => contact(directory, agency).ok_or_else(|| {
+    let unit = match unit {
+        Some(unit) => unit.clone(),
+        None => contact(directory, agency).ok_or_else(|| {
             objection(
                 format!("{agency} has no unit that is its only single point of contact"),
                 format!("name a unit: {agency}/UNIT"),
@@ -146,8 +220,16 @@ fn clear(addressee: &Addressee, directory: &Directory, now_ms: u64) -> Result<Cl
         let advice = format!("its units are {}", units.join(", "));
         return Err(objection(format!("{agency} has no unit {}", unit.unit), advice));
     }
-    if let Some(held) = directory.held().iter().find(|held| held.agency == *agency) {
+    if let Some(held) = directory.held().iter().find(|held| held.agency == agency) {
         return Err(objection(held.to_string(), format!("until then take {agency} out")));
+    }
+    if agency != own && !contacts.knows(member) {
+        let why = format!(
+            "{agency} ({}) is new here, or has a new identity key, and no officer has confirmed it; replies to it wait \
+             for that too",
+            one_line(&member.name)
+        );
+        return Err(objection(why, format!("run `lintas confirm {agency}`, or take it out")));
     }
     let key = directory.at(now_ms).encryption_key(&unit).ok_or_else(|| {
         objection(
@@ -189,10 +271,14 @@ fn check_label(
     }
     let red = draft.label.tlp == Tlp::Red as i32;
     for addressee in draft.to.iter().filter(|_| red) {
-        if let Addressee::Agency(agency) = addressee {
-            let why = format!("TLP:RED is for named recipients only, and {agency} is a whole agency");
-            objections.push(objection(why, format!("name the unit: {agency}/UNIT")));
-        }
+        let (what, advice) = match addressee {
+            Addressee::Unit(_) => continue,
+            Addressee::Agency(agency) => {
+                (format!("{agency} is a whole agency"), format!("name the unit: {agency}/UNIT"))
+            }
+            Addressee::Group(group) => (format!("{group} is a group"), "name the units".to_owned()),
+        };
+        objections.push(objection(format!("TLP:RED is for named recipients only, and {what}"), advice));
     }
     let passed_on = matches!(draft.onward, Onward::Region | Onward::Any);
     for (rule, holds) in [("TLP:RED", red), ("ORCON", has(Caveat::Orcon)), ("NOFORN", has(Caveat::Noforn))] {

@@ -10,6 +10,7 @@
 //! | 5 | `StoredEvidence` | evidence about our packet was verified; before it is acknowledged |
 //! | 6 | `StoredRejection` | a delivery could not be verified or opened; before the failure is acknowledged |
 //! | 7 | `StoredEvidence` | evidence about our packet could not be verified; before it is acknowledged |
+//! | 9 | `StoredConfirmation` | the first directory was believed, or an officer confirmed an agency; before anything is sent to it |
 
 use bytes::Bytes;
 use lintas_proto::{
@@ -19,7 +20,10 @@ use lintas_proto::{
     id::IdError,
     limits,
     receipt::ReceiptError,
-    schema::{StoredEvidence, StoredIncoming, StoredOutgoing, StoredReceipt, StoredRefusal, StoredRejection},
+    schema::{
+        StoredConfirmation, StoredEvidence, StoredIncoming, StoredOutgoing, StoredReceipt, StoredRefusal,
+        StoredRejection,
+    },
 };
 use thiserror::Error;
 
@@ -72,6 +76,8 @@ pub(crate) enum Record {
     Rejection(StoredRejection),
     /// Kind 7: not verified, believed by nobody.
     Doubted(StoredEvidence),
+    /// Kind 9.
+    Confirmation(StoredConfirmation),
 }
 
 impl Record {
@@ -85,6 +91,7 @@ impl Record {
             Self::Evidence(stored) => (5, canonical::encode(stored)),
             Self::Rejection(stored) => (6, canonical::encode(stored)),
             Self::Doubted(stored) => (7, canonical::encode(stored)),
+            Self::Confirmation(stored) => (9, canonical::encode(stored)),
         }
     }
 
@@ -99,6 +106,7 @@ impl Record {
             5 => Self::Evidence(canonical::decode(payload, max)?),
             6 => Self::Rejection(canonical::decode(payload, max)?),
             7 => Self::Doubted(canonical::decode(payload, max)?),
+            9 => Self::Confirmation(canonical::decode(payload, max)?),
             other => return Err(RecordError::Kind(other)),
         })
     }
@@ -112,6 +120,7 @@ impl Record {
             Self::Incoming(stored) => stored.received_ms,
             Self::Evidence(stored) | Self::Doubted(stored) => stored.received_ms,
             Self::Rejection(stored) => stored.received_ms,
+            Self::Confirmation(stored) => stored.time_ms,
         }
     }
 
@@ -123,7 +132,7 @@ impl Record {
             | Self::Evidence(_)
             | Self::Rejection(_)
             | Self::Doubted(_) => true,
-            Self::Outgoing(_) | Self::Incoming(_) => false,
+            Self::Outgoing(_) | Self::Incoming(_) | Self::Confirmation(_) => false,
         }
     }
 }

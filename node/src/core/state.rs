@@ -20,6 +20,8 @@ use lintas_proto::{
 };
 
 use super::{
+    contacts::Contacts,
+    freshness::Seen,
     records::{Record, RecordError},
     tally::Tally,
 };
@@ -98,6 +100,16 @@ pub(crate) struct Outgoing {
     pub(crate) answer: Answer,
     /// Its blobs.
     pub(crate) attachments: Vec<AttachmentRef>,
+    /// Not delivered later.
+    pub(crate) deliver_by_ms: u64,
+    /// The packet whose place it took, because keys had moved.
+    pub(crate) in_place_of: Option<PacketId>,
+    /// The packet that took its place.
+    pub(crate) replaced_by: Option<PacketId>,
+    /// How often the same was sealed before.
+    pub(crate) generation: u32,
+    /// An officer sent it although the directory was known to be out of date.
+    pub(crate) despite_stale: bool,
 }
 
 /// A packet for one unit of this agency.
@@ -152,6 +164,8 @@ pub(crate) struct State {
     /// Digests by (agency, packet id) of what was received.
     ids: HashMap<(String, PacketId), Digest>,
     tally: Tally,
+    contacts: Contacts,
+    seen: Seen,
     /// This machine's clock when the newest record was made.
     latest_ms: u64,
 }
@@ -168,6 +182,12 @@ impl State {
             Record::Evidence(stored) => self.apply_evidence(stored),
             Record::Rejection(stored) => self.apply_rejection(sequence, stored),
             Record::Doubted(stored) => self.apply_doubted(stored),
+            Record::Confirmation(stored) => {
+                if self.contacts.apply(stored) {
+                    self.seen.forget(&stored.agency);
+                }
+                Ok(())
+            }
         }
     }
 
@@ -222,6 +242,16 @@ impl State {
         &self.tally
     }
 
+    /// To whom this agency may send.
+    pub(crate) fn contacts(&self) -> &Contacts {
+        &self.contacts
+    }
+
+    /// How new a directory the senders of received packets have.
+    pub(crate) fn seen(&self) -> &Seen {
+        &self.seen
+    }
+
     /// This machine's clock when the newest record was made; 0 before the first.
     pub(crate) fn latest_ms(&self) -> u64 {
         self.latest_ms
@@ -246,11 +276,31 @@ impl State {
             recipients: submission.openings.iter().map(|o| (unit(o), Fate::Pending)).collect(),
             answer: Answer::Waiting,
             attachments: core.attachments,
+            deliver_by_ms: core.deliver_by_ms,
+            in_place_of: None,
+            replaced_by: None,
+            generation: 0,
+            despite_stale: stored.despite_stale,
         };
+        let packet = self.take_place(packet, &stored.supersedes)?;
         self.outgoing.insert(sequence, packet);
         self.outgoing_by_digest.insert(digest, sequence);
         self.waiting.insert(sequence);
         Ok(())
+    }
+
+    /// Joins a packet with the one of ours whose place it takes, if any.
+    fn take_place(&mut self, packet: Outgoing, supersedes: &[u8]) -> Result<Outgoing, RecordError> {
+        if supersedes.is_empty() {
+            return Ok(packet);
+        }
+        let before: Digest = fixed("supersedes", supersedes)?;
+        let sequence = self.outgoing_by_digest.get(&before);
+        let before = sequence.and_then(|sequence| self.outgoing.get_mut(sequence));
+        let before = before.ok_or(RecordError::Missing("the packet that another one replaces"))?;
+        before.replaced_by = Some(packet.packet_id);
+        let generation = before.generation.saturating_add(1);
+        Ok(Outgoing { in_place_of: Some(before.packet_id), generation, ..packet })
     }
 
     fn apply_receipt(&mut self, stored: &StoredReceipt) -> Result<(), RecordError> {
@@ -290,6 +340,10 @@ impl State {
             return Err(RecordError::Missing("the packet of a refusal"));
         };
         self.waiting.remove(sequence);
+        // The signed receipt is stronger than any refusal.
+        if matches!(packet.answer, Answer::Accepted { .. }) {
+            return Ok(());
+        }
         packet.answer = Answer::Refused {
             reason: Reason::try_from(refusal.reason).unwrap_or_default(),
             text: refusal.text,
@@ -302,6 +356,7 @@ impl State {
 
     fn apply_incoming(&mut self, sequence: u64, stored: &StoredIncoming) -> Result<(), RecordError> {
         let core = core_of(&stored.header)?;
+        self.seen.note(&core);
         let opening = stored.opening.as_ref().ok_or(RecordError::Missing("opening"))?;
         let digest = sha256(&[&stored.header]);
         let previous =

@@ -1,6 +1,7 @@
 //! What an officer or a program is shown. Times are milliseconds since 1970-01-01T00:00:00Z; the commands print
 //! them as UTC with local time beside.
 
+use lintas_config::words;
 use lintas_proto::schema::HelloAck;
 use serde::{Deserialize, Serialize};
 
@@ -15,8 +16,54 @@ pub(crate) struct Kept {
     pub(crate) to: Vec<String>,
     /// Not delivered later.
     pub(crate) deliver_by_ms: u64,
+    /// Members of a group to which it does not go, because no officer has confirmed them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) left_out: Vec<String>,
     /// Whether a daemon is there to send it now.
     pub(crate) daemon: bool,
+}
+
+/// A public key as two people compare it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Fingerprint {
+    /// 12 words.
+    pub(crate) words: String,
+    /// 12 groups of 5 digits.
+    pub(crate) digits: String,
+}
+
+impl Fingerprint {
+    /// Of that key.
+    pub(crate) fn of(key: &[u8; 32]) -> Self {
+        Self { words: words::fingerprint_words(key), digits: words::fingerprint_digits(key) }
+    }
+}
+
+/// An agency as the directory lists it, to be compared with its own word.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ContactView {
+    /// Code.
+    pub(crate) agency: String,
+    /// Name.
+    pub(crate) name: String,
+    /// Country, if it is of one.
+    pub(crate) country: String,
+    /// Code and name of each unit.
+    pub(crate) units: Vec<String>,
+    /// Its identity key.
+    pub(crate) identity_key: Fingerprint,
+    /// Version of the roster that lists it so.
+    pub(crate) roster_version: u64,
+    /// Its key is another one than before, and nobody vouches for it.
+    pub(crate) held: bool,
+    /// It is an active member.
+    pub(crate) active: bool,
+    /// An officer, or the first directory, vouches for it under this key.
+    pub(crate) confirmed: bool,
+    /// Its groups.
+    pub(crate) groups: Vec<String>,
+    /// Those through which nothing is sent to it yet.
+    pub(crate) open_groups: Vec<String>,
 }
 
 /// Where a packet of ours stands.
@@ -94,6 +141,15 @@ pub(crate) struct OutboxEntry {
     pub(crate) standing: Standing,
     /// Each recipient.
     pub(crate) recipients: Vec<Arrival>,
+    /// The packet whose place it took, because the broker asked for newer keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) in_place_of: Option<String>,
+    /// The packet that took its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) replaced_by: Option<String>,
+    /// An officer sent it although the directory was known to be out of date.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) despite_stale: bool,
 }
 
 /// One line of the inbox.
@@ -271,6 +327,9 @@ pub(crate) struct Status {
     /// Agencies of which nothing is believed, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) held: Vec<String>,
+    /// Agencies to which something is not sent until an officer has confirmed them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unconfirmed: Vec<String>,
     /// What the operator must do something about.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) warnings: Vec<String>,

@@ -152,6 +152,48 @@ pub(crate) fn open(wanted: &Wanted<'_>, target: &Path) -> Result<(), Failure> {
     out.keep().map_err(write)
 }
 
+/// Seals one attachment of ours again, for another packet, a piece at a time. Durable in `blobs/out` when this returns;
+/// under its name only after all of it was checked.
+pub(crate) fn seal_again(
+    folder: &Folder,
+    wanted: &Wanted<'_>,
+    packet_id: PacketId,
+    entropy: &mut dyn CryptoRng,
+) -> Result<(AttachmentRef, AttachmentKey), Failure> {
+    let number = wanted.index + 1;
+    let damaged = |error: &dyn std::fmt::Display| {
+        Failure::new(Code::Storage, format_args!("attachment {number} does not open: {error}"))
+    };
+    let store = |error: std::io::Error| Failure::file("keep the attachment in", folder.root(), &error);
+    let mut file = File::open(&wanted.sealed).map_err(|error| damaged(&error))?;
+    let mut opener = BlobOpener::new(wanted.packet_id, wanted.index, wanted.reference, wanted.key)
+        .map_err(|error| damaged(&error))?;
+    let mut sealed = Vec::with_capacity(2 * PIECE_BYTES);
+    let mut sealer = BlobSealer::new(packet_id, wanted.index, wanted.key.length, entropy, &mut sealed)
+        .map_err(|error| damaged(&error))?;
+    let mut out =
+        PartFile::create(&folder.blob_out(&format!("{packet_id}-{}", wanted.index))).map_err(store)?;
+    let (mut piece, mut plain) = (vec![0; PIECE_BYTES], Zeroizing::new(Vec::with_capacity(2 * PIECE_BYTES)));
+    loop {
+        let count = file.read(&mut piece).map_err(|error| damaged(&error))?;
+        if count == 0 {
+            break;
+        }
+        let read = piece.get(..count).unwrap_or_default();
+        opener.update(read, &mut plain).map_err(|error| damaged(&error))?;
+        sealer.update(&plain, &mut sealed).map_err(|error| damaged(&error))?;
+        plain.clear();
+        out.write(&sealed).map_err(store)?;
+        sealed.clear();
+    }
+    opener.finish(&mut plain).map_err(|error| damaged(&error))?;
+    sealer.update(&plain, &mut sealed).map_err(|error| damaged(&error))?;
+    let (reference, key) = finish(sealer, &mut out, sealed, folder)?;
+    out.keep_as(&folder.blob_out(&hex(&reference.blob_id))).map_err(store)?;
+    let (length, sha256) = (key.length, key.sha256);
+    Ok((reference, AttachmentKey { key: key.key, length, sha256, ..wanted.key.clone() }))
+}
+
 /// Removes files that are not whole, which an interrupted process left, and counts whole ones that no kept packet
 /// names: those stay, for the journal may be the one that is missing. Only for whoever holds the lock of the folder.
 pub(crate) fn sweep(folder: &Path, named: &BTreeSet<String>) -> std::io::Result<usize> {

@@ -20,6 +20,7 @@ Exit codes:
   10  the disk failed or is full, or kept bytes are damaged
   11  the daemon ended before it answered: look at `lintas outbox` before you send again
   12  `lintas region`: not signed or not published, because a rule of the region authority forbids it
+  13  the directory is known to be out of date; nothing was sealed
   20  `lintas doctor` has warnings: it works, and something is to be done soon
   21  `lintas doctor` found something wrong";
 
@@ -52,6 +53,8 @@ pub(crate) enum Code {
     DaemonEnded = 11,
     /// The rules of the region authority.
     Forbidden = 12,
+    /// The directory is known to be out of date.
+    Stale = 13,
     /// `doctor`: warnings.
     Warned = 20,
     /// `doctor`: something is wrong.

@@ -92,10 +92,10 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_folder(path.parent().unwrap_or(Path::new("/")))
 }
 
-/// Makes a file that somebody else put there durable, with its name.
-pub(crate) fn sync(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()?;
-    sync_folder(path.parent().unwrap_or(Path::new("/")))
+/// Gives a durable file another name in the same folder, in the place of what has it.
+pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    renameat_with(CWD, from, CWD, to, RenameFlags::empty())?;
+    sync_folder(to.parent().unwrap_or(Path::new("/")))
 }
 
 /// Reads a file of at most `max` bytes.

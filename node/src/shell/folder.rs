@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `node.toml` | settings |
 //! | `bootstrap.toml` | keys of the region authorities, compared by hand |
-//! | `directory.bin` | the signed directory, from the region authority |
+//! | `directory.bin` | the signed directory, from the region authority; the first one, and a way in for others |
+//! | `directory.current` | the directory in force, written by the node alone |
 //! | `directory.mark` | what was believed last, so that nothing older is |
 //! | `rosters/` | if versions were missed: the directory.bin files in between |
 //! | `node.keys` | secret keys, sealed |

@@ -40,6 +40,8 @@ pub(crate) fn unopened(failure: &Failure) -> Check {
         | Code::NotFound
         | Code::NoAnswer
         | Code::Refused
+        | Code::Forbidden
+        | Code::Stale
         | Code::Warned
         | Code::Wrong => "do what the sentence says, then ask again",
     };

@@ -1,6 +1,6 @@
 //! The session with the broker: kept open, opened again after a pause when it ends.
 //!
-//! Three futures share it: one submits, one receives, one writes. Whichever ends, ends the session; what was
+//! Four futures share it: one submits, one receives, one writes, one keeps the directory. Whichever ends, ends the session; what was
 //! unanswered is submitted again, and what was not acknowledged is delivered again.
 
 use std::{
@@ -142,7 +142,10 @@ impl Session {
 
     async fn open(&self) -> Result<(Connection, FrameWriter, FrameReader), Ended> {
         let address = self.desk.settings().broker;
-        let connection = self.client.connect(address).await?;
+        let connection = match self.client.connect(address).await {
+            Err(LinkError::UnknownPeer) => self.ask_stranger(address).await?,
+            other => other?,
+        };
         let (ack, writer, reader) = greet(&connection, &self.desk.hello()).await?;
         self.check(&ack)?;
         tracing::info!(broker = ack.broker, credit = ack.credit, "session open");
@@ -152,10 +155,7 @@ impl Session {
             link.heard(&ack, clock::now_ms());
             link.trouble.clear();
         });
-        if ack.roster_version > self.desk.directory().roster().version {
-            self.desk
-                .trouble("the broker has a newer directory; get directory.bin from the region authority");
-        }
+        self.desk.hear_of_directory(ack.roster_version, &ack.directory_hash);
         let apart = ack.time_ms.abs_diff(clock::now_ms());
         if apart > lintas_proto::limits::CLOCK_SKEW_MS_MAX {
             let minutes = apart / 60_000;
@@ -184,6 +184,7 @@ impl Session {
             ended = write(writer, outgoing) => ended,
             ended = self.submit(connection, frames.clone()) => ended,
             ended = self.receive(connection, reader, frames) => ended,
+            ended = self.keep_current(connection) => ended,
         };
         let Err(ended) = ended else {
             return Ended::Link("the broker ended the session".to_owned());
@@ -373,6 +374,7 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
+mod directory;
 mod ended;
 
 #[cfg(test)]

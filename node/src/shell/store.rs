@@ -158,6 +158,13 @@ impl Store {
         Ok(kept)
     }
 
+    /// Makes records durable in one group, then folds them in: all or, if the disk has no room, none.
+    pub(crate) fn keep_together(&self, records: Vec<Record>) -> Result<bool, StoreError> {
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        let records: Vec<_> = records.into_iter().enumerate().collect();
+        self.commit(&records, Class::Ordinary)
+    }
+
     /// Waits until nothing can be kept any more: the process must stop.
     pub(crate) async fn failed(&self) {
         self.failed.notified().await;

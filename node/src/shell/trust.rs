@@ -1,8 +1,14 @@
 //! The directory on disk, and the mark that keeps anything older from taking its place.
 //!
-//! `directory.bin` is put there by the operator; `directory.mark` is written by the node alone, after the bytes it
-//! speaks of were accepted and are durable. Without a mark the directory is the first one, and `bootstrap.toml`
-//! vouches for it; with a mark it must be the one of the mark, or follow it.
+//! | name | written by | what |
+//! |---|---|---|
+//! | `directory.current` | the node | the directory in force |
+//! | `directory.mark` | the node | what was believed, so that nothing older is |
+//! | `directory.next` | the node | there only while both are being replaced |
+//! | `directory.bin` | the operator | the first directory, for which `bootstrap.toml` vouches; later a way in for newer ones |
+//!
+//! A new directory is kept in three steps, each durable before the next: the bytes as `directory.next`, the mark, the
+//! name `directory.current`. At any moment one of the two files is what the mark speaks of.
 
 use bytes::Bytes;
 use lintas_config::{Bootstrap, Directory, HighWater, SuccessionError};
@@ -18,13 +24,15 @@ use super::{
 };
 
 const DIRECTORY: &str = "directory.bin";
+const CURRENT: &str = "directory.current";
+const NEXT: &str = "directory.next";
 const MARK: &str = "directory.mark";
 const ROSTERS: &str = "rosters";
 /// Longest mark: as many agencies as a roster can name, 180 bytes each.
 const MARK_BYTES_MAX: u64 = 2 << 20;
 /// Most files looked at in `rosters`.
 const ROSTERS_MAX: usize = 4_096;
-const ADVICE: &str = "get it from the region authority after it has taken join-request.bin";
+const ADVICE: &str = "join the region with `lintas join` once its authority has taken join-request.bin";
 
 /// What tells one `directory.bin` from another without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,41 +44,107 @@ pub(crate) fn look(folder: &Folder) -> Look {
     Look(found.ok().and_then(|found| Some((found.modified().ok()?, found.len()))))
 }
 
-/// The directory of a folder that is opened; its mark is durable when this returns.
-pub(crate) fn open(folder: &Folder) -> Result<Directory, Failure> {
-    let bytes = directory_bytes(folder)?;
-    let marked = match files::read(&folder.path(MARK), MARK_BYTES_MAX) {
-        Ok(mark) => Some(HighWater::decode(&mark).map_err(|error| refused(&error))?),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => return Err(Failure::file("read", &folder.path(MARK), &error)),
+/// The directory of a folder that is opened, and why `directory.bin` adds nothing to it, if it should. Directory and
+/// mark are durable when this returns.
+pub(crate) fn open(folder: &Folder) -> Result<(Directory, Option<String>), Failure> {
+    let Some(mark) = mark(folder)? else {
+        let bootstrap = Bootstrap::parse(&folder.text("bootstrap.toml", ADVICE)?)
+            .map_err(|error| Failure::new(Code::NotSetUp, error))?;
+        let directory =
+            Directory::open(&directory_bytes(folder)?, &bootstrap).map_err(|error| refused(&error))?;
+        keep(folder, &directory)?;
+        return Ok((directory, None));
     };
-    let directory = match &marked {
-        Some(mark) => {
-            let steps = steps(folder, mark.roster_version(), &bytes)?;
-            Directory::resume(&bytes, &steps, mark).map_err(|error| not_the_next(&error))?
-        }
+    let directory = match kept(folder, &mark)? {
+        Some(directory) => directory,
+        // A folder of before there was a `directory.current`, or one that has lost it.
         None => {
-            let bootstrap = Bootstrap::parse(&folder.text("bootstrap.toml", ADVICE)?)
-                .map_err(|error| Failure::new(Code::NotSetUp, error))?;
-            Directory::open(&bytes, &bootstrap).map_err(|error| refused(&error))?
+            let bytes = directory_bytes(folder)?;
+            let steps = steps(folder, mark.roster_version(), &bytes)?;
+            let directory = Directory::resume(&bytes, &steps, &mark).map_err(|error| not_the_next(&error))?;
+            keep(folder, &directory)?;
+            directory
         }
     };
-    if marked.as_ref() != Some(directory.high_water()) {
-        keep_mark(folder, &directory)?;
+    match offered(folder, &directory) {
+        Ok(next) => Ok((next.unwrap_or(directory), None)),
+        // The node has fetched newer ones since it was put there.
+        Err(Offered { rolled_back: true, .. }) => Ok((directory, None)),
+        Err(Offered { failure, .. }) => Ok((directory, Some(failure.message))),
     }
-    Ok(directory)
 }
 
-/// The directory that follows the one in force, as `directory.bin` has it now; none if it is the same. Its mark is
-/// durable when this returns.
-pub(crate) fn next(folder: &Folder, in_force: &Directory) -> Result<Option<Directory>, Failure> {
+/// Begins with a first directory: the bootstrap file that vouches for it, the directory, its mark.
+pub(crate) fn begin(folder: &Folder, bootstrap: &str, directory: &Directory) -> Result<(), Failure> {
+    let path = folder.path("bootstrap.toml");
+    files::replace(&path, bootstrap.as_bytes()).map_err(|error| Failure::file("write", &path, &error))?;
+    keep(folder, directory)
+}
+
+/// What was believed before, if anything was.
+pub(crate) fn mark(folder: &Folder) -> Result<Option<HighWater>, Failure> {
+    match files::read(&folder.path(MARK), MARK_BYTES_MAX) {
+        Ok(mark) => HighWater::decode(&mark).map(Some).map_err(|error| refused(&error)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::file("read", &folder.path(MARK), &error)),
+    }
+}
+
+/// The node's own copy, as it was before a power cut or after it.
+fn kept(folder: &Folder, mark: &HighWater) -> Result<Option<Directory>, Failure> {
+    for name in [NEXT, CURRENT] {
+        let path = folder.path(name);
+        let bytes = match files::read(&path, limits::DIRECTORY_BYTES_MAX as u64) {
+            Ok(bytes) => Bytes::from(bytes),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(Failure::file("read", &path, &error)),
+        };
+        match Directory::resume(&bytes, &[], mark) {
+            Ok(directory) => {
+                if name == NEXT || directory.high_water() != mark {
+                    keep(folder, &directory)?;
+                }
+                return Ok(Some(directory));
+            }
+            Err(error) => tracing::warn!(name, %error, "not the directory of the mark"),
+        }
+    }
+    Ok(None)
+}
+
+/// Why `directory.bin` is not taken.
+#[derive(Debug)]
+pub(crate) struct Offered {
+    /// What to tell.
+    pub(crate) failure: Failure,
+    /// It is merely older.
+    pub(crate) rolled_back: bool,
+}
+
+impl From<Failure> for Offered {
+    fn from(failure: Failure) -> Self {
+        Self { failure, rolled_back: false }
+    }
+}
+
+/// What `directory.bin` adds to the directory in force: none if nothing. Durable when this returns.
+pub(crate) fn offered(folder: &Folder, in_force: &Directory) -> Result<Option<Directory>, Offered> {
+    if !folder.path(DIRECTORY).exists() {
+        return Ok(None);
+    }
     let bytes = directory_bytes(folder)?;
     if bytes == in_force.bytes() {
         return Ok(None);
     }
     let steps = steps(folder, in_force.roster().version, &bytes)?;
-    let next = in_force.succeed(&bytes, &steps).map_err(|error| not_the_next(&error))?;
-    keep_mark(folder, &next)?;
+    let next = in_force.merge(&bytes, &steps).map_err(|error| Offered {
+        rolled_back: matches!(error, SuccessionError::RosterRolledBack { .. }),
+        failure: not_the_next(&error),
+    })?;
+    if next.bytes() == in_force.bytes() {
+        return Ok(None);
+    }
+    keep(folder, &next)?;
     Ok(Some(next))
 }
 
@@ -78,12 +152,13 @@ fn directory_bytes(folder: &Folder) -> Result<Bytes, Failure> {
     folder.read(DIRECTORY, limits::DIRECTORY_BYTES_MAX as u64, ADVICE)
 }
 
-/// Remembers a directory. First the bytes, then the mark: if the power fails in between, the bytes follow the mark that is there.
-pub(crate) fn keep_mark(folder: &Folder, directory: &Directory) -> Result<(), Failure> {
-    let (bytes, mark) = (folder.path(DIRECTORY), folder.path(MARK));
-    files::sync(&bytes).map_err(|error| Failure::file("sync", &bytes, &error))?;
-    files::replace(&mark, &directory.high_water().encode())
-        .map_err(|error| Failure::file("write", &mark, &error))
+/// Remembers a directory. If the power fails in between, one of the two files is what the mark speaks of.
+pub(crate) fn keep(folder: &Folder, directory: &Directory) -> Result<(), Failure> {
+    let (next, mark, current) = (folder.path(NEXT), folder.path(MARK), folder.path(CURRENT));
+    let failed = |path: &std::path::Path, error: &std::io::Error| Failure::file("write", path, error);
+    files::replace(&next, directory.bytes()).map_err(|error| failed(&next, &error))?;
+    files::replace(&mark, &directory.high_water().encode()).map_err(|error| failed(&mark, &error))?;
+    files::rename(&next, &current).map_err(|error| failed(&current, &error))
 }
 
 /// Signed rosters above version `from` and below that of `last`, from the files in `rosters`, in order. What is no

@@ -3,12 +3,22 @@ use lintas_proto::{limits, schema::MemberStatus};
 use super::*;
 use crate::testing::{AMBER, Region, draft};
 
+fn everybody(directory: &Directory) -> Contacts {
+    let mut contacts = Contacts::default();
+    crate::core::contacts::first(directory, 0).iter().for_each(|known| {
+        contacts.apply(known);
+    });
+    contacts
+}
+
 /// Everything that the preflight says against a draft of TH-MAR.
 fn objections(directory: &Directory, json: &str) -> Vec<String> {
     let draft = Draft::parse(json, &[], None).unwrap();
     let originator = draft.originator(directory, "TH").unwrap();
     let now_ms = directory.roster().not_before_ms + 60_000;
-    match check(&draft, &originator, directory, now_ms) {
+    let contacts = everybody(directory);
+    let rules = Rules { directory, contacts: &contacts, without_unconfirmed: false, now_ms };
+    match check(&draft, &originator, rules) {
         Ok(_) => Vec::new(),
         Err(objections) => objections.iter().map(ToString::to_string).collect(),
     }
@@ -70,7 +80,9 @@ fn times_and_missing_keys_are_seen_before_sealing() {
     let originator = parsed.originator(&directory, "TH").unwrap();
     let roster = directory.roster();
     let said = |directory: &Directory, now_ms| {
-        let said = check(&parsed, &originator, directory, now_ms).unwrap_err();
+        let contacts = everybody(directory);
+        let rules = Rules { directory, contacts: &contacts, without_unconfirmed: false, now_ms };
+        let said = check(&parsed, &originator, rules).unwrap_err();
         said.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
     let expired = said(&directory, roster.not_after_ms + 120_000);

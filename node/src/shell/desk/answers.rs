@@ -42,6 +42,8 @@ impl Desk {
             }
             FrameType::Refusal => {
                 match answer::take_refusal(&heard.payload, &state, &self.directory(), now_ms) {
+                    Ok(Refused::Final { digest, record: Some(record) })
+                        if self.seal_again_later(&digest, &record) => {}
                     Ok(Refused::Final { digest, record }) => {
                         let at = record.map(|record| batch.record(Record::Refusal(record)));
                         batch.final_answers.push((digest, at));

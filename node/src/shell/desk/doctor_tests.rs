@@ -3,7 +3,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 use lintas_config::os_entropy;
 use lintas_proto::schema::Reason;
 
-use super::*;
+use super::{send::How, *};
 use crate::{
     core::health::{Check, Health, Mark},
     shell::health,
@@ -94,7 +94,7 @@ fn an_attachment_that_is_gone_and_one_that_belongs_to_nothing_are_told() {
     fs::write(&file, "a photo").unwrap();
     let desk = region.desk("TH");
     let text = draft(&["KH/KH-AHT"], "A boat", AMBER, "NONE");
-    desk.send(&text, std::slice::from_ref(&file), &[], None, &mut os_entropy()).unwrap();
+    desk.send(&text, std::slice::from_ref(&file), &[], None, &How::default(), &mut os_entropy()).unwrap();
     assert_eq!(mark(&desk.doctor(), "attachments"), Mark::Ok);
     let out = region.path("TH").join("blobs/out");
     let blob = fs::read_dir(&out).unwrap().next().unwrap().unwrap().path();
@@ -114,7 +114,15 @@ fn packets_that_wait_too_long_and_packets_refused_are_told() {
     let region = Region::new();
     let desk = region.desk("TH");
     assert_eq!(mark(&desk.doctor(), "outbox"), Mark::Ok);
-    desk.send(&draft(&["KH/KH-AHT"], "A boat", AMBER, "NONE"), &[], &[], None, &mut os_entropy()).unwrap();
+    desk.send(
+        &draft(&["KH/KH-AHT"], "A boat", AMBER, "NONE"),
+        &[],
+        &[],
+        None,
+        &How::default(),
+        &mut os_entropy(),
+    )
+    .unwrap();
     let next = desk.next_submission().unwrap().unwrap();
     desk.put_off(next.digest, Reason::Quota, "later".to_owned());
     let check = found(&desk.doctor(), "outbox").clone();

@@ -6,12 +6,13 @@ use lintas_link::decode;
 use lintas_proto::{
     frame::FrameType,
     id::Digest,
-    schema::{Acknowledgement, AttachmentRef, Delivery, Hello, Reason},
+    schema::{Acknowledgement, AttachmentRef, Delivery, DirectoryNotice, Hello, Reason},
 };
 
 use super::{Desk, answers::Batch};
 use crate::{
     core::{
+        freshness::sighting,
         inbox::{Bench, Judgement, Verdict, judge, settle},
         outbox::Next,
         records::{Record, RecordError},
@@ -68,8 +69,10 @@ pub(crate) enum Step {
         /// Blobs to be fetched before.
         attachments: Vec<AttachmentRef>,
     },
-    /// A delivery that stays with the broker.
+    /// A delivery that stays with the broker until there is another directory.
     Leave(String),
+    /// Nothing is to be kept or said.
+    Nothing,
     /// The broker broke the protocol; what came before is kept, what comes after is not looked at.
     Broken(String),
 }
@@ -117,6 +120,7 @@ impl Desk {
     /// The connection is gone; everything unanswered goes out again.
     pub(crate) fn disconnected(&self) {
         self.pipeline().disconnected();
+        self.pending().clear();
     }
 
     /// What to submit now; else until when to wait.
@@ -165,6 +169,7 @@ impl Desk {
         match kind {
             FrameType::Receipt | FrameType::Refusal | FrameType::Evidence => return Step::Answer(heard),
             FrameType::Delivery => {}
+            FrameType::DirectoryNotice => return self.notice(*kind, payload),
             FrameType::Hello
             | FrameType::HelloAck
             | FrameType::Submission
@@ -175,8 +180,7 @@ impl Desk {
             | FrameType::DirectoryGet
             | FrameType::DirectoryHead
             | FrameType::KeysetPut
-            | FrameType::KeysetStatus
-            | FrameType::DirectoryNotice => {
+            | FrameType::KeysetStatus => {
                 return Step::Broken(format!("the broker sent a {kind:?} frame in the session"));
             }
         }
@@ -190,6 +194,7 @@ impl Desk {
             judge(&delivery, Bench { state: &state, directory: &directory, keys, now_ms })
         };
         let queue_sequence = delivery.queue_sequence;
+        self.sight(&judgement, &delivery);
         match judgement {
             Judgement::Again(record) => Step::Again { queue_sequence, record },
             Judgement::Accept(accepted) => Step::Verdict {
@@ -211,15 +216,34 @@ impl Desk {
             }
             Judgement::TooNew(why) => Step::Leave(format!(
                 "a packet waits at the broker because this node's directory is older than its sender's or the \
-                 broker's ({}); get the newest directory.bin",
+                 broker's ({}); the node fetches the newest",
                 one_line(&why)
             )),
             Judgement::UnknownUnit(unit) => Step::Leave(format!(
-                "a packet waits at the broker: the directory here does not know unit {} yet; get the new \
-                 directory",
+                "a packet waits at the broker: the directory here does not know unit {} yet; the node \
+                 fetches the newest",
                 one_line(&unit)
             )),
             Judgement::Unanswerable(why) => Step::Broken(format!("the broker sent {why}")),
+        }
+    }
+
+    fn notice(&self, kind: FrameType, payload: &Bytes) -> Step {
+        match decode::<DirectoryNotice>(kind, payload) {
+            Ok(notice) => {
+                self.hear_of_directory(notice.roster_version, &notice.directory_hash);
+                Step::Nothing
+            }
+            Err(error) => Step::Broken(error.to_string()),
+        }
+    }
+
+    /// Notes which directory the sender of a packet has that stays with the broker, if its signature holds.
+    fn sight(&self, judgement: &Judgement, delivery: &Delivery) {
+        if matches!(judgement, Judgement::TooNew(_) | Judgement::UnknownUnit(_)) {
+            let directory = self.directory();
+            let core = sighting(&delivery.header, &delivery.signature, &directory.at(clock::now_ms()));
+            core.iter().for_each(|core| self.sighted().note(core));
         }
     }
 
@@ -250,7 +274,11 @@ impl Desk {
                         ),
                     }
                 }
-                Step::Leave(why) => self.trouble(&why),
+                Step::Nothing => {}
+                Step::Leave(why) => {
+                    self.trouble(&why);
+                    self.left_aside();
+                }
                 Step::Broken(why) => broken = Some(Broken::Protocol(why)),
             }
         }
@@ -285,6 +313,9 @@ impl Desk {
             drop(pipeline);
             self.bell.notify_one();
         }
+        if self.behind().is_some() {
+            self.want_directory();
+        }
         Ok(Settled { acknowledgements, full, broken: None })
     }
 
@@ -297,7 +328,8 @@ impl Desk {
             | Record::Receipt(_)
             | Record::Refusal(_)
             | Record::Evidence(_)
-            | Record::Doubted(_) => Err(RecordError::Missing("the answer to a delivery").into()),
+            | Record::Doubted(_)
+            | Record::Confirmation(_) => Err(RecordError::Missing("the answer to a delivery").into()),
         }
     }
 

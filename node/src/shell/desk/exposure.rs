@@ -89,6 +89,7 @@ impl Desk {
             | Record::Refusal(_)
             | Record::Evidence(_)
             | Record::Rejection(_)
+            | Record::Confirmation(_)
             | Record::Doubted(_) => return Err(RecordError::Missing("the packet").into()),
         };
         let header: Header =

@@ -9,7 +9,7 @@ use lintas_proto::{
     sign::{KeyRole, key_id},
 };
 
-use super::*;
+use super::{send::How, *};
 use crate::testing::{AMBER, Region, core, draft};
 
 /// Thailand has sent a packet to Cambodia and one to Indonesia; both came.
@@ -24,7 +24,9 @@ fn world() -> World {
     let region = Region::new();
     let (thailand, cambodia) = (region.desk("TH"), region.desk("KH"));
     let post = |to: &str, title: &str| -> Submission {
-        thailand.send(&draft(&[to], title, AMBER, "NONE"), &[], &[], None, &mut os_entropy()).unwrap();
+        thailand
+            .send(&draft(&[to], title, AMBER, "NONE"), &[], &[], None, &How::default(), &mut os_entropy())
+            .unwrap();
         let next = thailand.next_submission().unwrap().unwrap();
         canonical::decode(&next.bytes, limits::FRAME_BYTES_MAX).unwrap()
     };

@@ -19,7 +19,8 @@ use crate::testing::{AMBER, BROKER, REGION, Region, core, digest, draft, submiss
 
 /// Seals a packet from Thailand to Cambodia.
 fn packet(desk: &Desk) -> Submission {
-    desk.send(&draft(&["KH/KH-AHT"], "t", AMBER, "NONE"), &[], &[], None, &mut os_entropy()).unwrap();
+    desk.send(&draft(&["KH/KH-AHT"], "t", AMBER, "NONE"), &[], &[], None, &How::default(), &mut os_entropy())
+        .unwrap();
     let next = desk.next_submission().unwrap().unwrap();
     canonical::decode(&next.bytes, limits::FRAME_BYTES_MAX).unwrap()
 }
@@ -176,7 +177,7 @@ fn a_receipt_by_an_unknown_key_waits_for_the_directory() {
     region.broker = Region::new().broker;
     assert_eq!(hear(&cambodia, vec![delivered(&region.delivery(&packet, 0, 1))]), []);
     assert_eq!(cambodia.status().rejected, 0);
-    assert!(cambodia.link().trouble.contains("get the newest directory.bin"));
+    assert!(cambodia.link().trouble.contains("the node fetches the newest"));
 }
 
 #[test]

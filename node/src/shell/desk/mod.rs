@@ -1,18 +1,20 @@
 //! The desk: everything that can be asked of a node, whether a daemon asks itself or a command does it alone.
 
 mod answers;
+mod contacts;
 mod doctor;
 mod exchange;
 mod exposure;
 mod read;
 mod renew;
+mod reseal;
 mod rotate;
 mod send;
 
 use std::{
     collections::BTreeSet,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
 };
 
 use lintas_config::{Directory, os_entropy, settings::NodeSettings};
@@ -29,14 +31,16 @@ use super::{
 };
 use crate::core::{
     exposure::Exposure,
+    freshness::Seen,
     health::Check,
     keys::{Holds, Keys, KeysError, open_file},
     outbox::Pipeline,
     vault::{Unlocker, Vault, VaultError},
-    view::{Exported, Inbox, Kept, LinkView, Outbox, OutboxEntry, PacketView, Status},
+    view::{ContactView, Exported, Inbox, Kept, LinkView, Outbox, OutboxEntry, PacketView, Status},
 };
 
 pub(crate) use exchange::{Broken, Heard, Step, Submission};
+pub(crate) use send::How;
 
 /// What a command asks.
 #[derive(Serialize, Deserialize)]
@@ -52,6 +56,9 @@ pub(crate) enum Request {
         to: Vec<String>,
         /// The unit that sends.
         from: Option<String>,
+        /// What the officer asks for beyond it.
+        #[serde(default)]
+        how: How,
     },
     /// What came.
     Inbox {
@@ -80,12 +87,20 @@ pub(crate) enum Request {
         /// Folder, an absolute path.
         to: PathBuf,
     },
-    /// Believes the new identity key of a held agency.
+    /// What the directory says of an agency.
+    Contact {
+        /// Agency.
+        agency: String,
+    },
+    /// An officer's word for an agency: if it is held, its new identity key is believed.
     Confirm {
         /// Agency.
         agency: String,
         /// 64 hex digits, white space between them or not.
         key: String,
+        /// Groups through which it may be reached; none for all of its groups.
+        #[serde(default)]
+        groups: Vec<String>,
     },
     /// Which packets the loss of a key exposes.
     Exposure {
@@ -128,6 +143,8 @@ pub(crate) enum Reply {
     Doctor(Vec<Check>),
     /// To `Exposure`.
     Exposure(Box<Exposure>),
+    /// To `Contact`.
+    Contact(Box<ContactView>),
     /// To `Status` and `Confirm`.
     Status(Box<Status>),
 }
@@ -147,6 +164,14 @@ pub(crate) struct Desk {
     unnamed_blobs: usize,
     /// Rung when the session is to be opened anew.
     renewed: Notify,
+    /// Rung when a newer directory is to be fetched.
+    wanted: Notify,
+    /// Deliveries stayed with the broker because of the directory.
+    left_aside: AtomicBool,
+    /// How new a directory others have, by packets that are not kept. Those that are kept are in the journal.
+    sighted: Mutex<Seen>,
+    /// Refusals that wait for a newer directory.
+    pending: Mutex<reseal::Pending>,
     vault: Vault,
     keys: Keys,
     store: Store,
@@ -166,7 +191,7 @@ impl Desk {
         folder.check()?;
         let settings = folder.settings()?;
         let looked = Mutex::new(trust::look(&folder));
-        let directory = trust::open(&folder)?;
+        let (directory, refused_directory) = trust::open(&folder)?;
         let file = folder.read("node.keys", limits::KEYSET_BYTES_MAX as u64, "restore it from a copy")?;
         let (vault, plain) = open_file(Holds::Node, &file, with).map_err(locked)?;
         let keys = Keys::parse(plain).map_err(locked)?;
@@ -177,9 +202,13 @@ impl Desk {
             settings,
             directory: Mutex::new(Arc::new(directory)),
             looked,
-            refused_directory: Mutex::default(),
+            refused_directory: Mutex::new(refused_directory),
             unnamed_blobs: 0,
             renewed: Notify::new(),
+            wanted: Notify::new(),
+            left_aside: AtomicBool::new(false),
+            sighted: Mutex::default(),
+            pending: Mutex::default(),
             vault,
             keys,
             store,
@@ -192,6 +221,7 @@ impl Desk {
         if let Some(warning) = read::backwards(desk.store.state().latest_ms(), clock::now_ms()) {
             tracing::warn!("{warning}");
         }
+        desk.begin_contacts()?;
         desk.unnamed_blobs = desk.sweep()?;
         if let Some(warning) = desk.warning_of_blobs() {
             tracing::warn!("{warning}");
@@ -202,16 +232,17 @@ impl Desk {
     /// Does what a command asks.
     pub(crate) fn answer(&self, request: Request) -> Result<Reply, Failure> {
         match request {
-            Request::Send { draft, attach, to, from } => {
-                self.send(&draft, &attach, &to, from.as_deref(), &mut os_entropy()).map(Reply::Kept)
+            Request::Send { draft, attach, to, from, how } => {
+                self.send(&draft, &attach, &to, from.as_deref(), &how, &mut os_entropy()).map(Reply::Kept)
             }
             Request::Inbox { limit } => self.inbox(limit).map(Reply::Inbox),
             Request::Outbox { limit } => self.outbox(limit).map(Reply::Outbox),
             Request::Standing { id } => self.standing(&id).map(Box::new).map(Reply::Standing),
             Request::Show { id } => self.show(&id).map(Box::new).map(Reply::Packet),
             Request::Export { id, to } => self.export(&id, &to).map(Reply::Exported),
-            Request::Confirm { agency, key } => {
-                self.confirm(&agency, &key)?;
+            Request::Contact { agency } => self.contact(&agency).map(Box::new).map(Reply::Contact),
+            Request::Confirm { agency, key, groups } => {
+                self.confirm(&agency, &key, &groups)?;
                 Ok(Reply::Status(Box::new(self.status())))
             }
             Request::Exposure { lost, since_ms, titles } => {
@@ -266,6 +297,10 @@ impl Desk {
         change(&mut self.link.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
+    fn sighted(&self) -> MutexGuard<'_, Seen> {
+        self.sighted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn pipeline(&self) -> MutexGuard<'_, Pipeline> {
         self.pipeline.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -287,7 +322,7 @@ impl Desk {
 }
 
 /// The directory must know this agency, its packet key and its TLS key; else nothing it does would be believed.
-fn check_membership(directory: &Directory, keys: &Keys) -> Result<(), Failure> {
+pub(crate) fn check_membership(directory: &Directory, keys: &Keys) -> Result<(), Failure> {
     let refuse = |what: &str| {
         let message = format!("{what}; get the newest directory.bin from the region authority");
         Err(Failure::new(Code::NotSetUp, message))
@@ -342,3 +377,10 @@ mod exposure_tests;
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "what a test writes need not survive a power cut")]
 mod doctor_tests;
+
+#[cfg(test)]
+mod freshness_tests;
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "what a test writes need not survive a power cut")]
+mod reseal_tests;

@@ -19,6 +19,7 @@ use crate::{
     shell::{
         blobs::{self, Wanted},
         clock,
+        desk::send::WAIT_FOR_DIRECTORY,
         failure::{Code, Failure},
         files,
     },
@@ -154,8 +155,12 @@ impl Desk {
     pub(super) fn status(&self) -> Status {
         let (directory, now_ms) = (self.directory(), clock::now_ms());
         let disk_free_bytes = files::free_bytes(self.folder.root()).ok();
+        let unconfirmed = self.awaiting().iter().map(ToString::to_string).collect();
+        let behind = self.behind();
         let state = self.store.state();
         let link = self.link();
+        let mut warnings = self.warnings(&state, disk_free_bytes, now_ms);
+        warnings.extend(behind.map(|behind| format!("{behind}; {WAIT_FOR_DIRECTORY}")));
         Status {
             agency: self.keys.agency.clone(),
             region: self.keys.region.clone(),
@@ -163,7 +168,8 @@ impl Desk {
             roster_valid: directory.at(now_ms).in_force(),
             roster_until_ms: directory.roster().not_after_ms,
             held: directory.held().iter().map(ToString::to_string).collect(),
-            warnings: self.warnings(&state, disk_free_bytes, now_ms),
+            unconfirmed,
+            warnings,
             disk_free_bytes,
             daemon: self.daemon,
             link: self.daemon.then_some(link),
@@ -237,6 +243,9 @@ impl Desk {
             created_ms: packet.created_ms,
             standing: self.standing_of(packet),
             recipients: packet.recipients.iter().map(|(unit, fate)| arrival(name(unit), fate)).collect(),
+            in_place_of: packet.in_place_of.as_ref().map(ToString::to_string),
+            replaced_by: packet.replaced_by.as_ref().map(ToString::to_string),
+            despite_stale: packet.despite_stale,
         }
     }
 

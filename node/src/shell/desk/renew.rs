@@ -1,15 +1,16 @@
 //! A new directory takes the place of the one in force, while everything goes on.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, atomic::Ordering};
 
-use lintas_config::{Directory, words};
-use lintas_proto::id::unhex;
+use bytes::Bytes;
+use lintas_config::Directory;
+use lintas_proto::{canonical, limits, schema::DirectoryUpdate};
 
 use super::{Desk, check_membership};
 use crate::shell::{
     clock,
     failure::{Code, Failure},
-    trust,
+    trust::{self, Offered},
 };
 
 impl Desk {
@@ -24,43 +25,79 @@ impl Desk {
         // Held to the end: one change of the directory at a time.
         let mut looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
         let look = trust::look(&self.folder);
-        if *looked == look && !again {
+        let same = *looked == look;
+        if same && !again {
             return;
         }
         *looked = look;
-        match self.take_up() {
-            Ok(false) => {}
-            Ok(true) => self.reconnect(),
-            Err(failure) => {
+        match trust::offered(&self.folder, &self.directory()) {
+            Ok(next) => {
+                self.note_offered(None);
+                if let Some(next) = next {
+                    self.put_in_force(next);
+                }
+            }
+            // It was put there long ago; the node has fetched newer ones since.
+            Err(Offered { rolled_back: true, .. }) if same => {}
+            Err(Offered { failure, .. }) => {
                 let version = self.directory().roster().version;
                 self.trouble(&format!("{failure}; roster version {version} stays in force"));
-                let mut refused = self.refused_directory.lock().unwrap_or_else(PoisonError::into_inner);
-                *refused = Some(failure.message);
+                self.note_offered(Some(failure.message));
             }
         }
     }
 
-    /// An officer's word, got by another way, that a held agency's new identity key is its own.
-    pub(super) fn confirm(&self, agency: &str, key: &str) -> Result<(), Failure> {
-        let digits: String = key.chars().filter(|c| !c.is_whitespace()).collect();
-        let digits = unhex(&digits).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-        if digits.is_none() && !words::is_fingerprint(key) {
-            let message =
-                "the key must be the 12 words, or the 12 groups of digits, that `lintas status` shows";
-            return Err(Failure::new(Code::Usage, message));
+    /// As [`take_update`](Self::take_update), from its bytes.
+    pub(crate) fn take_bytes(&self, bytes: &Bytes) -> Result<bool, Failure> {
+        let update = canonical::decode(bytes, limits::DIRECTORY_BYTES_MAX).map_err(|error| {
+            Failure::new(Code::NotSetUp, format_args!("the broker offered what is no directory: {error}"))
+        })?;
+        self.take_update(&update)
+    }
+
+    /// The broker names its directory: a newer one, or one with other keysets, is to be fetched.
+    pub(crate) fn hear_of_directory(&self, roster_version: u64, directory_hash: &[u8]) {
+        let ours = self.directory();
+        let version = ours.roster().version;
+        if roster_version < version {
+            self.trouble(&format!(
+                "the broker's directory (roster version {roster_version}) is older than this node's ({version}); tell its \
+                 operator"
+            ));
+        } else if directory_hash != ours.hash() {
+            self.want_directory();
         }
+    }
+
+    /// Takes up what a broker, or whoever answers in its place, sent. True if the directory changed; it is durable
+    /// then.
+    pub(crate) fn take_update(&self, update: &DirectoryUpdate) -> Result<bool, Failure> {
         let _one = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
-        let directory = self.directory();
-        // The key of the roster, if that is what was read out; else one that is refused.
-        let members = directory.roster().members.iter().filter(|member| member.agency == agency);
-        let named = members.filter_map(|member| <[u8; 32]>::try_from(member.identity_key.as_ref()).ok());
-        let key = named.into_iter().find(|known| words::names_key(key, known)).or(digits).unwrap_or_default();
-        let confirmed = directory.confirm(agency, &key);
+        let in_force = self.directory();
+        let next = in_force.take(update).map_err(|error| {
+            let version = in_force.roster().version;
+            let message = format!(
+                "the broker offered a directory that is not believed: {error}; roster version {version} stays in \
+                 force. If it goes on, tell the region authority what this says"
+            );
+            Failure::new(Code::NotSetUp, message)
+        })?;
+        if next.bytes() == in_force.bytes() {
+            return Ok(false);
+        }
+        trust::keep(&self.folder, &next)?;
+        self.put_in_force(next);
+        Ok(true)
+    }
+
+    /// Believes the new identity key of a held agency. Durable when this returns.
+    pub(super) fn believe(&self, agency: &str, key: &[u8; 32]) -> Result<(), Failure> {
+        let _one = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let confirmed = self.directory().confirm(agency, key);
         let confirmed = confirmed.map_err(|error| Failure::new(Code::NotSetUp, error))?;
-        trust::keep_mark(&self.folder, &confirmed)?;
-        *self.directory.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(confirmed);
+        trust::keep(&self.folder, &confirmed)?;
         tracing::info!(agency, "an officer confirmed the new identity key");
-        self.reconnect();
+        self.put_in_force(confirmed);
         Ok(())
     }
 
@@ -69,20 +106,43 @@ impl Desk {
         self.renewed.notify_one();
     }
 
-    /// Waits until the session is to be opened anew: another directory is in force, or the operator asks for it.
+    /// Waits until the session is to be opened anew: the directory changed who may speak to whom, or the operator
+    /// asks for it.
     pub(crate) async fn renewed(&self) {
         self.renewed.notified().await;
     }
 
-    fn take_up(&self) -> Result<bool, Failure> {
-        let in_force = self.directory();
-        let Some(next) = trust::next(&self.folder, &in_force)? else {
-            *self.refused_directory.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            return Ok(false);
-        };
-        let (roster, next) = (next.roster().version, Arc::new(next));
+    /// A newer directory is to be fetched, if there is one.
+    pub(crate) fn want_directory(&self) {
+        self.wanted.notify_one();
+    }
+
+    /// Waits until a newer directory is to be fetched.
+    pub(crate) async fn directory_wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    /// Keysets that the broker is to take into its directory: canonical bytes of `SignedKeyset`. Whoever makes one rings
+    /// [`want_directory`](Self::want_directory).
+    pub(crate) fn keysets_to_bring(&self) -> Vec<Bytes> {
+        self.unpublished_keyset().into_iter().collect()
+    }
+
+    /// A delivery that stays with the broker because of the directory: it comes again in a new session.
+    pub(super) fn left_aside(&self) {
+        self.left_aside.store(true, Ordering::Relaxed);
+        self.want_directory();
+    }
+
+    fn note_offered(&self, why: Option<String>) {
+        *self.refused_directory.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// The caller has made it durable, and holds `looked`.
+    fn put_in_force(&self, next: Directory) {
+        let (before, next) = (self.directory(), Arc::new(next));
         *self.directory.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&next);
-        *self.refused_directory.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let roster = next.roster().version;
         tracing::info!(roster, "a new directory is in force");
         for held in next.held() {
             tracing::warn!(agency = held.agency, "held: {held}");
@@ -93,9 +153,20 @@ impl Desk {
             );
         }
         // Whoever left the region must know it; what was kept stays readable.
-        if let Err(failure) = check_membership(&next, &self.keys) {
+        let membership = check_membership(&next, &self.keys);
+        let moved = membership.is_ok() != check_membership(&before, &self.keys).is_ok();
+        if let Err(failure) = membership {
             self.trouble(&failure.message);
         }
-        Ok(true)
+        let left = self.left_aside.swap(false, Ordering::Relaxed);
+        if left || moved || !keeps_brokers(&before, &next) {
+            self.reconnect();
+        }
     }
+}
+
+/// Whether every broker is still there, with the same TLS key.
+fn keeps_brokers(before: &Directory, next: &Directory) -> bool {
+    let is_there = |key: &[u8; 32]| next.brokers().iter().any(|broker| broker.transport_key == *key);
+    before.brokers().iter().all(|broker| is_there(&broker.transport_key))
 }

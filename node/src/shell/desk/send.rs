@@ -3,21 +3,23 @@
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use lintas_config::Directory;
 use lintas_proto::{
     canonical,
     envelope::seal::{SealError, seal},
-    id::{PacketId, hex},
+    id::{Digest, PacketId, hex},
     limits,
-    schema::StoredOutgoing,
+    schema::{StoredOutgoing, UnitRef},
 };
 use rand_core::CryptoRng;
+use serde::{Deserialize, Serialize};
 
 use super::{Desk, stored};
 use crate::{
     core::{
         archive::OUTGOING_PURPOSE,
-        draft::{Draft, Sender, compose},
-        preflight::{self, Objection},
+        draft::{Attachments, Draft, Sender, compose},
+        preflight::{self, Clearance, Cleared, Objection, Rules},
         records::Record,
         state::name,
         view::Kept,
@@ -28,6 +30,41 @@ use crate::{
     },
 };
 
+/// What to do while the directory is known to be out of date.
+pub(super) const WAIT_FOR_DIRECTORY: &str = "nothing new is sealed until the newer directory is here: `lintas run` \
+                                             fetches it by itself when it is connected; `lintas send --despite-stale` \
+                                             goes on without it";
+
+/// What an officer asks for beyond the draft.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct How {
+    /// Although the directory is known to be out of date.
+    pub(crate) despite_stale: bool,
+    /// Without the members of a group that no officer has confirmed.
+    pub(crate) without_unconfirmed: bool,
+}
+
+/// A packet to be sealed. It takes the place of an earlier one, or of none.
+pub(super) struct Order<'a> {
+    pub(super) draft: Draft,
+    pub(super) sender: Sender,
+    pub(super) recipients: Vec<Cleared>,
+    pub(super) attachments: Attachments,
+    pub(super) directory: &'a Directory,
+    /// As the earlier one: not before, deliver by.
+    pub(super) times: Option<(u64, u64)>,
+    pub(super) supersedes: Bytes,
+    pub(super) despite_stale: bool,
+}
+
+/// What was sealed, not yet kept.
+pub(super) struct Made {
+    pub(super) record: Record,
+    pub(super) digest: Digest,
+    pub(super) deliver_by_ms: u64,
+}
+
 impl Desk {
     /// Reads, checks, seals and keeps a draft. When it returns, the packet survives a power cut.
     pub(super) fn send(
@@ -36,23 +73,68 @@ impl Desk {
         attach: &[PathBuf],
         to: &[String],
         from: Option<&str>,
+        how: &How,
         entropy: &mut dyn CryptoRng,
     ) -> Result<Kept, Failure> {
-        let refused = |error: &dyn std::fmt::Display| Failure::new(Code::Draft, error);
         let now_ms = clock::now_ms();
         let draft = Draft::parse(draft, to, from).map_err(|error| refused(&error))?;
         let agency = &self.keys.agency;
+        let behind = self.behind();
+        if let Some(behind) = behind.as_ref().filter(|_| !how.despite_stale) {
+            self.want_directory();
+            return Err(Failure::new(Code::Stale, format_args!("{behind}; {WAIT_FOR_DIRECTORY}")));
+        }
         let directory = self.directory();
         let originator = draft.originator(&directory, agency).map_err(|error| refused(&error))?;
-        let cleared = preflight::check(&draft, &originator, &directory, now_ms)
-            .map_err(|objections| refused(&objected(&objections)))?;
-        let to: Vec<String> = cleared.iter().map(|recipient| name(&recipient.unit)).collect();
+        let clearance = self.clear(&draft, &originator, &directory, how.without_unconfirmed)?;
+        let to: Vec<String> = clearance.recipients.iter().map(|recipient| name(&recipient.unit)).collect();
 
         let packet_id = PacketId::new(now_ms, entropy);
-        let attachments = blobs::seal_all(&self.folder, packet_id, attach, entropy)?;
-        let sender = Sender { originator, packet_id };
-        let draft = compose(draft, sender, cleared, attachments, &directory, &self.store.state());
-        let deliver_by_ms = draft.core.deliver_by_ms;
+        let order = Order {
+            draft,
+            sender: Sender { originator, packet_id },
+            recipients: clearance.recipients,
+            attachments: blobs::seal_all(&self.folder, packet_id, attach, entropy)?,
+            directory: &directory,
+            times: None,
+            supersedes: Bytes::new(),
+            despite_stale: behind.is_some(),
+        };
+        let Made { record, digest, deliver_by_ms } = self.make(order, entropy)?;
+        self.store.keep(vec![record]).map_err(stored)?;
+        self.bell.notify_one();
+        tracing::info!(%packet_id, recipients = to.len(), "packet kept");
+        let left_out = clearance.left_out;
+        let (packet_id, digest) = (packet_id.to_string(), hex(&digest));
+        Ok(Kept { packet_id, digest, to, deliver_by_ms, left_out, daemon: self.daemon })
+    }
+
+    /// The preflight.
+    pub(super) fn clear(
+        &self,
+        draft: &Draft,
+        originator: &UnitRef,
+        directory: &Directory,
+        without_unconfirmed: bool,
+    ) -> Result<Clearance, Failure> {
+        let state = self.store.state();
+        let contacts = state.contacts();
+        let rules = Rules { directory, contacts, without_unconfirmed, now_ms: clock::now_ms() };
+        preflight::check(draft, originator, rules).map_err(|objections| refused(&objected(&objections)))
+    }
+
+    /// Seals.
+    pub(super) fn make(&self, order: Order<'_>, entropy: &mut dyn CryptoRng) -> Result<Made, Failure> {
+        let Order { draft, sender, recipients, attachments, directory, times, supersedes, despite_stale } =
+            order;
+        let packet_id = sender.packet_id;
+        let mut draft = compose(draft, sender, recipients, attachments, directory, &self.store.state());
+        if let Some((not_before_ms, deliver_by_ms)) = times {
+            draft.core.not_before_ms = not_before_ms.max(draft.core.created_ms);
+            draft.core.deliver_by_ms = deliver_by_ms;
+        }
+        draft.body.supersedes = supersedes.clone();
+        let (created_ms, deliver_by_ms) = (draft.core.created_ms, draft.core.deliver_by_ms);
         let sealed = seal(draft, &self.keys.packet, entropy).map_err(|error| match error {
             SealError::Chunk(_) => Failure::internal(error),
             SealError::Core(_)
@@ -76,23 +158,18 @@ impl Desk {
             packet_id: Bytes::copy_from_slice(packet_id.as_bytes()),
             submission,
             sealed_key,
-            created_ms: now_ms,
+            created_ms,
             key_page: 0,
-            supersedes: Bytes::new(),
-            despite_stale: false,
+            supersedes,
+            despite_stale,
             sign_key: Bytes::copy_from_slice(&self.keys.packet.public_key()),
         });
-        self.store.keep(vec![record]).map_err(stored)?;
-        self.bell.notify_one();
-        tracing::info!(%packet_id, recipients = to.len(), "packet kept");
-        Ok(Kept {
-            packet_id: packet_id.to_string(),
-            digest: hex(&sealed.digest),
-            to,
-            deliver_by_ms,
-            daemon: self.daemon,
-        })
+        Ok(Made { record, digest: sealed.digest, deliver_by_ms })
     }
+}
+
+fn refused(error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(Code::Draft, error)
 }
 
 fn objected(objections: &[Objection]) -> String {

@@ -27,7 +27,7 @@ type Change = fn(&mut lintas_proto::schema::Delivery);
 
 impl Desk {
     fn post(&self, draft: &str) -> Kept {
-        self.send(draft, &[], &[], None, &mut os_entropy()).unwrap()
+        self.send(draft, &[], &[], None, &How::default(), &mut os_entropy()).unwrap()
     }
 
     /// The next packet that the session would submit.
@@ -85,7 +85,9 @@ fn a_packet_sealed_offline_survives_a_kill_and_is_nowhere_in_clear() {
     fs::write(&attached, format!("{CANARY} in a file")).unwrap();
     let desk = region.desk("TH");
     let text = draft(&["KH/KH-AHT"], CANARY, AMBER, "NONE");
-    let kept = desk.send(&text, std::slice::from_ref(&attached), &[], None, &mut os_entropy()).unwrap();
+    let kept = desk
+        .send(&text, std::slice::from_ref(&attached), &[], None, &How::default(), &mut os_entropy())
+        .unwrap();
     assert!(matches!(desk.state_of(&kept.packet_id), Standing::Waiting { why: None, .. }));
     // No close: what a kill leaves.
     drop(desk);
@@ -297,7 +299,7 @@ fn attachments_are_exported_under_our_names_and_overwrite_nothing() {
     let content = vec![b'x'; 100_000];
     fs::write(&hostile, &content).unwrap();
     let text = draft(&["KH/KH-AHT"], "t", AMBER, "NONE");
-    let kept = desk.send(&text, &[hostile], &[], None, &mut os_entropy()).unwrap();
+    let kept = desk.send(&text, &[hostile], &[], None, &How::default(), &mut os_entropy()).unwrap();
     let to = region.root.path().join("export");
     fs::create_dir(&to).unwrap();
     let exported = desk.export(&kept.packet_id, &to).unwrap();
@@ -349,7 +351,7 @@ fn a_draft_that_the_preflight_refuses_leaves_no_trace() {
         (draft(&["KH/KH-AHT"], "t", AMBER, "NONE").replace("\"from\"", "\"form\""), "form"),
     ];
     for (text, expected) in cases {
-        let failure = desk.send(&text, &[], &[], None, &mut os_entropy()).unwrap_err();
+        let failure = desk.send(&text, &[], &[], None, &How::default(), &mut os_entropy()).unwrap_err();
         assert_eq!(failure.code, Code::Draft, "{failure}");
         assert!(failure.message.contains(expected), "{failure}");
     }
@@ -365,7 +367,13 @@ async fn commands_reach_a_daemon_through_its_socket() {
     let serving = tokio::spawn(control::serve(listener, Arc::clone(&desk)));
     let draft = draft(&["KH/KH-AHT"], CANARY, AMBER, "NONE");
     let asked = tokio::task::spawn_blocking(move || {
-        let send = Request::Send { draft, attach: vec![], to: vec!["ID".to_owned()], from: None };
+        let send = Request::Send {
+            draft,
+            attach: vec![],
+            to: vec!["ID".to_owned()],
+            from: None,
+            how: How::default(),
+        };
         let Some(Ok(Reply::Kept(kept))) = control::ask(&folder, &send) else { panic!("not kept") };
         let shown = control::ask(&folder, &Request::Show { id: kept.packet_id.clone() });
         let Some(Ok(Reply::Packet(packet))) = shown else { panic!("not shown") };

@@ -33,7 +33,7 @@ fn put(region: &Region, name: &str, bytes: &[u8]) {
 }
 
 fn try_send(desk: &Desk, text: &str) -> Result<Kept, Failure> {
-    desk.send(text, &[], &[], None, &mut os_entropy())
+    desk.send(text, &[], &[], None, &How::default(), &mut os_entropy())
 }
 
 fn version(desk: &Desk) -> u64 {
@@ -48,34 +48,80 @@ fn nothing_older_than_the_mark_is_believed_after_a_restart() {
     let first_mark = fs::read(&mark).unwrap();
     let (second, third) = (region.next(|_| {}), region.next(|_| {}));
     put(&region, "directory.bin", &third);
-    let missing = try_open(&region).unwrap_err();
-    assert!(missing.message.contains("into the folder `rosters`"), "{missing}");
+    let warning = |region: &Region| {
+        let desk = try_open(region).unwrap();
+        (version(&desk), desk.status().warnings.join(" "))
+    };
+    let (in_force, missing) = warning(&region);
+    assert_eq!(in_force, 1);
+    assert!(missing.contains("into the folder `rosters`"), "{missing}");
     assert_eq!(fs::read(&mark).unwrap(), first_mark);
     fs::create_dir(region.path("TH").join("rosters")).unwrap();
     put(&region, "rosters/february.bin", &second);
     put(&region, "rosters/notes.txt", b"no directory");
     assert_eq!(version(&try_open(&region).unwrap()), 3);
     let third_mark = fs::read(&mark).unwrap();
-    // Rolled back, another region's, of the same version, damaged: refused, and the mark stays.
+    // Rolled back, another region's, of the same version, damaged: not believed, and the mark stays.
     let foreign = Region::new();
+    for (bytes, expected) in
+        [(&region.bundle, ""), (&foreign.bundle, ""), (&Bytes::from_static(b"x"), "get it again")]
+    {
+        put(&region, "directory.bin", bytes);
+        let (in_force, told) = warning(&region);
+        assert_eq!(in_force, 3);
+        assert!(told.contains(expected) && told.is_empty() == expected.is_empty(), "{told}");
+        assert_eq!(fs::read(&mark).unwrap(), third_mark);
+    }
+    // Without the node's own copy nothing but what the mark speaks of, or what follows it, is believed.
+    let current = region.path("TH").join("directory.current");
+    let bytes = fs::read(&current).unwrap();
     for (bytes, expected) in [
         (&region.bundle, "rolled back"),
         (&foreign.bundle, "rolled back"),
         (&Bytes::from_static(b"x"), "get it again"),
     ] {
+        fs::remove_file(&current).unwrap();
         put(&region, "directory.bin", bytes);
         let refused = try_open(&region).unwrap_err();
         assert_eq!(refused.code, Code::NotSetUp);
         assert!(refused.message.contains(expected), "{refused}");
         assert_eq!(fs::read(&mark).unwrap(), third_mark);
+        put(&region, "directory.current", &region.bundle);
+        assert!(try_open(&region).is_err());
     }
+    put(&region, "directory.current", &bytes);
     // The first directory is only once believed on the bootstrap's word: with the mark it needs none.
     fs::remove_file(region.path("TH").join("bootstrap.toml")).unwrap();
+    fs::remove_file(&current).unwrap();
     put(&region, "directory.bin", &third);
     assert_eq!(version(&try_open(&region).unwrap()), 3);
     put(&region, "directory.mark", b"LINTASHW");
     let damaged = try_open(&region).unwrap_err();
     assert!(damaged.message.contains("mark is damaged"), "{damaged}");
+}
+
+#[test]
+fn a_power_cut_while_a_directory_is_kept_loses_nothing() {
+    let mut region = Region::new();
+    drop(region.desk("TH"));
+    let (second, third) = (region.next(|_| {}), region.next(|_| {}));
+    let folder = region.path("TH");
+    let read = |name: &str| fs::read(folder.join(name)).unwrap();
+    let (old, old_mark) = (read("directory.current"), read("directory.mark"));
+    let desk = region.desk("TH");
+    let update = Region::update(&desk.directory(), &[&region.open(&second), &region.open(&third)]);
+    assert!(desk.take_update(&update).unwrap());
+    drop(desk);
+    let (new, new_mark) = (read("directory.current"), read("directory.mark"));
+    // After the bytes, before the mark; after the mark, before the name. Then whole.
+    for (mark, expected) in [(&old_mark, 1), (&new_mark, 3)] {
+        put(&region, "directory.next", &new);
+        put(&region, "directory.current", &old);
+        put(&region, "directory.mark", mark);
+        assert_eq!(version(&try_open(&region).unwrap()), expected);
+    }
+    assert_eq!((read("directory.current"), read("directory.mark")), (new, new_mark));
+    assert!(!folder.join("directory.next").exists());
 }
 
 #[test]
@@ -93,10 +139,10 @@ fn a_new_directory_is_taken_up_while_the_node_runs_and_an_old_one_is_not() {
     assert!(held[0].contains("KH has a new identity key"), "{held:?}");
     let refused = try_send(&desk, &text).unwrap_err();
     assert!(refused.message.contains("until then take KH out"), "{refused}");
-    assert!(desk.confirm("KH", &"7".repeat(64)).unwrap_err().message.contains("do not use it"));
-    assert_eq!(desk.confirm("KH", "abc").unwrap_err().code, Code::Usage);
+    assert!(desk.confirm("KH", &"7".repeat(64), &[]).unwrap_err().message.contains("do not use it"));
+    assert_eq!(desk.confirm("KH", "abc", &[]).unwrap_err().code, Code::Usage);
     let key = held[0].split_once("to you: ").unwrap().1.split_once('.').unwrap().0;
-    desk.confirm("KH", key).unwrap();
+    desk.confirm("KH", key, &[]).unwrap();
     assert_eq!(desk.status().held, [""; 0]);
     try_send(&desk, &text).unwrap();
     put(&region, "directory.bin", &region.bundle.clone());

@@ -1,0 +1,241 @@
+//! A packet that the broker refused because keys or directory had moved is sealed again, and takes the place of the
+//! first.
+//!
+//! Nothing is doubled by it: what the broker refused, no recipient has seen. Should a broker lie about that and hand
+//! both on, the new body names the old packet (`supersedes`), so that its reader knows them for one.
+//!
+//! Until the new packet is durable nothing is: after a crash the old one is submitted again, and refused again. The
+//! refusal of the old one and the new one are kept in one group, both or neither.
+
+use std::{
+    collections::BTreeMap,
+    sync::{MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use lintas_config::os_entropy;
+use lintas_proto::{
+    canonical,
+    id::{Digest, PacketId, hex},
+    limits,
+    schema::{Opening, Reason, Refusal, StoredRefusal, Submission, UnitRef},
+};
+
+use super::{
+    Desk,
+    send::{Made, Order},
+};
+use crate::{
+    core::{
+        archive::Open,
+        draft::{Addressee, Attachments, Draft, Sender},
+        records::{Record, RecordError},
+        state::{Answer, Outgoing},
+    },
+    shell::{
+        blobs::{self, Wanted},
+        clock,
+        failure::Failure,
+        store::StoreError,
+    },
+};
+
+/// How often the same is sealed again, at most.
+const GENERATIONS_MAX: u32 = 5;
+/// Most refusals that wait for a newer directory. Beyond it a packet is submitted, and refused, again later.
+const PENDING_MAX: usize = 1_024;
+const WHY: &str = "keys have changed; the node fetches the newest directory and seals it again";
+
+/// Refusals that wait for a newer directory, by the packet's header digest.
+pub(super) type Pending = BTreeMap<Digest, StoredRefusal>;
+
+/// What becomes of a refused packet.
+enum Next {
+    /// Another one takes its place.
+    Replaced { with: PacketId, records: Vec<Record>, blobs: Vec<String> },
+    /// The refusal stands, for this reason.
+    Final(String),
+    /// Something is missing that may come.
+    Wait(String),
+}
+
+impl Desk {
+    /// Whether a verified refusal is to be answered by sealing again. It then waits for the directory, and nothing is
+    /// kept of it.
+    pub(super) fn seal_again_later(&self, digest: &Digest, stored: &StoredRefusal) -> bool {
+        let Ok(refusal) = canonical::decode::<Refusal>(&stored.refusal, limits::HELLO_BYTES_MAX) else {
+            return false;
+        };
+        let reason = Reason::try_from(refusal.reason).unwrap_or_default();
+        let moved = matches!(reason, Reason::Reseal | Reason::StaleDirectory);
+        let hopeful = moved
+            && self.store.state().own(digest).is_some_and(|(_, packet)| {
+                packet.generation < GENERATIONS_MAX && clock::now_ms() < packet.deliver_by_ms
+            });
+        if !hopeful {
+            return false;
+        }
+        let mut pending = self.pending();
+        if pending.len() < PENDING_MAX || pending.contains_key(digest) {
+            pending.insert(*digest, stored.clone());
+        }
+        drop(pending);
+        self.put_off(*digest, reason, WHY.to_owned());
+        self.want_directory();
+        true
+    }
+
+    /// Seals again what waits for it. The newest directory has just been fetched.
+    pub(crate) fn seal_again(&self) -> Result<(), StoreError> {
+        let pending = std::mem::take(&mut *self.pending());
+        for (digest, refusal) in pending {
+            let Some((sequence, packet)) =
+                self.store.state().own(&digest).map(|(sequence, packet)| (sequence, packet.clone()))
+            else {
+                continue;
+            };
+            // A receipt is stronger than a refusal.
+            if !matches!(packet.answer, Answer::Waiting) {
+                continue;
+            }
+            let id = packet.packet_id;
+            let kept = match self.replace(sequence, &packet, &refusal)? {
+                Next::Replaced { with, records, blobs } => {
+                    let kept = self.store.keep_together(records)?;
+                    if kept {
+                        tracing::info!(%id, %with, "sealed again under the newest directory");
+                    } else {
+                        self.remove_blobs(&blobs);
+                        self.trouble("the disk is full: packets cannot be sealed again; make room");
+                    }
+                    kept
+                }
+                Next::Final(why) => {
+                    self.trouble(&format!("packet {id} was refused and is not sealed again: {why}"));
+                    self.store.keep(vec![Record::Refusal(refusal.clone())])?;
+                    true
+                }
+                Next::Wait(why) => {
+                    self.trouble(&format!("packet {id} waits to be sealed again: {why}"));
+                    false
+                }
+            };
+            if kept {
+                self.pipeline().answered(&digest);
+            } else {
+                self.pending().insert(digest, refusal);
+            }
+            self.bell.notify_one();
+        }
+        Ok(())
+    }
+
+    pub(super) fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn replace(&self, sequence: u64, packet: &Outgoing, refusal: &StoredRefusal) -> Result<Next, StoreError> {
+        let now_ms = clock::now_ms();
+        if now_ms >= packet.deliver_by_ms {
+            return Ok(Next::Final("its time to be delivered is over".to_owned()));
+        }
+        if let Some(behind) = self.behind().filter(|_| !packet.despite_stale) {
+            return Ok(Next::Wait(behind.to_string()));
+        }
+        let Record::Outgoing(stored) = self.store.read(sequence)? else {
+            return Err(RecordError::Missing("an outgoing packet").into());
+        };
+        let submission: Submission =
+            canonical::decode(&stored.submission, limits::FRAME_BYTES_MAX).map_err(RecordError::from)?;
+        let open = match self.open_sent(sequence) {
+            Ok(open) => open,
+            Err(failure) => return Ok(Next::Final(failure.message)),
+        };
+        Ok(match self.reseal(open, &submission.openings, packet, now_ms) {
+            Ok(Some((with, made, blobs))) => {
+                let records = vec![Record::Refusal(refusal.clone()), made.record];
+                Next::Replaced { with, records, blobs }
+            }
+            Ok(None) => {
+                Next::Final("there is no newer directory and no newer key to seal it under".to_owned())
+            }
+            Err(failure) => Next::Final(failure.message),
+        })
+    }
+
+    /// The same body, label and recipients under the directory in force; none if nothing would be different.
+    fn reseal(
+        &self,
+        open: Open,
+        openings: &[Opening],
+        packet: &Outgoing,
+        now_ms: u64,
+    ) -> Result<Option<(PacketId, Made, Vec<String>)>, Failure> {
+        let (directory, mut entropy) = (self.directory(), os_entropy());
+        let core = open.header.core().clone();
+        let visible_audience = !open.body.audience.is_empty();
+        let mut body = open.body;
+        body.audience.clear();
+        let keys = std::mem::take(&mut body.attachments);
+        let draft = Draft {
+            kind: core.kind,
+            from: core.originator.unit.clone(),
+            to: openings.iter().map(|o| Addressee::Unit(unit(o))).collect(),
+            label: core.label.clone(),
+            onward: core.onward,
+            // Its times are given below.
+            deliver_within_hours: 1,
+            visible_audience,
+            body,
+        };
+        let recipients = self.clear(&draft, &core.originator, &directory, false)?.recipients;
+        let same_keys =
+            recipients.iter().zip(openings).all(|(cleared, o)| o.enc_key_id == cleared.key.id().as_slice());
+        if core.directory_hash == *directory.hash() && same_keys && core.sign_key_id == *self.keys.packet.id()
+        {
+            return Ok(None);
+        }
+        let packet_id = PacketId::new(now_ms, &mut entropy);
+        let mut attachments: Attachments = Vec::with_capacity(keys.len());
+        let mut blobs = Vec::with_capacity(keys.len());
+        let pairs = core.attachments.iter().zip(&keys);
+        let sealed = (0u32..).zip(pairs).try_for_each(|(index, (reference, key))| {
+            let sealed = self.folder.blob_out(&hex(&reference.blob_id));
+            let wanted = Wanted { packet_id: core.packet_id, index, reference, key, sealed };
+            let again = blobs::seal_again(&self.folder, &wanted, packet_id, &mut entropy)?;
+            blobs.push(hex(&again.0.blob_id));
+            attachments.push(again);
+            Ok(())
+        });
+        let order = Order {
+            draft,
+            sender: Sender { originator: core.originator, packet_id },
+            recipients,
+            attachments,
+            directory: &directory,
+            times: Some((core.not_before_ms, core.deliver_by_ms)),
+            supersedes: Bytes::copy_from_slice(&packet.digest),
+            despite_stale: packet.despite_stale,
+        };
+        match sealed.and_then(|()| self.make(order, &mut entropy)) {
+            Ok(made) => Ok(Some((packet_id, made, blobs))),
+            Err(failure) => {
+                self.remove_blobs(&blobs);
+                Err(failure)
+            }
+        }
+    }
+
+    /// What was sealed for a packet that is not kept.
+    fn remove_blobs(&self, names: &[String]) {
+        for name in names {
+            if let Err(error) = std::fs::remove_file(self.folder.blob_out(name)) {
+                tracing::warn!(%error, "an attachment that belongs to no packet was not removed");
+            }
+        }
+    }
+}
+
+fn unit(opening: &Opening) -> UnitRef {
+    UnitRef { agency: opening.agency.clone(), unit: opening.unit.clone() }
+}
