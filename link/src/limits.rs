@@ -38,9 +38,9 @@ pub const STARTS_PER_SECOND_MAX: u32 = 400;
 /// Handshakes started at once after a rest: a whole region that comes back ([`CONNECTIONS_MAX`]) is let in.
 pub const STARTS_BURST: u32 = 1_024;
 /// Handshakes started per second, lasting, from one address (IPv4) or one /64 (IPv6). A thousand nodes behind one
-/// address that come back together after a restart of the broker, each trying again after pauses that double from 0.2 to
-/// 30 seconds, are all in within a minute; one hostile address costs a fortieth of a core
-/// and leaves seven eighths of [`STARTS_PER_SECOND_MAX`] to others.
+/// address that come back together after a restart of the broker, each trying again after pauses that double from
+/// 0.2 to 30 seconds, are all in within a minute; one hostile address costs a fortieth of a core and leaves seven
+/// eighths of [`STARTS_PER_SECOND_MAX`] to others.
 pub const STARTS_PER_ADDRESS_PER_SECOND_MAX: u32 = 50;
 /// Handshakes started at once after a rest from one address or /64.
 ///

@@ -28,10 +28,8 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
     let (warnings, wrong) = (found.count(Mark::Warning), found.count(Mark::Wrong));
     match found.worst {
         Mark::Ok => Ok(()),
-        Mark::Warning => Err(Failure::new(Code::Warned, format_args!("{warnings} warnings"))),
-        Mark::Wrong => {
-            Err(Failure::new(Code::Wrong, format_args!("{wrong} things are wrong, {warnings} warnings")))
-        }
+        Mark::Warning => Err(Failure::new(Code::Warned, format_args!("warnings: {warnings}"))),
+        Mark::Wrong => Err(Failure::new(Code::Wrong, format_args!("wrong: {wrong}, warnings: {warnings}"))),
     }
 }
 
