@@ -25,7 +25,7 @@ impl Authority {
     /// The authority at work in `root`; `program` is `lintas-demo`.
     #[must_use]
     pub fn at(program: &Path, root: &Path) -> Self {
-        Self { program: program.to_owned(), root: root.to_owned() }
+        Self { program: program.to_owned(), root: absolute(root) }
     }
 
     /// Makes the offices' keys, each in its folder, and writes the sources of the sample region, with those of its
@@ -47,10 +47,10 @@ impl Authority {
     pub fn found(&self, broker: &Path, requests: &[PathBuf]) {
         let out = |name: &str| self.path(name).into_os_string();
         let mut draft: Vec<OsString> = vec!["region".into(), "draft".into(), "--sources".into()];
-        draft.extend([self.sources().into(), "--broker".into(), broker.into(), "--office".into()]);
+        draft.extend([self.sources().into(), "--broker".into(), absolute(broker).into(), "--office".into()]);
         draft.extend((1..=3).map(|office| self.public(office).into_os_string()));
         draft.push("--request".into());
-        draft.extend(requests.iter().map(OsString::from));
+        draft.extend(requests.iter().map(|path| absolute(path).into_os_string()));
         draft.extend(["--out".into(), out("proposal.bin")]);
         let _ = self.lintas(&draft).ok();
         self.sign_and_publish("proposal.bin", &[1, 2]);
@@ -68,7 +68,7 @@ impl Authority {
 
     /// Has one office sign, as whoever has read the review.
     pub fn sign(&self, office: usize, proposal: &str) -> Said {
-        let (proposal, out) = (self.path(proposal), self.path(&signed_name(proposal, office)));
+        let out = signed_name(proposal, office);
         let mut arguments: Vec<&OsStr> = ["region", "sign", "--yes"].map(OsStr::new).to_vec();
         let directory = self.published().join("directory.bin");
         if directory.exists() {
@@ -79,7 +79,8 @@ impl Authority {
         if bootstrap.exists() {
             arguments.extend([OsStr::new("--bootstrap"), bootstrap.as_os_str()]);
         }
-        arguments.extend([proposal.as_os_str(), OsStr::new("--out"), out.as_os_str()]);
+        // Names of files beside the one who types them.
+        arguments.extend([proposal, "--out", &out].map(OsStr::new));
         self.office(office, &arguments)
     }
 
@@ -94,17 +95,22 @@ impl Authority {
         self.lintas(&arguments)
     }
 
-    /// Runs `lintas` as somebody without a folder or a secret.
+    /// Runs `lintas` as somebody without a folder or a secret, in the authority's own folder.
     pub fn lintas<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Said {
         let mut command = Command::new(&self.program);
-        command.arg(ROLE_NODE).args(arguments).env_remove("LINTAS_DATA").env_remove("LINTAS_KEY_FILE");
+        command.current_dir(&self.root).arg(ROLE_NODE).args(arguments);
+        command.env_remove("LINTAS_DATA").env_remove("LINTAS_KEY_FILE");
         said(&mut command)
     }
 
     /// Runs `lintas` as an office, counted from 1.
     pub fn office<A: AsRef<OsStr>>(&self, office: usize, arguments: &[A]) -> Said {
         let mut command = Command::new(&self.program);
-        command.arg(ROLE_NODE).args(arguments).env("LINTAS_DATA", self.folder(office));
+        command
+            .current_dir(&self.root)
+            .arg(ROLE_NODE)
+            .args(arguments)
+            .env("LINTAS_DATA", self.folder(office));
         said(command.env("LINTAS_KEY_FILE", self.path(&format!("office-{office}.unlock"))))
     }
 
@@ -137,6 +143,11 @@ impl Authority {
     pub fn published(&self) -> PathBuf {
         self.path("published")
     }
+}
+
+/// Commands run in the authority's own folder.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap()
 }
 
 /// Name of an office's copy of a proposal.

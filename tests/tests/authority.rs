@@ -103,9 +103,9 @@ impl World {
 
     /// Drafts a change of the directory in force.
     fn change(&self, name: &str, what: &[&OsStr]) -> Said {
-        let (from, out) = (self.in_force(), self.authority.path(name));
-        let mut arguments = ["region", "change", "--from"].map(OsStr::new).to_vec();
-        arguments.extend([from.as_os_str(), OsStr::new("--out"), out.as_os_str()]);
+        let from = self.in_force();
+        let mut arguments = ["region", "change", "--out", name, "--from"].map(OsStr::new).to_vec();
+        arguments.push(from.as_os_str());
         arguments.extend(what);
         self.authority.lintas(&arguments)
     }

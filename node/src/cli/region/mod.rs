@@ -56,7 +56,7 @@ enum Command {
     Publish(publish::Publish),
     /// Check all directories that were published, from the first one, and say what each changed.
     History(history::History),
-    /// Say what a directory holds.
+    /// Say what a file of the region holds, and its keys in words to compare.
     Inspect(inspect::Inspect),
 }
 
