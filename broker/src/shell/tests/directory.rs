@@ -92,8 +92,7 @@ async fn keysets_that_do_not_follow_are_refused_with_the_reason() {
 async fn an_agency_may_not_make_new_directories_without_end_but_always_take_itself_out() {
     let (mut world, folder) = scene();
     let broker = Broker::start(folder.path()).await;
-    let (th, kh) =
-        (Node::connect(&world, &broker, "TH").await, Node::connect(&world, &broker, "KH").await);
+    let (th, kh) = (Node::connect(&world, &broker, "TH").await, Node::connect(&world, &broker, "KH").await);
     for _ in 0..10 {
         let next = world.next_keyset("KH");
         assert_eq!(bring_signed(&th.connection, &next).await.0, Reason::Accepted);
