@@ -28,6 +28,9 @@ use tokio::{runtime::Runtime, time::timeout};
 
 use crate::region::now_ms;
 
+/// How long the end of a session may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// A member of the region with keys in the test's hands.
 #[derive(Debug)]
 pub struct Member {
@@ -190,6 +193,21 @@ impl Member {
             }
             count
         })
+    }
+
+    /// Reads what comes and answers nothing, until the broker ends the session; says why it ended, or none if it does
+    /// not end.
+    pub fn wait_for_end(&self, session: &mut Session) -> Option<LinkError> {
+        let reading = async {
+            loop {
+                match session.reader.next().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => return LinkError::StreamEnded,
+                    Err(error) => return error,
+                }
+            }
+        };
+        self.runtime.block_on(async { tokio::time::timeout(PATIENCE, reading).await.ok() })
     }
 
     /// Submits bytes as they are and waits for the answer.
