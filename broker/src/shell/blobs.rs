@@ -172,8 +172,17 @@ impl Blobs {
         };
         let (folder, inventory, room) = (self.folder.join(agency), self.inventory.clone(), self.room);
         let part = folder.join(format!("{}.{length}.part", hex(&blob)));
-        let place =
-            Place { agency: agency.to_owned(), blob, length, folder, part, whole, inventory, room, _turn: turn };
+        let place = Place {
+            agency: agency.to_owned(),
+            blob,
+            length,
+            folder,
+            part,
+            whole,
+            inventory,
+            room,
+            _turn: turn,
+        };
         let outstanding = self.inventory.outstanding();
         let open = move || {
             let begin = || {

@@ -96,8 +96,25 @@ pub(crate) struct Outgoing {
     pub(crate) recipients: Vec<(UnitRef, Fate)>,
     /// What the broker said.
     pub(crate) answer: Answer,
+    /// Not delivered later.
+    pub(crate) deliver_by_ms: u64,
     /// Its blobs.
     pub(crate) attachments: Vec<AttachmentRef>,
+}
+
+impl Outgoing {
+    /// Whether nothing more will become of it: refused, or accepted and everybody's fate known, or its time over.
+    pub(crate) fn is_settled(&self, now_ms: u64) -> bool {
+        match self.answer {
+            Answer::Waiting => false,
+            Answer::Refused { .. } => true,
+            Answer::Accepted { .. } => {
+                let known = |(_, fate): &(UnitRef, Fate)| !matches!(fate, Fate::Pending);
+                self.recipients.iter().all(known)
+                    || now_ms > self.deliver_by_ms.saturating_add(limits::CLOCK_SKEW_MS_MAX)
+            }
+        }
+    }
 }
 
 /// A packet for one unit of this agency.
@@ -245,6 +262,7 @@ impl State {
             created_ms: stored.created_ms,
             recipients: submission.openings.iter().map(|o| (unit(o), Fate::Pending)).collect(),
             answer: Answer::Waiting,
+            deliver_by_ms: core.deliver_by_ms,
             attachments: core.attachments,
         };
         self.outgoing.insert(sequence, packet);

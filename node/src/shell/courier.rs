@@ -167,7 +167,10 @@ impl WaitingRoom {
             let Some(joined) = self.fetches.join_next().await else {
                 return std::future::pending().await;
             };
-            let Ok((queue_sequence, fetched)) = joined else { continue };
+            let Ok((queue_sequence, fetched)) = joined else {
+                self.again_at.get_or_insert_with(|| Instant::now() + LEFT);
+                continue;
+            };
             let payload = self.waiting.remove(&queue_sequence).unwrap_or_default();
             self.bytes = self.bytes.saturating_sub(payload.len());
             if self.crowded && self.waiting.len() <= WAITING_MAX / 2 {
@@ -209,7 +212,9 @@ async fn fetch(
             ));
             break;
         }
-        desk.trouble(&format!("a packet waits for its attachments, which are tried again by themselves: {why}"));
+        desk.trouble(&format!(
+            "a packet waits for its attachments, which are tried again by themselves: {why}"
+        ));
         sleep(Duration::from_millis(retry_after_ms(tries))).await;
     }
     (wanted.queue_sequence, Fetched::GaveUp)

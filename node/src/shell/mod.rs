@@ -1,14 +1,17 @@
 //! What the node does: files, clock, sockets, the network.
 
+mod arriving;
 pub(crate) mod blobs;
 pub(crate) mod clock;
 pub(crate) mod control;
+mod courier;
 pub(crate) mod daemon;
 pub(crate) mod desk;
 pub(crate) mod failure;
 pub(crate) mod files;
 pub(crate) mod folder;
 pub(crate) mod memory;
+pub(crate) mod progress;
 pub(crate) mod session;
 pub(crate) mod store;
 pub(crate) mod transfer;

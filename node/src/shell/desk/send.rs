@@ -25,11 +25,14 @@ use crate::{
     shell::{
         blobs, clock,
         failure::{Code, Failure},
+        progress::Tell,
+        store::StoreError,
     },
 };
 
 impl Desk {
-    /// Reads, checks, seals and keeps a draft. When it returns, the packet survives a power cut.
+    /// As [`send_telling`](Self::send_telling), telling nobody.
+    #[cfg(test)]
     pub(super) fn send(
         &self,
         draft: &str,
@@ -37,6 +40,19 @@ impl Desk {
         to: &[String],
         from: Option<&str>,
         entropy: &mut dyn CryptoRng,
+    ) -> Result<Kept, Failure> {
+        self.send_telling(draft, attach, to, from, entropy, &crate::shell::progress::nobody)
+    }
+
+    /// Reads, checks, seals and keeps a draft. When it returns, the packet survives a power cut.
+    pub(super) fn send_telling(
+        &self,
+        draft: &str,
+        attach: &[PathBuf],
+        to: &[String],
+        from: Option<&str>,
+        entropy: &mut dyn CryptoRng,
+        tell: Tell<'_>,
     ) -> Result<Kept, Failure> {
         let refused = |error: &dyn std::fmt::Display| Failure::new(Code::Draft, error);
         let now_ms = clock::now_ms();
@@ -49,7 +65,8 @@ impl Desk {
         let to: Vec<String> = cleared.iter().map(|recipient| name(&recipient.unit)).collect();
 
         let packet_id = PacketId::new(now_ms, entropy);
-        let attachments = blobs::seal_all(&self.folder, packet_id, attach, entropy)?;
+        let (attachments, files) =
+            blobs::seal_all(&self.folder, self.room(), packet_id, attach, entropy, tell)?;
         let sender = Sender { originator, packet_id };
         let draft = compose(draft, sender, cleared, attachments, &directory, &self.store.state());
         let deliver_by_ms = draft.core.deliver_by_ms;
@@ -82,7 +99,14 @@ impl Desk {
             despite_stale: false,
             sign_key: Bytes::copy_from_slice(&self.keys.packet.public_key()),
         });
-        self.store.keep(vec![record]).map_err(stored)?;
+        let files = files.keep(&self.folder)?;
+        self.store.keep(vec![record]).map_err(|error| {
+            // Without its packet nobody wants them.
+            if matches!(error, StoreError::NoRoom) {
+                files.remove();
+            }
+            stored(error)
+        })?;
         self.bell.notify_one();
         tracing::info!(%packet_id, recipients = to.len(), "packet kept");
         Ok(Kept {

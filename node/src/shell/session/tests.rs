@@ -6,7 +6,7 @@ use lintas_config::issue::seed;
 use lintas_link::{Server, answer, receive_hello};
 use lintas_proto::{
     limits,
-    schema::{Acknowledgement, BlobGet, BlobPut, BlobStatus, EvidenceDelivery, Hello, Submission},
+    schema::{Acknowledgement, BlobGet, BlobPut, BlobStatus, EvidenceDelivery, Hello, Reason, Submission},
 };
 
 use super::*;
@@ -33,6 +33,10 @@ struct Held {
     acknowledgements: Vec<Acknowledgement>,
     /// Downloads that fail before one succeeds.
     failing_downloads: usize,
+    /// Downloads that bring other bytes before one does not.
+    damaged_downloads: usize,
+    /// From where downloads were asked.
+    offsets: Vec<usize>,
     submissions: usize,
     live: Vec<Connection>,
     /// Every hello is answered with it.
@@ -143,15 +147,23 @@ impl Hub {
         let (kind, payload) = reader.next().await?.unwrap();
         if kind == FrameType::BlobGet {
             let get: BlobGet = canonical::decode(&payload, limits::HELLO_BYTES_MAX)?;
-            let (bytes, cut) = {
+            let offset = usize::try_from(get.offset).unwrap();
+            let (bytes, cut, held_damage) = {
                 let mut held = self.held.lock().unwrap();
                 let cut = held.failing_downloads > 0;
                 held.failing_downloads = held.failing_downloads.saturating_sub(1);
-                (held.blobs[&get.blob_id].clone(), cut)
+                held.offsets.push(offset);
+                let damaged = held.damaged_downloads > 0;
+                held.damaged_downloads = held.damaged_downloads.saturating_sub(1);
+                (held.blobs[&get.blob_id].clone(), cut, damaged)
             };
             writer.send_message(FrameType::BlobStatus, &status(&get.blob_id, bytes.len() as u64)).await?;
             let sent = if cut { bytes.len() / 2 } else { bytes.len() };
-            writer.write_raw(Bytes::copy_from_slice(&bytes[..sent])).await?;
+            let mut sent = bytes[..sent].to_vec();
+            if held_damage {
+                sent[100] ^= 1;
+            }
+            writer.write_raw(Bytes::copy_from_slice(&sent[offset..])).await?;
             return writer.finish().await;
         }
         let put: BlobPut = canonical::decode(&payload, limits::HELLO_BYTES_MAX)?;
@@ -217,17 +229,24 @@ async fn a_packet_with_an_attachment_crosses_and_evidence_returns() {
     let is_accepted = || matches!(standing(&thailand, &kept.packet_id).standing, Standing::Accepted { .. });
     soon("receipt", is_accepted).await;
 
-    // The first download is cut: the packet is not acknowledged, and comes again after the connection did.
-    hub.held.lock().unwrap().failing_downloads = 1;
+    // The first download is cut, the second brings other bytes: the packet is not acknowledged before the third.
+    {
+        let mut held = hub.held.lock().unwrap();
+        (held.failing_downloads, held.damaged_downloads) = (1, 2);
+    }
     let cambodia = Arc::new(hub.region.desk_at("KH", &address));
     let reading = run(&cambodia);
     soon("cut download", || hub.held.lock().unwrap().failing_downloads == 0).await;
     assert_eq!(received(&cambodia), 0);
     assert!(hub.held.lock().unwrap().acknowledgements.is_empty());
-    sleep(Duration::from_millis(500)).await;
-    let live: Vec<Connection> = hub.held.lock().unwrap().live.drain(..).collect();
-    live.iter().for_each(|connection| connection.close(CloseCode::ShuttingDown, "back soon"));
     soon("delivery", || received(&cambodia) == 1).await;
+    {
+        let held = hub.held.lock().unwrap();
+        assert_eq!(held.live.len(), 2, "no session was opened anew");
+        // What the cut one brought is not fetched again; what was wrong is thrown away.
+        assert_eq!(held.offsets, [0, 1_049_656, 0], "{:?}", held.offsets);
+    }
+    assert_eq!(cambodia.transfers().all(), []);
     soon("acknowledgement", || !hub.held.lock().unwrap().acknowledgements.is_empty()).await;
     let to = hub.region.root.path().join("export");
     fs::create_dir(&to).unwrap();
