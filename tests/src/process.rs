@@ -54,6 +54,14 @@ impl Process {
             && self.said().matches(text).count() > before
     }
 
+    /// The most memory that it has had at once, KiB, as the kernel counts it (VmHWM).
+    #[must_use]
+    pub fn peak_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()

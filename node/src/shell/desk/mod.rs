@@ -307,4 +307,8 @@ mod tests;
 mod trouble_tests;
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "what a test writes need not survive a power cut")]
+mod attachment_tests;
+
+#[cfg(test)]
 mod hostile_tests;

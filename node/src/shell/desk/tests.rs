@@ -345,7 +345,7 @@ fn only_blobs_that_are_not_whole_are_swept() {
     let orphan = region.path("TH").join("blobs/out/.abc.part");
     fs::write(&orphan, "half").unwrap();
     // Whole, but the journal does not know it.
-    let whole = region.path("TH").join("blobs/in").join("ab".repeat(32));
+    let whole = region.path("TH").join("blobs/out").join("ab".repeat(32));
     fs::write(&whole, "whole").unwrap();
     let desk = region.desk("TH");
     assert!(!orphan.exists() && whole.exists());

@@ -283,6 +283,43 @@ async fn an_upload_goes_on_where_it_was_cut() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_without_room_for_its_attachment_waits_and_lets_others_pass() {
+    let (hub, address) = Hub::start(Region::new());
+    let address = address.to_string();
+    let thailand = Arc::new(hub.region.desk_at("TH", &address));
+    let file = hub.region.root.path().join("list.pdf");
+    fs::write(&file, vec![7; 500_000]).unwrap();
+    let text = draft(&["KH/KH-AHT"], "trawler", AMBER, "NONE");
+    for attach in [vec![file], vec![]] {
+        let request = Request::Send { draft: text.clone(), attach, to: vec![], from: None };
+        assert!(matches!(thailand.answer(request), Ok(Reply::Kept(_))));
+    }
+    let running = run(&thailand);
+    soon("packets", || hub.held.lock().unwrap().packets.len() == 2).await;
+    drop(hub.region.desk_at("KH", &address));
+    let path = hub.region.path("KH").join("node.toml");
+    let settings = fs::read_to_string(&path).unwrap();
+    fs::write(&path, format!("{settings}free_mib_min = 16777216\n")).unwrap();
+    let cambodia = Arc::new(hub.region.desk_at("KH", &address));
+    let reading = run(&cambodia);
+    soon("the packet without", || received(&cambodia) == 1).await;
+    soon("why", || cambodia.link().trouble.contains("free_mib_min")).await;
+    assert!(cambodia.link().connected, "the session goes on");
+    assert_eq!(hub.held.lock().unwrap().acknowledgements.len(), 1);
+    reading.abort();
+    assert!(reading.await.unwrap_err().is_cancelled());
+    // Once there is room it is taken.
+    soon("the end", || Arc::strong_count(&cambodia) == 1).await;
+    drop(cambodia);
+    fs::write(&path, settings).unwrap();
+    let cambodia = Arc::new(hub.region.desk_at("KH", &address));
+    let reading = run(&cambodia);
+    soon("both", || received(&cambodia) == 2).await;
+    running.abort();
+    reading.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_waited_offline_goes_out_in_order() {
     let (hub, address) = Hub::start(Region::new());
     let thailand = Arc::new(hub.region.desk_at("TH", &address.to_string()));
