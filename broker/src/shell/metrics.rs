@@ -12,7 +12,7 @@ use super::shared::Shared;
 use crate::core::outcome::How;
 
 /// One more than the highest [`Reason`].
-const REASONS: usize = 20;
+const REASONS: usize = 21;
 /// Upper bounds of the histogram of groups, records; the last bucket has none.
 const GROUP_RECORDS: [u64; 7] = [1, 2, 8, 32, 128, 512, 1_024];
 

@@ -43,17 +43,24 @@ pub(super) async fn upload(
     connection: Connection,
     upload: Upload,
 ) -> Result<(), TransferError> {
-    let Upload { digest, packet, attachments } = upload;
+    let Upload { digest, packet, attachments, doubted } = upload;
     let gauge = desk.transfers().begin(Direction::Upload, packet, total(&attachments));
     let mut before = 0;
     for blob in &attachments {
         let mark = Mark { before, gauge: &gauge };
-        match transfer::upload(&connection, desk.folder(), blob, mark).await {
+        // What the broker could not use goes up again only if it is what the packet names.
+        let sound = if doubted { transfer::check(desk.folder(), blob).await } else { Ok(()) };
+        let done = match sound {
+            Ok(()) => transfer::upload(&connection, desk.folder(), blob, mark).await,
+            Err(error) => Err(error),
+        };
+        match done {
             Ok(()) => before = before.saturating_add(blob.length),
             Err(error) if error.connection_is_gone() => return Err(error),
             Err(error) => {
                 let reason = match &error {
                     TransferError::Refused { reason, .. } => *reason,
+                    TransferError::Damaged { .. } => Reason::Malformed,
                     TransferError::Link(_)
                     | TransferError::File { .. }
                     | TransferError::NoRoom(_)
@@ -130,11 +137,10 @@ impl WaitingRoom {
     pub(super) fn hold(&mut self, steps: Vec<Step>) -> Vec<Step> {
         let mut ready = Vec::with_capacity(steps.len());
         for step in steps {
-            match step {
-                Step::Fetch { queue_sequence, digest, packet, attachments, payload } => {
-                    self.add(Wanted { queue_sequence, digest, packet, attachments }, payload);
-                }
-                other => ready.push(other),
+            if let Step::Fetch { queue_sequence, digest, packet, attachments, payload } = step {
+                self.add(Wanted { queue_sequence, digest, packet, attachments }, payload);
+            } else {
+                ready.push(step);
             }
         }
         ready

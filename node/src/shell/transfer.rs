@@ -1,11 +1,12 @@
 //! Blobs over streams of their own, a piece at a time; always ciphertext. A transfer that was cut goes on where
 //! the receiving side stands.
 
-use std::{fs::File, os::unix::fs::FileExt as _, path::PathBuf, sync::Arc};
+use std::{fs::File, io::Read as _, os::unix::fs::FileExt as _, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use lintas_link::{Connection, FrameReader, LinkError};
 use lintas_proto::{
+    envelope::segment::SegmentRoot,
     frame::FrameType,
     id::{Digest, hex},
     schema::{AttachmentRef, BlobGet, BlobPut, BlobStatus, Reason},
@@ -60,6 +61,15 @@ pub(crate) enum TransferError {
         blob: String,
         /// What is wrong.
         what: &'static str,
+    },
+    /// What was sealed is no more what the packet names.
+    #[error(
+        "attachment {blob}: the sealed file on this machine's disk is damaged; check the disk, and send what is in \
+         the packet again as a new one"
+    )]
+    Damaged {
+        /// Which, in hex.
+        blob: String,
     },
     /// All of it came, and is not what the packet names.
     #[error("attachment {blob}: what the broker gave is not what the packet names; it was thrown away")]
@@ -135,6 +145,28 @@ pub(crate) async fn upload(
         (Err(error), Ok(_)) => Err(error.into()),
         (_, Err(error)) => Err(error),
     }
+}
+
+/// Whether the sealed file of a blob of ours is still what the packet names.
+pub(crate) async fn check(folder: &Folder, blob: &AttachmentRef) -> Result<(), TransferError> {
+    let name = hex(&blob.blob_id);
+    let (path, expected, file_name) = (folder.blob_out(&name), blob.clone(), name.clone());
+    blocking(&name, move || {
+        let disk = |error| failed(&file_name, error);
+        let mut file = File::open(path).map_err(disk)?;
+        let (mut root, mut piece) = (SegmentRoot::default(), vec![0; PIECE_BYTES]);
+        loop {
+            let count = file.read(&mut piece).map_err(disk)?;
+            if count == 0 {
+                break;
+            }
+            root.update(piece.get(..count).unwrap_or_default());
+        }
+        let (root, length) = root.finish();
+        let same = length == expected.length && root == *expected.root;
+        if same { Ok(()) } else { Err(TransferError::Damaged { blob: file_name }) }
+    })
+    .await
 }
 
 /// Downloads a blob of a packet that was delivered, unless it is here, from where this node has it. Durable and

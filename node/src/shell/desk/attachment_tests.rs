@@ -2,7 +2,6 @@
 
 use std::{cell::Cell, fs, path::Path, sync::Arc};
 
-use bytes::Bytes;
 use lintas_config::os_entropy;
 use lintas_proto::{
     canonical,
@@ -201,7 +200,7 @@ fn a_sealed_file_goes_when_everything_about_its_packet_is_known() {
     };
     let signed = sign_evidence(&[evidence], &region.packet_key("KH")).unwrap();
     let delivery = EvidenceDelivery { queue_sequence: 1, evidence: canonical::encode(&signed[0]) };
-    hear(FrameType::Evidence, Bytes::from(canonical::encode(&delivery)));
+    hear(FrameType::Evidence, canonical::encode(&delivery));
     desk.tidy();
     assert_eq!(sealed(), 0);
     let to = region.root.path().join("export");
@@ -211,6 +210,31 @@ fn a_sealed_file_goes_when_everything_about_its_packet_is_known() {
     // The next start does not miss it.
     drop(desk);
     assert_eq!(region.desk("TH").status().warnings, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_sealed_file_that_the_broker_could_not_use_is_checked_before_it_goes_up_again() {
+    let region = Region::new();
+    let desk = region.desk("TH");
+    let text = draft(&["KH/KH-AHT"], "t", AMBER, "NONE");
+    desk.send(&text, &[attach(&region, 2_000_000)], &[], None, &mut os_entropy()).unwrap();
+    let next = || {
+        let Ok(Work::Upload(upload)) = desk.next_work() else { panic!("nothing to upload") };
+        upload
+    };
+    let upload = next();
+    assert!(!upload.doubted);
+    desk.pipeline().put_off(upload.digest, Reason::Malformed, String::new(), 0);
+    let upload = next();
+    assert!(upload.doubted);
+    let blob = &upload.attachments[0];
+    crate::shell::transfer::check(desk.folder(), blob).await.unwrap();
+    let path = desk.folder().blob_out(&lintas_proto::id::hex(&blob.blob_id));
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[1_500_000] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let error = crate::shell::transfer::check(desk.folder(), blob).await.unwrap_err().to_string();
+    assert!(error.contains("damaged") && error.contains("send what is in the packet again"), "{error}");
 }
 
 #[test]

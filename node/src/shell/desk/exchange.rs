@@ -39,6 +39,8 @@ pub(crate) struct Upload {
     pub(crate) packet: String,
     /// In order.
     pub(crate) attachments: Vec<AttachmentRef>,
+    /// The broker could not use what came last time.
+    pub(crate) doubted: bool,
 }
 
 /// What the session is to do for the outbox.
@@ -153,7 +155,8 @@ impl Desk {
         let sequence = {
             let state = self.store.state();
             let waiting = state.waiting().map(|(_, packet)| (packet.digest, !packet.attachments.is_empty()));
-            let next = self.pipeline().next(waiting, clock::now_ms());
+            let mut pipeline = self.pipeline();
+            let next = pipeline.next(waiting, clock::now_ms());
             let (Next::Upload(digest) | Next::Submit(digest)) = next else {
                 let until_ms = if let Next::Wait(until_ms) = next { until_ms } else { None };
                 return Ok(Work::Wait(until_ms));
@@ -163,7 +166,9 @@ impl Desk {
             };
             if next == Next::Upload(digest) {
                 let (packet, attachments) = (packet.packet_id.to_string(), packet.attachments.clone());
-                return Ok(Work::Upload(Upload { digest, packet, attachments }));
+                let put_off = pipeline.why_put_off(&digest);
+                let doubted = put_off.is_some_and(|put_off| put_off.reason == Reason::Malformed);
+                return Ok(Work::Upload(Upload { digest, packet, attachments, doubted }));
             }
             sequence
         };

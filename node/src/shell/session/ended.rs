@@ -48,6 +48,7 @@ impl From<TransferError> for Ended {
             | TransferError::NoRoom(_)
             | TransferError::Refused { .. }
             | TransferError::Wrong { .. }
+            | TransferError::Damaged { .. }
             | TransferError::Mismatch { .. }) => Self::Link(error.to_string()),
         }
     }
