@@ -41,7 +41,7 @@ pub struct Key {
 }
 
 /// The keys of `broker.toml`.
-pub const BROKER_KEYS: [Key; 8] = [
+pub const BROKER_KEYS: [Key; 10] = [
     Key {
         name: "listen",
         default: None,
@@ -79,6 +79,21 @@ pub const BROKER_KEYS: [Key; 8] = [
                waits is still delivered. Attachments are not part of it.",
     },
     Key {
+        name: "attachments_mib_max",
+        default: Some("131072"),
+        example: "131072",
+        says: "How much disk the attachments of one agency may take here, in MiB, those that are still on their way \
+               with their full length: 1 to 16,777,216. Beyond it that agency's uploads are put off until earlier \
+               packets were delivered.",
+    },
+    Key {
+        name: "free_mib_min",
+        default: Some("1024"),
+        example: "1024",
+        says: "How much of the disk attachments leave free, in MiB: 0 to 16,777,216. Below it uploads are put off \
+               until there is room.",
+    },
+    Key {
         name: "metrics",
         default: Some(""),
         example: "\"127.0.0.1:7412\"",
@@ -89,7 +104,7 @@ pub const BROKER_KEYS: [Key; 8] = [
 ];
 
 /// The keys of `node.toml`.
-pub const NODE_KEYS: [Key; 3] = [
+pub const NODE_KEYS: [Key; 5] = [
     Key {
         name: "broker",
         default: None,
@@ -97,6 +112,20 @@ pub const NODE_KEYS: [Key; 3] = [
         says: "Address and UDP port of the broker. Who it is, is checked with its key in the directory.",
     },
     SEGMENT_MIB,
+    Key {
+        name: "attachments_mib_max",
+        default: Some("1048576"),
+        example: "1048576",
+        says: "How much disk the attachments in the folder `blobs` may take, in MiB: 1 to 16,777,216. Beyond it \
+               packets with attachments stay with the broker, and none can be sent.",
+    },
+    Key {
+        name: "free_mib_min",
+        default: Some("1024"),
+        example: "1024",
+        says: "How much of the disk attachments leave free, in MiB: 0 to 16,777,216. Below it packets with \
+               attachments stay with the broker, and none can be sent.",
+    },
     LOG,
 ];
 
@@ -120,6 +149,14 @@ const BROKER_SEGMENT_MIB_MIN: u32 = 16;
 /// Fewest segments of a broker's journal: less leaves no room for its reserve and for compaction.
 const BROKER_SEGMENTS_MIN: u32 = 8;
 const JOURNAL_MIB_MAX: u32 = 16_777_216;
+const ATTACHMENTS_MIB: RangeInclusive<u32> = 1..=16_777_216;
+const FREE_MIB: RangeInclusive<u32> = 0..=16_777_216;
+/// See `free_mib_min`.
+pub const DEFAULT_FREE_MIB: u32 = 1_024;
+/// 128 GiB, one agency's share of a broker.
+const BROKER_ATTACHMENTS_MIB: u32 = 131_072;
+/// `attachments_mib_max` of a node, 1 TiB: it keeps what it received.
+pub const NODE_ATTACHMENTS_MIB: u32 = 1_048_576;
 
 /// How the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -147,6 +184,10 @@ pub struct BrokerSettings {
     pub segment_mib: u32,
     /// How much disk the journal may take, MiB: 8 segments or more.
     pub journal_mib_max: u32,
+    /// How much disk the attachments of one agency may take, MiB.
+    pub attachments_mib_max: u32,
+    /// How much of the disk attachments leave free, MiB.
+    pub free_mib_min: u32,
     /// Loopback address for metrics and health over HTTP.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metrics: Option<SocketAddr>,
@@ -161,6 +202,10 @@ pub struct NodeSettings {
     pub broker: SocketAddr,
     /// Size of a journal segment in MiB, 1 to 1,024.
     pub segment_mib: u32,
+    /// How much disk all attachments may take, MiB.
+    pub attachments_mib_max: u32,
+    /// How much of the disk attachments leave free, MiB.
+    pub free_mib_min: u32,
     /// How the log is written.
     pub log: LogFormat,
 }
@@ -182,6 +227,13 @@ impl BrokerSettings {
             submissions_per_minute: number(&top, "submissions_per_minute", 0..=10_000_000, 6_000)?,
             segment_mib,
             journal_mib_max: number(&top, "journal_mib_max", journal_mib_min..=JOURNAL_MIB_MAX, 65_536)?,
+            attachments_mib_max: number(
+                &top,
+                "attachments_mib_max",
+                ATTACHMENTS_MIB,
+                BROKER_ATTACHMENTS_MIB,
+            )?,
+            free_mib_min: number(&top, "free_mib_min", FREE_MIB, DEFAULT_FREE_MIB)?,
             metrics: match top.get("metrics") {
                 Some(_) => {
                     Some(address(&top, "metrics", "", |address| address.ip().is_loopback(), LOOPBACK)?)
@@ -228,6 +280,8 @@ impl NodeSettings {
                 ANY_ADDRESS,
             )?,
             segment_mib: number(&top, "segment_mib", RANGE_1024, DEFAULT_SEGMENT_MIB)?,
+            attachments_mib_max: number(&top, "attachments_mib_max", ATTACHMENTS_MIB, NODE_ATTACHMENTS_MIB)?,
+            free_mib_min: number(&top, "free_mib_min", FREE_MIB, DEFAULT_FREE_MIB)?,
             log: log(&top)?,
         })
     }

@@ -12,9 +12,8 @@ pub const BODY_BYTES_MAX: usize = BODY_PLAIN_BYTES_MAX + 65 * 16 + 56;
 pub const BODY_PLAIN_BYTES_MIN: usize = 512;
 /// Longest attachment ciphertext, bytes: room for 4 GiB of plaintext, padded and with its tags.
 pub const BLOB_BYTES_MAX: u64 = 5 * 1024 * 1024 * 1024;
-/// Longest attachment ciphertext that nodes send and brokers take while transfers do not resume, bytes: 16 MiB of
-/// plaintext, padded and with its tags.
-pub const TRANSFER_BYTES_MAX: u64 = 18 * 1024 * 1024;
+/// Longest file that a node attaches, bytes: 4 GiB. Padded and with its tags it stays below [`BLOB_BYTES_MAX`].
+pub const ATTACHMENT_BYTES_MAX: u64 = 4 * 1024 * 1024 * 1024;
 /// Most recipients of one packet.
 pub const RECIPIENTS_MAX: usize = 500;
 /// Most attachments of one packet.

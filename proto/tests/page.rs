@@ -43,6 +43,7 @@ fn the_page_names_every_limit() {
         ),
         ("body ciphertext", format!("{} bytes", grouped(limits::BODY_BYTES_MAX))),
         ("attachment ciphertext", format!("{} GiB", limits::BLOB_BYTES_MAX >> 30)),
+        ("attached file", format!("{} GiB", limits::ATTACHMENT_BYTES_MAX >> 30)),
         ("recipients of a packet or a grant", limits::RECIPIENTS_MAX.to_string()),
         ("attachments of a packet", limits::ATTACHMENTS_MAX.to_string()),
         (

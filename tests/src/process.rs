@@ -57,9 +57,19 @@ impl Process {
     /// Memory that it holds now, bytes (`VmRSS` of Linux).
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
+        self.memory_kib("VmRSS:") * 1_024
+    }
+
+    /// The most memory that it has had at once, KiB (`VmHWM`).
+    #[must_use]
+    pub fn peak_kib(&self) -> u64 {
+        self.memory_kib("VmHWM:")
+    }
+
+    fn memory_kib(&self, what: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1_024
+        let line = status.lines().find_map(|line| line.strip_prefix(what)).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
     }
 
     /// Whether it still runs.

@@ -211,6 +211,13 @@ impl Region {
         self.nodes.remove(agency).unwrap().terminate().success()
     }
 
+    /// The most memory that the running broker, or an agency's node, has had at once, KiB.
+    #[must_use]
+    pub fn peak_kib(&self, name: &str) -> u64 {
+        let broker = self.broker.as_ref().filter(|_| name == "broker");
+        broker.or_else(|| self.nodes.get(name)).unwrap().peak_kib()
+    }
+
     /// Runs `lintas` as an officer of `agency` would.
     pub fn lintas<A: AsRef<OsStr>>(&self, agency: &str, arguments: &[A]) -> Said {
         self.officer(agency).lintas(arguments)

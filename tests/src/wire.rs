@@ -1,4 +1,4 @@
-//! A tap on the wire: a UDP relay between nodes and broker that writes down every byte that passes.
+//! A tap on the wire: a UDP relay between nodes and broker that writes down, or only counts, every byte that passes.
 
 use std::{
     collections::HashMap,
@@ -6,7 +6,7 @@ use std::{
     net::{SocketAddr, UdpSocket},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -23,21 +23,51 @@ const TURN_MS: u64 = 1;
 #[derive(Debug)]
 pub struct Tap {
     address: SocketAddr,
-    captured: Arc<Mutex<Vec<u8>>>,
+    passed: Arc<Passed>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
+/// What has passed.
+#[derive(Debug, Default)]
+struct Passed {
+    /// None when bytes are only counted.
+    captured: Option<Mutex<Vec<u8>>>,
+    up: AtomicU64,
+    down: AtomicU64,
+}
+
+impl Passed {
+    fn take(&self, bytes: &[u8], direction: &AtomicU64) {
+        direction.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        if let Some(captured) = &self.captured {
+            let mut captured = captured.lock().unwrap();
+            assert!(captured.len() < CAPTURE_BYTES_MAX, "the tap is full");
+            captured.extend_from_slice(bytes);
+        }
+    }
+}
+
 impl Tap {
-    /// Starts a relay to `broker`.
+    /// Starts a relay to `broker` that writes everything down.
     #[must_use]
     pub fn to(broker: SocketAddr) -> Self {
+        Self::start(broker, Passed { captured: Some(Mutex::default()), ..Passed::default() })
+    }
+
+    /// Starts a relay to `broker` that only counts.
+    #[must_use]
+    pub fn counting(broker: SocketAddr) -> Self {
+        Self::start(broker, Passed::default())
+    }
+
+    fn start(broker: SocketAddr, passed: Passed) -> Self {
         let front = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = front.local_addr().unwrap();
-        let (captured, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
-        let (of_thread, until) = (Arc::clone(&captured), Arc::clone(&stop));
+        let (passed, stop) = (Arc::new(passed), Arc::new(AtomicBool::new(false)));
+        let (of_thread, until) = (Arc::clone(&passed), Arc::clone(&stop));
         let thread = std::thread::spawn(move || relay(&front, broker, &of_thread, &until));
-        Self { address, captured, stop, thread: Some(thread) }
+        Self { address, passed, stop, thread: Some(thread) }
     }
 
     /// Where nodes connect to.
@@ -49,7 +79,13 @@ impl Tap {
     /// Everything that has passed, in both directions.
     #[must_use]
     pub fn captured(&self) -> Vec<u8> {
-        self.captured.lock().unwrap().clone()
+        self.passed.captured.as_ref().map(|captured| captured.lock().unwrap().clone()).unwrap_or_default()
+    }
+
+    /// Bytes of datagrams that have passed to the broker and from it.
+    #[must_use]
+    pub fn counted(&self) -> (u64, u64) {
+        (self.passed.up.load(Ordering::Relaxed), self.passed.down.load(Ordering::Relaxed))
     }
 }
 
@@ -62,16 +98,11 @@ impl Drop for Tap {
     }
 }
 
-fn relay(front: &UdpSocket, broker: SocketAddr, captured: &Mutex<Vec<u8>>, stop: &AtomicBool) {
+fn relay(front: &UdpSocket, broker: SocketAddr, passed: &Passed, stop: &AtomicBool) {
     let turn = Some(Duration::from_millis(TURN_MS));
     front.set_read_timeout(turn).unwrap();
     let mut backs: HashMap<SocketAddr, UdpSocket> = HashMap::new();
     let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
-    let keep = |bytes: &[u8]| {
-        let mut captured = captured.lock().unwrap();
-        assert!(captured.len() < CAPTURE_BYTES_MAX, "the tap is full");
-        captured.extend_from_slice(bytes);
-    };
     while !stop.load(Ordering::Relaxed) {
         while let Some((length, node)) = received(front.recv_from(&mut buffer)) {
             let back = backs.entry(node).or_insert_with(|| {
@@ -80,12 +111,12 @@ fn relay(front: &UdpSocket, broker: SocketAddr, captured: &Mutex<Vec<u8>>, stop:
                 back.set_read_timeout(turn).unwrap();
                 back
             });
-            keep(&buffer[..length]);
+            passed.take(&buffer[..length], &passed.up);
             let _ = back.send(&buffer[..length]);
         }
         for (node, back) in &backs {
             while let Some((length, _)) = received(back.recv(&mut buffer).map(|length| (length, broker))) {
-                keep(&buffer[..length]);
+                passed.take(&buffer[..length], &passed.down);
                 let _ = front.send_to(&buffer[..length], node);
             }
         }

@@ -1,4 +1,4 @@
-//! The account of attachments: what each agency has here, and how much more it may bring.
+//! The account of attachments: what each agency has here, whole or in part, and how much more it may bring.
 
 use std::{
     collections::HashMap,
@@ -6,15 +6,12 @@ use std::{
 };
 
 use lintas_proto::id::Digest;
+use tokio::sync::Semaphore;
 
-/// Most bytes of attachments that no packet has named yet, uploads in progress included, of one agency.
-pub(crate) const UNNAMED_BYTES_MAX: u64 = 16 * 1024 * 1024 * 1024;
-/// Most attachments that no packet has named yet, uploads in progress included, of one agency.
+/// Most attachments that no packet has named yet, those in part included, of one agency.
 pub(crate) const UNNAMED_BLOBS_MAX: usize = 1_024;
-/// How long an attachment waits for a packet that names it, milliseconds: 1 day.
+/// How long an attachment waits for a packet that names it, and a part for its rest, milliseconds: 1 day.
 pub(crate) const UNNAMED_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
-/// Most bytes of attachments of one agency.
-pub(crate) const HELD_BYTES_MAX: u64 = 128 * 1024 * 1024 * 1024;
 /// Most attachments of one agency.
 pub(crate) const HELD_BLOBS_MAX: usize = 65_536;
 
@@ -25,9 +22,7 @@ pub(super) struct Inventory(Arc<Mutex<HashMap<String, Account>>>);
 #[derive(Debug, Default)]
 struct Account {
     kept: HashMap<Digest, Kept>,
-    /// Uploads in progress.
-    uploads: usize,
-    uploading_bytes: u64,
+    parts: HashMap<Digest, Part>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -37,21 +32,32 @@ struct Kept {
     unnamed_since_ms: Option<u64>,
 }
 
-/// Room for one upload, given back when dropped.
-#[derive(Debug)]
-pub(super) struct Reserved {
-    inventory: Inventory,
-    agency: String,
-    length: u64,
+/// An attachment that is not whole yet. It takes its full length from the account.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    /// Announced bytes.
+    pub(super) length: u64,
+    /// Bytes that are here.
+    pub(super) here: u64,
+    /// When the last of them came.
+    pub(super) since_ms: u64,
+    /// One upload of it at a time.
+    pub(super) turn: Arc<Semaphore>,
 }
 
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        if let Some(account) = self.inventory.lock().get_mut(&self.agency) {
-            account.uploads = account.uploads.saturating_sub(1);
-            account.uploading_bytes = account.uploading_bytes.saturating_sub(self.length);
-        }
+impl Part {
+    pub(super) fn new(length: u64, here: u64, since_ms: u64) -> Self {
+        Self { length, here, since_ms, turn: Arc::new(Semaphore::new(1)) }
     }
+}
+
+/// Why there is no room in an account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Full {
+    /// So many bytes are taken.
+    Bytes(u64),
+    /// Too many attachments.
+    Count,
 }
 
 impl Inventory {
@@ -59,24 +65,59 @@ impl Inventory {
         self.lock().get(agency).is_some_and(|account| account.kept.contains_key(blob))
     }
 
-    /// Room for an upload of `length` bytes; none when the agency has used up its own.
-    pub(super) fn reserve(&self, agency: &str, length: u64) -> Option<Reserved> {
+    /// The part of a blob of `length` bytes; a new one only if all of it fits below `bytes_max`.
+    pub(super) fn part(
+        &self,
+        agency: &str,
+        blob: Digest,
+        length: u64,
+        bytes_max: u64,
+        now_ms: u64,
+    ) -> Result<Part, Full> {
         let mut accounts = self.lock();
         let account = accounts.entry(agency.to_owned()).or_default();
-        if !account.has_room(length) {
-            return None;
+        if let Some(part) = account.parts.get(&blob) {
+            return Ok(part.clone());
         }
-        account.uploads += 1;
-        account.uploading_bytes = account.uploading_bytes.saturating_add(length);
-        Some(Reserved { inventory: self.clone(), agency: agency.to_owned(), length })
+        account.check_room(length, bytes_max)?;
+        let part = Part::new(length, 0, now_ms);
+        account.parts.insert(blob, part.clone());
+        Ok(part)
+    }
+
+    /// A part that an earlier process left.
+    pub(super) fn add_part(&self, agency: &str, blob: Digest, part: Part) {
+        self.lock().entry(agency.to_owned()).or_default().parts.insert(blob, part);
+    }
+
+    /// Whether the account still knows this very part.
+    pub(super) fn knows(&self, agency: &str, blob: &Digest, part: &Part) -> bool {
+        let accounts = self.lock();
+        let known = accounts.get(agency).and_then(|account| account.parts.get(blob));
+        known.is_some_and(|known| Arc::ptr_eq(&known.turn, &part.turn))
+    }
+
+    /// So many bytes of a part are here now.
+    pub(super) fn progress(&self, agency: &str, blob: &Digest, here: u64, now_ms: u64) {
+        let mut accounts = self.lock();
+        if let Some(part) = accounts.get_mut(agency).and_then(|account| account.parts.get_mut(blob)) {
+            (part.here, part.since_ms) = (here, now_ms);
+        }
+    }
+
+    /// The part is gone.
+    pub(super) fn remove_part(&self, agency: &str, blob: &Digest) {
+        if let Some(account) = self.lock().get_mut(agency) {
+            account.parts.remove(blob);
+        }
     }
 
     /// An attachment is complete and durable.
     pub(super) fn keep(&self, agency: &str, blob: Digest, length: u64, unnamed_since_ms: Option<u64>) {
         let mut accounts = self.lock();
-        let kept = &mut accounts.entry(agency.to_owned()).or_default().kept;
-        // Two uploads of the same: the first one counts, it may be named already.
-        kept.entry(blob).or_insert(Kept { length, unnamed_since_ms });
+        let account = accounts.entry(agency.to_owned()).or_default();
+        account.parts.remove(&blob);
+        account.kept.entry(blob).or_insert(Kept { length, unnamed_since_ms });
     }
 
     /// A packet names it.
@@ -94,11 +135,16 @@ impl Inventory {
         }
     }
 
+    /// Bytes that all uploads together have announced and not brought yet.
+    pub(super) fn outstanding(&self) -> u64 {
+        let accounts = self.lock();
+        let parts = accounts.values().flat_map(|account| account.parts.values());
+        parts.map(|part| part.length.saturating_sub(part.here)).fold(0, u64::saturating_add)
+    }
+
     /// Attachments that have waited too long for a packet.
     pub(super) fn overdue(&self, now_ms: u64) -> Vec<(String, Digest)> {
-        let late = |kept: &Kept| {
-            kept.unnamed_since_ms.is_some_and(|since| now_ms.saturating_sub(since) >= UNNAMED_MS_MAX)
-        };
+        let late = |kept: &Kept| kept.unnamed_since_ms.is_some_and(|since| is_over(since, now_ms));
         let accounts = self.lock();
         let all = accounts.iter().flat_map(|(agency, account)| {
             account.kept.iter().map(move |(blob, kept)| (agency.clone(), *blob, kept))
@@ -106,21 +152,43 @@ impl Inventory {
         all.filter(|(_, _, kept)| late(kept)).map(|(agency, blob, _)| (agency, blob)).collect()
     }
 
+    /// Parts that have waited too long for their rest, with their announced lengths; they leave the account.
+    /// One that is being uploaded stays.
+    pub(super) fn take_stale_parts(&self, now_ms: u64) -> Vec<(String, Digest, u64)> {
+        let mut stale = Vec::new();
+        for (agency, account) in self.lock().iter_mut() {
+            account.parts.retain(|blob, part| {
+                let live = part.turn.available_permits() == 0 || Arc::strong_count(&part.turn) > 1;
+                let goes = !live && is_over(part.since_ms, now_ms);
+                if goes {
+                    stale.push((agency.clone(), *blob, part.length));
+                }
+                !goes
+            });
+        }
+        stale
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Account>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+fn is_over(since_ms: u64, now_ms: u64) -> bool {
+    now_ms.saturating_sub(since_ms) >= UNNAMED_MS_MAX
+}
+
 impl Account {
-    fn has_room(&self, length: u64) -> bool {
+    fn check_room(&self, length: u64, bytes_max: u64) -> Result<(), Full> {
         let unnamed = self.kept.values().filter(|kept| kept.unnamed_since_ms.is_some());
-        let unnamed_bytes: u64 = unnamed.clone().map(|kept| kept.length).fold(0, u64::saturating_add);
-        let held_bytes: u64 = self.kept.values().map(|kept| kept.length).fold(0, u64::saturating_add);
-        let more = self.uploading_bytes.saturating_add(length);
-        unnamed.count() + self.uploads < UNNAMED_BLOBS_MAX
-            && self.kept.len() + self.uploads < HELD_BLOBS_MAX
-            && unnamed_bytes.saturating_add(more) <= UNNAMED_BYTES_MAX
-            && held_bytes.saturating_add(more) <= HELD_BYTES_MAX
+        if unnamed.count() + self.parts.len() >= UNNAMED_BLOBS_MAX
+            || self.kept.len() + self.parts.len() >= HELD_BLOBS_MAX
+        {
+            return Err(Full::Count);
+        }
+        let kept = self.kept.values().map(|kept| kept.length);
+        let taken = kept.chain(self.parts.values().map(|part| part.length)).fold(0, u64::saturating_add);
+        if taken.saturating_add(length) <= bytes_max { Ok(()) } else { Err(Full::Bytes(taken)) }
     }
 }
 
@@ -128,40 +196,52 @@ impl Account {
 mod tests {
     use super::*;
 
-    const GIB: u64 = 1024 * 1024 * 1024;
+    const MAX: u64 = 1 << 30;
 
     #[test]
-    fn an_agency_may_not_bring_more_than_its_packets_name() {
+    fn all_that_an_agency_brings_has_a_limit_and_parts_count_whole() {
         let inventory = Inventory::default();
-        let first = inventory.reserve("TH", UNNAMED_BYTES_MAX - 1).unwrap();
-        assert!(inventory.reserve("TH", 2).is_none(), "uploads in progress count");
-        assert!(inventory.reserve("KH", 2).is_some(), "for their own agency");
-        drop(first);
-        inventory.keep("TH", [1; 32], UNNAMED_BYTES_MAX - 1, Some(5));
-        assert!(inventory.reserve("TH", 2).is_none(), "kept ones count");
-        inventory.name("TH", &[1; 32]);
-        assert!(inventory.reserve("TH", 2).is_some(), "named ones do not");
+        inventory.keep("TH", [1; 32], MAX - 100, None);
+        let part = inventory.part("TH", [2; 32], 90, MAX, 5).unwrap();
+        assert_eq!(inventory.part("TH", [3; 32], 11, MAX, 5).unwrap_err(), Full::Bytes(MAX - 10));
+        assert!(inventory.part("KH", [3; 32], 11, MAX, 5).is_ok(), "each agency has its own");
+        assert!(inventory.knows("TH", &[2; 32], &part));
+        assert_eq!(inventory.part("TH", [2; 32], 90, MAX, 5).unwrap().length, 90, "the same one goes on");
+        inventory.progress("TH", &[2; 32], 60, 6);
+        assert_eq!(inventory.outstanding(), 30 + 11);
+        inventory.keep("TH", [2; 32], 90, Some(7));
+        assert!(!inventory.knows("TH", &[2; 32], &part));
+        assert!(inventory.part("TH", [3; 32], 11, MAX, 5).is_err());
+        inventory.remove("TH", &[2; 32]);
+        assert!(inventory.part("TH", [3; 32], 100, MAX, 5).is_ok());
     }
 
     #[test]
-    fn all_that_an_agency_holds_has_a_limit() {
+    fn what_no_packet_names_is_counted() {
         let inventory = Inventory::default();
-        inventory.keep("TH", [1; 32], HELD_BYTES_MAX - GIB, None);
-        assert!(inventory.reserve("TH", GIB).is_some() && inventory.reserve("TH", GIB + 1).is_none());
         for n in 0..UNNAMED_BLOBS_MAX {
             let mut blob = [0; 32];
             blob[..8].copy_from_slice(&(n as u64).to_be_bytes());
             inventory.keep("KH", blob, 1, Some(5));
         }
-        assert!(inventory.reserve("KH", 1).is_none());
+        assert_eq!(inventory.part("KH", [9; 32], 1, MAX, 5).unwrap_err(), Full::Count);
+        inventory.name("KH", &[0; 32]);
+        assert!(inventory.part("KH", [9; 32], 1, MAX, 5).is_ok());
     }
 
     #[test]
-    fn only_what_nobody_names_grows_too_old() {
+    fn only_what_nobody_names_or_goes_on_with_grows_too_old() {
         let inventory = Inventory::default();
         inventory.keep("TH", [1; 32], 1, Some(5));
         inventory.keep("TH", [2; 32], 1, None);
         assert!(inventory.overdue(4 + UNNAMED_MS_MAX).is_empty());
         assert_eq!(inventory.overdue(5 + UNNAMED_MS_MAX), [("TH".to_owned(), [1; 32])]);
+        inventory.add_part("TH", [3; 32], Part::new(9, 4, 5));
+        assert!(inventory.take_stale_parts(4 + UNNAMED_MS_MAX).is_empty());
+        let part = inventory.part("TH", [3; 32], 9, MAX, 5).unwrap();
+        assert!(inventory.take_stale_parts(5 + UNNAMED_MS_MAX).is_empty(), "it goes on");
+        drop(part);
+        assert_eq!(inventory.take_stale_parts(5 + UNNAMED_MS_MAX), [("TH".to_owned(), [3; 32], 9)]);
+        assert!(inventory.take_stale_parts(5 + UNNAMED_MS_MAX).is_empty());
     }
 }

@@ -50,6 +50,7 @@ pub(crate) struct Metrics {
     pub(crate) keysets_refused: Counter,
     pub(crate) submission_bytes: Counter,
     pub(crate) attachment_bytes: Counter,
+    pub(crate) attachment_bytes_given: Counter,
     sessions: AtomicU64,
     groups: [Counter; GROUP_RECORDS.len() + 1],
     group_records: Counter,
@@ -137,6 +138,7 @@ pub(crate) fn page(shared: &Shared) -> String {
         ("evidence_taken", "Evidence that its originator has taken.", &metrics.taken),
         ("submission_bytes", "Bytes of submissions received.", &metrics.submission_bytes),
         ("attachment_bytes", "Bytes of attachments received.", &metrics.attachment_bytes),
+        ("attachment_bytes_given", "Bytes of attachments handed over.", &metrics.attachment_bytes_given),
     ] {
         page.counter(name, help, counter);
     }

@@ -2,7 +2,7 @@
 //!
 //! - [`listener`]: who may connect, and the hello
 //! - [`session`]: one node: its submissions in, its queue out
-//! - [`transfer`]: attachments, up and down
+//! - [`transfer`]: attachments, up and down; [`upload`]: one that goes on where it was cut
 //! - [`sequencer`]: one thread that gives every packet its place in the journal
 //! - [`answer`]: receipts and refusals on their way out
 //! - [`metrics`]: what is counted; [`operator`]: where the operator asks for it, and for health
@@ -33,6 +33,7 @@ mod start;
 #[cfg(test)]
 mod tests;
 mod transfer;
+mod upload;
 
 pub(crate) use folder::{Folder, FolderError};
 #[cfg(test)]

@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use super::{
-    blobs::Blobs,
+    blobs::{Blobs, Room},
     clock,
     directory_files::tell_held,
     directory_streams::Desk,
@@ -209,7 +209,8 @@ impl Engine {
         let (journal, report) = Journal::open(FileDisk::open(folder.journal())?, limits, anchor, &mut fold)?;
         let durable = report.next_sequence.saturating_sub(1);
         let Folding { ledger, spent_bytes } = fold;
-        let blobs = Blobs::open(folder.blobs(), |agency, blob| ledger.names_blob(agency, blob))?;
+        let room = Room::new(settings.attachments_mib_max, settings.free_mib_min);
+        let blobs = Blobs::open(folder.blobs(), room, |agency, blob| ledger.names_blob(agency, blob))?;
         for (agency, blob) in ledger.named_blobs().filter(|(agency, blob)| !blobs.has(agency, blob)) {
             tracing::error!(agency, blob = hex(blob), "an attachment that a packet names is not there");
         }

@@ -1,7 +1,11 @@
 //! Attachments over streams of their own: up from the originator before its packet, down to those whom a packet
 //! that names them was admitted for.
 
-use std::io::Read as _;
+use std::{
+    io::{Read as _, Seek as _, SeekFrom},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use lintas_link::{FrameReader, FrameWriter, LinkError, decode};
@@ -13,27 +17,33 @@ use lintas_proto::{
     limits,
     schema::{AttachmentRef, BlobGet, BlobPut, BlobStatus, Reason},
 };
-use tokio::task::{JoinSet, block_in_place};
-
-use super::{
-    blobs::{BlobError, Upload},
-    clock,
-    session::Session,
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::{JoinSet, block_in_place},
+    time::timeout,
 };
+
+use super::{blobs::BlobError, session::Session, upload::Upload};
 
 /// Bytes read from a file at once.
 const READ_BYTES: usize = 256 * 1024;
 
-/// Serves blob streams until the connection ends. The transport caps how many a peer may open.
+/// Most transfers of one session at once; more wait. The transport caps how many a peer may begin.
+const SESSION_TRANSFERS_MAX: usize = 8;
+/// How long a transfer waits for those of other agencies to end, before the node is told to try again.
+const PLACE_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Serves blob streams until the connection ends.
 pub(super) async fn serve(session: &Session) -> Result<(), LinkError> {
     let mut streams = JoinSet::new();
+    let places = Arc::new(Semaphore::new(SESSION_TRANSFERS_MAX));
     loop {
         tokio::select! {
             accepted = session.connection.accept_stream() => {
                 let (writer, reader) = accepted?;
-                let session = session.clone();
+                let (session, places) = (session.clone(), Arc::clone(&places));
                 streams.spawn(async move {
-                    if let Err(error) = stream(&session, writer, reader).await {
+                    if let Err(error) = stream(&session, &places, writer, reader).await {
                         tracing::info!(agency = session.agency, %error, "an attachment's transfer ended early");
                     }
                 });
@@ -43,7 +53,12 @@ pub(super) async fn serve(session: &Session) -> Result<(), LinkError> {
     }
 }
 
-async fn stream(session: &Session, writer: FrameWriter, mut reader: FrameReader) -> Result<(), LinkError> {
+async fn stream(
+    session: &Session,
+    places: &Arc<Semaphore>,
+    writer: FrameWriter,
+    mut reader: FrameReader,
+) -> Result<(), LinkError> {
     let kinds = [FrameType::BlobPut, FrameType::BlobGet, FrameType::DirectoryGet, FrameType::KeysetPut];
     match reader.next_of(&kinds).await? {
         Some(frame @ (FrameType::DirectoryGet | FrameType::KeysetPut, _)) => {
@@ -51,48 +66,69 @@ async fn stream(session: &Session, writer: FrameWriter, mut reader: FrameReader)
         }
         Some((kind @ FrameType::BlobPut, payload)) => {
             let put: BlobPut = decode(kind, &payload)?;
-            receive(session, put.blob.unwrap_or_default(), writer, reader).await
+            let blob = put.blob.unwrap_or_default();
+            match place(session, places).await {
+                Some(_place) => receive(session, blob, writer, reader).await,
+                None => answer(writer, busy(&blob.blob_id)).await,
+            }
         }
-        Some((kind, payload)) => give(session, decode(kind, &payload)?, writer).await,
+        Some((kind, payload)) => {
+            let get: BlobGet = decode(kind, &payload)?;
+            match place(session, places).await {
+                Some(_place) => give(session, get, writer).await,
+                None => answer(writer, busy(&get.blob_id)).await,
+            }
+        }
         None => Ok(()),
     }
 }
 
-/// Takes an upload: says what is there already, then takes the bytes, checks the root, says that it is kept.
+/// A place among the transfers of this session, and one among those of all; none when all are taken for long.
+async fn place(
+    session: &Session,
+    places: &Arc<Semaphore>,
+) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
+    let own = Arc::clone(places).acquire_owned().await.ok()?;
+    let all = Arc::clone(&session.shared.blobs.transfers).acquire_owned();
+    let shared = timeout(PLACE_TIME_MAX, all).await.ok()?.ok()?;
+    Some((own, shared))
+}
+
+fn busy(blob_id: &[u8]) -> BlobStatus {
+    let text = "The broker moves as many attachments as it can at once; this one is tried again by itself.";
+    status(blob_id, Reason::Quota, text, 0)
+}
+
+/// Takes an upload: says what is there already, then takes the rest, checks the root, says that it is kept.
 async fn receive(
     session: &Session,
     blob: AttachmentRef,
     mut writer: FrameWriter,
     mut reader: FrameReader,
 ) -> Result<(), LinkError> {
-    if blob.length > limits::TRANSFER_BYTES_MAX {
-        let text = "An attachment may have 16 MiB; send larger files in parts.";
-        return answer(writer, status(&blob.blob_id, Reason::TooLarge, text, 0)).await;
-    }
     let Some(id) = sound(&blob) else {
         let text = "The attachment's id, length and root do not fit each other.";
         return answer(writer, status(&blob.blob_id, Reason::Malformed, text, 0)).await;
     };
+    let all = || status(&id, Reason::Accepted, "", blob.length);
     if session.shared.blobs.has(&session.agency, &id) {
-        return answer(writer, status(&id, Reason::Accepted, "", blob.length)).await;
+        return answer(writer, all()).await;
     }
-    let upload = block_in_place(|| session.shared.blobs.upload(&session.agency, id, blob.length));
-    let mut upload = match upload {
-        Ok(upload) => upload,
+    let mut upload = match session.shared.blobs.upload(&session.agency, id, blob.length).await {
+        Ok(Some(upload)) => upload,
+        Ok(None) => return answer(writer, all()).await,
         Err(error) => return answer(writer, failed(session, &id, &error)).await,
     };
-    writer.send_message(FrameType::BlobStatus, &status(&id, Reason::Accepted, "", 0)).await?;
-    let outcome = match fill(session, &mut upload, blob.length, &mut reader).await? {
-        Ok(()) => block_in_place(|| upload.keep(clock::now_ms())),
-        Err(error) => {
-            // Its file and its room are given back before the node is told.
-            drop(upload);
-            Err(error)
-        }
+    let outcome = if upload.missing() == 0 {
+        // Only the check was cut off.
+        Ok(())
+    } else {
+        writer.send_message(FrameType::BlobStatus, &status(&id, Reason::Accepted, "", upload.here())).await?;
+        fill(session, &mut upload, &mut reader).await?
     };
-    let told = match &outcome {
-        Ok(()) => status(&id, Reason::Accepted, "", blob.length),
-        Err(error) => failed(session, &id, error),
+    let told = match outcome.and_then(|()| block_in_place(|| upload.keep())) {
+        Ok(()) => all(),
+        Err(error) => failed(session, &id, &error),
     };
     answer(writer, told).await
 }
@@ -101,14 +137,11 @@ async fn receive(
 async fn fill(
     session: &Session,
     upload: &mut Upload,
-    length: u64,
     reader: &mut FrameReader,
 ) -> Result<Result<(), BlobError>, LinkError> {
-    let mut left = length;
-    while left > 0 {
-        let most = usize::try_from(left).unwrap_or(usize::MAX);
-        let Some(bytes) = reader.read_raw(most).await? else { return Ok(Err(BlobError::Mismatch)) };
-        left -= bytes.len() as u64;
+    while upload.missing() > 0 {
+        let most = usize::try_from(upload.missing()).unwrap_or(usize::MAX);
+        let Some(bytes) = reader.read_raw(most).await? else { return Ok(Err(BlobError::Cut)) };
         session.shared.metrics.attachment_bytes.add(bytes.len() as u64);
         if let Err(error) = block_in_place(|| upload.write(&bytes)) {
             return Ok(Err(error));
@@ -117,7 +150,8 @@ async fn fill(
     Ok(Ok(()))
 }
 
-/// Gives a blob to the originator, or to a recipient, of a packet in the queues that names it.
+/// Gives a blob, from the asked offset on, to the originator, or to a recipient, of a packet in the queues that
+/// names it.
 async fn give(session: &Session, get: BlobGet, mut writer: FrameWriter) -> Result<(), LinkError> {
     let found = allowed(session, &get).and_then(|(agency, blob)| {
         let file = block_in_place(|| session.shared.blobs.read(&agency, &blob));
@@ -128,8 +162,13 @@ async fn give(session: &Session, get: BlobGet, mut writer: FrameWriter) -> Resul
         let text = "There is no such attachment for this agency; it may have been delivered and removed.";
         return answer(writer, status(&get.blob_id, Reason::MissingAttachment, text, 0)).await;
     };
+    let Some(mut left) = length.checked_sub(get.offset) else {
+        let text = "The attachment is shorter than the offset that was asked for.";
+        return answer(writer, status(&get.blob_id, Reason::Malformed, text, 0)).await;
+    };
     writer.send_message(FrameType::BlobStatus, &status(&get.blob_id, Reason::Accepted, "", length)).await?;
-    let (mut buffer, mut left) = (vec![0; READ_BYTES], length);
+    block_in_place(|| file.seek(SeekFrom::Start(get.offset))).map_err(|_| LinkError::StreamEnded)?;
+    let mut buffer = vec![0; READ_BYTES];
     loop {
         // A read that fails resets the stream: the node sees a cut transfer, never a false end.
         let read = block_in_place(|| file.read(&mut buffer)).map_err(|_| LinkError::StreamEnded)?;
@@ -138,6 +177,7 @@ async fn give(session: &Session, get: BlobGet, mut writer: FrameWriter) -> Resul
             return if left == 0 { writer.finish().await } else { Err(LinkError::StreamEnded) };
         }
         writer.write_raw(Bytes::copy_from_slice(buffer.get(..read).unwrap_or_default())).await?;
+        session.shared.metrics.attachment_bytes_given.add(read as u64);
     }
 }
 
@@ -167,8 +207,10 @@ fn status(blob_id: &[u8], reason: Reason, text: &str, length: u64) -> BlobStatus
 /// What the uploader is told; what the system says goes to the log.
 fn failed(session: &Session, id: &Digest, error: &BlobError) -> BlobStatus {
     let reason = match error {
-        BlobError::Mismatch => Reason::Malformed,
-        BlobError::Quota => Reason::Quota,
+        BlobError::Mismatch | BlobError::Cut => Reason::Malformed,
+        BlobError::TooLarge(_) => Reason::TooLarge,
+        BlobError::Quota { .. } | BlobError::Count | BlobError::Busy => Reason::Quota,
+        BlobError::NoRoom(_) => Reason::DiskFull,
         BlobError::Io(cause) => {
             tracing::error!(agency = session.agency, %cause, "an attachment cannot be stored");
             Reason::DiskFull

@@ -25,6 +25,8 @@ fn a_bad_value_is_told_what_is_allowed() {
         ("journal_mib_max = 511", "`journal_mib_max` is 511; it must be a number from 512 to 16,777,216"),
         ("segment_mib = 1\njournal_mib_max = 127", "from 128 to 16,777,216"),
         ("segment_mib = 1024\njournal_mib_max = 8191", "from 8,192 to 16,777,216"),
+        ("attachments_mib_max = 0", "from 1 to 16,777,216"),
+        ("free_mib_min = 16777217", "from 0 to 16,777,216"),
         ("log = \"jsn\"", "must be one of `text`, `json`; did you mean `json`?"),
         ("metrics = \"0.0.0.0:7412\"", "an address of this machine itself"),
         ("metrics = \"192.0.2.1:7412\"", "an address of this machine itself"),
@@ -82,7 +84,12 @@ fn a_template_is_the_defaults_and_every_key_may_be_uncommented() {
     let metrics = Some("127.0.0.1:7412".parse().unwrap());
     assert_eq!(BrokerSettings::parse(&uncommented).unwrap(), BrokerSettings { metrics, ..plain });
     let node = NodeSettings::parse(&NodeSettings::template(listen)).unwrap();
-    assert_eq!(node, NodeSettings { broker: listen, segment_mib: 64, log: LogFormat::Text });
+    let (attachments_mib_max, free_mib_min) = (1_048_576, 1_024);
+    let log = LogFormat::Text;
+    assert_eq!(
+        node,
+        NodeSettings { broker: listen, segment_mib: 64, attachments_mib_max, free_mib_min, log }
+    );
     assert!(text.lines().chain(NodeSettings::template(listen).lines()).all(|line| line.len() <= 100));
 }
 

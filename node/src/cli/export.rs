@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Context, absolute, unexpected};
+use super::{Context, absolute, progress::with_bar, unexpected};
 use crate::{
     core::{text::one_line, view::Exported},
     shell::{
@@ -32,7 +32,8 @@ pub(super) fn run(context: &Context, export: &Export) -> Result<(), Failure> {
         return Err(Failure::new(Code::Usage, "say what to export: --attachments"));
     }
     let request = Request::Export { id: export.id.clone(), to: absolute(&export.to)? };
-    let Reply::Exported(files) = context.ask(request)? else {
+    let asked = with_bar("opening", |watch| context.ask_watching(request, watch));
+    let Reply::Exported(files) = asked? else {
         return Err(unexpected());
     };
     context.print(&files, |files| files.iter().map(plain_words).collect())

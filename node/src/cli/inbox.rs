@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{
     Context,
-    render::{kind, title, words},
+    render::{kind, moves, title, words},
     unexpected,
 };
 use crate::{
@@ -49,6 +49,9 @@ fn plain_words(inbox: &Inbox) -> String {
             time(entry.received_ms)
         ));
         entry.warnings.iter().for_each(|text| out.push_str(&format!("  WARNING: {}\n", one_line(text))));
+    }
+    for transfer in &inbox.arriving {
+        out.push_str(&format!("ON ITS WAY: {}\n", moves(transfer)));
     }
     for entry in &inbox.rejected {
         out.push_str(&format!(

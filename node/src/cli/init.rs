@@ -6,7 +6,7 @@ use clap::Args;
 use lintas_config::{
     issue::new_agency,
     os_entropy,
-    settings::{LogFormat, NodeSettings},
+    settings::{DEFAULT_FREE_MIB, LogFormat, NODE_ATTACHMENTS_MIB, NodeSettings},
 };
 use lintas_proto::{
     canonical,
@@ -90,7 +90,13 @@ pub(super) fn run(context: &Context, init: &Init) -> Result<(), Failure> {
     }
     let identity_key =
         lock_file(Holds::Identity, identity.as_ref(), &unlocker, &mut entropy).map_err(Failure::internal)?;
-    let settings = NodeSettings { broker: init.broker, segment_mib: SEGMENT_MIB, log: LogFormat::Text };
+    let settings = NodeSettings {
+        broker: init.broker,
+        segment_mib: SEGMENT_MIB,
+        attachments_mib_max: NODE_ATTACHMENTS_MIB,
+        free_mib_min: DEFAULT_FREE_MIB,
+        log: LogFormat::Text,
+    };
     let settings = toml::to_string(&settings).map_err(Failure::internal)?;
 
     let private = |name: &str| {

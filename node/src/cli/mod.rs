@@ -8,6 +8,7 @@ mod inbox;
 mod init;
 mod join;
 mod outbox;
+mod progress;
 mod region;
 mod render;
 mod run;
@@ -16,6 +17,7 @@ mod show;
 mod status;
 
 use std::{
+    cell::RefCell,
     ffi::OsString,
     io::{BufRead as _, IsTerminal as _, Read as _, Write as _},
     path::{Path, PathBuf},
@@ -30,7 +32,7 @@ use serde::Serialize;
 use crate::{
     core::text::{printable, safe_json},
     shell::{
-        control,
+        control::{self, Watcher},
         desk::{Desk, Reply, Request},
         failure::{Code, EXIT_CODES, Failure},
         folder::{Folder, Lock},
@@ -159,21 +161,30 @@ fn dispatch(args: Args) -> Result<(), Failure> {
 impl Context {
     /// Asks the daemon; when there is none, opens the folder and does it here.
     fn ask(&self, request: Request) -> Result<Reply, Failure> {
+        self.ask_watching(request, &mut |_, _| {})
+    }
+
+    /// As [`ask`](Self::ask), and watches how far it is.
+    fn ask_watching(&self, request: Request, watch: Watcher<'_>) -> Result<Reply, Failure> {
         self.folder.check()?;
-        let lock = match self.daemon_or_lock(&request)? {
+        let lock = match self.daemon_or_lock(&request, watch)? {
             Either::Answer(answer) => return answer,
             Either::Lock(lock) => lock,
         };
         let desk = self.open(lock, false)?;
-        let answer = desk.answer(request);
+        let watch = RefCell::new(watch);
+        let answer = desk.answer_telling(request, &|done, total| {
+            (*watch.borrow_mut())(done, total);
+            true
+        });
         let closed = desk.close();
         answer.and_then(|reply| closed.map(|()| reply))
     }
 
     /// A daemon's answer, or the lock. Another command, or a daemon that starts or stops, is waited for.
-    fn daemon_or_lock(&self, request: &Request) -> Result<Either, Failure> {
+    fn daemon_or_lock(&self, request: &Request, watch: Watcher<'_>) -> Result<Either, Failure> {
         for _ in 0..LOCK_TRIES_MAX {
-            if let Some(answer) = control::ask(&self.folder, request) {
+            if let Some(answer) = control::ask_watching(&self.folder, request, &mut *watch) {
                 return Ok(Either::Answer(answer));
             }
             match self.folder.lock() {

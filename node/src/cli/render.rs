@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::{
     core::{
         text::{one_line, printable},
-        view::{Arrival, OutboxEntry, Standing},
+        view::{Arrival, Direction, OutboxEntry, Standing, TransferView},
     },
     shell::clock::show as time,
 };
@@ -28,7 +28,9 @@ pub(super) fn title(text: &str) -> String {
 
 /// One packet of the outbox.
 pub(super) fn outbox_entry(entry: &OutboxEntry) -> String {
-    let OutboxEntry { packet_id, kind: code, title: text, created_ms, standing, recipients, .. } = entry;
+    let OutboxEntry {
+        packet_id, kind: code, title: text, created_ms, standing, transfer, recipients, ..
+    } = entry;
     let despite =
         if entry.despite_stale { ", although the directory was known to be out of date" } else { "" };
     let mut out =
@@ -39,11 +41,23 @@ pub(super) fn outbox_entry(entry: &OutboxEntry) -> String {
         .replaced_by
         .iter()
         .for_each(|id| out.push_str(&format!("  replaced by {id}; nothing is to be done\n")));
+    out.extend(transfer.iter().map(|transfer| format!("  {}\n", moves(transfer))));
     // What the broker refused reached nobody.
     if !matches!(standing, Standing::Refused { .. }) {
         recipients.iter().for_each(|arrival| out.push_str(&format!("  {}\n", arrives(arrival))));
     }
     out
+}
+
+/// Attachments on their way.
+pub(super) fn moves(transfer: &TransferView) -> String {
+    let TransferView { direction, packet, done, total } = transfer;
+    let way = match direction {
+        Direction::Upload => "attachments go to the broker",
+        Direction::Download => "attachments come from the broker",
+    };
+    let share = u128::from(*done) * 100 / u128::from(*total).max(1);
+    format!("{way}: {share} % of {} MiB, packet {}", total.div_ceil(1 << 20), one_line(packet))
 }
 
 /// Where a packet stands.

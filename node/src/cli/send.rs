@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{
     Context, absolute,
+    progress::with_bar,
     render::{outbox_entry, stands},
     unexpected,
 };
@@ -17,7 +18,7 @@ use crate::{
     },
     shell::{
         clock::show as time,
-        control,
+        control::{self, Watcher},
         desk::{How, Reply, Request},
         failure::{Code, Failure},
         files,
@@ -72,11 +73,13 @@ pub(super) fn run(context: &Context, send: Send) -> Result<(), Failure> {
     let attach = send.attach.iter().map(|path| absolute(path)).collect::<Result<_, _>>()?;
     let how = How { despite_stale: send.despite_stale, without_unconfirmed: send.without_unconfirmed };
     let request = Request::Send { draft, attach, to: send.to, from: send.from, how };
-    let Reply::Kept(kept) = context.ask(request)? else {
+    let asked = with_bar("sealing", |watch| context.ask_watching(request, watch));
+    let Reply::Kept(kept) = asked? else {
         return Err(unexpected());
     };
     let id = kept.packet_id.clone();
-    let answer = send.wait.and_then(|seconds| wait(context, &id, seconds));
+    let waited = |seconds| with_bar("uploading", |watch| wait(context, &id, seconds, watch));
+    let answer = send.wait.and_then(waited);
     let standing = answer.as_ref().map(|entry| entry.standing.clone());
     context.print(&Sent { kept, answer }, plain_words)?;
     match (send.wait, standing) {
@@ -96,7 +99,7 @@ pub(super) fn run(context: &Context, send: Send) -> Result<(), Failure> {
 }
 
 /// Looks until there is an answer or the time is over. Only a daemon can get one.
-fn wait(context: &Context, id: &str, seconds: u32) -> Option<OutboxEntry> {
+fn wait(context: &Context, id: &str, seconds: u32, watch: Watcher<'_>) -> Option<OutboxEntry> {
     let looks = u64::from(seconds).saturating_mul(1_000).div_ceil(LOOK_EVERY.as_millis().try_into().ok()?);
     let mut id = id.to_owned();
     for _ in 0..looks.max(1) {
@@ -107,6 +110,9 @@ fn wait(context: &Context, id: &str, seconds: u32) -> Option<OutboxEntry> {
                 // The answer is the one to the packet that took its place.
                 (Standing::Refused { .. }, Some(next)) => id.clone_from(next),
                 (Standing::Refused { .. } | Standing::Accepted { .. }, _) => return Some(*entry),
+            }
+            if let Some(transfer) = &entry.transfer {
+                watch(transfer.done, transfer.total);
             }
         }
         sleep(LOOK_EVERY);

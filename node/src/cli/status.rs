@@ -1,6 +1,6 @@
 //! `lintas status`: how the node is.
 
-use super::{Context, unexpected};
+use super::{Context, render::moves, unexpected};
 use crate::{
     core::{
         text::one_line,
@@ -36,6 +36,9 @@ pub(super) fn plain_words(status: &Status) -> String {
     );
     out.push_str(&format!("outbox: {} packets, {} without an answer\n", status.sent, status.waiting));
     out.push_str(&format!("inbox: {} packets, {} deliveries not taken\n", status.received, status.rejected));
+    for transfer in &status.transfers {
+        out.push_str(&format!("{}\n", moves(transfer)));
+    }
     if let Some(bytes) = status.disk_free_bytes {
         out.push_str(&format!("disk: {} MiB left\n", bytes >> 20));
     }

@@ -82,6 +82,13 @@ pub(crate) struct Accepted {
     evidence: Evidence,
 }
 
+impl Accepted {
+    /// The packet's id.
+    pub(crate) fn packet_id(&self) -> PacketId {
+        self.evidence.packet_id
+    }
+}
+
 impl std::fmt::Debug for Accepted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Accepted { .. }")

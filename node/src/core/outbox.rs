@@ -6,6 +6,8 @@ use lintas_proto::{id::Digest, schema::Reason};
 
 /// Most submissions without an answer.
 pub(crate) const UNANSWERED_MAX: usize = 64;
+/// Most packets whose attachments are uploaded at the same time.
+pub(crate) const UPLOADS_MAX: usize = 2;
 /// First pause before a packet that the broker put off is submitted again, milliseconds.
 const RETRY_MS_MIN: u64 = 2_000;
 /// Longest such pause, milliseconds: 10 minutes.
@@ -38,6 +40,8 @@ pub(crate) struct PutOff {
 pub(crate) enum Next {
     /// Submit this one.
     Submit(Digest),
+    /// Upload its attachments; then it is submitted.
+    Upload(Digest),
     /// Nothing until an answer or a new packet comes; at the latest at this time.
     Wait(Option<u64>),
 }
@@ -48,22 +52,32 @@ pub(crate) enum Next {
 pub(crate) struct Pipeline {
     unanswered: BTreeSet<Digest>,
     put_off: BTreeMap<Digest, PutOff>,
+    uploading: BTreeSet<Digest>,
+    /// All attachments were with the broker when it was asked in this session.
+    uploaded: BTreeSet<Digest>,
 }
 
 impl Pipeline {
-    /// Chooses among `waiting`, oldest first. A packet that was put off lets younger ones pass.
-    pub(crate) fn next(&mut self, waiting: impl Iterator<Item = Digest>, now_ms: u64) -> Next {
+    /// Chooses among `waiting`, oldest first, each with whether it has attachments. A packet that was put off, or
+    /// whose attachments are on their way, lets younger ones pass.
+    pub(crate) fn next(&mut self, waiting: impl Iterator<Item = (Digest, bool)>, now_ms: u64) -> Next {
         let mut earliest = None;
         if self.unanswered.len() >= UNANSWERED_MAX {
             return Next::Wait(None);
         }
-        for digest in waiting {
-            if self.unanswered.contains(&digest) {
+        for (digest, attachments) in waiting {
+            if self.unanswered.contains(&digest) || self.uploading.contains(&digest) {
                 continue;
             }
             match self.put_off.get(&digest).map(|put_off| put_off.until_ms) {
                 Some(until_ms) if until_ms > now_ms => {
                     earliest = Some(earliest.map_or(until_ms, |other: u64| other.min(until_ms)));
+                }
+                Some(_) | None if attachments && !self.uploaded.contains(&digest) => {
+                    if self.uploading.len() < UPLOADS_MAX {
+                        self.uploading.insert(digest);
+                        return Next::Upload(digest);
+                    }
                 }
                 Some(_) | None => {
                     self.unanswered.insert(digest);
@@ -74,8 +88,15 @@ impl Pipeline {
         Next::Wait(earliest)
     }
 
+    /// The broker has all attachments of the packet.
+    pub(crate) fn uploaded(&mut self, digest: Digest) {
+        self.uploading.remove(&digest);
+        self.uploaded.insert(digest);
+    }
+
     /// A final answer is durable.
     pub(crate) fn answered(&mut self, digest: &Digest) {
+        self.uploaded.remove(digest);
         self.unanswered.remove(digest);
         self.put_off.remove(digest);
     }
@@ -83,8 +104,11 @@ impl Pipeline {
     /// The broker, or this node, puts the packet off.
     pub(crate) fn put_off(&mut self, digest: Digest, reason: Reason, text: String, now_ms: u64) {
         self.unanswered.remove(&digest);
+        self.uploading.remove(&digest);
+        // The broker does not keep for ever what no packet names.
+        self.uploaded.remove(&digest);
         let times = self.put_off.get(&digest).map_or(0, |before| before.times).saturating_add(1);
-        let until_ms = now_ms.saturating_add(doubled(RETRY_MS_MIN, times.saturating_sub(1), RETRY_MS_MAX));
+        let until_ms = now_ms.saturating_add(retry_after_ms(times));
         self.put_off.insert(digest, PutOff { times, until_ms, reason, text });
     }
 
@@ -96,7 +120,14 @@ impl Pipeline {
     /// The connection is gone: everything unanswered is submitted again.
     pub(crate) fn disconnected(&mut self) {
         self.unanswered.clear();
+        self.uploading.clear();
+        self.uploaded.clear();
     }
+}
+
+/// Pause after the `times`th failure in a row, the first being 1.
+pub(crate) fn retry_after_ms(times: u32) -> u64 {
+    doubled(RETRY_MS_MIN, times.saturating_sub(1), RETRY_MS_MAX)
 }
 
 /// Pause before connecting again after `failures` failures in a row: doubled each time, then spread evenly over
@@ -127,30 +158,60 @@ mod tests {
         [number; 32]
     }
 
+    fn plain(digests: &[Digest]) -> impl Iterator<Item = (Digest, bool)> {
+        digests.iter().map(|digest| (*digest, false))
+    }
+
+    #[test]
+    fn attachments_go_first_and_hold_up_nobody_else() {
+        let mut pipeline = Pipeline::default();
+        let waiting =
+            || [(1, true), (2, true), (3, true), (4, false)].map(|(n, a)| (digest(n), a)).into_iter();
+        assert_eq!(pipeline.next(waiting(), 0), Next::Upload(digest(1)));
+        assert_eq!(pipeline.next(waiting(), 0), Next::Upload(digest(2)));
+        assert_eq!(pipeline.next(waiting(), 0), Next::Submit(digest(4)), "the third waits for a place");
+        assert_eq!(pipeline.next(waiting(), 0), Next::Wait(None));
+        pipeline.uploaded(digest(2));
+        assert_eq!(pipeline.next(waiting(), 0), Next::Submit(digest(2)));
+        assert_eq!(pipeline.next(waiting(), 0), Next::Upload(digest(3)));
+        // The broker no longer has them when it sees the packet.
+        pipeline.put_off(digest(2), Reason::MissingAttachment, String::new(), 0);
+        pipeline.put_off(digest(1), Reason::Quota, String::new(), 0);
+        assert_eq!(pipeline.next(waiting(), RETRY_MS_MIN), Next::Upload(digest(1)));
+        pipeline.uploaded(digest(3));
+        assert_eq!(pipeline.next(waiting(), RETRY_MS_MIN), Next::Upload(digest(2)));
+        pipeline.disconnected();
+        assert_eq!(
+            pipeline.next(waiting(), RETRY_MS_MIN),
+            Next::Upload(digest(1)),
+            "the broker is asked again"
+        );
+    }
+
     #[test]
     fn packets_go_in_order_and_a_bounded_number_stays_unanswered() {
         let mut pipeline = Pipeline::default();
         let waiting: Vec<Digest> = (0..100).map(digest).collect();
         for number in 0..64 {
-            assert_eq!(pipeline.next(waiting.iter().copied(), 0), Next::Submit(digest(number)));
+            assert_eq!(pipeline.next(plain(&waiting), 0), Next::Submit(digest(number)));
         }
-        assert_eq!(pipeline.next(waiting.iter().copied(), 0), Next::Wait(None));
+        assert_eq!(pipeline.next(plain(&waiting), 0), Next::Wait(None));
         pipeline.answered(&digest(7));
-        let left = waiting.iter().copied().filter(|d| *d != digest(7));
+        let left = plain(&waiting).filter(|(d, _)| *d != digest(7));
         assert_eq!(pipeline.next(left, 0), Next::Submit(digest(64)));
         pipeline.disconnected();
-        assert_eq!(pipeline.next(waiting.iter().copied(), 0), Next::Submit(digest(0)));
+        assert_eq!(pipeline.next(plain(&waiting), 0), Next::Submit(digest(0)));
     }
 
     #[test]
     fn a_packet_put_off_comes_back_and_lets_others_pass() {
         let mut pipeline = Pipeline::default();
         let waiting = [digest(1), digest(2)];
-        assert_eq!(pipeline.next(waiting.into_iter(), 0), Next::Submit(digest(1)));
+        assert_eq!(pipeline.next(plain(&waiting), 0), Next::Submit(digest(1)));
         pipeline.put_off(digest(1), Reason::Quota, "too many".to_owned(), 0);
-        assert_eq!(pipeline.next(waiting.into_iter(), 0), Next::Submit(digest(2)));
-        assert_eq!(pipeline.next(waiting.into_iter(), 0), Next::Wait(Some(RETRY_MS_MIN)));
-        assert_eq!(pipeline.next(waiting.into_iter(), RETRY_MS_MIN), Next::Submit(digest(1)));
+        assert_eq!(pipeline.next(plain(&waiting), 0), Next::Submit(digest(2)));
+        assert_eq!(pipeline.next(plain(&waiting), 0), Next::Wait(Some(RETRY_MS_MIN)));
+        assert_eq!(pipeline.next(plain(&waiting), RETRY_MS_MIN), Next::Submit(digest(1)));
         pipeline.put_off(digest(1), Reason::Quota, "too many".to_owned(), 0);
         let put_off = pipeline.why_put_off(&digest(1)).unwrap();
         assert_eq!((put_off.times, put_off.until_ms), (2, 2 * RETRY_MS_MIN));

@@ -98,10 +98,10 @@ pub(crate) struct Outgoing {
     pub(crate) recipients: Vec<(UnitRef, Fate)>,
     /// What the broker said.
     pub(crate) answer: Answer,
-    /// Its blobs.
-    pub(crate) attachments: Vec<AttachmentRef>,
     /// Not delivered later.
     pub(crate) deliver_by_ms: u64,
+    /// Its blobs.
+    pub(crate) attachments: Vec<AttachmentRef>,
     /// The packet whose place it took, because keys had moved.
     pub(crate) in_place_of: Option<PacketId>,
     /// The packet that took its place.
@@ -110,6 +110,21 @@ pub(crate) struct Outgoing {
     pub(crate) generation: u32,
     /// An officer sent it although the directory was known to be out of date.
     pub(crate) despite_stale: bool,
+}
+
+impl Outgoing {
+    /// Whether nothing more will become of it: refused, or accepted and everybody's fate known, or its time over.
+    pub(crate) fn is_settled(&self, now_ms: u64) -> bool {
+        match self.answer {
+            Answer::Waiting => false,
+            Answer::Refused { .. } => true,
+            Answer::Accepted { .. } => {
+                let known = |(_, fate): &(UnitRef, Fate)| !matches!(fate, Fate::Pending);
+                self.recipients.iter().all(known)
+                    || now_ms > self.deliver_by_ms.saturating_add(limits::CLOCK_SKEW_MS_MAX)
+            }
+        }
+    }
 }
 
 /// A packet for one unit of this agency.
@@ -275,8 +290,8 @@ impl State {
             created_ms: stored.created_ms,
             recipients: submission.openings.iter().map(|o| (unit(o), Fate::Pending)).collect(),
             answer: Answer::Waiting,
-            attachments: core.attachments,
             deliver_by_ms: core.deliver_by_ms,
+            attachments: core.attachments,
             in_place_of: None,
             replaced_by: None,
             generation: 0,

@@ -125,6 +125,29 @@ pub(crate) struct Arrival {
     pub(crate) advice: Option<String>,
 }
 
+/// Which way an attachment goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Direction {
+    /// To the broker.
+    Upload,
+    /// From it.
+    Download,
+}
+
+/// The attachments of one packet on their way, ciphertext bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TransferView {
+    /// Which way.
+    pub(crate) direction: Direction,
+    /// Packet id.
+    pub(crate) packet: String,
+    /// Done.
+    pub(crate) done: u64,
+    /// Of so many.
+    pub(crate) total: u64,
+}
+
 /// One line of the outbox.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct OutboxEntry {
@@ -139,6 +162,9 @@ pub(crate) struct OutboxEntry {
     /// What the broker said.
     #[serde(flatten)]
     pub(crate) standing: Standing,
+    /// Its attachments, while they are uploaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) transfer: Option<TransferView>,
     /// Each recipient.
     pub(crate) recipients: Vec<Arrival>,
     /// The packet whose place it took, because the broker asked for newer keys.
@@ -195,6 +221,9 @@ pub(crate) struct Inbox {
     pub(crate) packets: Vec<InboxEntry>,
     /// Newest first.
     pub(crate) rejected: Vec<RejectedEntry>,
+    /// Packets that are kept as soon as their attachments are here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) arriving: Vec<TransferView>,
     /// How many there are in all.
     pub(crate) total: usize,
 }
@@ -341,6 +370,9 @@ pub(crate) struct Status {
     /// The connection; only a daemon has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) link: Option<LinkView>,
+    /// Attachments on their way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) transfers: Vec<TransferView>,
     /// Own packets without a final answer.
     pub(crate) waiting: usize,
     /// Own packets in all.

@@ -1,16 +1,21 @@
-//! The control socket: one JSON line asks, one JSON line answers. Only this user's processes are heard.
+//! The control socket: one JSON line asks, one JSON line answers; before it, lines may tell how far the work is. Only
+//! this user's processes are heard.
 
 use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
     os::unix::fs::PermissionsExt as _,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _},
+    io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{UnixListener, UnixStream},
-    sync::Semaphore,
+    sync::{Semaphore, mpsc},
     task::spawn_blocking,
     time::timeout,
 };
@@ -33,7 +38,25 @@ const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long an answer may take to be read.
 const REPLY_TIME_MAX: Duration = Duration::from_secs(30);
 
+/// How often a daemon tells how far it is, at most: once in so many bytes.
+const TELL_EVERY_BYTES: u64 = 4 * 1024 * 1024;
+
 type Answer = Result<Reply, Failure>;
+
+/// One line of a daemon's: progress as often as it likes, then the answer.
+#[derive(Serialize, Deserialize)]
+enum Line {
+    /// So many bytes of so many.
+    Progress {
+        done: u64,
+        total: u64,
+    },
+    Ok(Reply),
+    Err(Failure),
+}
+
+/// Told how many bytes are done, of how many.
+pub(crate) type Watcher<'a> = &'a mut dyn FnMut(u64, u64);
 
 /// Opens the socket. The caller holds the lock of the folder, so a socket that is there is a dead process's.
 pub(crate) fn listen(folder: &Folder) -> Result<UnixListener, Failure> {
@@ -88,20 +111,71 @@ async fn answer(mut stream: UnixStream, desk: Arc<Desk>) -> io::Result<()> {
             "the daemon does not understand this question; \
                                    is it of another version, or the question too long?",
         )),
-        Ok(request) => spawn_blocking(move || desk.answer(request))
-            .await
-            .unwrap_or_else(|error| Err(Failure::internal(error))),
+        Ok(request) => work(request, desk, &mut reader, &mut writer).await,
     };
-    let mut bytes = serde_json::to_vec(&answer).map_err(io::Error::other)?;
-    bytes.push(b'\n');
-    timeout(REPLY_TIME_MAX, writer.write_all(&bytes)).await??;
+    let line = match answer {
+        Ok(reply) => Line::Ok(reply),
+        Err(failure) => Line::Err(failure),
+    };
+    say(&mut writer, &line).await?;
     writer.shutdown().await
+}
+
+/// Does what was asked, and tells how far it is. Work that can be stopped is, when whoever asked has gone.
+async fn work(
+    request: Request,
+    desk: Arc<Desk>,
+    reader: &mut (impl AsyncRead + Unpin),
+    writer: &mut (impl AsyncWrite + Unpin),
+) -> Answer {
+    let (tell, mut told) = mpsc::channel(1);
+    let gone = Arc::new(AtomicBool::new(false));
+    let stop = Arc::clone(&gone);
+    let mut working = spawn_blocking(move || {
+        let last = std::cell::Cell::new(0u64);
+        desk.answer_telling(request, &|done, total| {
+            if done == total || done.saturating_sub(last.get()) >= TELL_EVERY_BYTES || done < last.get() {
+                last.set(done);
+                // Whoever is slow to read misses some.
+                let _ = tell.try_send((done, total));
+            }
+            !stop.load(Ordering::Relaxed)
+        })
+    });
+    let (mut listening, mut byte) = (true, [0]);
+    loop {
+        tokio::select! {
+            done = &mut working => return done.unwrap_or_else(|error| Err(Failure::internal(error))),
+            Some((done, total)) = told.recv() => {
+                if say(writer, &Line::Progress { done, total }).await.is_err() {
+                    gone.store(true, Ordering::Relaxed);
+                }
+            }
+            read = reader.read(&mut byte), if listening => {
+                if !matches!(read, Ok(count) if count > 0) {
+                    listening = false;
+                    gone.store(true, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+}
+
+async fn say(writer: &mut (impl AsyncWrite + Unpin), line: &Line) -> io::Result<()> {
+    let mut bytes = serde_json::to_vec(line).map_err(io::Error::other)?;
+    bytes.push(b'\n');
+    timeout(REPLY_TIME_MAX, writer.write_all(&bytes)).await?
 }
 
 /// Asks a daemon; none when no daemon is there.
 pub(crate) fn ask(folder: &Folder, request: &Request) -> Option<Answer> {
+    ask_watching(folder, request, &mut |_, _| {})
+}
+
+/// As [`ask`], and watches how far the daemon is.
+pub(crate) fn ask_watching(folder: &Folder, request: &Request, watch: Watcher<'_>) -> Option<Answer> {
     let stream = std::os::unix::net::UnixStream::connect(folder.socket()).ok()?;
-    Some(exchange(stream, request).unwrap_or_else(|error| {
+    Some(exchange(stream, request, watch).unwrap_or_else(|error| {
         let message = format!(
             "the daemon ended before it answered ({error}): look at `lintas outbox` before you send again"
         );
@@ -109,14 +183,26 @@ pub(crate) fn ask(folder: &Folder, request: &Request) -> Option<Answer> {
     }))
 }
 
-fn exchange(mut stream: std::os::unix::net::UnixStream, request: &Request) -> io::Result<Answer> {
+fn exchange(
+    mut stream: std::os::unix::net::UnixStream,
+    request: &Request,
+    watch: Watcher<'_>,
+) -> io::Result<Answer> {
     let mut bytes = serde_json::to_vec(request)?;
     if bytes.len() as u64 >= REQUEST_BYTES_MAX {
         return Ok(Err(Failure::new(Code::Draft, "the draft is too long")));
     }
     bytes.push(b'\n');
     stream.write_all(&bytes)?;
+    let mut lines = BufReader::new(stream.take(REPLY_BYTES_MAX));
     let mut line = String::new();
-    BufReader::new(stream.take(REPLY_BYTES_MAX)).read_line(&mut line)?;
-    Ok(serde_json::from_str(&line)?)
+    loop {
+        line.clear();
+        lines.read_line(&mut line)?;
+        match serde_json::from_str(&line)? {
+            Line::Progress { done, total } => watch(done, total),
+            Line::Ok(reply) => return Ok(Ok(reply)),
+            Line::Err(failure) => return Ok(Err(failure)),
+        }
+    }
 }

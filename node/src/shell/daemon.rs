@@ -12,6 +12,8 @@ use super::{control, desk::Desk, failure::Failure, session::Session};
 
 /// How often `directory.bin` is looked at.
 const LOOK: Duration = Duration::from_secs(5);
+/// How often sealed attachments are looked through.
+const TIDY: Duration = Duration::from_secs(600);
 
 /// Runs until SIGTERM or SIGINT, or until the store fails.
 pub(crate) fn run(desk: Desk) -> Result<(), Failure> {
@@ -34,6 +36,7 @@ async fn serve(desk: Arc<Desk>) -> Result<(), Failure> {
     let outcome = tokio::select! {
         failure = session.run() => Err(failure),
         failure = desk.failed() => Err(failure),
+        () = tidy(Arc::clone(&desk)) => Err(Failure::internal("nobody tidies the folder any more")),
         () = watch(Arc::clone(&desk)) => Err(Failure::internal("nobody watches the directory any more")),
         () = control::serve(listener, Arc::clone(&desk)) => Err(Failure::internal("the control socket ended")),
         _ = terminate.recv() => Ok(()),
@@ -44,6 +47,17 @@ async fn serve(desk: Arc<Desk>) -> Result<(), Failure> {
     let _ = std::fs::remove_file(desk.folder().socket());
     session.close().await;
     outcome
+}
+
+/// Removes now and then the sealed attachments that nobody needs any more.
+async fn tidy(desk: Arc<Desk>) {
+    loop {
+        sleep(TIDY).await;
+        let tidying = Arc::clone(&desk);
+        if let Err(error) = spawn_blocking(move || tidying.tidy()).await {
+            tracing::error!(%error, "the folder could not be tidied");
+        }
+    }
 }
 
 /// Takes up a new `directory.bin` soon after it was put there, and at once on SIGHUP; then the broker is tried again

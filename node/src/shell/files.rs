@@ -1,4 +1,4 @@
-//! The one place that writes files outside of the journal: private, whole or not at all, durable before it
+//! The one place that writes files outside of the journal, but for attachments that arrive: private, whole or not at all, durable before it
 //! returns, never over something that is there, but for the mark.
 
 use std::{
@@ -46,6 +46,11 @@ impl PartFile {
     /// Appends.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all(bytes)
+    }
+
+    /// Makes what was written durable; it has no name yet.
+    pub(crate) fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
     }
 
     /// Syncs the file, gives it its name, syncs the folder.
@@ -143,7 +148,7 @@ pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
 }
 
 /// Syncs names. The parent of a bare name is the folder that this process stands in.
-fn sync_folder(path: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     File::open(path)?.sync_all()
 }

@@ -1,8 +1,10 @@
 //! What the node does: files, clock, sockets, the network.
 
+mod arriving;
 pub(crate) mod blobs;
 pub(crate) mod clock;
 pub(crate) mod control;
+mod courier;
 pub(crate) mod daemon;
 pub(crate) mod desk;
 pub(crate) mod directory_link;
@@ -13,6 +15,7 @@ pub(crate) mod health;
 pub(crate) mod join;
 pub(crate) mod memory;
 pub(crate) mod probe;
+pub(crate) mod progress;
 pub(crate) mod region;
 pub(crate) mod session;
 pub(crate) mod store;

@@ -14,20 +14,20 @@ use lintas_config::os_entropy;
 use lintas_link::{
     Client, CloseCode, Connection, FrameReader, FrameWriter, LinkError, PeerDirectory, TransportKey, greet,
 };
-use lintas_proto::{canonical, frame::FrameType, schema::HelloAck, schema::Reason};
+use lintas_proto::{canonical, frame::FrameType, schema::HelloAck};
 use rand_core::Rng as _;
 use tokio::{
     sync::mpsc,
-    task::spawn_blocking,
+    task::{JoinSet, spawn_blocking},
     time::{Instant, sleep, sleep_until, timeout},
 };
 
 use self::ended::Ended;
 use super::{
     clock,
-    desk::{Broken, Desk, Heard, Step, Submission},
+    courier::{self, WaitingRoom},
+    desk::{Broken, Desk, Heard, Work},
     failure::Failure,
-    transfer::{self, TransferError},
 };
 use crate::core::outbox::{reconnect_after_ms, refused_after_ms};
 
@@ -39,7 +39,7 @@ const BATCH_FRAMES_MAX: usize = 64;
 const BATCH_BYTES: usize = 1024 * 1024;
 /// A session that lived so long counts as a success, milliseconds.
 const STEADY_MS: u64 = 10_000;
-/// How long after something could not be fetched or kept the session is opened anew, so that it is delivered again.
+/// How long after something could not be kept the session is opened anew, so that it is delivered again.
 const AGAIN_MS: u64 = 30_000;
 
 /// Brokers of the directory; nobody else is spoken to.
@@ -192,51 +192,35 @@ impl Session {
         ended
     }
 
-    /// Submits what waits, as soon as it waits.
+    /// Submits what waits, as soon as it waits; attachments are uploaded beside.
     async fn submit(&self, connection: &Connection, frames: Frames) -> Result<(), Ended> {
+        let mut uploads = JoinSet::new();
         loop {
-            let next = self.blocking(|desk| desk.next_submission()).await?;
-            match next.map_err(|error| Ended::from(Broken::Store(error)))? {
-                Ok(submission) => self.submit_one(connection, &frames, submission).await?,
-                Err(until_ms) => {
+            let work = self.blocking(Desk::next_work).await?;
+            match work.map_err(|error| Ended::from(Broken::Store(error)))? {
+                Work::Submit(submission) => {
+                    let frame = (FrameType::Submission, submission.bytes);
+                    frames.send(frame).await.map_err(|_| closed())?;
+                }
+                Work::Upload(upload) => {
+                    uploads.spawn(courier::upload(Arc::clone(&self.desk), connection.clone(), upload));
+                }
+                Work::Wait(until_ms) => {
                     let pause = until_ms.map(|until| until.saturating_sub(clock::now_ms()));
                     let deadline = Instant::now() + Duration::from_millis(pause.unwrap_or(3_600_000));
                     tokio::select! {
                         () = self.desk.bell().notified() => {}
                         () = sleep_until(deadline) => {}
+                        Some(ended) = uploads.join_next() => {
+                            ended.map_err(|error| Ended::Fatal(Failure::internal(error)))??;
+                        }
                     }
                 }
             }
         }
     }
 
-    async fn submit_one(
-        &self,
-        connection: &Connection,
-        frames: &Frames,
-        submission: Submission,
-    ) -> Result<(), Ended> {
-        for blob in &submission.attachments {
-            match transfer::upload(connection, self.desk.folder(), blob).await {
-                Ok(()) => {}
-                Err(TransferError::Link(error)) => return Err(error.into()),
-                Err(error) => {
-                    let reason = match &error {
-                        TransferError::Refused { reason, .. } => *reason,
-                        TransferError::Link(_) | TransferError::File { .. } | TransferError::Wrong { .. } => {
-                            Reason::MissingAttachment
-                        }
-                    };
-                    tracing::warn!(%error, "an attachment was not uploaded; the packet waits");
-                    self.desk.put_off(submission.digest, reason, error.to_string());
-                    return Ok(());
-                }
-            }
-        }
-        frames.send((FrameType::Submission, submission.bytes)).await.map_err(|_| closed())
-    }
-
-    /// Takes what comes, in batches of what is there already.
+    /// Takes what comes, in batches of what is there already, and deliveries whose attachments are here at last.
     async fn receive(
         &self,
         connection: &Connection,
@@ -244,18 +228,21 @@ impl Session {
         frames: Frames,
     ) -> Result<(), Ended> {
         let mut again_at = None;
+        let mut room = WaitingRoom::new(Arc::clone(&self.desk), connection.clone());
+        let mut batch = Batch::default();
         loop {
-            let batch = tokio::select! {
-                batch = gather(&mut reader) => batch,
-                () = until(again_at) => {
-                    return Err(Ended::Link("connecting again for deliveries that could not be kept".to_owned()));
+            let left_at = room.again_at();
+            let Batch { heard, end } = tokio::select! {
+                () = gather(&mut reader, &mut batch) => std::mem::take(&mut batch),
+                delivery = room.next() => Batch { heard: vec![delivery?], end: None },
+                () = until(again_at.into_iter().chain(left_at).min()) => {
+                    return Err(Ended::Link("connecting again for deliveries that stayed at the broker".to_owned()));
                 }
             };
-            let Batch { heard, end } = batch;
             let steps = self.blocking(move |desk| desk.judge(heard)).await?;
-            let (steps, failed) = self.fetch(connection, steps).await?;
+            let steps = room.hold(steps);
             let settled = self.blocking(move |desk| desk.settle(steps)).await??;
-            if (failed || settled.full) && again_at.is_none() {
+            if settled.full && again_at.is_none() {
                 again_at = Some(Instant::now() + Duration::from_millis(AGAIN_MS));
             }
             for acknowledgement in settled.acknowledgements {
@@ -271,30 +258,6 @@ impl Session {
         }
     }
 
-    /// Fetches the blobs of every delivery; a delivery without them is left with the broker.
-    async fn fetch(&self, connection: &Connection, steps: Vec<Step>) -> Result<(Vec<Step>, bool), Ended> {
-        let (mut ready, mut failed) = (Vec::with_capacity(steps.len()), false);
-        'steps: for step in steps {
-            if let Step::Verdict { digest, attachments, .. } = &step {
-                for blob in attachments {
-                    match transfer::download(connection, self.desk.folder(), digest, blob).await {
-                        Ok(()) => {}
-                        Err(TransferError::Link(error)) if connection_is_gone(&error) => {
-                            return Err(error.into());
-                        }
-                        Err(error) => {
-                            self.desk.trouble(&format!("a packet waits for its attachments: {error}"));
-                            failed = true;
-                            continue 'steps;
-                        }
-                    }
-                }
-            }
-            ready.push(step);
-        }
-        Ok((ready, failed))
-    }
-
     /// Runs what touches the disk or takes long, outside of the runtime's threads.
     async fn blocking<T: Send + 'static>(
         &self,
@@ -307,11 +270,6 @@ impl Session {
 }
 
 type Frames = mpsc::Sender<(FrameType, Bytes)>;
-
-/// Whether the whole connection ended, not one stream.
-fn connection_is_gone(error: &LinkError) -> bool {
-    !matches!(error, LinkError::StreamReset(_) | LinkError::StreamStopped(_) | LinkError::Truncated { .. })
-}
 
 fn closed() -> Ended {
     Ended::Link("the session stream has ended".to_owned())
@@ -339,10 +297,10 @@ struct Batch {
     end: Option<Result<(), LinkError>>,
 }
 
-/// The next frame, and those that are there already.
-async fn gather(reader: &mut FrameReader) -> Batch {
-    let (mut batch, mut bytes) = (Batch::default(), 0);
-    while batch.heard.len() < BATCH_FRAMES_MAX && bytes < BATCH_BYTES {
+/// The next frame, and those that are there already. Safe to cancel: what was gathered is in `batch`.
+async fn gather(reader: &mut FrameReader, batch: &mut Batch) {
+    let mut bytes = batch.heard.iter().map(|heard| heard.payload.len()).sum::<usize>();
+    while batch.heard.len() < BATCH_FRAMES_MAX && bytes < BATCH_BYTES && batch.end.is_none() {
         let next = if batch.heard.is_empty() {
             reader.next().await
         } else {
@@ -359,11 +317,7 @@ async fn gather(reader: &mut FrameReader) -> Batch {
             Ok(None) => batch.end = Some(Ok(())),
             Err(error) => batch.end = Some(Err(error)),
         }
-        if batch.end.is_some() {
-            break;
-        }
     }
-    batch
 }
 
 /// Waits until then; forever without a time.

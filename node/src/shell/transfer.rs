@@ -1,11 +1,7 @@
-//! Blobs over streams of their own, a piece at a time; always ciphertext.
+//! Blobs over streams of their own, a piece at a time; always ciphertext. A transfer that was cut goes on where
+//! the receiving side stands.
 
-use std::{
-    fs::File,
-    os::unix::fs::FileExt as _,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{fs::File, io::Read as _, os::unix::fs::FileExt as _, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use lintas_link::{Connection, FrameReader, LinkError};
@@ -18,18 +14,23 @@ use lintas_proto::{
 use thiserror::Error;
 use tokio::{sync::mpsc, task::spawn_blocking};
 
-use super::{files::PartFile, folder::Folder};
+use super::{
+    arriving::{Arriving, Check},
+    blobs::{NoRoom, Room},
+    folder::Folder,
+    progress::Gauge,
+};
 use crate::core::text::one_line;
 
 /// Bytes read from disk and sent at once.
 const PIECE_BYTES: usize = 128 * 1024;
 /// Pieces received and not yet on disk.
-const PIECES_MAX: usize = 16;
+const PIECES_MAX: usize = 4;
 
 /// Why a blob was not transferred.
 #[derive(Debug, Error)]
 pub(crate) enum TransferError {
-    /// The connection.
+    /// The connection, or a stream of it.
     #[error(transparent)]
     Link(#[from] LinkError),
     /// This machine's disk.
@@ -40,6 +41,9 @@ pub(crate) enum TransferError {
         /// What the system says.
         error: std::io::Error,
     },
+    /// This machine's disk is too full.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
     /// The broker says no.
     #[error("the broker does not take or give attachment {blob}: {} `{text}`", reason.as_str_name())]
     Refused {
@@ -50,7 +54,7 @@ pub(crate) enum TransferError {
         /// Its sentence.
         text: String,
     },
-    /// The broker says what cannot be, or sends other bytes than the packet names.
+    /// The broker says what cannot be.
     #[error("attachment {blob}: {what}")]
     Wrong {
         /// Which, in hex.
@@ -58,6 +62,50 @@ pub(crate) enum TransferError {
         /// What is wrong.
         what: &'static str,
     },
+    /// What was sealed is no more what the packet names.
+    #[error(
+        "attachment {blob}: the sealed file on this machine's disk is damaged; check the disk, and send what is in \
+         the packet again as a new one"
+    )]
+    Damaged {
+        /// Which, in hex.
+        blob: String,
+    },
+    /// All of it came, and is not what the packet names.
+    #[error("attachment {blob}: what the broker gave is not what the packet names; it was thrown away")]
+    Mismatch {
+        /// Which, in hex.
+        blob: String,
+    },
+}
+
+impl TransferError {
+    /// Whether the whole connection ended, not one stream.
+    pub(crate) fn connection_is_gone(&self) -> bool {
+        matches!(self, Self::Link(error) if !matches!(
+            error,
+            LinkError::StreamReset(_)
+                | LinkError::StreamStopped(_)
+                | LinkError::StreamEnded
+                | LinkError::Truncated { .. }
+                | LinkError::Stalled { .. }
+        ))
+    }
+}
+
+/// How far one file of a packet is: what was done before it, and the gauge of the packet.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mark<'a> {
+    /// Bytes of the files before this one.
+    pub(crate) before: u64,
+    /// Of the whole packet.
+    pub(crate) gauge: &'a Gauge,
+}
+
+impl Mark<'_> {
+    fn at(&self, here: u64) {
+        self.gauge.set(self.before.saturating_add(here));
+    }
 }
 
 /// Uploads a blob of ours, from where the broker has it.
@@ -65,12 +113,14 @@ pub(crate) async fn upload(
     connection: &Connection,
     folder: &Folder,
     blob: &AttachmentRef,
+    mark: Mark<'_>,
 ) -> Result<(), TransferError> {
     let name = hex(&blob.blob_id);
     let file = open(&folder.blob_out(&name), blob).map_err(|error| failed(&name, error))?;
     let (mut writer, mut reader) = connection.open_stream().await?;
     writer.send_message(FrameType::BlobPut, &BlobPut { blob: Some(blob.clone()) }).await?;
     let stored = status(&mut reader, &name, blob).await?.length;
+    mark.at(stored);
     if stored == blob.length {
         return Ok(());
     }
@@ -87,6 +137,7 @@ pub(crate) async fn upload(
         if let Err(error) = writer.write_raw(piece).await {
             break Err(error);
         }
+        mark.at(at);
     };
     // A broker that stops reading says why.
     match (sent, status(&mut reader, &name, blob).await) {
@@ -96,30 +147,69 @@ pub(crate) async fn upload(
     }
 }
 
-/// Downloads a blob of a packet that was delivered, unless it is here. Durable and checked when this returns.
+/// Whether the sealed file of a blob of ours is still what the packet names.
+pub(crate) async fn check(folder: &Folder, blob: &AttachmentRef) -> Result<(), TransferError> {
+    let name = hex(&blob.blob_id);
+    let (path, expected, file_name) = (folder.blob_out(&name), blob.clone(), name.clone());
+    blocking(&name, move || {
+        let disk = |error| failed(&file_name, error);
+        let mut file = File::open(path).map_err(disk)?;
+        let (mut root, mut piece) = (SegmentRoot::default(), vec![0; PIECE_BYTES]);
+        loop {
+            let count = file.read(&mut piece).map_err(disk)?;
+            if count == 0 {
+                break;
+            }
+            root.update(piece.get(..count).unwrap_or_default());
+        }
+        let (root, length) = root.finish();
+        let same = length == expected.length && root == *expected.root;
+        if same { Ok(()) } else { Err(TransferError::Damaged { blob: file_name }) }
+    })
+    .await
+}
+
+/// Downloads a blob of a packet that was delivered, unless it is here, from where this node has it. Durable and
+/// checked when this returns.
 pub(crate) async fn download(
     connection: &Connection,
     folder: &Folder,
+    room: Room,
     header_digest: &Digest,
     blob: &AttachmentRef,
+    mark: Mark<'_>,
 ) -> Result<(), TransferError> {
     let name = hex(&blob.blob_id);
-    let target = folder.blob_in(&name);
-    // Files get this name only after their bytes were checked.
-    if target.exists() {
+    let (target, length, its_folder) = (folder.blob_in(&name), blob.length, folder.clone());
+    let file_name = name.clone();
+    let opened = blocking(&name, move || {
+        let part = Arriving::open(&target, length).map_err(|error| failed(&file_name, error))?;
+        if let Some(part) = &part {
+            room.check(&its_folder, part.missing())?;
+        }
+        Ok(part)
+    });
+    let Some(part) = opened.await? else {
+        mark.at(length);
         return Ok(());
+    };
+    let (expected, file_name, offset) = (blob.clone(), name.clone(), part.here());
+    mark.at(offset);
+    if part.missing() == 0 {
+        return blocking(&name, move || finish(part, &expected, &file_name)).await;
     }
     let (mut writer, mut reader) = connection.open_stream().await?;
     let digest = Bytes::copy_from_slice(header_digest);
-    let get = BlobGet { blob_id: blob.blob_id.clone(), header_digest: digest, offset: 0 };
+    let get = BlobGet { blob_id: blob.blob_id.clone(), header_digest: digest, offset };
     writer.send_message(FrameType::BlobGet, &get).await?;
     if status(&mut reader, &name, blob).await?.length != blob.length {
         return Err(wrong(&name, "the broker has another length of it than the packet names"));
     }
     let (pieces, arrived) = mpsc::channel(PIECES_MAX);
-    let (expected, file_name) = (blob.clone(), name.clone());
-    let written = spawn_blocking(move || write(arrived, &target, &expected, &file_name));
-    let received = receive(&mut reader, &pieces, blob, &name).await;
+    let its_folder = folder.clone();
+    // Begun before anything is received; ends when `pieces` is dropped, also by whoever drops this future.
+    let written = spawn_blocking(move || write(arrived, part, &expected, &file_name, room, &its_folder));
+    let received = receive(&mut reader, &pieces, blob.length - offset, &name, mark, offset).await;
     drop(pieces);
     let written = written.await.map_err(|_| wrong(&name, "writing it failed"))?;
     received.and(written)
@@ -129,41 +219,56 @@ pub(crate) async fn download(
 async fn receive(
     reader: &mut FrameReader,
     pieces: &mpsc::Sender<Bytes>,
-    blob: &AttachmentRef,
+    mut missing: u64,
     name: &str,
+    mark: Mark<'_>,
+    mut at: u64,
 ) -> Result<(), TransferError> {
-    let mut missing = blob.length;
     while missing > 0 {
         let max = usize::try_from(missing).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
         let piece = reader.read_raw(max).await?;
         let piece = piece.ok_or_else(|| wrong(name, "the broker ended it too early"))?;
-        missing = missing.saturating_sub(piece.len() as u64);
+        let count = piece.len() as u64;
         if pieces.send(piece).await.is_err() {
             // The writer has failed, and says why.
             return Ok(());
         }
+        missing = missing.saturating_sub(count);
+        at = at.saturating_add(count);
+        mark.at(at);
     }
     Ok(())
 }
 
+/// Writes what comes. What is not whole when nothing more comes stays for the next transfer.
 fn write(
     mut arrived: mpsc::Receiver<Bytes>,
-    target: &Path,
+    mut part: Arriving,
     blob: &AttachmentRef,
     name: &str,
+    room: Room,
+    folder: &Folder,
 ) -> Result<(), TransferError> {
-    let disk = |error| failed(name, error);
-    let mut file = PartFile::create(target).map_err(disk)?;
-    let mut root = SegmentRoot::default();
     while let Some(piece) = arrived.blocking_recv() {
-        root.update(&piece);
-        file.write(&piece).map_err(disk)?;
+        if part.write(&piece).map_err(|error| failed(name, error))? {
+            room.check(folder, part.missing())?;
+        }
     }
-    let (root, length) = root.finish();
-    if length != blob.length || root != *blob.root {
-        return Err(wrong(name, "what came is not what the packet names"));
+    if part.missing() == 0 { finish(part, blob, name) } else { Ok(()) }
+}
+
+fn finish(part: Arriving, blob: &AttachmentRef, name: &str) -> Result<(), TransferError> {
+    match part.finish(blob).map_err(|error| failed(name, error))? {
+        Check::Kept => Ok(()),
+        Check::ThrownAway => Err(TransferError::Mismatch { blob: name.to_owned() }),
     }
-    file.keep().map_err(disk)
+}
+
+async fn blocking<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> Result<T, TransferError> + Send + 'static,
+) -> Result<T, TransferError> {
+    spawn_blocking(work).await.unwrap_or_else(|error| Err(failed(name, std::io::Error::other(error))))
 }
 
 async fn status(

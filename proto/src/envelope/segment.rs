@@ -15,6 +15,13 @@ use crate::{
 /// Ciphertext bytes of 64 chunks.
 pub const SEGMENT_BYTES: usize = 64 * SEALED_CHUNK_BYTES;
 
+/// The last segment boundary within the first `length` bytes: where a transfer that was cut goes on.
+#[must_use]
+pub fn boundary(length: u64) -> u64 {
+    let (first, every) = ((HEAD_BYTES + SEGMENT_BYTES) as u64, SEGMENT_BYTES as u64);
+    length.checked_sub(first).map_or(0, |beyond| length - beyond % every)
+}
+
 /// Computes a segment root over bytes as they come.
 pub struct SegmentRoot {
     frontier: Frontier,
@@ -90,6 +97,21 @@ fn leaf() -> Context {
 mod tests {
     use super::*;
     use crate::audit::merkle;
+
+    #[test]
+    fn a_boundary_is_where_a_segment_ends() {
+        let (first, every) = (1_049_656, 1_049_600);
+        for (length, want) in [
+            (0, 0),
+            (first - 1, 0),
+            (first, first),
+            (first + every - 1, first),
+            (first + every, first + every),
+            (first + 4_000 * every + 7, first + 4_000 * every),
+        ] {
+            assert_eq!(boundary(length), want, "{length}");
+        }
+    }
 
     #[test]
     fn segments_are_cut_where_the_format_says() {

@@ -27,12 +27,32 @@ const REJECTIONS_MAX: usize = if cfg!(test) { 8 } else { 10_000 };
 /// A packet to be submitted.
 #[derive(Debug)]
 pub(crate) struct Submission {
-    /// SHA-256 of its header.
-    pub(crate) digest: Digest,
     /// Canonical bytes of `Submission`.
     pub(crate) bytes: Bytes,
-    /// Blobs to be uploaded before.
+}
+
+/// Attachments to be uploaded before their packet.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    /// SHA-256 of its header.
+    pub(crate) digest: Digest,
+    /// Its id.
+    pub(crate) packet: String,
+    /// In order.
     pub(crate) attachments: Vec<AttachmentRef>,
+    /// The broker could not use what came last time.
+    pub(crate) doubted: bool,
+}
+
+/// What the session is to do for the outbox.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// Submit a packet.
+    Submit(Submission),
+    /// Upload attachments, then say [`uploaded`](Desk::uploaded).
+    Upload(Upload),
+    /// Wait for the bell; at the latest until then.
+    Wait(Option<u64>),
 }
 
 /// What came on the session stream.
@@ -56,7 +76,20 @@ pub(crate) enum Step {
         /// The record that answered it.
         record: u64,
     },
-    /// A delivery to be kept, once its blobs are here.
+    /// A delivery to be judged again once its blobs are here.
+    Fetch {
+        /// Its place in the queue.
+        queue_sequence: u64,
+        /// SHA-256 of its header.
+        digest: Digest,
+        /// Packet id.
+        packet: String,
+        /// Those that are missing.
+        attachments: Vec<AttachmentRef>,
+        /// The delivery as it came.
+        payload: Bytes,
+    },
+    /// A delivery to be kept.
     Verdict {
         /// Its place in the queue.
         queue_sequence: u64,
@@ -66,8 +99,6 @@ pub(crate) enum Step {
         unit: String,
         /// What to keep.
         verdict: Verdict,
-        /// Blobs to be fetched before.
-        attachments: Vec<AttachmentRef>,
     },
     /// A delivery that stays with the broker until there is another directory.
     Leave(String),
@@ -123,25 +154,32 @@ impl Desk {
         self.pending().clear();
     }
 
-    /// What to submit now; else until when to wait.
-    pub(crate) fn next_submission(&self) -> Result<Result<Submission, Option<u64>>, StoreError> {
-        let (sequence, digest, attachments) = {
+    /// What to do now for the packets that wait.
+    pub(crate) fn next_work(&self) -> Result<Work, StoreError> {
+        let sequence = {
             let state = self.store.state();
-            let waiting = state.waiting().map(|(_, packet)| packet.digest);
-            match self.pipeline().next(waiting, clock::now_ms()) {
-                Next::Wait(until_ms) => return Ok(Err(until_ms)),
-                Next::Submit(digest) => {
-                    let Some((sequence, packet)) = state.own(&digest) else {
-                        return Ok(Err(None));
-                    };
-                    (sequence, digest, packet.attachments.clone())
-                }
+            let waiting = state.waiting().map(|(_, packet)| (packet.digest, !packet.attachments.is_empty()));
+            let mut pipeline = self.pipeline();
+            let next = pipeline.next(waiting, clock::now_ms());
+            let (Next::Upload(digest) | Next::Submit(digest)) = next else {
+                let until_ms = if let Next::Wait(until_ms) = next { until_ms } else { None };
+                return Ok(Work::Wait(until_ms));
+            };
+            let Some((sequence, packet)) = state.own(&digest) else {
+                return Ok(Work::Wait(None));
+            };
+            if next == Next::Upload(digest) {
+                let (packet, attachments) = (packet.packet_id.to_string(), packet.attachments.clone());
+                let put_off = pipeline.why_put_off(&digest);
+                let doubted = put_off.is_some_and(|put_off| put_off.reason == Reason::Malformed);
+                return Ok(Work::Upload(Upload { digest, packet, attachments, doubted }));
             }
+            sequence
         };
         let Record::Outgoing(stored) = self.store.read(sequence)? else {
             return Err(RecordError::Missing("an outgoing packet").into());
         };
-        Ok(Ok(Submission { digest, bytes: stored.submission, attachments }))
+        Ok(Work::Submit(Submission { bytes: stored.submission }))
     }
 
     /// A packet cannot go now; it is tried again later.
@@ -197,20 +235,22 @@ impl Desk {
         self.sight(&judgement, &delivery);
         match judgement {
             Judgement::Again(record) => Step::Again { queue_sequence, record },
-            Judgement::Accept(accepted) => Step::Verdict {
-                queue_sequence,
-                digest: accepted.digest,
-                unit: accepted.unit.clone(),
-                attachments: accepted.attachments.clone(),
-                verdict: Verdict::Accept(accepted),
-            },
+            Judgement::Accept(accepted) => {
+                let (digest, attachments) = (accepted.digest, self.missing(&accepted.attachments));
+                if attachments.is_empty() {
+                    let unit = accepted.unit.clone();
+                    Step::Verdict { queue_sequence, digest, unit, verdict: Verdict::Accept(accepted) }
+                } else {
+                    let packet = accepted.packet_id().to_string();
+                    Step::Fetch { queue_sequence, digest, packet, attachments, payload: heard.payload }
+                }
+            }
             Judgement::Reject(rejected) => {
                 tracing::warn!(unit = rejected.unit, why = one_line(&rejected.text), "delivery rejected");
                 Step::Verdict {
                     queue_sequence,
                     digest: rejected.digest,
                     unit: rejected.unit.clone(),
-                    attachments: Vec::new(),
                     verdict: Verdict::Reject(rejected),
                 }
             }
@@ -264,7 +304,7 @@ impl Desk {
                     let evidence = self.evidence_of(record).map_err(Broken::Store)?;
                     batch.acknowledgements.push(Acknowledgement { queue_sequence, evidence });
                 }
-                Step::Verdict { queue_sequence, digest, unit, verdict, .. } => {
+                Step::Verdict { queue_sequence, digest, unit, verdict } => {
                     let rejected = self.store.state().rejections().count();
                     match batch.place(digest, unit, verdict, REJECTIONS_MAX.saturating_sub(rejected)) {
                         Some(at) => batch.queued.push((queue_sequence, at)),
@@ -274,7 +314,8 @@ impl Desk {
                         ),
                     }
                 }
-                Step::Nothing => {}
+                // Whoever fetches takes these out before.
+                Step::Nothing | Step::Fetch { .. } => {}
                 Step::Leave(why) => {
                     self.trouble(&why);
                     self.left_aside();

@@ -1,6 +1,7 @@
 //! The desk: everything that can be asked of a node, whether a daemon asks itself or a command does it alone.
 
 mod answers;
+mod attachments;
 mod contacts;
 mod doctor;
 mod exchange;
@@ -12,20 +13,20 @@ mod rotate;
 mod send;
 
 use std::{
-    collections::BTreeSet,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
 };
 
 use lintas_config::{Directory, os_entropy, settings::NodeSettings};
-use lintas_proto::{id::hex, limits};
+use lintas_proto::limits;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use super::{
-    blobs, clock,
+    clock,
     failure::{Code, Failure},
     folder::{Folder, Lock},
+    progress::{Tell, Transfers},
     store::{Store, StoreError},
     trust::{self, Look},
 };
@@ -39,8 +40,9 @@ use crate::core::{
     view::{ContactView, Exported, Inbox, Kept, LinkView, Outbox, OutboxEntry, PacketView, Status},
 };
 
-pub(crate) use exchange::{Broken, Heard, Step, Submission};
+pub(crate) use exchange::{Broken, Heard, Step, Upload, Work};
 pub(crate) use send::How;
+use send::Asked;
 
 /// What a command asks.
 #[derive(Serialize, Deserialize)]
@@ -178,6 +180,7 @@ pub(crate) struct Desk {
     pipeline: Mutex<Pipeline>,
     /// Written by the session, read by whoever asks.
     link: Mutex<LinkView>,
+    transfers: Transfers,
     /// Rung when the session has something to submit, or room to.
     bell: Notify,
     daemon: bool,
@@ -214,6 +217,7 @@ impl Desk {
             store,
             pipeline: Mutex::default(),
             link: Mutex::default(),
+            transfers: Transfers::default(),
             bell: Notify::new(),
             daemon,
             _lock: lock,
@@ -222,6 +226,7 @@ impl Desk {
             tracing::warn!("{warning}");
         }
         desk.begin_contacts()?;
+        desk.tidy();
         desk.unnamed_blobs = desk.sweep()?;
         if let Some(warning) = desk.warning_of_blobs() {
             tracing::warn!("{warning}");
@@ -229,17 +234,25 @@ impl Desk {
         Ok(desk)
     }
 
-    /// Does what a command asks.
+    /// As [`answer_telling`](Self::answer_telling), telling nobody.
+    #[cfg(test)]
     pub(crate) fn answer(&self, request: Request) -> Result<Reply, Failure> {
+        self.answer_telling(request, &super::progress::nobody)
+    }
+
+    /// Does what a command asks; tells how far sealing and opening of attachments are.
+    pub(crate) fn answer_telling(&self, request: Request, tell: Tell<'_>) -> Result<Reply, Failure> {
         match request {
             Request::Send { draft, attach, to, from, how } => {
-                self.send(&draft, &attach, &to, from.as_deref(), &how, &mut os_entropy()).map(Reply::Kept)
+                let order =
+                    Asked { draft: &draft, attach: &attach, to: &to, from: from.as_deref(), how: &how };
+                self.send_telling(&order, &mut os_entropy(), tell).map(Reply::Kept)
             }
             Request::Inbox { limit } => self.inbox(limit).map(Reply::Inbox),
             Request::Outbox { limit } => self.outbox(limit).map(Reply::Outbox),
             Request::Standing { id } => self.standing(&id).map(Box::new).map(Reply::Standing),
             Request::Show { id } => self.show(&id).map(Box::new).map(Reply::Packet),
-            Request::Export { id, to } => self.export(&id, &to).map(Reply::Exported),
+            Request::Export { id, to } => self.export_telling(&id, &to, tell).map(Reply::Exported),
             Request::Contact { agency } => self.contact(&agency).map(Box::new).map(Reply::Contact),
             Request::Confirm { agency, key, groups } => {
                 self.confirm(&agency, &key, &groups)?;
@@ -304,21 +317,6 @@ impl Desk {
     fn pipeline(&self) -> MutexGuard<'_, Pipeline> {
         self.pipeline.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn sweep(&self) -> Result<usize, Failure> {
-        let mut unnamed = 0;
-        let state = self.store.state();
-        let id = |reference: &lintas_proto::schema::AttachmentRef| hex(&reference.blob_id);
-        let out: BTreeSet<String> =
-            state.outgoing().flat_map(|(_, packet)| packet.attachments.iter().map(id)).collect();
-        let received: BTreeSet<String> =
-            state.incoming().flat_map(|(_, packet)| packet.attachments.iter().map(id)).collect();
-        for (name, named) in [("blobs/out", out), ("blobs/in", received)] {
-            let path = self.folder.path(name);
-            unnamed += blobs::sweep(&path, &named).map_err(|error| Failure::file("tidy", &path, &error))?;
-        }
-        Ok(unnamed)
-    }
 }
 
 /// The directory must know this agency, its packet key and its TLS key; else nothing it does would be believed.
@@ -367,6 +365,10 @@ mod tests;
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "what a test writes need not survive a power cut")]
 mod trouble_tests;
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "what a test writes need not survive a power cut")]
+mod attachment_tests;
 
 #[cfg(test)]
 mod hostile_tests;

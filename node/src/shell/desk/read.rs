@@ -12,8 +12,8 @@ use crate::{
         state::{Answer, Fate, Incoming, Outgoing, State, name},
         text,
         view::{
-            Arrival, Exported, Inbox, InboxEntry, Outbox, OutboxEntry, PacketView, RejectedEntry, Standing,
-            Status,
+            Arrival, Direction, Exported, Inbox, InboxEntry, Outbox, OutboxEntry, PacketView, RejectedEntry,
+            Standing, Status,
         },
     },
     shell::{
@@ -22,6 +22,7 @@ use crate::{
         desk::send::WAIT_FOR_DIRECTORY,
         failure::{Code, Failure},
         files,
+        progress::Tell,
     },
 };
 
@@ -35,6 +36,9 @@ const DISK_FREE_BYTES_MIN: u64 = 1 << 30;
 
 const GAP: &str =
     "an earlier packet from this sender was not seen here: it may have expired, or been held back";
+
+const SENT_AND_GONE: &str = "the sealed copies of this packet's attachments were removed when everything about it \
+    was known; the files that were attached are where they were, and the packet names their SHA-256";
 
 /// One packet, found.
 enum Found {
@@ -77,7 +81,8 @@ impl Desk {
                 warnings,
             }
         };
-        Ok(Inbox { packets: found.into_iter().map(entry).collect(), rejected, total })
+        let arriving = self.transfers.of(Direction::Download);
+        Ok(Inbox { packets: found.into_iter().map(entry).collect(), rejected, arriving, total })
     }
 
     /// What was sent, newest first.
@@ -123,8 +128,19 @@ impl Desk {
         }
     }
 
-    /// Writes the attachments of a packet, in clear, under names of our own.
+    /// As [`export_telling`](Self::export_telling), telling nobody.
+    #[cfg(test)]
     pub(super) fn export(&self, id: &str, to: &Path) -> Result<Vec<Exported>, Failure> {
+        self.export_telling(id, to, &crate::shell::progress::nobody)
+    }
+
+    /// Writes the attachments of a packet, in clear, under names of our own.
+    pub(super) fn export_telling(
+        &self,
+        id: &str,
+        to: &Path,
+        tell: Tell<'_>,
+    ) -> Result<Vec<Exported>, Failure> {
         let (open, incoming) = match self.find(id)? {
             Found::Received(sequence, _) => (self.open_received(sequence)?, true),
             Found::Sent(sequence, _) => (self.open_sent(sequence)?, false),
@@ -138,6 +154,8 @@ impl Desk {
             return Err(Failure::new(Code::NotFound, "this packet has no attachments"));
         }
         let mut exported = Vec::with_capacity(core.attachments.len());
+        let total = open.body.attachments.iter().map(|key| key.length).fold(0, u64::saturating_add);
+        let mut before: u64 = 0;
         let views = archive::attachments(&open.body);
         let pairs = core.attachments.iter().zip(&open.body.attachments).zip(views);
         for (index, ((reference, key), attachment)) in (0u32..).zip(pairs) {
@@ -145,7 +163,11 @@ impl Desk {
             let sealed = if incoming { self.folder.blob_in(&blob) } else { self.folder.blob_out(&blob) };
             let target = to.join(format!("{}.bin", attachment.number));
             let wanted = Wanted { packet_id: core.packet_id, index, reference, key, sealed };
-            blobs::open(&wanted, &target)?;
+            if !incoming && !wanted.sealed.exists() {
+                return Err(Failure::new(Code::NotFound, SENT_AND_GONE));
+            }
+            blobs::open(&wanted, &target, &|done, _| tell(before.saturating_add(done), total))?;
+            before = before.saturating_add(key.length);
             exported.push(Exported { file: target.display().to_string(), attachment });
         }
         Ok(exported)
@@ -173,6 +195,7 @@ impl Desk {
             disk_free_bytes,
             daemon: self.daemon,
             link: self.daemon.then_some(link),
+            transfers: self.transfers.all(),
             waiting: state.waiting().count(),
             sent: state.outgoing().count(),
             received: state.incoming().count(),
@@ -236,16 +259,18 @@ impl Desk {
 
     fn outbox_entry(&self, sequence: u64, packet: &Outgoing) -> OutboxEntry {
         let title = self.open_sent(sequence).map(|open| title(&open.body)).unwrap_or_default();
+        let packet_id = packet.packet_id.to_string();
         OutboxEntry {
-            packet_id: packet.packet_id.to_string(),
             kind: packet.kind.as_str_name().to_owned(),
             title,
             created_ms: packet.created_ms,
             standing: self.standing_of(packet),
+            transfer: self.transfers.of(Direction::Upload).into_iter().find(|of| of.packet == packet_id),
             recipients: packet.recipients.iter().map(|(unit, fate)| arrival(name(unit), fate)).collect(),
             in_place_of: packet.in_place_of.as_ref().map(ToString::to_string),
             replaced_by: packet.replaced_by.as_ref().map(ToString::to_string),
             despite_stale: packet.despite_stale,
+            packet_id,
         }
     }
 

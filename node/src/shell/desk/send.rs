@@ -27,6 +27,8 @@ use crate::{
     shell::{
         blobs, clock,
         failure::{Code, Failure},
+        progress::Tell,
+        store::StoreError,
     },
 };
 
@@ -43,6 +45,20 @@ pub(crate) struct How {
     pub(crate) despite_stale: bool,
     /// Without the members of a group that no officer has confirmed.
     pub(crate) without_unconfirmed: bool,
+}
+
+/// What an officer hands in.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    /// As written.
+    pub(super) draft: &'a str,
+    /// Files to attach.
+    pub(super) attach: &'a [PathBuf],
+    /// More recipients.
+    pub(super) to: &'a [String],
+    /// The unit that sends.
+    pub(super) from: Option<&'a str>,
+    pub(super) how: &'a How,
 }
 
 /// A packet to be sealed. It takes the place of an earlier one, or of none.
@@ -66,7 +82,8 @@ pub(super) struct Made {
 }
 
 impl Desk {
-    /// Reads, checks, seals and keeps a draft. When it returns, the packet survives a power cut.
+    /// As [`send_telling`](Self::send_telling), telling nobody.
+    #[cfg(test)]
     pub(super) fn send(
         &self,
         draft: &str,
@@ -76,6 +93,18 @@ impl Desk {
         how: &How,
         entropy: &mut dyn CryptoRng,
     ) -> Result<Kept, Failure> {
+        let asked = Asked { draft, attach, to, from, how };
+        self.send_telling(&asked, entropy, &crate::shell::progress::nobody)
+    }
+
+    /// Reads, checks, seals and keeps a draft. When it returns, the packet survives a power cut.
+    pub(super) fn send_telling(
+        &self,
+        asked: &Asked<'_>,
+        entropy: &mut dyn CryptoRng,
+        tell: Tell<'_>,
+    ) -> Result<Kept, Failure> {
+        let Asked { draft, attach, to, from, how } = *asked;
         let now_ms = clock::now_ms();
         let draft = Draft::parse(draft, to, from).map_err(|error| refused(&error))?;
         let agency = &self.keys.agency;
@@ -90,18 +119,27 @@ impl Desk {
         let to: Vec<String> = clearance.recipients.iter().map(|recipient| name(&recipient.unit)).collect();
 
         let packet_id = PacketId::new(now_ms, entropy);
+        let (attachments, files) =
+            blobs::seal_all(&self.folder, self.room(), packet_id, attach, entropy, tell)?;
         let order = Order {
             draft,
             sender: Sender { originator, packet_id },
             recipients: clearance.recipients,
-            attachments: blobs::seal_all(&self.folder, packet_id, attach, entropy)?,
+            attachments,
             directory: &directory,
             times: None,
             supersedes: Bytes::new(),
             despite_stale: behind.is_some(),
         };
         let Made { record, digest, deliver_by_ms } = self.make(order, entropy)?;
-        self.store.keep(vec![record]).map_err(stored)?;
+        let files = files.keep(&self.folder)?;
+        self.store.keep(vec![record]).map_err(|error| {
+            // Without its packet nobody wants them.
+            if matches!(error, StoreError::NoRoom) {
+                files.remove();
+            }
+            stored(error)
+        })?;
         self.bell.notify_one();
         tracing::info!(%packet_id, recipients = to.len(), "packet kept");
         let left_out = clearance.left_out;

@@ -25,9 +25,31 @@ const CANARY: &str = "canary-7f3a91";
 /// What a hostile broker does to a delivery.
 type Change = fn(&mut lintas_proto::schema::Delivery);
 
+/// A packet to be submitted.
+#[derive(Debug)]
+pub(super) struct Next {
+    pub(super) digest: lintas_proto::id::Digest,
+    pub(super) bytes: Bytes,
+}
+
 impl Desk {
     fn post(&self, draft: &str) -> Kept {
         self.send(draft, &[], &[], None, &How::default(), &mut os_entropy()).unwrap()
+    }
+
+    /// What is next for the session; attachments are uploaded at once.
+    pub(super) fn next_submission(&self) -> Result<Result<Next, Option<u64>>, StoreError> {
+        loop {
+            match self.next_work()? {
+                Work::Submit(submission) => {
+                    let bytes = submission.bytes;
+                    let digest = digest(&canonical::decode(&bytes, limits::FRAME_BYTES_MAX).unwrap());
+                    return Ok(Ok(Next { digest, bytes }));
+                }
+                Work::Wait(until_ms) => return Ok(Err(until_ms)),
+                Work::Upload(upload) => self.uploaded(upload.digest),
+            }
+        }
     }
 
     /// The next packet that the session would submit.
@@ -325,7 +347,7 @@ fn only_blobs_that_are_not_whole_are_swept() {
     let orphan = region.path("TH").join("blobs/out/.abc.part");
     fs::write(&orphan, "half").unwrap();
     // Whole, but the journal does not know it.
-    let whole = region.path("TH").join("blobs/in").join("ab".repeat(32));
+    let whole = region.path("TH").join("blobs/out").join("ab".repeat(32));
     fs::write(&whole, "whole").unwrap();
     let desk = region.desk("TH");
     assert!(!orphan.exists() && whole.exists());

@@ -8,6 +8,7 @@ use crate::{
         clock,
         desk::{self, Broken},
         failure::Failure,
+        transfer::TransferError,
     },
 };
 
@@ -36,6 +37,20 @@ impl From<LinkError> for Ended {
             return Self::Refused(format!("{error}. The outbox keeps everything"));
         }
         Self::Link(error.to_string())
+    }
+}
+
+impl From<TransferError> for Ended {
+    fn from(error: TransferError) -> Self {
+        match error {
+            TransferError::Link(error) => error.into(),
+            error @ (TransferError::File { .. }
+            | TransferError::NoRoom(_)
+            | TransferError::Refused { .. }
+            | TransferError::Wrong { .. }
+            | TransferError::Damaged { .. }
+            | TransferError::Mismatch { .. }) => Self::Link(error.to_string()),
+        }
     }
 }
 

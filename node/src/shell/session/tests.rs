@@ -8,7 +8,7 @@ use lintas_proto::{
     limits,
     schema::{
         Acknowledgement, BlobGet, BlobPut, BlobStatus, DirectoryGet, DirectoryHead, DirectoryNotice,
-        DirectoryUpdate, EvidenceDelivery, Hello, KeysetStatus, Submission,
+        DirectoryUpdate, EvidenceDelivery, Hello, KeysetStatus, Reason, Submission,
     },
 };
 
@@ -36,6 +36,10 @@ struct Held {
     acknowledgements: Vec<Acknowledgement>,
     /// Downloads that fail before one succeeds.
     failing_downloads: usize,
+    /// Downloads that bring other bytes before one does not.
+    damaged_downloads: usize,
+    /// From where downloads were asked.
+    offsets: Vec<usize>,
     submissions: usize,
     live: Vec<Connection>,
     /// Every hello is answered with it.
@@ -203,15 +207,23 @@ impl Hub {
         }
         if kind == FrameType::BlobGet {
             let get: BlobGet = canonical::decode(&payload, limits::HELLO_BYTES_MAX)?;
-            let (bytes, cut) = {
+            let offset = usize::try_from(get.offset).unwrap();
+            let (bytes, cut, held_damage) = {
                 let mut held = self.held.lock().unwrap();
                 let cut = held.failing_downloads > 0;
                 held.failing_downloads = held.failing_downloads.saturating_sub(1);
-                (held.blobs[&get.blob_id].clone(), cut)
+                held.offsets.push(offset);
+                let damaged = held.damaged_downloads > 0;
+                held.damaged_downloads = held.damaged_downloads.saturating_sub(1);
+                (held.blobs[&get.blob_id].clone(), cut, damaged)
             };
             writer.send_message(FrameType::BlobStatus, &status(&get.blob_id, bytes.len() as u64)).await?;
             let sent = if cut { bytes.len() / 2 } else { bytes.len() };
-            writer.write_raw(Bytes::copy_from_slice(&bytes[..sent])).await?;
+            let mut sent = bytes[..sent].to_vec();
+            if held_damage {
+                sent[100] ^= 1;
+            }
+            writer.write_raw(Bytes::copy_from_slice(&sent[offset..])).await?;
             return writer.finish().await;
         }
         let put: BlobPut = canonical::decode(&payload, limits::HELLO_BYTES_MAX)?;
@@ -278,17 +290,24 @@ async fn a_packet_with_an_attachment_crosses_and_evidence_returns() {
     let is_accepted = || matches!(standing(&thailand, &kept.packet_id).standing, Standing::Accepted { .. });
     soon("receipt", is_accepted).await;
 
-    // The first download is cut: the packet is not acknowledged, and comes again after the connection did.
-    hub.held.lock().unwrap().failing_downloads = 1;
+    // The first download is cut, the second brings other bytes: the packet is not acknowledged before the third.
+    {
+        let mut held = hub.held.lock().unwrap();
+        (held.failing_downloads, held.damaged_downloads) = (1, 2);
+    }
     let cambodia = Arc::new(hub.region.desk_at("KH", &address));
     let reading = run(&cambodia);
     soon("cut download", || hub.held.lock().unwrap().failing_downloads == 0).await;
     assert_eq!(received(&cambodia), 0);
     assert!(hub.held.lock().unwrap().acknowledgements.is_empty());
-    sleep(Duration::from_millis(500)).await;
-    let live: Vec<Connection> = hub.held.lock().unwrap().live.drain(..).collect();
-    live.iter().for_each(|connection| connection.close(CloseCode::ShuttingDown, "back soon"));
     soon("delivery", || received(&cambodia) == 1).await;
+    {
+        let held = hub.held.lock().unwrap();
+        assert_eq!(held.live.len(), 2, "no session was opened anew");
+        // What the cut one brought is not fetched again; what was wrong is thrown away.
+        assert_eq!(held.offsets, [0, 1_049_656, 0], "{:?}", held.offsets);
+    }
+    assert_eq!(cambodia.transfers().all(), []);
     soon("acknowledgement", || !hub.held.lock().unwrap().acknowledgements.is_empty()).await;
     let to = hub.region.root.path().join("export");
     fs::create_dir(&to).unwrap();
@@ -323,6 +342,43 @@ async fn an_upload_goes_on_where_it_was_cut() {
     soon("receipt", || matches!(standing(&thailand, &kept.packet_id).standing, Standing::Accepted { .. }))
         .await;
     running.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_without_room_for_its_attachment_waits_and_lets_others_pass() {
+    let (hub, address) = Hub::start(Region::new());
+    let address = address.to_string();
+    let thailand = Arc::new(hub.region.desk_at("TH", &address));
+    let file = hub.region.root.path().join("list.pdf");
+    fs::write(&file, vec![7; 500_000]).unwrap();
+    let text = draft(&["KH/KH-AHT"], "trawler", AMBER, "NONE");
+    for attach in [vec![file], vec![]] {
+        let request = Request::Send { draft: text.clone(), attach, to: vec![], from: None };
+        assert!(matches!(thailand.answer(request), Ok(Reply::Kept(_))));
+    }
+    let running = run(&thailand);
+    soon("packets", || hub.held.lock().unwrap().packets.len() == 2).await;
+    drop(hub.region.desk_at("KH", &address));
+    let path = hub.region.path("KH").join("node.toml");
+    let settings = fs::read_to_string(&path).unwrap();
+    fs::write(&path, format!("{settings}free_mib_min = 16777216\n")).unwrap();
+    let cambodia = Arc::new(hub.region.desk_at("KH", &address));
+    let reading = run(&cambodia);
+    soon("the packet without", || received(&cambodia) == 1).await;
+    soon("why", || cambodia.link().trouble.contains("free_mib_min")).await;
+    assert!(cambodia.link().connected, "the session goes on");
+    assert_eq!(hub.held.lock().unwrap().acknowledgements.len(), 1);
+    reading.abort();
+    assert!(reading.await.unwrap_err().is_cancelled());
+    // Once there is room it is taken.
+    soon("the end", || Arc::strong_count(&cambodia) == 1).await;
+    drop(cambodia);
+    fs::write(&path, settings).unwrap();
+    let cambodia = Arc::new(hub.region.desk_at("KH", &address));
+    let reading = run(&cambodia);
+    soon("both", || received(&cambodia) == 2).await;
+    running.abort();
+    reading.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
