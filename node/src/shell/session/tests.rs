@@ -320,6 +320,32 @@ async fn a_delivery_without_room_for_its_attachment_waits_and_lets_others_pass()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn more_deliveries_with_attachments_than_may_wait_are_all_taken_in_the_end() {
+    const PACKETS: usize = 24;
+    let (hub, address) = Hub::start(Region::new());
+    let address = address.to_string();
+    let thailand = Arc::new(hub.region.desk_at("TH", &address));
+    let file = hub.region.root.path().join("list.pdf");
+    fs::write(&file, vec![7; 2_000]).unwrap();
+    let text = draft(&["KH/KH-AHT"], "trawler", AMBER, "NONE");
+    for _ in 0..PACKETS {
+        let request =
+            Request::Send { draft: text.clone(), attach: vec![file.clone()], to: vec![], from: None };
+        assert!(matches!(thailand.answer(request), Ok(Reply::Kept(_))));
+    }
+    let running = run(&thailand);
+    soon("packets", || hub.held.lock().unwrap().packets.len() == PACKETS).await;
+    let hellos = hub.held.lock().unwrap().hellos;
+    let cambodia = Arc::new(hub.region.desk_at("KH", &address));
+    let reading = run(&cambodia);
+    soon("all", || received(&cambodia) == PACKETS).await;
+    let sessions = hub.held.lock().unwrap().hellos - hellos;
+    assert!((1..=3).contains(&sessions), "{sessions} sessions");
+    running.abort();
+    reading.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_waited_offline_goes_out_in_order() {
     let (hub, address) = Hub::start(Region::new());
     let thailand = Arc::new(hub.region.desk_at("TH", &address.to_string()));
