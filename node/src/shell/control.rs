@@ -131,6 +131,8 @@ async fn work(
     let (tell, mut told) = mpsc::channel(1);
     let gone = Arc::new(AtomicBool::new(false));
     let stop = Arc::clone(&gone);
+    // Also when the daemon ends: its end waits for work that has begun.
+    let _stop = StopWhenDropped(Arc::clone(&gone));
     let mut working = spawn_blocking(move || {
         let last = std::cell::Cell::new(0u64);
         desk.answer_telling(request, &|done, total| {
@@ -158,6 +160,15 @@ async fn work(
                 }
             }
         }
+    }
+}
+
+/// Stops what may be stopped.
+struct StopWhenDropped(Arc<AtomicBool>);
+
+impl Drop for StopWhenDropped {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

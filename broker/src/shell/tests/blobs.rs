@@ -274,3 +274,57 @@ async fn a_false_upload_leaves_nothing_and_a_cut_one_its_part() {
     assert_eq!(upload(&th, &[], &reference).await.length, reference.length, "there already");
     broker.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_does_not_go_on_for_a_day_is_removed() {
+    let (world, folder) = scene();
+    let blobs = folder.path().join("blobs/TH");
+    std::fs::create_dir_all(&blobs).unwrap();
+    let name = |of: &AttachmentRef| format!("{}.{}.part", lintas_proto::id::hex(&of.blob_id), of.length);
+    let ((stale_bytes, stale), (_, fresh)) = (blob(&[3; 40_000]), blob(&[4; 40_000]));
+    for of in [&stale, &fresh] {
+        crate::testing::put(&blobs.join(name(of)), &stale_bytes[..9_000]);
+    }
+    let long_ago = std::time::SystemTime::UNIX_EPOCH + Duration::from_millis(clock::now_ms())
+        - Duration::from_secs(25 * 60 * 60);
+    let part = std::fs::File::options().write(true).open(blobs.join(name(&stale))).unwrap();
+    part.set_modified(long_ago).unwrap();
+    let broker = Broker::start(folder.path()).await;
+    for _ in 0..400 {
+        if files(&folder, "TH") == 1 {
+            break;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(only(&folder, "TH"), (name(&fresh), 9_000));
+    // It may begin anew.
+    let th = Node::connect(&world, &broker, "TH").await;
+    assert_eq!(upload(&th, &stale_bytes, &stale).await.length, stale.length);
+    broker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_moves_eight_attachments_at_once_and_more_wait() {
+    let (world, folder) = scene();
+    let broker = Broker::start(folder.path()).await;
+    let th = Node::connect(&world, &broker, "TH").await;
+    let mut live = Vec::new();
+    for number in 0..8 {
+        let (bytes, reference) = blob(&[number; 40_000]);
+        live.push(begin(&th, &bytes, &reference, 1_000).await);
+    }
+    let (_, reference) = blob(&[9; 40_000]);
+    let (mut writer, mut reader) = th.connection.open_stream().await.unwrap();
+    let put = BlobPut { blob: Some(reference.clone()) };
+    writer.send_message(FrameType::BlobPut, &put).await.unwrap();
+    let waits = timeout(Duration::from_millis(250), reader.next_message::<BlobStatus>(FrameType::BlobStatus));
+    assert!(waits.await.is_err(), "a ninth");
+    live.pop();
+    let status: BlobStatus = soon(reader.next_message(FrameType::BlobStatus)).await.unwrap();
+    assert_eq!((reason(&status), status.length), (Reason::Accepted, 0));
+    // Other agencies have places of their own.
+    let vn = Node::connect(&world, &broker, "VN").await;
+    let (bytes, reference) = blob(&[9; 40_000]);
+    assert_eq!(upload(&vn, &bytes, &reference).await.length, reference.length);
+    broker.stop().await.unwrap();
+}

@@ -126,7 +126,13 @@ fn sealing_that_is_stopped_leaves_nothing() {
     let desk = region.desk("TH");
     let text = draft(&["KH/KH-AHT"], "t", AMBER, "NONE");
     let files = vec![attach(&region, 300_000), attach(&region, 900_000)];
-    let request = || Request::Send { draft: text.clone(), attach: files.clone(), to: vec![], from: None, how: How::default() };
+    let request = || Request::Send {
+        draft: text.clone(),
+        attach: files.clone(),
+        to: vec![],
+        from: None,
+        how: How::default(),
+    };
     let last = Cell::new((0, 0));
     // In the middle of the second file.
     let failure = desk.answer_telling(request(), &|done, total| {
@@ -153,8 +159,9 @@ fn without_room_nothing_is_sealed_and_the_officer_is_told_who_set_the_limit() {
     {
         fs::write(&path, format!("{settings}{line}\n")).unwrap();
         let desk = region.desk("TH");
-        let failure =
-            desk.send(&text, &[attach(&region, 2_000_000)], &[], None, &How::default(), &mut os_entropy()).unwrap_err();
+        let failure = desk
+            .send(&text, &[attach(&region, 2_000_000)], &[], None, &How::default(), &mut os_entropy())
+            .unwrap_err();
         assert_eq!(failure.code, Code::Storage, "{failure}");
         let key = line.split(' ').next().unwrap();
         assert!(failure.message.contains(told) && failure.message.contains(key), "{failure}");
@@ -169,7 +176,8 @@ fn a_sealed_file_goes_when_everything_about_its_packet_is_known() {
     let region = Region::new();
     let desk = region.desk("TH");
     let text = draft(&["KH/KH-AHT"], "t", AMBER, "NONE");
-    let kept = desk.send(&text, &[attach(&region, 1_000)], &[], None, &How::default(), &mut os_entropy()).unwrap();
+    let kept =
+        desk.send(&text, &[attach(&region, 1_000)], &[], None, &How::default(), &mut os_entropy()).unwrap();
     let next = desk.next_submission().unwrap().unwrap();
     let packet: Submission = canonical::decode(&next.bytes, limits::FRAME_BYTES_MAX).unwrap();
     let sealed = || names(&region.path("TH").join("blobs/out")).len();
@@ -266,7 +274,8 @@ async fn a_daemon_tells_how_far_sealing_is_and_stops_when_nobody_waits() {
     let serving = tokio::spawn(control::serve(listener, Arc::clone(&desk)));
     let out = region.path("TH").join("blobs/out");
     let (text, file) = (draft(&["KH/KH-AHT"], "t", AMBER, "NONE"), attach(&region, 20_000_000));
-    let request = Request::Send { draft: text, attach: vec![file], to: vec![], from: None };
+    let request =
+        Request::Send { draft: text, attach: vec![file], to: vec![], from: None, how: How::default() };
     let line = format!("{}\n", serde_json::to_string(&request).unwrap());
     let done = tokio::task::spawn_blocking(move || {
         let mut told = Vec::new();

@@ -41,8 +41,8 @@ use crate::core::{
 };
 
 pub(crate) use exchange::{Broken, Heard, Step, Upload, Work};
-pub(crate) use send::How;
 use send::Asked;
+pub(crate) use send::How;
 
 /// What a command asks.
 #[derive(Serialize, Deserialize)]

@@ -281,8 +281,13 @@ async fn a_packet_with_an_attachment_crosses_and_evidence_returns() {
     soon("hello", || hub.held.lock().unwrap().live.len() == 1).await;
     // A daemon that waits sends at once.
     let text = draft(&["KH/KH-AHT"], "trawler", AMBER, "NONE");
-    let request =
-        Request::Send { draft: text, attach: vec![file], to: vec![], from: None, how: How::default() };
+    let request = Request::Send {
+        draft: text,
+        attach: vec![file],
+        to: vec![],
+        from: None,
+        how: crate::shell::desk::How::default(),
+    };
     let desk = Arc::clone(&thailand);
     let Ok(Reply::Kept(kept)) = spawn_blocking(move || desk.answer(request)).await.unwrap() else {
         panic!("not kept");
@@ -331,8 +336,13 @@ async fn an_upload_goes_on_where_it_was_cut() {
     let file = hub.region.root.path().join("list.pdf");
     fs::write(&file, vec![7; 500_000]).unwrap();
     let text = draft(&["KH/KH-AHT"], "trawler", AMBER, "NONE");
-    let request =
-        Request::Send { draft: text, attach: vec![file], to: vec![], from: None, how: How::default() };
+    let request = Request::Send {
+        draft: text,
+        attach: vec![file],
+        to: vec![],
+        from: None,
+        how: crate::shell::desk::How::default(),
+    };
     let Ok(Reply::Kept(kept)) = thailand.answer(request) else { panic!("not kept") };
     let blob = fs::read_dir(hub.region.path("TH").join("blobs/out")).unwrap().next().unwrap().unwrap();
     let id = lintas_proto::id::unhex(blob.file_name().to_str().unwrap()).unwrap();
@@ -353,7 +363,13 @@ async fn a_delivery_without_room_for_its_attachment_waits_and_lets_others_pass()
     fs::write(&file, vec![7; 500_000]).unwrap();
     let text = draft(&["KH/KH-AHT"], "trawler", AMBER, "NONE");
     for attach in [vec![file], vec![]] {
-        let request = Request::Send { draft: text.clone(), attach, to: vec![], from: None };
+        let request = Request::Send {
+            draft: text.clone(),
+            attach,
+            to: vec![],
+            from: None,
+            how: crate::shell::desk::How::default(),
+        };
         assert!(matches!(thailand.answer(request), Ok(Reply::Kept(_))));
     }
     let running = run(&thailand);
@@ -377,6 +393,37 @@ async fn a_delivery_without_room_for_its_attachment_waits_and_lets_others_pass()
     let cambodia = Arc::new(hub.region.desk_at("KH", &address));
     let reading = run(&cambodia);
     soon("both", || received(&cambodia) == 2).await;
+    running.abort();
+    reading.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_deliveries_with_attachments_than_may_wait_are_all_taken_in_the_end() {
+    const PACKETS: usize = 24;
+    let (hub, address) = Hub::start(Region::new());
+    let address = address.to_string();
+    let thailand = Arc::new(hub.region.desk_at("TH", &address));
+    let file = hub.region.root.path().join("list.pdf");
+    fs::write(&file, vec![7; 2_000]).unwrap();
+    let text = draft(&["KH/KH-AHT"], "trawler", AMBER, "NONE");
+    for _ in 0..PACKETS {
+        let request = Request::Send {
+            draft: text.clone(),
+            attach: vec![file.clone()],
+            to: vec![],
+            from: None,
+            how: crate::shell::desk::How::default(),
+        };
+        assert!(matches!(thailand.answer(request), Ok(Reply::Kept(_))));
+    }
+    let running = run(&thailand);
+    soon("packets", || hub.held.lock().unwrap().packets.len() == PACKETS).await;
+    let hellos = hub.held.lock().unwrap().hellos;
+    let cambodia = Arc::new(hub.region.desk_at("KH", &address));
+    let reading = run(&cambodia);
+    soon("all", || received(&cambodia) == PACKETS).await;
+    let sessions = hub.held.lock().unwrap().hellos - hellos;
+    assert!((1..=3).contains(&sessions), "{sessions} sessions");
     running.abort();
     reading.abort();
 }
@@ -418,7 +465,13 @@ async fn a_broker_that_refuses_the_node_is_not_hammered_and_nothing_is_lost() {
     let (hub, address) = Hub::start(Region::new());
     let thailand = Arc::new(hub.region.desk_at("TH", &address.to_string()));
     let text = draft(&["KH/KH-AHT"], "trawler", AMBER, "NONE");
-    let request = Request::Send { draft: text, attach: vec![], to: vec![], from: None, how: How::default() };
+    let request = Request::Send {
+        draft: text,
+        attach: vec![],
+        to: vec![],
+        from: None,
+        how: crate::shell::desk::How::default(),
+    };
     let Ok(Reply::Kept(kept)) = thailand.answer(request) else { panic!("not kept") };
     let cases = [
         (Reason::Clock, "set this machine's clock"),
