@@ -89,7 +89,7 @@ pub const BROKER_KEYS: [Key; 8] = [
 ];
 
 /// The keys of `node.toml`.
-pub const NODE_KEYS: [Key; 3] = [
+pub const NODE_KEYS: [Key; 4] = [
     Key {
         name: "broker",
         default: None,
@@ -97,6 +97,13 @@ pub const NODE_KEYS: [Key; 3] = [
         says: "Address and UDP port of the broker. Who it is, is checked with its key in the directory.",
     },
     SEGMENT_MIB,
+    Key {
+        name: "lock_after_minutes",
+        default: Some("0"),
+        example: "60",
+        says: "After so many minutes without a command (`lintas status` does not count) the node locks itself: it drops \
+               its keys and neither sends nor receives until `lintas unlock`. Up to 10,080, a week; 0 for never.",
+    },
     LOG,
 ];
 
@@ -161,6 +168,8 @@ pub struct NodeSettings {
     pub broker: SocketAddr,
     /// Size of a journal segment in MiB, 1 to 1,024.
     pub segment_mib: u32,
+    /// After how many minutes without a command the node locks itself, up to 10,080; 0 for never.
+    pub lock_after_minutes: u32,
     /// How the log is written.
     pub log: LogFormat,
 }
@@ -228,6 +237,7 @@ impl NodeSettings {
                 ANY_ADDRESS,
             )?,
             segment_mib: number(&top, "segment_mib", RANGE_1024, DEFAULT_SEGMENT_MIB)?,
+            lock_after_minutes: number(&top, "lock_after_minutes", 0..=10_080, 0)?,
             log: log(&top)?,
         })
     }

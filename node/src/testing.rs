@@ -28,7 +28,7 @@ use zeroize::Zeroizing;
 use crate::{
     core::{
         keys::{Holds, lock_file},
-        vault::Unlocker,
+        vault::{Unlocker, Wrapping},
     },
     shell::{clock, desk::Desk, files, folder::Folder},
 };
@@ -155,7 +155,8 @@ impl Region {
                 files::private_folder(&folder.path(name)).unwrap();
             }
             let plain = canonical::encode(&self.secrets[agency]);
-            let keys = lock_file(Holds::Node, &plain, &unlocker, &mut os_entropy()).unwrap();
+            let wrapping = Wrapping::new(&unlocker, &mut os_entropy()).unwrap();
+            let keys = lock_file(Holds::Node, &plain, &wrapping, &mut os_entropy()).unwrap();
             let settings = format!("broker = \"{broker}\"\nsegment_mib = 1\n");
             let bootstrap = self.bootstrap.to_text();
             let made: [(&str, &[u8]); 4] = [

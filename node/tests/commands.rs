@@ -37,6 +37,7 @@ impl Agency {
     fn new() -> Self {
         let agency = Self { root: TempDir::new().unwrap() };
         fs::write(agency.path("passphrase"), "a long passphrase\n").unwrap();
+        fs::write(agency.path("identity-passphrase"), "a secret of its own\n").unwrap();
         let made = agency.lintas(&[
             "init",
             "--region",
@@ -103,6 +104,7 @@ impl Agency {
         command.args(arguments).stdin(Stdio::null());
         command.env_remove("LINTAS_KEY_FILE").env("LINTAS_DATA", self.data());
         command.env("LINTAS_PASSPHRASE_FILE", self.path("passphrase"));
+        command.env("LINTAS_IDENTITY_PASSPHRASE_FILE", self.path("identity-passphrase"));
         command
     }
 

@@ -156,6 +156,8 @@ impl Region {
         if !described.country.is_empty() {
             arguments.extend(["--country".into(), OsString::from(&described.country)]);
         }
+        let identity_key_file = self.root.join(format!("{code}-identity.hex"));
+        arguments.extend(["--identity-key-file".into(), identity_key_file.into()]);
         for unit in &described.units {
             let known = functions();
             let names = unit.functions.iter().map(|function| {

@@ -150,7 +150,7 @@ pub(super) fn held(seen: &Seen, member: &Member) -> Option<IdentityChanged> {
 }
 
 /// A key as people compare it: hex digits in groups of four.
-fn fingerprint(key: &[u8]) -> String {
+pub(super) fn fingerprint(key: &[u8]) -> String {
     let digits = hex(key);
     digits.as_bytes().chunks(4).map(String::from_utf8_lossy).collect::<Vec<_>>().join(" ")
 }

@@ -16,6 +16,7 @@ pub mod chain;
 mod error;
 mod keyset;
 mod mark;
+mod own;
 mod roster;
 
 use std::{
@@ -39,6 +40,7 @@ pub use self::{
     error::{DirectoryError, IdentityChanged, Layer, StampError, SuccessionError},
     keyset::SIGNING_KEYS_MAX,
     mark::{HighWater, MarkError},
+    own::{OwnEntry, fingerprint, own_entry},
     roster::{
         AUTHORITIES_MAX, BROKERS_MAX, CLEARANCE_MAX, FORMAT as ROSTER_FORMAT, GROUPS_MAX,
         ROSTER_VALID_MS_MAX, TITLE_BYTES_MAX, UNITS_MAX,

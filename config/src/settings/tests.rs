@@ -82,7 +82,10 @@ fn a_template_is_the_defaults_and_every_key_may_be_uncommented() {
     let metrics = Some("127.0.0.1:7412".parse().unwrap());
     assert_eq!(BrokerSettings::parse(&uncommented).unwrap(), BrokerSettings { metrics, ..plain });
     let node = NodeSettings::parse(&NodeSettings::template(listen)).unwrap();
-    assert_eq!(node, NodeSettings { broker: listen, segment_mib: 64, log: LogFormat::Text });
+    assert_eq!(
+        node,
+        NodeSettings { broker: listen, segment_mib: 64, lock_after_minutes: 0, log: LogFormat::Text }
+    );
     assert!(text.lines().chain(NodeSettings::template(listen).lines()).all(|line| line.len() <= 100));
 }
 

@@ -28,11 +28,12 @@ pub(super) fn title(text: &str) -> String {
 
 /// One packet of the outbox.
 pub(super) fn outbox_entry(entry: &OutboxEntry) -> String {
-    let OutboxEntry { packet_id, kind: code, title: text, created_ms, standing, recipients } = entry;
+    let OutboxEntry { packet_id, kind: code, title: text, created_ms, standing, recipients, purged_ms } =
+        entry;
     let mut out = format!(
         "{packet_id}  {}  {}\n  sealed {}\n  {}\n",
         kind(code),
-        title(text),
+        purged_ms.map_or_else(|| title(text), |ms| format!("PURGED {}", time(ms))),
         time(*created_ms),
         stands(standing)
     );

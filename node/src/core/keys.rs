@@ -52,8 +52,13 @@ pub(crate) enum KeysError {
     #[error(transparent)]
     Vault(#[from] VaultError),
     /// More pages than a key file may hold.
-    #[error("this node holds as many key pages as it can; purge what is no longer needed: `lintas purge --before`")]
+    #[error(
+        "this node holds as many key pages as it can; purge what is no longer needed: `lintas purge --before`"
+    )]
     TooManyPages,
+    /// A word of an identity key that is not for these secrets, or not newer.
+    #[error("this is not a newer word of this agency's identity key; nothing was changed")]
+    OtherWord,
     /// A keyset that ends all, or the last number there is.
     #[error(
         "this agency has revoked its keys, and nothing can follow under this identity key; make a new identity with \
@@ -120,7 +125,8 @@ pub(crate) fn with_secrets<T, E: From<KeysError>>(
 ) -> Result<(T, Zeroizing<Vec<u8>>), E> {
     // The decoded message shares these bytes; once it is gone they are ours alone again, and wiped.
     let bytes = Bytes::copy_from_slice(plain);
-    let done = canonical::decode(&bytes, limits::KEYSET_BYTES_MAX).map_err(|error| KeysError::from(error).into());
+    let done =
+        canonical::decode(&bytes, limits::KEYSET_BYTES_MAX).map_err(|error| KeysError::from(error).into());
     let done = done.and_then(|mut secrets: NodeSecrets| {
         let made = work(&mut secrets);
         let after = canonical::encode(&secrets);
@@ -180,6 +186,10 @@ pub(crate) struct Keys {
     encryption: Vec<UnitKey>,
     /// Until when the identity key lets this node sign keysets, milliseconds since 1970.
     pub(crate) delegated_until_ms: u64,
+    /// Version of that delegation.
+    pub(crate) delegation_version: u64,
+    /// Transport and packet keys are waiting until the directory names them.
+    pub(crate) keys_to_come: bool,
     /// The keyset that this node signed last; none if it signed none.
     pub(crate) keyset: Option<OwnKeyset>,
 }
@@ -251,6 +261,8 @@ fn decode(secrets: &NodeSecrets) -> Result<Keys, KeysError> {
         slot_key: seed("slot", &secrets.slot_key)?,
         encryption,
         delegated_until_ms: delegation.not_after_ms,
+        delegation_version: delegation.version,
+        keys_to_come: !secrets.next_transport_seed.is_empty(),
         keyset: keyset.map(OwnKeyset::parse).transpose()?,
     })
 }

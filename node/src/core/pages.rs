@@ -72,6 +72,11 @@ impl Pages {
         self.keys.keys().copied().filter(idle).collect()
     }
 
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.keys.len()
+    }
+
     /// The key of a page.
     pub(crate) fn key(&self, number: u64) -> Option<&Arc<Vault>> {
         self.keys.get(&number)
@@ -106,7 +111,8 @@ impl Pages {
 impl Serving {
     fn has_room(self, now_ms: u64) -> bool {
         // A clock that went back ends a page too.
-        self.keys < PAGE_KEYS_MAX && (self.since_ms..self.since_ms.saturating_add(PAGE_MS_MAX)).contains(&now_ms)
+        self.keys < PAGE_KEYS_MAX
+            && (self.since_ms..self.since_ms.saturating_add(PAGE_MS_MAX)).contains(&now_ms)
     }
 }
 

@@ -23,7 +23,9 @@ pub(crate) enum PaperError {
     #[error("the line that begins with `sum:` is missing")]
     NoSum,
     /// The checksum is another one.
-    #[error("the checksum differs: a character was mistyped, or a line is missing; compare it with the paper")]
+    #[error(
+        "the checksum differs: a character was mistyped, or a line is missing; compare it with the paper"
+    )]
     Sum,
 }
 

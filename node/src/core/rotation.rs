@@ -9,8 +9,8 @@
 
 use bytes::Bytes;
 use lintas_config::issue::{
-    EPOCHS_AHEAD, KEYSET_VALID_MS, delegate, epoch_at, epoch_dies_ms, fresh_seed, sign_keyset_beside, sign_revocation,
-    signing_keys,
+    EPOCHS_AHEAD, KEYSET_VALID_MS, delegate, epoch_at, epoch_dies_ms, fresh_seed, sign_keyset_beside,
+    sign_revocation, signing_keys,
 };
 use lintas_proto::{
     canonical,
@@ -34,6 +34,8 @@ pub(crate) struct Published {
     pub(crate) units: Vec<String>,
     /// Version and hash of the keyset.
     pub(crate) keyset: Option<(u64, Digest)>,
+    /// The directory has this agency as an active member with this node's keys. Otherwise nothing is made or signed.
+    pub(crate) member: bool,
     /// The roster is valid at this time, so this clock is not far off.
     pub(crate) in_force: bool,
 }
@@ -70,7 +72,10 @@ pub(crate) fn rotate(
     if published.in_force {
         rotated.destroyed = destroy(secrets, now_ms);
     }
-    if own.as_ref().is_some_and(OwnKeyset::is_revocation) || published.keyset.is_some_and(|(v, _)| v == u64::MAX) {
+    if !published.member
+        || own.as_ref().is_some_and(OwnKeyset::is_revocation)
+        || published.keyset.is_some_and(|(v, _)| v == u64::MAX)
+    {
         return Ok(rotated);
     }
     rotated.made = make(secrets, &published.units, now_ms, entropy);
@@ -85,7 +90,7 @@ pub(crate) fn delegated_until(secrets: &NodeSecrets) -> Result<u64, KeysError> {
     Ok(delegation(secrets)?.not_after_ms)
 }
 
-fn delegation(secrets: &NodeSecrets) -> Result<Delegation, KeysError> {
+pub(crate) fn delegation(secrets: &NodeSecrets) -> Result<Delegation, KeysError> {
     Ok(canonical::decode(&Bytes::copy_from_slice(&secrets.delegation), limits::KEYSET_BYTES_MAX)?)
 }
 
@@ -93,18 +98,39 @@ fn own_keyset(secrets: &NodeSecrets) -> Result<Option<OwnKeyset>, KeysError> {
     Some(&secrets.keyset).filter(|bytes| !bytes.is_empty()).map(OwnKeyset::parse).transpose()
 }
 
-/// Certifies a new delegate key with the identity key and signs a keyset under it. With `all`, transport and packet keys
-/// are made as well: they take over once the directory names them, and only the packet key in use stays beside them.
+/// A word of the identity key: a new delegate key, certified as delegation `version`. Nothing else is in these secrets.
+pub(crate) fn word(
+    region: &str,
+    agency: &str,
+    version: u64,
+    identity: &SigningKey,
+    now_ms: u64,
+    entropy: &mut dyn CryptoRng,
+) -> Result<NodeSecrets, KeysError> {
+    let (region, agency) = (region.to_owned(), agency.to_owned());
+    let mut word = NodeSecrets { region, agency, ..NodeSecrets::default() };
+    delegate(&mut word, identity, version, now_ms, entropy)?;
+    Ok(word)
+}
+
+/// Takes up a [`word`] of the identity key and signs a keyset under it. With `all`, transport and packet keys are made as
+/// well: they take over once the directory names them, and only the packet key in use stays beside them.
 pub(crate) fn renew(
     secrets: &mut NodeSecrets,
-    identity: &SigningKey,
+    word: &NodeSecrets,
     all: bool,
     published: &Published,
     now_ms: u64,
     entropy: &mut dyn CryptoRng,
 ) -> Result<u64, KeysError> {
-    let version = delegation(secrets)?.version.checked_add(1).ok_or(KeysError::Revoked)?;
-    delegate(secrets, identity, version, now_ms, entropy)?;
+    let own = (&secrets.region, &secrets.agency) == (&word.region, &word.agency);
+    if !own || delegation(word)?.version <= delegation(secrets)?.version {
+        return Err(KeysError::OtherWord);
+    }
+    let copy = |bytes: &Bytes| Bytes::copy_from_slice(bytes);
+    wipe(std::mem::replace(&mut secrets.delegate_seed, copy(&word.delegate_seed)));
+    secrets.delegation = copy(&word.delegation);
+    secrets.delegation_signature = copy(&word.delegation_signature);
     if all {
         secrets.next_transport_seed = fresh(entropy);
         secrets.next_packet_seed = fresh(entropy);
@@ -119,18 +145,20 @@ pub(crate) fn revoke(secrets: &mut NodeSecrets, now_ms: u64) -> Result<(), KeysE
     Ok(())
 }
 
-/// All keys anew but the delegation, which the caller has made: for a machine that takes the place of another.
+/// All keys anew, under a [`word`] of the identity key: for a machine that takes the place of another.
 pub(crate) fn replace(
-    secrets: &mut NodeSecrets,
+    word: NodeSecrets,
     published: &Published,
     now_ms: u64,
     entropy: &mut dyn CryptoRng,
-) -> Result<u64, KeysError> {
+) -> Result<NodeSecrets, KeysError> {
+    let mut secrets = word;
     secrets.transport_seed = fresh(entropy);
     secrets.packet_seed = fresh(entropy);
     secrets.slot_key = fresh(entropy);
-    make(secrets, &published.units, now_ms, entropy);
-    sign_next(secrets, published, false, now_ms)
+    make(&mut secrets, &published.units, now_ms, entropy);
+    sign_next(&mut secrets, published, false, now_ms)?;
+    Ok(secrets)
 }
 
 fn fresh(entropy: &mut dyn CryptoRng) -> Bytes {

@@ -14,12 +14,13 @@ use lintas_proto::{
     receipt::Receipt,
     schema::{
         AttachmentRef, EventType, Header, Kind, Outcome, Reason, Refusal, SignedEvidence, SignedReceipt,
-        StoredEvidence, StoredIncoming, StoredOutgoing, StoredReceipt, StoredRefusal, StoredRejection,
-        Submission, UnitRef,
+        StoredEvidence, StoredIncoming, StoredOutgoing, StoredPurge, StoredReceipt, StoredRefusal,
+        StoredRejection, Submission, UnitRef,
     },
 };
 
 use super::{
+    ledger::Ledger,
     records::{Record, RecordError},
     tally::Tally,
 };
@@ -92,6 +93,8 @@ pub(crate) struct Outgoing {
     pub(crate) kind: Kind,
     /// When it was sealed.
     pub(crate) created_ms: u64,
+    /// Not delivered later.
+    pub(crate) deliver_by_ms: u64,
     /// Each recipient and what became of it there.
     pub(crate) recipients: Vec<(UnitRef, Fate)>,
     /// What the broker said.
@@ -115,6 +118,8 @@ pub(crate) struct Incoming {
     pub(crate) kind: Kind,
     /// When it was durable here.
     pub(crate) received_ms: u64,
+    /// Not delivered later.
+    pub(crate) deliver_by_ms: u64,
     /// The sender's packet before this one; none for the first.
     pub(crate) previous: Option<Digest>,
     /// Its blobs.
@@ -152,6 +157,7 @@ pub(crate) struct State {
     /// Digests by (agency, packet id) of what was received.
     ids: HashMap<(String, PacketId), Digest>,
     tally: Tally,
+    ledger: Ledger,
     /// This machine's clock when the newest record was made.
     latest_ms: u64,
 }
@@ -168,6 +174,7 @@ impl State {
             Record::Evidence(stored) => self.apply_evidence(stored),
             Record::Rejection(stored) => self.apply_rejection(sequence, stored),
             Record::Doubted(stored) => self.apply_doubted(stored),
+            Record::Purge(stored) => self.apply_purge(stored),
         }
     }
 
@@ -217,6 +224,21 @@ impl State {
         self.ids.get(&(agency.to_owned(), packet_id))
     }
 
+    /// Where the content keys are.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Our packet in that record.
+    pub(crate) fn sent_in(&self, sequence: u64) -> Option<&Outgoing> {
+        self.outgoing.get(&sequence)
+    }
+
+    /// The received packet in that record.
+    pub(crate) fn received_in(&self, sequence: u64) -> Option<&Incoming> {
+        self.incoming.get(&sequence)
+    }
+
     /// Evidence kept.
     pub(crate) fn tally(&self) -> &Tally {
         &self.tally
@@ -243,6 +265,7 @@ impl State {
             packet_id: core.packet_id,
             kind: core.kind,
             created_ms: stored.created_ms,
+            deliver_by_ms: core.deliver_by_ms,
             recipients: submission.openings.iter().map(|o| (unit(o), Fate::Pending)).collect(),
             answer: Answer::Waiting,
             attachments: core.attachments,
@@ -250,6 +273,7 @@ impl State {
         self.outgoing.insert(sequence, packet);
         self.outgoing_by_digest.insert(digest, sequence);
         self.waiting.insert(sequence);
+        self.ledger.sealed(sequence, stored.key_page, stored.created_ms);
         Ok(())
     }
 
@@ -318,10 +342,12 @@ impl State {
             unit: opening.unit.clone(),
             kind: core.kind,
             received_ms: stored.received_ms,
+            deliver_by_ms: core.deliver_by_ms,
             previous,
             attachments: core.attachments,
         };
         self.incoming.insert(sequence, packet);
+        self.ledger.sealed(sequence, stored.key_page, stored.received_ms);
         Ok(())
     }
 
@@ -361,6 +387,18 @@ impl State {
         let evidence = Evidence::parse(&signed.evidence)?;
         self.tally.doubt(sha256(&[&stored.evidence]), &evidence.header_digest);
         Ok(())
+    }
+
+    fn apply_purge(&mut self, stored: &StoredPurge) -> Result<(), RecordError> {
+        if !stored.records.iter().all(|at| self.holds_packet(*at)) {
+            return Err(RecordError::Missing("the packet of a purge"));
+        }
+        self.ledger.purged(stored);
+        Ok(())
+    }
+
+    fn holds_packet(&self, sequence: u64) -> bool {
+        self.outgoing.contains_key(&sequence) || self.incoming.contains_key(&sequence)
     }
 
     fn apply_rejection(&mut self, sequence: u64, stored: &StoredRejection) -> Result<(), RecordError> {

@@ -15,10 +15,11 @@ Exit codes:
    5  another lintas process is using the data folder
    6  the draft is not valid, or the preflight says no; nothing was sealed
    7  there is no such packet or attachment
-   8  no answer within the time of --wait; the packet is kept and will be sent
+   8  the broker has not answered yet; the packet is kept and will be sent
    9  the broker refused the packet
   10  the disk failed or is full, or kept bytes are damaged
-  11  the daemon ended before it answered: look at `lintas outbox` before you send again";
+  11  the daemon ended before it answered: look at `lintas outbox` before you send again
+  12  the node is locked: `lintas unlock`";
 
 /// Whose fault it is, roughly; decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +48,8 @@ pub(crate) enum Code {
     Storage = 10,
     /// The daemon ended; what was asked may have been done or not.
     DaemonEnded = 11,
+    /// The daemon has no keys until somebody unlocks it.
+    NodeLocked = 12,
 }
 
 /// A command that failed: one or more plain sentences that say what to do.

@@ -5,6 +5,7 @@ pub(crate) mod clock;
 pub(crate) mod control;
 pub(crate) mod daemon;
 pub(crate) mod desk;
+pub(crate) mod door;
 pub(crate) mod failure;
 pub(crate) mod files;
 pub(crate) mod folder;

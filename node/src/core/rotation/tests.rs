@@ -25,11 +25,33 @@ fn says(secrets: &NodeSecrets) -> Keyset {
 /// The directory has taken up what was signed last.
 fn publish(secrets: &NodeSecrets, units: &[&str]) -> Published {
     let own = own_keyset(secrets).unwrap().map(|own| (own.says.version, own.hash));
-    Published { units: units.iter().map(|unit| (*unit).to_owned()).collect(), keyset: own, in_force: true }
+    Published {
+        units: units.iter().map(|unit| (*unit).to_owned()).collect(),
+        keyset: own,
+        member: true,
+        in_force: true,
+    }
 }
 
 fn turn(secrets: &mut NodeSecrets, published: &Published, now_ms: u64) -> Rotated {
     rotate(secrets, published, now_ms, &mut os_entropy()).unwrap()
+}
+
+fn renew_with(
+    secrets: &mut NodeSecrets,
+    identity: &SigningKey,
+    all: bool,
+    published: &Published,
+    now_ms: u64,
+) -> Result<u64, KeysError> {
+    let version = delegation(secrets)?.version + 1;
+    let word = word("example", "TH", version, identity, now_ms, &mut os_entropy())?;
+    let again = renew(secrets, &word, all, published, now_ms, &mut os_entropy())?;
+    // The same word twice, or one for somebody else, changes nothing.
+    assert!(renew(secrets, &word, all, published, now_ms, &mut os_entropy()).is_err());
+    let other = NodeSecrets { agency: "KH".to_owned(), ..word };
+    assert!(renew(secrets, &other, all, published, now_ms, &mut os_entropy()).is_err());
+    Ok(again)
 }
 
 fn epochs(secrets: &NodeSecrets, unit: &str) -> Vec<u32> {
@@ -131,7 +153,7 @@ fn a_keyset_ends_with_its_delegation_which_only_the_identity_key_renews() {
     }
     assert_eq!(turn(&mut secrets, &directory, end).signed, None, "nothing can be signed any more");
     let late = end + DAY_MS;
-    renew(&mut secrets, &identity, false, &directory, late, &mut os_entropy()).unwrap();
+    renew_with(&mut secrets, &identity, false, &directory, late).unwrap();
     assert_eq!(delegation(&secrets).unwrap().version, 2);
     assert_eq!(says(&secrets).not_after_ms, late + KEYSET_VALID_MS);
     assert_eq!(says(&secrets).version, directory.keyset.unwrap().0 + 1);
@@ -144,10 +166,13 @@ fn keys_to_come_take_over_when_they_are_known_and_the_last_packet_key_stays() {
     turn(&mut secrets, &directory, NOW);
     let old = says(&secrets);
     let directory = publish(&secrets, &["TH-A"]);
-    renew(&mut secrets, &identity, true, &directory, NOW, &mut os_entropy()).unwrap();
+    renew_with(&mut secrets, &identity, true, &directory, NOW).unwrap();
     let both = says(&secrets);
     assert_eq!((both.transport_keys.len(), both.packet_keys.len()), (2, 2));
-    assert_eq!((&both.transport_keys[0], &both.packet_keys[0]), (&old.transport_keys[0], &old.packet_keys[0]));
+    assert_eq!(
+        (&both.transport_keys[0], &both.packet_keys[0]),
+        (&old.transport_keys[0], &old.packet_keys[0])
+    );
     assert!(!turn(&mut secrets, &directory, NOW).switched, "nobody knows them yet");
     let published = publish(&secrets, &["TH-A"]);
     let rotated = turn(&mut secrets, &published, NOW);
@@ -158,7 +183,7 @@ fn keys_to_come_take_over_when_they_are_known_and_the_last_packet_key_stays() {
     assert!(secrets.next_transport_seed.is_empty() && secrets.next_packet_seed.is_empty());
     // The next time the first packet key goes.
     let published = publish(&secrets, &["TH-A"]);
-    renew(&mut secrets, &identity, true, &published, NOW, &mut os_entropy()).unwrap();
+    renew_with(&mut secrets, &identity, true, &published, NOW).unwrap();
     assert!(!says(&secrets).packet_keys.contains(&old.packet_keys[0]));
 }
 
@@ -173,6 +198,6 @@ fn nothing_follows_a_revocation() {
     assert!(says(&secrets).transport_keys.is_empty());
     assert_eq!(turn(&mut secrets, &directory, NOW + 30 * DAY_MS).signed, None);
     assert_eq!(turn(&mut secrets, &revoked, NOW + 30 * DAY_MS).signed, None);
-    let error = renew(&mut secrets, &identity, true, &revoked, NOW, &mut os_entropy()).unwrap_err();
+    let error = renew_with(&mut secrets, &identity, true, &revoked, NOW).unwrap_err();
     assert!(error.to_string().contains("new identity"), "{error}");
 }

@@ -30,7 +30,10 @@ impl Desk {
         *looked = look;
         match self.take_up() {
             Ok(false) => {}
-            Ok(true) => self.reconnect(),
+            Ok(true) => {
+                self.rotate_or_tell(clock::now_ms());
+                self.reconnect();
+            }
             Err(failure) => {
                 let version = self.directory().roster().version;
                 self.trouble(&format!("{failure}; roster version {version} stays in force"));
@@ -86,7 +89,7 @@ impl Desk {
             );
         }
         // Whoever left the region must know it; what was kept stays readable.
-        if let Err(failure) = check_membership(&next, &self.keys) {
+        if let Err(failure) = check_membership(&next, &self.keys()) {
             self.trouble(&failure.message);
         }
         Ok(true)

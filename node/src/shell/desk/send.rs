@@ -41,7 +41,8 @@ impl Desk {
         let refused = |error: &dyn std::fmt::Display| Failure::new(Code::Draft, error);
         let now_ms = clock::now_ms();
         let draft = Draft::parse(draft, to, from).map_err(|error| refused(&error))?;
-        let agency = &self.keys.agency;
+        let keys = self.keys();
+        let agency = &keys.agency;
         let directory = self.directory();
         let originator = draft.originator(&directory, agency).map_err(|error| refused(&error))?;
         let cleared = preflight::check(&draft, &originator, &directory, now_ms)
@@ -53,7 +54,7 @@ impl Desk {
         let sender = Sender { originator, packet_id };
         let draft = compose(draft, sender, cleared, attachments, &directory, &self.store.state());
         let deliver_by_ms = draft.core.deliver_by_ms;
-        let sealed = seal(draft, &self.keys.packet, entropy).map_err(|error| match error {
+        let sealed = seal(draft, &keys.packet, entropy).map_err(|error| match error {
             SealError::Chunk(_) => Failure::internal(error),
             SealError::Core(_)
             | SealError::Body(_)
@@ -61,8 +62,10 @@ impl Desk {
             | SealError::Recipient { .. }
             | SealError::HeaderTooLarge { .. } => refused(&error),
         })?;
-        let sealed_key = self
-            .vault
+        // Until the record is kept: meanwhile no page is destroyed.
+        let _sealing = self.sealing();
+        let (key_page, page) = self.page(now_ms)?;
+        let sealed_key = page
             .seal(OUTGOING_PURPOSE, &sealed.digest, sealed.content_key.as_slice(), entropy)
             .map_err(Failure::internal)?;
         let submission = canonical::encode(&sealed.submission);
@@ -77,10 +80,10 @@ impl Desk {
             submission,
             sealed_key,
             created_ms: now_ms,
-            key_page: 0,
+            key_page,
             supersedes: Bytes::new(),
             despite_stale: false,
-            sign_key: Bytes::copy_from_slice(&self.keys.packet.public_key()),
+            sign_key: Bytes::copy_from_slice(&keys.packet.public_key()),
         });
         self.store.keep(vec![record]).map_err(stored)?;
         self.bell.notify_one();
