@@ -134,6 +134,21 @@ impl Region {
         self.keysets[at] = request.keyset.unwrap();
     }
 
+    /// An agency founded anew in the first directory; the seed of its identity key.
+    pub(crate) fn found_anew(&mut self, member: Member) -> Zeroizing<[u8; 32]> {
+        let at = self.roster.members.iter().position(|known| known.agency == member.agency).unwrap();
+        let code = member.agency.clone();
+        let (seed, secrets, request) =
+            new_agency(REGION, member, clock::now_ms(), &mut os_entropy()).unwrap();
+        self.roster.members[at] = request.member.unwrap();
+        self.keysets[at] = request.keyset.unwrap();
+        self.secrets.insert(code, secrets);
+        self.roster_hash = sha256(&[&canonical::encode(&self.roster)]);
+        let signed = sign_roster(&self.roster, std::slice::from_ref(&self.authority)).unwrap();
+        self.bundle = bundle(&signed, self.keysets.clone());
+        seed
+    }
+
     pub(crate) fn directory(&self) -> Directory {
         Directory::open(&self.bundle, &self.bootstrap).unwrap()
     }

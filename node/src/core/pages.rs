@@ -51,8 +51,7 @@ impl Pages {
     /// Takes over what the key file says now; the page that serves goes on if it is still there. `used` as in
     /// [`resume`](Self::resume).
     pub(crate) fn replace(&mut self, now: Self, used: u64) {
-        let serving = self.serving.map_or(0, |serving| serving.number);
-        self.used = self.used.max(used).max(serving);
+        self.used = self.used.max(used);
         self.keys = now.keys;
         self.serving = self.serving.filter(|serving| self.keys.contains_key(&serving.number));
     }
@@ -86,6 +85,7 @@ impl Pages {
     pub(crate) fn take(&mut self, now_ms: u64) -> Option<Page> {
         if !self.serving.is_some_and(|serving| serving.has_room(now_ms)) {
             let number = self.spare()?;
+            self.used = self.used.max(number);
             self.serving = Some(Serving { number, keys: 0, since_ms: now_ms });
         }
         let serving = self.serving.as_mut()?;
@@ -103,8 +103,7 @@ impl Pages {
 
     /// The first page that has not served. Pages serve in the order of their numbers.
     fn spare(&self) -> Option<u64> {
-        let used = self.serving.map_or(self.used, |serving| serving.number.max(self.used));
-        self.keys.range(used.saturating_add(1)..).map(|(number, _)| *number).next()
+        self.keys.range(self.used.saturating_add(1)..).map(|(number, _)| *number).next()
     }
 }
 

@@ -233,8 +233,8 @@ impl Desk {
 }
 
 fn refused(error: KeysError) -> Failure {
-    match error {
-        KeysError::TooManyPages => Failure::new(Code::Storage, error),
-        other => locked(other),
+    if matches!(error, KeysError::TooManyPages) {
+        return Failure::new(Code::Storage, error);
     }
+    locked(error)
 }

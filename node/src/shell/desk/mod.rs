@@ -371,7 +371,11 @@ fn check_membership(directory: &Directory, keys: &Keys) -> Result<(), Failure> {
     let transport = lintas_link::TransportKey::from_seed(&keys.transport_seed)
         .map_err(|error| Failure::new(Code::Locked, error))?;
     if directory.agency_of_transport(&transport.public()) != Some(keys.agency.as_str()) {
-        return refuse("the directory has other keys of this agency than this node");
+        return refuse(
+            "the directory has other keys of this agency than this node: if they are new, bring keyset.bin to the broker \
+             first (`lintas keys publish` at any node of the region); if another machine has taken this one's place, this \
+             one is out",
+        );
     }
     Ok(())
 }

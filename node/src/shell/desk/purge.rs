@@ -266,4 +266,5 @@ fn entry(state: &State, sequence: u64) -> Option<PurgedEntry> {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "what a test writes need not survive a power cut")]
 mod tests;

@@ -294,3 +294,7 @@ pub(crate) fn revocation_text(agency: &str, region: &str, revocation: &[u8]) -> 
     ];
     paper::write(&says, revocation)
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "what a test writes need not survive a power cut")]
+mod tests;
