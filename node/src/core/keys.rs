@@ -56,6 +56,11 @@ pub(crate) enum KeysError {
         "this node holds as many key pages as it can; purge what is no longer needed: `lintas purge --before`"
     )]
     TooManyPages,
+    /// Pages of this process are missing in the file.
+    #[error(
+        "node.keys was replaced by an older copy while it was in use; stop the node and put the newest back"
+    )]
+    OlderFile,
     /// A word of an identity key that is not for these secrets, or not newer.
     #[error("this is not a newer word of this agency's identity key; nothing was changed")]
     OtherWord,

@@ -36,7 +36,7 @@ impl Ledger {
     }
 
     /// Packets were purged.
-    pub(crate) fn purged(&mut self, stored: &StoredPurge) {
+    pub(crate) fn purge(&mut self, stored: &StoredPurge) {
         for sequence in &stored.records {
             self.leave_page(*sequence);
             self.moved.remove(sequence);
@@ -87,6 +87,11 @@ impl Ledger {
         self.purged.get(&sequence).copied()
     }
 
+    /// Every record that was purged.
+    pub(crate) fn purged(&self) -> impl Iterator<Item = u64> {
+        self.purged.keys().copied()
+    }
+
     /// Pages that no key file may hold any more.
     pub(crate) fn destroyed(&self) -> &BTreeSet<u64> {
         &self.destroyed
@@ -118,7 +123,7 @@ mod tests {
             pages: vec![1],
             time_ms: 50,
         };
-        ledger.purged(&purge);
+        ledger.purge(&purge);
         assert_eq!((ledger.purged_ms(2), ledger.purged_ms(1), ledger.page_of(2)), (Some(50), None, None));
         assert_eq!(ledger.on_page(1).count(), 0);
         assert_eq!(ledger.on_page(3).collect::<Vec<_>>(), [1, 3]);
@@ -127,7 +132,7 @@ mod tests {
         assert_eq!(ledger.newest(), (3, crate::core::pages::PAGE_KEYS_MAX, 50));
         let again =
             StoredPurge { records: vec![1, 2], moved: vec![moved(3, 4)], pages: vec![3], time_ms: 60 };
-        ledger.purged(&again);
+        ledger.purge(&again);
         assert_eq!((ledger.purged_ms(1), ledger.purged_ms(2)), (Some(60), Some(50)), "once is for ever");
         assert_eq!((ledger.page_of(3), ledger.page_of(1)), (Some(4), None));
         assert_eq!(ledger.destroyed().iter().copied().collect::<Vec<_>>(), [1, 3]);

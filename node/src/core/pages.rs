@@ -38,6 +38,8 @@ pub(crate) struct Pages {
     serving: Option<Serving>,
     /// Highest number under which something was sealed.
     used: u64,
+    /// Highest number that a page of this key file had.
+    last: u64,
 }
 
 impl Pages {
@@ -45,14 +47,14 @@ impl Pages {
     pub(crate) fn parse(secrets: &NodeSecrets) -> Result<Self, KeysError> {
         let page = |page: &KeyPage| Ok((page.number, Arc::new(Vault::from_bytes(&page.key)?)));
         let keys = secrets.pages.iter().map(page).collect::<Result<_, KeysError>>()?;
-        Ok(Self { keys, serving: None, used: 0 })
+        Ok(Self { keys, serving: None, used: 0, last: secrets.last_page })
     }
 
     /// Takes over what the key file says now; the page that serves goes on if it is still there. `used` as in
     /// [`resume`](Self::resume).
     pub(crate) fn replace(&mut self, now: Self, used: u64) {
         self.used = self.used.max(used);
-        self.keys = now.keys;
+        (self.keys, self.last) = (now.keys, now.last);
         self.serving = self.serving.filter(|serving| self.keys.contains_key(&serving.number));
     }
 
@@ -69,6 +71,11 @@ impl Pages {
         let serving = self.serving.map(|serving| serving.number);
         let idle = |number: &u64| *number <= self.used && Some(*number) != serving && !live(*number);
         self.keys.keys().copied().filter(idle).collect()
+    }
+
+    /// Refuses a key file in which pages are missing that are in use here: somebody has put an older one back.
+    pub(crate) fn check(&self, secrets: &NodeSecrets) -> Result<(), KeysError> {
+        if secrets.last_page < self.last { Err(KeysError::OlderFile) } else { Ok(()) }
     }
 
     /// How many there are.
@@ -197,6 +204,7 @@ mod tests {
         assert_eq!(add(&mut secrets, 0, 1, &mut os_entropy()).unwrap(), [4]);
         assert!(pages(&secrets).key(3).is_none() && pages(&secrets).key(4).is_some());
         // The journal knows of page 9.
+        assert!(pages(&secrets).check(&old).is_err() && pages(&old).check(&secrets).is_ok());
         let mut restored = old;
         assert_eq!(add(&mut restored, 9, 1, &mut os_entropy()).unwrap(), [10]);
         let full = add(&mut restored, 9, PAGES_MAX, &mut os_entropy()).unwrap_err();

@@ -393,7 +393,7 @@ impl State {
         if !stored.records.iter().all(|at| self.holds_packet(*at)) {
             return Err(RecordError::Missing("the packet of a purge"));
         }
-        self.ledger.purged(stored);
+        self.ledger.purge(stored);
         Ok(())
     }
 

@@ -269,6 +269,9 @@ pub(crate) struct Status {
     pub(crate) disk_free_bytes: Option<u64>,
     /// Whether a daemon answers.
     pub(crate) daemon: bool,
+    /// A daemon that is locked says only that.
+    #[serde(default)]
+    pub(crate) locked: bool,
     /// The connection; only a daemon has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) link: Option<LinkView>,

@@ -79,7 +79,7 @@ async fn serve(folder: Folder, lock: Arc<Lock>, desk: Option<Arc<Desk>>) -> Resu
     let (door, mut orders) = Door::new(desk.clone());
     let answering = tokio::spawn(control::serve(listener, Arc::clone(&door)));
     let mut desk = desk;
-    let outcome = loop {
+    let ended = loop {
         let Some(open) = desk.take() else {
             tracing::info!("node is locked");
             match locked(&folder, &lock, &mut orders, &mut stop).await {
@@ -105,7 +105,6 @@ async fn serve(folder: Folder, lock: Arc<Lock>, desk: Option<Arc<Desk>>) -> Resu
                 }
             }
             End::Stop(outcome) => {
-                tracing::info!("node stops");
                 // The next one would remove it as well; commands see sooner that nobody is there.
                 let _ = std::fs::remove_file(folder.socket());
                 door.close();
@@ -114,9 +113,10 @@ async fn serve(folder: Folder, lock: Arc<Lock>, desk: Option<Arc<Desk>>) -> Resu
             End::Rekeyed => desk = Some(open),
         }
     };
+    tracing::info!("node stops");
     let _ = std::fs::remove_file(folder.socket());
     answering.abort();
-    outcome
+    ended
 }
 
 /// Waits without keys until somebody brings them; none when the daemon is to stop.

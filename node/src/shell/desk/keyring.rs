@@ -119,7 +119,11 @@ impl Desk {
     ) -> Result<Option<T>, Failure> {
         let wrapping = self.key_file.lock().unwrap_or_else(PoisonError::into_inner);
         let plain = open_again(Holds::Node, &read(&self.folder)?, &wrapping).map_err(locked)?;
-        let (made, plain) = with_secrets(&plain, work).map_err(refused)?;
+        let checked = |secrets: &mut NodeSecrets| {
+            self.pages().check(secrets)?;
+            work(secrets)
+        };
+        let (made, plain) = with_secrets(&plain, checked).map_err(refused)?;
         if made.is_none() {
             return Ok(None);
         }

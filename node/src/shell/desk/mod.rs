@@ -386,6 +386,7 @@ pub(crate) fn locked(error: KeysError) -> Failure {
         KeysError::Vault(VaultError::Damaged | VaultError::Parameters)
         | KeysError::Decode(_)
         | KeysError::TooManyPages
+        | KeysError::OlderFile
         | KeysError::Revoked
         | KeysError::OtherWord
         | KeysError::Issue(_)

@@ -73,7 +73,7 @@ impl Desk {
         }
         let (kept, used) = self.keep_purge(&victims, now_ms)?;
         self.destroy_pages(used, true)?;
-        self.remove_purged_blobs()?;
+        self.remove_blobs_of(&victims)?;
         tracing::info!(packets = victims.len(), "purged");
         kept.map(|()| purged)
     }
@@ -147,8 +147,14 @@ impl Desk {
         Ok(MovedKey { record, key_page: page.0, sealed_key })
     }
 
-    /// Removes the sealed attachments of purged packets, but for those that another packet names too.
+    /// Removes the sealed attachments of packets that were ever purged: what an interrupted purge has left.
     pub(super) fn remove_purged_blobs(&self) -> Result<(), Failure> {
+        let purged = self.store.state().ledger().purged().collect();
+        self.remove_blobs_of(&purged)
+    }
+
+    /// Removes the sealed attachments of purged packets, but for those that another packet names too.
+    fn remove_blobs_of(&self, purged: &BTreeSet<u64>) -> Result<(), Failure> {
         let (out, received) = {
             let state = self.store.state();
             let ids = |attachments: &[lintas_proto::schema::AttachmentRef]| {
@@ -156,7 +162,7 @@ impl Desk {
             };
             let sent = state.outgoing().map(|(at, packet)| (at, ids(&packet.attachments)));
             let came = state.incoming().map(|(at, packet)| (at, ids(&packet.attachments)));
-            (unneeded(&state, sent), unneeded(&state, came))
+            (unneeded(&state, purged, sent), unneeded(&state, purged, came))
         };
         let paths = out.iter().map(|id| self.folder.blob_out(id));
         for path in paths.chain(received.iter().map(|id| self.folder.blob_in(id))) {
@@ -192,12 +198,19 @@ impl Desk {
     }
 }
 
-/// Blobs that purged packets name and no other.
-fn unneeded(state: &State, packets: impl Iterator<Item = (u64, Vec<String>)>) -> BTreeSet<String> {
+/// Blobs that the purged packets name and no packet that lives.
+fn unneeded(
+    state: &State,
+    purged: &BTreeSet<u64>,
+    packets: impl Iterator<Item = (u64, Vec<String>)>,
+) -> BTreeSet<String> {
     let (mut gone, mut needed) = (BTreeSet::new(), BTreeSet::new());
     for (sequence, blobs) in packets {
-        let purged = state.ledger().purged_ms(sequence).is_some();
-        if purged { gone.extend(blobs) } else { needed.extend(blobs) }
+        if state.ledger().purged_ms(sequence).is_none() {
+            needed.extend(blobs);
+        } else if purged.contains(&sequence) {
+            gone.extend(blobs);
+        }
     }
     gone.difference(&needed).cloned().collect()
 }

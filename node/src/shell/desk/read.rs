@@ -169,6 +169,7 @@ impl Desk {
             warnings: self.warnings(&state, disk_free_bytes, now_ms),
             disk_free_bytes,
             daemon: self.daemon,
+            locked: false,
             link: self.daemon.then_some(link),
             waiting: state.waiting().count(),
             sent: state.outgoing().count(),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use lintas_config::{Directory, issue::epoch_at, os_entropy};
+use lintas_config::{Directory, os_entropy};
 use lintas_proto::{
     canonical, limits,
     schema::{NodeSecrets, SignedKeyset},
@@ -259,7 +259,7 @@ fn published(directory: &Directory, keys: &crate::core::keys::Keys, now_ms: u64)
         units: units.unwrap_or_default(),
         keyset: directory.keyset_version(agency).zip(directory.keyset_hash(agency).copied()),
         member: check_membership(directory, keys).is_ok(),
-        in_force: directory.at(now_ms).in_force() && epoch_at(now_ms) > 0,
+        in_force: directory.at(now_ms).in_force(),
     }
 }
 
