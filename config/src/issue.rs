@@ -20,6 +20,8 @@ use crate::directory::DirectoryError;
 
 /// How many epochs of encryption keys a keyset publishes, this one and those to come.
 pub const EPOCHS_AHEAD: u32 = 5;
+/// How many epochs that are over a keyset still publishes: for packets that were sealed before they were submitted.
+pub const EPOCHS_BEHIND: u32 = 2;
 /// How long a delegation and a keyset are valid, milliseconds: 1 year.
 pub const KEYSET_VALID_MS: u64 = 365 * 24 * 60 * 60 * 1_000;
 
@@ -82,7 +84,7 @@ pub fn new_agency(
         ..NodeSecrets::default()
     };
     delegate(&mut secrets, &identity, 1, now_ms, entropy)?;
-    let this_epoch = u32::try_from(now_ms / limits::EPOCH_MS).unwrap_or(u32::MAX);
+    let this_epoch = epoch_at(now_ms);
     let last_epoch = this_epoch.saturating_add(EPOCHS_AHEAD - 1);
     for unit in &member.units {
         for epoch in this_epoch..=last_epoch {
@@ -94,11 +96,26 @@ pub fn new_agency(
         }
     }
     let keyset = sign_keyset(&secrets, 1, Bytes::new(), now_ms)?;
+    secrets.keyset = canonical::encode(&keyset);
     let request = JoinRequest { region: region.to_owned(), member: Some(member), keyset: Some(keyset) };
     Ok((identity_seed, secrets, request))
 }
 
-/// Signs the keyset of these secrets as `version`, following the keyset with hash `prev_hash`.
+/// The epoch of a moment.
+#[must_use]
+pub fn epoch_at(now_ms: u64) -> u32 {
+    u32::try_from(now_ms / limits::EPOCH_MS).unwrap_or(u32::MAX)
+}
+
+/// When an epoch's private key is to be destroyed, milliseconds since 1970: when no packet sealed for it can be on its
+/// way any more, by any honest clock.
+#[must_use]
+pub fn epoch_dies_ms(epoch: u32) -> u64 {
+    crate::directory::epoch_ends_ms(epoch) + limits::DELIVER_WITHIN_MS_MAX + limits::CLOCK_SKEW_MS_MAX
+}
+
+/// Signs the keyset of these secrets as `version`, following the keyset with hash `prev_hash`. Of encryption keys it
+/// lists those from [`EPOCHS_BEHIND`] epochs ago on.
 ///
 /// # Errors
 /// [`IssueError`].
@@ -108,11 +125,24 @@ pub fn sign_keyset(
     prev_hash: Bytes,
     now_ms: u64,
 ) -> Result<SignedKeyset, IssueError> {
-    let public = |role, name, bytes: &[u8]| -> Result<Bytes, IssueError> {
-        Ok(Bytes::copy_from_slice(&SigningKey::from_seed(role, &seed(name, bytes)?)?.public_key()))
-    };
+    sign_keyset_beside(secrets, version, prev_hash, &[], now_ms)
+}
+
+/// As [`sign_keyset`], and lists the public keys `packet_keys` as well: earlier ones, by which packets that are on
+/// their way and evidence are still verified.
+///
+/// # Errors
+/// [`IssueError`].
+pub fn sign_keyset_beside(
+    secrets: &NodeSecrets,
+    version: u64,
+    prev_hash: Bytes,
+    packet_keys: &[Bytes],
+    now_ms: u64,
+) -> Result<SignedKeyset, IssueError> {
     let mut encryption_keys = Vec::with_capacity(secrets.encryption_seeds.len());
-    for EncryptionSeed { unit, epoch, seed: bytes } in &secrets.encryption_seeds {
+    let listed = |known: &&EncryptionSeed| known.epoch.saturating_add(EPOCHS_BEHIND) >= epoch_at(now_ms);
+    for EncryptionSeed { unit, epoch, seed: bytes } in secrets.encryption_seeds.iter().filter(listed) {
         let key = DecryptionKey::from_seed(&seed("encryption", bytes)?)?;
         encryption_keys.push(EncryptionKey {
             unit: unit.clone(),
@@ -123,17 +153,43 @@ pub fn sign_keyset(
         });
     }
     encryption_keys.sort_by(|a, b| (&a.unit, a.epoch).cmp(&(&b.unit, b.epoch)));
+    let (transport_keys, mut own_packet_keys) = signing_keys(secrets)?;
+    for key in packet_keys {
+        if !own_packet_keys.contains(key) {
+            own_packet_keys.push(key.clone());
+        }
+    }
+    own_packet_keys.truncate(crate::directory::SIGNING_KEYS_MAX);
+    let packet_keys = own_packet_keys;
     sign(
         secrets,
         Keyset {
             version,
             prev_hash,
-            transport_keys: vec![public(KeyRole::Transport, "transport", &secrets.transport_seed)?],
-            packet_keys: vec![public(KeyRole::Packet, "packet", &secrets.packet_seed)?],
+            transport_keys,
+            packet_keys,
             encryption_keys,
             ..keyset(secrets, now_ms)
         },
     )
+}
+
+/// Public transport and packet keys of these secrets: those in use, and those to come if there are any.
+///
+/// # Errors
+/// [`IssueError`].
+pub fn signing_keys(secrets: &NodeSecrets) -> Result<(Vec<Bytes>, Vec<Bytes>), IssueError> {
+    let public = |role, name, seeds: [&Bytes; 2]| -> Result<Vec<Bytes>, IssueError> {
+        let [in_use, to_come] = seeds;
+        let to_come = Some(to_come).filter(|seed| !seed.is_empty());
+        let key = |bytes: &Bytes| {
+            Ok(Bytes::copy_from_slice(&SigningKey::from_seed(role, &seed(name, bytes)?)?.public_key()))
+        };
+        [Some(in_use), to_come].into_iter().flatten().map(key).collect()
+    };
+    let transport = [&secrets.transport_seed, &secrets.next_transport_seed];
+    let packet = [&secrets.packet_seed, &secrets.next_packet_seed];
+    Ok((public(KeyRole::Transport, "transport", transport)?, public(KeyRole::Packet, "packet", packet)?))
 }
 
 /// A keyset without keys.

@@ -104,7 +104,7 @@ pub const BROKER_KEYS: [Key; 10] = [
 ];
 
 /// The keys of `node.toml`.
-pub const NODE_KEYS: [Key; 5] = [
+pub const NODE_KEYS: [Key; 6] = [
     Key {
         name: "broker",
         default: None,
@@ -125,6 +125,13 @@ pub const NODE_KEYS: [Key; 5] = [
         example: "1024",
         says: "How much of the disk attachments leave free, in MiB: 0 to 16,777,216. Below it packets with \
                attachments stay with the broker, and none can be sent.",
+    },
+    Key {
+        name: "lock_after_minutes",
+        default: Some("0"),
+        example: "60",
+        says: "After so many minutes without a command (`lintas status` does not count) the node locks itself: it drops \
+               its keys and neither sends nor receives until `lintas unlock`. Up to 10,080, a week; 0 for never.",
     },
     LOG,
 ];
@@ -206,6 +213,8 @@ pub struct NodeSettings {
     pub attachments_mib_max: u32,
     /// How much of the disk attachments leave free, MiB.
     pub free_mib_min: u32,
+    /// After how many minutes without a command the node locks itself, up to 10,080; 0 for never.
+    pub lock_after_minutes: u32,
     /// How the log is written.
     pub log: LogFormat,
 }
@@ -282,6 +291,7 @@ impl NodeSettings {
             segment_mib: number(&top, "segment_mib", RANGE_1024, DEFAULT_SEGMENT_MIB)?,
             attachments_mib_max: number(&top, "attachments_mib_max", ATTACHMENTS_MIB, NODE_ATTACHMENTS_MIB)?,
             free_mib_min: number(&top, "free_mib_min", FREE_MIB, DEFAULT_FREE_MIB)?,
+            lock_after_minutes: number(&top, "lock_after_minutes", 0..=10_080, 0)?,
             log: log(&top)?,
         })
     }

@@ -11,8 +11,8 @@
 //! the key wrap that came with it are never stored.
 //!
 //! # Deliberately absent
-//! The agency's own release policy (the preflight says where it will be asked), recall and purge, relaying, the
-//! web console, fetching a new directory from the broker.
+//! The agency's own release policy (the preflight says where it will be asked), recall, relaying, the web
+//! console, fetching a new directory from the broker.
 
 mod cli;
 mod core;

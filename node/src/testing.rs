@@ -28,7 +28,7 @@ use zeroize::Zeroizing;
 use crate::{
     core::{
         keys::{Holds, lock_file},
-        vault::Unlocker,
+        vault::{Unlocker, Wrapping},
     },
     shell::{clock, desk::Desk, files, folder::Folder},
 };
@@ -172,6 +172,21 @@ impl Region {
         through.last().unwrap().answer(&have.question().unwrap(), rosters).unwrap()
     }
 
+    /// An agency founded anew in the first directory; the seed of its identity key.
+    pub(crate) fn found_anew(&mut self, member: Member) -> Zeroizing<[u8; 32]> {
+        let at = self.roster.members.iter().position(|known| known.agency == member.agency).unwrap();
+        let code = member.agency.clone();
+        let (seed, secrets, request) =
+            new_agency(REGION, member, clock::now_ms(), &mut os_entropy()).unwrap();
+        self.roster.members[at] = request.member.unwrap();
+        self.keysets[at] = request.keyset.unwrap();
+        self.secrets.insert(code, secrets);
+        self.roster_hash = sha256(&[&canonical::encode(&self.roster)]);
+        let signed = sign_roster(&self.roster, std::slice::from_ref(&self.authority)).unwrap();
+        self.bundle = bundle(&signed, self.keysets.clone());
+        seed
+    }
+
     pub(crate) fn directory(&self) -> Directory {
         Directory::open(&self.bundle, &self.bootstrap).unwrap()
     }
@@ -193,7 +208,8 @@ impl Region {
                 files::private_folder(&folder.path(name)).unwrap();
             }
             let plain = canonical::encode(&self.secrets[agency]);
-            let keys = lock_file(Holds::Node, &plain, &unlocker, &mut os_entropy()).unwrap();
+            let wrapping = Wrapping::new(&unlocker, &mut os_entropy()).unwrap();
+            let keys = lock_file(Holds::Node, &plain, &wrapping, &mut os_entropy()).unwrap();
             let settings = format!("broker = \"{broker}\"\nsegment_mib = 1\n");
             let bootstrap = self.bootstrap.to_text();
             let made: [(&str, &[u8]); 4] = [

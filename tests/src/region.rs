@@ -149,7 +149,8 @@ impl Region {
         let code = described.agency.as_str();
         fs::create_dir_all(&self.root).unwrap();
         fs::write(self.key_file(code), hex_key()).unwrap();
-        let _ = self.lintas(code, &init_arguments(source, described, broker)).ok();
+        let identity = self.root.join(format!("{code}-identity.hex"));
+        let _ = self.lintas(code, &init_arguments(source, described, broker, &identity)).ok();
         self.folder(code).join("join-request.bin")
     }
 
@@ -269,11 +270,17 @@ impl Region {
 
 /// What an agency that the sources describe types to make its node.
 #[must_use]
-pub fn init_arguments(source: &RegionSource, described: &MemberSource, broker: SocketAddr) -> Vec<OsString> {
+pub fn init_arguments(
+    source: &RegionSource,
+    described: &MemberSource,
+    broker: SocketAddr,
+    identity_key_file: &Path,
+) -> Vec<OsString> {
     let (region, broker) = (source.region.as_str(), broker.to_string());
     let (agency, name) = (described.agency.as_str(), described.name.as_str());
     let typed = ["init", "--region", region, "--agency", agency, "--name", name, "--broker", &broker];
     let mut arguments = typed.map(OsString::from).to_vec();
+    arguments.extend(["--identity-key-file".into(), identity_key_file.into()]);
     if !described.country.is_empty() {
         arguments.extend(["--country".into(), OsString::from(&described.country)]);
     }

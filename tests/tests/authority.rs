@@ -94,7 +94,8 @@ impl World {
         let source = mekong().unwrap();
         let described = source.members.iter().find(|member| member.agency == agency).unwrap();
         let broker = SocketAddr::from(([127, 0, 0, 1], 9));
-        let _ = self.node(folder, &init_arguments(&source, described, broker)).ok();
+        let identity = self.path(&format!("{folder}-identity.hex"));
+        let _ = self.node(folder, &init_arguments(&source, described, broker, &identity)).ok();
     }
 
     fn in_force(&self) -> PathBuf {

@@ -17,7 +17,7 @@ use super::{
 ///
 /// | question | needs a roster in force | needs a keyset that has not expired |
 /// |---|---|---|
-/// | [`encryption_key`](Self::encryption_key): to whom may I send? | yes | yes |
+/// | [`encryption_key`](Self::encryption_key): to whom may I send, and with which key? | yes | yes |
 /// | [`accepts_encryption_key`](Self::accepts_encryption_key): may this still be sent on? | yes | yes |
 /// | [`packet_key`](PacketKeys::packet_key): who signed this? | no: ask [`in_force`](Self::in_force) | yes |
 /// | [`Directory::agency_of_transport`]: who may connect? | no | no |
@@ -38,11 +38,21 @@ impl<'a> DirectoryAt<'a> {
         (roster.not_before_ms..roster.not_after_ms).contains(&self.now_ms)
     }
 
-    /// The key to encrypt to for a unit now: the one of this epoch. `None` under a roster that is not in force.
+    /// The key to encrypt to for a unit now, as [`encryption_key_until`](Self::encryption_key_until) finds it.
     #[must_use]
     pub fn encryption_key(&self, unit: &UnitRef) -> Option<&'a EncryptionKey> {
-        let epoch = self.now_ms / limits::EPOCH_MS;
-        self.unit_keys(unit).find(|key| u64::from(key.epoch) == epoch).map(|key| &key.key)
+        self.encryption_key_until(unit).map(|(key, _)| key)
+    }
+
+    /// The key to encrypt to for a unit now, and its end in milliseconds since 1970: the newest one whose epoch has
+    /// begun by this clock and that is not over. So an agency that was away for longer than the epochs that it
+    /// published can still be written to, until 90 days after the last of them. Whoever judges the packet by a clock
+    /// that is a little behind grants the skew: see [`accepts_encryption_key`](Self::accepts_encryption_key). Nothing
+    /// is to be delivered after the key's end. `None` under a roster that is not in force.
+    #[must_use]
+    pub fn encryption_key_until(&self, unit: &UnitRef) -> Option<(&'a EncryptionKey, u64)> {
+        let begun = self.unit_keys(unit).filter(|key| epoch_begins_ms(key.epoch) <= self.now_ms);
+        begun.last().map(|key| (&key.key, key.not_after_ms))
     }
 
     /// Whether `key_id` is a key of that unit that may still be encrypted to: its epoch has begun (but for the skew

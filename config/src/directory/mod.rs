@@ -17,6 +17,7 @@ mod error;
 mod exchange;
 mod keyset;
 mod mark;
+mod own;
 mod roster;
 
 use std::{
@@ -40,6 +41,7 @@ pub use self::{
     error::{DirectoryError, IdentityChanged, Layer, StampError, SuccessionError},
     keyset::SIGNING_KEYS_MAX,
     mark::{HighWater, MarkError},
+    own::{OwnEntry, own_entry},
     roster::{
         AUTHORITIES_MAX, BROKERS_MAX, CLEARANCE_MAX, FORMAT as ROSTER_FORMAT, GROUPS_MAX,
         ROSTER_VALID_MS_MAX, TITLE_BYTES_MAX, UNITS_MAX,

@@ -269,11 +269,50 @@ fn keys_are_offered_in_their_epoch_and_accepted_until_their_end() {
 }
 
 #[test]
+fn an_agency_that_was_away_is_written_to_with_its_last_key_until_that_ends() {
+    let mut region = region();
+    region.roster.not_after_ms = NOW + ROSTER_VALID_MS_MAX - 1;
+    let directory = region.open().unwrap();
+    let unit = UnitRef { agency: "TH".to_owned(), unit: "TH-A".to_owned() };
+    let epoch = NOW / limits::EPOCH_MS;
+    let last_begins = (epoch + u64::from(crate::issue::EPOCHS_AHEAD) - 1) * limits::EPOCH_MS;
+    let (last, end) = directory.at(last_begins).encryption_key_until(&unit).unwrap();
+    assert_eq!(end, last_begins + limits::EPOCH_MS + limits::DELIVER_WITHIN_MS_MAX);
+    for at in [last_begins + 3 * limits::EPOCH_MS, end - 1] {
+        let found = directory.at(at).encryption_key_until(&unit);
+        assert_eq!(found.map(|(key, end)| (*key.id(), end)), Some((*last.id(), end)));
+        assert!(directory.at(at).accepts_encryption_key(&unit, last.id()));
+    }
+    assert!(directory.at(end).encryption_key(&unit).is_none(), "nobody has its private half any more");
+    // A key whose epoch has not begun is not taken, however little is missing.
+    let before = directory.at(last_begins - 1).encryption_key(&unit).unwrap();
+    assert_ne!(before.id(), last.id());
+}
+
+#[test]
+fn a_keyset_lists_two_epochs_that_are_over_and_no_more() {
+    let mut region = region();
+    let epoch = crate::issue::epoch_at(NOW);
+    for behind in 1..=4 {
+        let mut old = region.secrets[1].encryption_seeds[0].clone();
+        old.epoch = epoch - behind;
+        old.seed = Bytes::copy_from_slice(fresh_seed(&mut os_entropy()).as_slice());
+        region.secrets[1].encryption_seeds.push(old);
+    }
+    let before = Bytes::copy_from_slice(&sha256(&[&region.keysets[1].keyset]));
+    region.keysets[1] = sign_keyset(&region.secrets[1], 2, before, NOW).unwrap();
+    assert!(region.open().is_ok());
+    let oldest = region.keyset(1).encryption_keys.iter().map(|key| key.epoch).min();
+    assert_eq!(oldest, Some(epoch - crate::issue::EPOCHS_BEHIND));
+}
+
+#[test]
 fn an_agency_can_rotate_its_keys_long_after_it_joined() {
     let mut region = region();
     let before = Bytes::copy_from_slice(&sha256(&[&region.keysets[1].keyset]));
     let later = NOW + 200 * 24 * 60 * 60 * 1_000;
     region.keysets[1] = sign_keyset(&region.secrets[1], 2, before, later).unwrap();
+    assert!(region.keyset(1).encryption_keys.is_empty(), "epochs long past are not listed");
     assert_eq!(region.open().unwrap().keyset_version("TH"), Some(2));
 }
 

@@ -85,10 +85,17 @@ fn a_template_is_the_defaults_and_every_key_may_be_uncommented() {
     assert_eq!(BrokerSettings::parse(&uncommented).unwrap(), BrokerSettings { metrics, ..plain });
     let node = NodeSettings::parse(&NodeSettings::template(listen)).unwrap();
     let (attachments_mib_max, free_mib_min) = (1_048_576, 1_024);
-    let log = LogFormat::Text;
+    let (lock_after_minutes, log) = (0, LogFormat::Text);
     assert_eq!(
         node,
-        NodeSettings { broker: listen, segment_mib: 64, attachments_mib_max, free_mib_min, log }
+        NodeSettings {
+            broker: listen,
+            segment_mib: 64,
+            attachments_mib_max,
+            free_mib_min,
+            lock_after_minutes,
+            log
+        }
     );
     assert!(text.lines().chain(NodeSettings::template(listen).lines()).all(|line| line.len() <= 100));
 }

@@ -43,7 +43,7 @@ fn plain_words(inbox: &Inbox) -> String {
             "{}  {}  {}\n  from {} to {}, came {}{attachments}\n",
             entry.packet_id,
             kind(&entry.kind),
-            title(&entry.title),
+            entry.purged_ms.map_or_else(|| title(&entry.title), |ms| format!("PURGED {}", time(ms))),
             entry.from,
             entry.unit,
             time(entry.received_ms)

@@ -2,28 +2,35 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
+use bytes::Bytes;
 use clap::Args;
 use lintas_config::{
-    issue::new_agency,
+    issue::{new_agency, sign_revocation},
     os_entropy,
     settings::{DEFAULT_FREE_MIB, LogFormat, NODE_ATTACHMENTS_MIB, NodeSettings},
+    words::{fingerprint_digits, fingerprint_words},
 };
 use lintas_proto::{
     canonical,
     id::{check_code, check_name},
-    schema::{Member, MemberStatus, Role, RosterUnit, UnitFunction},
+    schema::{Member, MemberStatus, NodeSecrets, Role, RosterUnit, UnitFunction},
 };
+use rand_core::CryptoRng;
 use serde::Serialize;
-use zeroize::Zeroize as _;
 
-use super::Context;
+use super::{Context, replace};
 use crate::{
-    core::keys::{Holds, lock_file},
+    core::{
+        keys::{Holds, lock_file, wipe, wipe_all},
+        vault::{Unlocker, Wrapping},
+    },
     shell::{
         clock,
+        desk::revocation_text,
         failure::{Code, Failure},
         files,
-        unlock::new_unlocker,
+        folder::Folder,
+        unlock::{new_identity_unlocker, new_unlocker},
     },
 };
 
@@ -34,21 +41,21 @@ const SEGMENT_MIB: u32 = 16;
 #[derive(Args)]
 pub(super) struct Init {
     /// Region to join, e.g. `mekong`.
-    #[arg(long)]
-    region: String,
+    #[arg(long, required_unless_present = "replace")]
+    region: Option<String>,
     /// Code of the agency, e.g. `TH`.
-    #[arg(long)]
-    agency: String,
+    #[arg(long, required_unless_present = "replace")]
+    agency: Option<String>,
     /// Name of the agency.
-    #[arg(long)]
-    name: String,
+    #[arg(long, required_unless_present = "replace")]
+    name: Option<String>,
     /// ISO 3166-1 alpha-2 code; leave it away for an international body.
     #[arg(long)]
     country: Option<String>,
     /// A unit: CODE=NAME, FUNCTION[+FUNCTION]; as often as there are units. Functions: spoc, investigation,
     /// victim-protection, child-protection, financial-intelligence, border, maritime, labour-inspection, audit,
     /// coordination.
-    #[arg(long = "unit", required = true, value_name = "CODE=NAME, FUNCTION")]
+    #[arg(long = "unit", required_unless_present = "replace", value_name = "CODE=NAME, FUNCTION")]
     units: Vec<String>,
     /// IP address and UDP port of the region's broker, e.g. 203.0.113.7:7411.
     #[arg(long)]
@@ -56,6 +63,19 @@ pub(super) struct Init {
     /// The agency also relays.
     #[arg(long)]
     coordinator: bool,
+    /// File of 64 hex digits that opens the identity key, instead of a passphrase of its own; made if it is not there.
+    #[arg(long, value_name = "FILE")]
+    identity_key_file: Option<PathBuf>,
+    /// Take the place of this agency's node that was lost: the same identity, every other key new.
+    #[arg(long, requires = "identity", requires = "directory",
+          conflicts_with_all = ["region", "agency", "name", "country", "units", "coordinator"])]
+    replace: bool,
+    /// With --replace: identity.key, from its safe place.
+    #[arg(long, value_name = "FILE", requires = "replace")]
+    identity: Option<PathBuf>,
+    /// With --replace: the newest directory.bin of the region.
+    #[arg(long, value_name = "FILE", requires = "replace")]
+    directory: Option<PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -65,11 +85,14 @@ struct Made {
     data: PathBuf,
     join_request: PathBuf,
     identity_key: PathBuf,
+    /// Public identity key, hex in groups of four: what others compare.
+    identity_words: String,
+    identity_digits: String,
+    revocation: PathBuf,
 }
 
 /// Makes everything, or nothing.
 pub(super) fn run(context: &Context, init: &Init) -> Result<(), Failure> {
-    let member = member(init)?;
     let folder = &context.folder;
     let taken = ["node.toml", "node.keys", "identity.key", "join-request.bin"];
     if taken.iter().any(|name| folder.path(name).exists()) {
@@ -79,85 +102,145 @@ pub(super) fn run(context: &Context, init: &Init) -> Result<(), Failure> {
         );
         return Err(Failure::new(Code::NotSetUp, message));
     }
-    let mut entropy = os_entropy();
-    let unlocker = new_unlocker(context.key_file.as_deref(), &mut entropy)?;
-    let (identity, secrets, request) = new_agency(&init.region, member, clock::now_ms(), &mut entropy)
-        .map_err(|error| Failure::new(Code::Usage, error))?;
-    let plain = canonical::encode(&secrets);
-    let node_keys = lock_file(Holds::Node, &plain, &unlocker, &mut entropy).map_err(Failure::internal)?;
-    if let Ok(mut plain) = plain.try_into_mut() {
-        plain.as_mut().zeroize();
-    }
-    let identity_key =
-        lock_file(Holds::Identity, identity.as_ref(), &unlocker, &mut entropy).map_err(Failure::internal)?;
     let settings = NodeSettings {
         broker: init.broker,
         segment_mib: SEGMENT_MIB,
         attachments_mib_max: NODE_ATTACHMENTS_MIB,
         free_mib_min: DEFAULT_FREE_MIB,
+        lock_after_minutes: 0,
         log: LogFormat::Text,
     };
-    let settings = toml::to_string(&settings).map_err(Failure::internal)?;
-
-    let private = |name: &str| {
-        let path = folder.path(name);
-        files::private_folder(&path).map_err(|error| Failure::file("make", &path, &error))
-    };
-    files::private_folder(folder.root())
-        .map_err(|error| Failure::file("make the data folder", folder.root(), &error))?;
-    for name in ["blobs", "blobs/out", "blobs/in", "journal"] {
-        private(name)?;
+    if let (true, Some(identity), Some(directory)) = (init.replace, &init.identity, &init.directory) {
+        let from =
+            replace::From { identity, identity_key_file: init.identity_key_file.as_deref(), directory };
+        return replace::run(context, &from, &settings);
     }
-    let write = |name: &str, bytes: &[u8]| {
-        let path = folder.path(name);
-        files::write_new(&path, bytes).map_err(|error| Failure::file("write", &path, &error))
-    };
-    write("identity.key", &identity_key)?;
-    write("node.keys", &node_keys)?;
-    write("join-request.bin", &canonical::encode(&request))?;
+    found(context, init, &settings)
+}
+
+fn found(context: &Context, init: &Init, settings: &NodeSettings) -> Result<(), Failure> {
+    let (folder, region, member) = (&context.folder, init.region.clone().unwrap_or_default(), member(init)?);
+    let agency = member.agency.clone();
+    let (mut entropy, now_ms) = (os_entropy(), clock::now_ms());
+    let unlocker = new_unlocker(context.key_file.as_deref(), &mut entropy)?;
+    let identity_unlocker =
+        new_identity_unlocker(init.identity_key_file.as_deref(), &unlocker, &mut entropy)?;
+    let (identity, secrets, request) = new_agency(&region, member, now_ms, &mut entropy)
+        .map_err(|error| Failure::new(Code::Usage, error))?;
+    let revocation = canonical::encode(&sign_revocation(&secrets, now_ms).map_err(Failure::internal)?);
+    let node_keys = sealed(&secrets, &unlocker, &mut entropy);
+    wipe_all(secrets);
+    let identity_key = Wrapping::new(&identity_unlocker, &mut entropy)
+        .and_then(|with| lock_file(Holds::Identity, identity.as_ref(), &with, &mut entropy))
+        .map_err(Failure::internal)?;
+    let settings = toml::to_string(settings).map_err(Failure::internal)?;
+
+    folders(folder)?;
+    write(folder, "identity.key", &identity_key)?;
+    write(folder, "node.keys", &node_keys?)?;
+    write(folder, "join-request.bin", &canonical::encode(&request))?;
+    write_revocation(folder, &agency, &region, &revocation)?;
     // Last: with it the folder counts as one.
-    write("node.toml", settings.as_bytes())?;
+    write(folder, "node.toml", settings.as_bytes())?;
+    let identity_public = request.member.map(|member| member.identity_key).unwrap_or_default();
+    let identity_public = <[u8; 32]>::try_from(identity_public.as_ref()).unwrap_or_default();
     let made = Made {
-        agency: init.agency.clone(),
-        region: init.region.clone(),
+        agency,
+        region,
         data: folder.root().to_owned(),
         join_request: folder.path("join-request.bin"),
         identity_key: folder.path("identity.key"),
+        identity_words: fingerprint_words(&identity_public),
+        identity_digits: fingerprint_digits(&identity_public),
+        revocation: folder.path("revocation.txt"),
     };
     context.print(&made, plain_words)
+}
+
+/// The bytes of a new node.keys.
+pub(super) fn sealed(
+    secrets: &NodeSecrets,
+    with: &Unlocker,
+    entropy: &mut dyn CryptoRng,
+) -> Result<Bytes, Failure> {
+    let with = Wrapping::new(with, entropy).map_err(Failure::internal)?;
+    let plain = canonical::encode(secrets);
+    let sealed = lock_file(Holds::Node, &plain, &with, entropy).map_err(Failure::internal);
+    wipe(plain);
+    sealed
+}
+
+/// Makes the data folder and those in it.
+pub(super) fn folders(folder: &Folder) -> Result<(), Failure> {
+    files::private_folder(folder.root())
+        .map_err(|error| Failure::file("make the data folder", folder.root(), &error))?;
+    for name in ["blobs", "blobs/out", "blobs/in", "journal"] {
+        let path = folder.path(name);
+        files::private_folder(&path).map_err(|error| Failure::file("make", &path, &error))?;
+    }
+    Ok(())
+}
+
+/// Writes a file that is not there yet.
+pub(super) fn write(folder: &Folder, name: &str, bytes: &[u8]) -> Result<(), Failure> {
+    let path = folder.path(name);
+    files::write_new(&path, bytes).map_err(|error| Failure::file("write", &path, &error))
+}
+
+/// Writes the revocation, for programs and for paper.
+pub(super) fn write_revocation(
+    folder: &Folder,
+    agency: &str,
+    region: &str,
+    revocation: &[u8],
+) -> Result<(), Failure> {
+    write(folder, "revocation.bin", revocation)?;
+    write(folder, "revocation.txt", revocation_text(agency, region, revocation).as_bytes())
 }
 
 fn plain_words(made: &Made) -> String {
     format!(
         "The keys of {} are made, sealed, in {}.\n\
-         Only your passphrase or key file opens them, and identity.key as well: if it is lost, nobody can.\n\
+         Only your passphrase or key file opens the node's keys, and only the other one identity.key: what is lost, nobody\n\
+         can open.\n\
+         \n\
+         Identity key (read it to others by telephone, so that they can compare):\n\
+         \x20  {}\n\
+         \x20  {}\n\
          \n\
          What to do next:\n\
          1. Give {} to the authority of region {}.\n\
          2. Move {} to a place that is not connected to anything, with a copy elsewhere.\n\
-         3. When it has admitted {}, take the file bootstrap.toml that it gives you:\n\
+         3. Print {}: on paper in a safe it takes your agency out of the region if the node is\n\
+         \x20  stolen. Then remove revocation.txt and revocation.bin from this machine.\n\
+         4. When it has admitted {}, take the file bootstrap.toml that it gives you:\n\
          \x20  lintas join --bootstrap bootstrap.toml\n\
          \x20  Compare its fingerprint with the authority by another way, e.g. by telephone.\n\
-         4. Start `lintas run`.\n",
+         5. Start `lintas run`.\n",
         made.agency,
         made.data.display(),
+        made.identity_words,
+        made.identity_digits,
         made.join_request.display(),
         made.region,
         made.identity_key.display(),
+        made.revocation.display(),
         made.agency,
     )
 }
 
 fn member(init: &Init) -> Result<Member, Failure> {
     let wrong = |message: String| Failure::new(Code::Usage, message);
-    check_name(&init.region).map_err(|error| wrong(format!("--region `{}` is {error}", init.region)))?;
-    check_code(&init.agency).map_err(|error| wrong(format!("--agency `{}` is {error}", init.agency)))?;
+    let given = |text: &Option<String>| text.clone().unwrap_or_default();
+    let (region, agency, name) = (given(&init.region), given(&init.agency), given(&init.name));
+    check_name(&region).map_err(|error| wrong(format!("--region `{region}` is {error}")))?;
+    check_code(&agency).map_err(|error| wrong(format!("--agency `{agency}` is {error}")))?;
     let country = init.country.clone().unwrap_or_default();
     let is_country = country.len() == 2 && country.bytes().all(|byte| byte.is_ascii_uppercase());
     if !country.is_empty() && !is_country {
         return Err(wrong(format!("--country `{country}` must be two capitals, e.g. TH")));
     }
-    if init.name.is_empty() {
+    if name.is_empty() {
         return Err(wrong("--name must not be empty".to_owned()));
     }
     let mut units = init.units.iter().map(|text| unit(text)).collect::<Result<Vec<_>, _>>()?;
@@ -169,8 +252,8 @@ fn member(init: &Init) -> Result<Member, Failure> {
     let mut roles = vec![Role::Agency as i32];
     roles.extend(init.coordinator.then_some(Role::Coordinator as i32));
     Ok(Member {
-        agency: init.agency.clone(),
-        name: init.name.clone(),
+        agency,
+        name,
         country,
         roles,
         units,

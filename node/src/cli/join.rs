@@ -73,7 +73,7 @@ pub(super) fn run(context: &Context, join: &Join) -> Result<(), Failure> {
     let file = folder.read("node.keys", limits::KEYSET_BYTES_MAX as u64, "restore it from a copy")?;
     let (_, plain) =
         open_file(Holds::Node, &file, &unlock::unlocker(context.key_file.as_deref())?).map_err(locked)?;
-    let keys = Keys::parse(plain).map_err(locked)?;
+    let (keys, _) = Keys::parse(&plain).map_err(locked)?;
     if bootstrap.region != keys.region {
         let message = format!(
             "the bootstrap file is for region `{}`, and these keys were made for `{}`",

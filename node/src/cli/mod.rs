@@ -7,10 +7,14 @@ mod exposure;
 mod inbox;
 mod init;
 mod join;
+mod keys;
+mod lock;
 mod outbox;
 mod progress;
+mod purge;
 mod region;
 mod render;
+mod replace;
 mod run;
 mod send;
 mod show;
@@ -64,7 +68,7 @@ enum Command {
     /// Take up the region, once its authority has admitted this agency.
     Join(join::Join),
     /// Keep the connection to the broker: send what waits, receive what comes.
-    Run,
+    Run(run::Run),
     /// Seal a draft and keep it; it is sent as soon as the broker can be reached.
     Send(send::Send),
     /// List what came.
@@ -85,6 +89,14 @@ enum Command {
     Export(export::Export),
     /// The region authority: found a region, admit and revoke members, replace keys.
     Region(Box<region::Region>),
+    /// Destroy the content of packets here for good: whoever has the disk cannot open them any more.
+    Purge(purge::Purge),
+    /// The keys of this agency: look, renew, revoke, publish.
+    Keys(keys::Keys),
+    /// Make the running node drop its keys; it neither sends nor receives until `unlock`.
+    Lock,
+    /// Give a locked node its keys again.
+    Unlock,
 }
 
 /// How often the lock of the folder is tried.
@@ -144,7 +156,7 @@ fn dispatch(args: Args) -> Result<(), Failure> {
     match command {
         Command::Init(init) => init::run(&context, &init),
         Command::Join(join) => join::run(&context, &join),
-        Command::Run => run::run(&context),
+        Command::Run(run) => run::run(&context, &run),
         Command::Send(send) => send::run(&context, send),
         Command::Inbox(list) => inbox::run(&context, &list),
         Command::Show(show) => show::run(&context, show),
@@ -155,6 +167,10 @@ fn dispatch(args: Args) -> Result<(), Failure> {
         Command::Status => status::run(&context),
         Command::Export(export) => export::run(&context, &export),
         Command::Region(_) => Err(Failure::internal("a command of the region authority came too far")),
+        Command::Purge(purge) => purge::run(&context, purge),
+        Command::Keys(keys) => keys::run(&context, keys),
+        Command::Lock => lock::lock(&context),
+        Command::Unlock => lock::unlock(&context),
     }
 }
 
@@ -205,6 +221,24 @@ impl Context {
             }
         }
         self.folder.lock()
+    }
+
+    /// A yes on the terminal; without a terminal only `--yes` is one.
+    fn confirm(&self, yes: bool, question: &str) -> Result<(), Failure> {
+        use std::io::IsTerminal as _;
+        if yes {
+            return Ok(());
+        }
+        if !std::io::stdin().is_terminal() {
+            let message =
+                format!("{question} Nothing was done: there is no terminal to ask on; say yes with --yes");
+            return Err(Failure::new(Code::Usage, message));
+        }
+        let _ = write!(std::io::stderr(), "{question} Type `yes` to go on: ");
+        let mut line = String::new();
+        let read = std::io::stdin().read_line(&mut line);
+        read.map_err(|error| Failure::new(Code::Usage, format_args!("no answer: {error}")))?;
+        if line.trim() == "yes" { Ok(()) } else { Err(Failure::new(Code::Usage, "nothing was done")) }
     }
 
     /// Opens the folder for this process.

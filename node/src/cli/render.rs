@@ -33,8 +33,8 @@ pub(super) fn outbox_entry(entry: &OutboxEntry) -> String {
     } = entry;
     let despite =
         if entry.despite_stale { ", although the directory was known to be out of date" } else { "" };
-    let mut out =
-        format!("{packet_id}  {}  {}\n  sealed {}{despite}\n", kind(code), title(text), time(*created_ms));
+    let title = entry.purged_ms.map_or_else(|| title(text), |ms| format!("PURGED {}", time(ms)));
+    let mut out = format!("{packet_id}  {}  {title}\n  sealed {}{despite}\n", kind(code), time(*created_ms));
     entry.in_place_of.iter().for_each(|id| out.push_str(&format!("  in place of {id}\n")));
     out.push_str(&format!("  {}\n", stands(standing)));
     entry

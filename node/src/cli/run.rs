@@ -1,18 +1,29 @@
 //! `lintas run`: the daemon.
 
+use clap::Args;
 use lintas_config::settings::LogFormat;
 use tracing_subscriber::EnvFilter;
 
 use super::Context;
-use crate::shell::{daemon, failure::Failure};
+use crate::shell::{daemon, failure::Failure, unlock};
+
+/// Options of `run`.
+#[derive(Args)]
+pub(super) struct Run {
+    /// Begin without keys: `lintas unlock` brings them. For services that start with the machine.
+    #[arg(long)]
+    locked: bool,
+}
 
 /// Runs until it is told to stop. The log goes to standard error; it never holds payloads, names or secrets.
-pub(super) fn run(context: &Context) -> Result<(), Failure> {
+pub(super) fn run(context: &Context, run: &Run) -> Result<(), Failure> {
     context.folder.check()?;
     let format = context.folder.settings()?.log;
     log(if context.json { LogFormat::Json } else { format });
     let lock = context.lock()?;
-    daemon::run(context.open(lock, true)?)
+    let key_file = context.key_file.as_deref();
+    let with = if run.locked { None } else { Some(unlock::unlocker(key_file)?) };
+    daemon::run(context.folder.clone(), lock, with)
 }
 
 fn log(format: LogFormat) {

@@ -15,10 +15,21 @@ use crate::{
 
 /// Says.
 pub(super) fn run(context: &Context) -> Result<(), Failure> {
-    let Reply::Status(reply) = context.ask(Request::Status)? else {
-        return Err(unexpected());
-    };
-    context.print(reply.as_ref(), plain_words)
+    match context.ask(Request::Status)? {
+        Reply::Status(reply) => context.print(reply.as_ref(), plain_words),
+        Reply::Locked { since_ms } => super::lock::print(context, since_ms),
+        Reply::Kept(_)
+        | Reply::Inbox(_)
+        | Reply::Outbox(_)
+        | Reply::Standing(_)
+        | Reply::Packet(_)
+        | Reply::Exported(_)
+        | Reply::Purged(_)
+        | Reply::Doctor(_)
+        | Reply::Exposure(_)
+        | Reply::Contact(_)
+        | Reply::Keys(_) => Err(unexpected()),
+    }
 }
 
 /// As an officer reads it.

@@ -1,5 +1,5 @@
 //! Kept packets, opened again from disk: the header is verified once more, the body decrypted with the content
-//! key from the vault.
+//! key from its page.
 
 use bytes::Bytes;
 use lintas_config::Directory;
@@ -10,17 +10,21 @@ use lintas_proto::{
         open::{OpenError, reopen},
         verify::{PacketKeys, VerifiedHeader, VerifyError, verify_header},
     },
-    id::{Digest, hex},
+    id::{Digest, hex, sha256},
     limits,
     schema::{Body, StoredIncoming, StoredOutgoing, Submission, UnitRef},
     sign::{KeyRole, VerifyingKey, key_id},
 };
+use rand_core::CryptoRng;
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 use super::{
     inbox::{INCOMING_PURPOSE, incoming_id},
+    ledger::Ledger,
+    pages::{Page, Pages},
     state::name,
-    vault::{Vault, VaultError},
+    vault::VaultError,
     view::{AttachmentView, PacketView},
 };
 
@@ -42,6 +46,11 @@ pub(crate) enum ArchiveError {
     /// The content key.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// The key page.
+    #[error(
+        "key page {0}, under which its key is sealed, is not in node.keys: that is an older copy; put the newest one back"
+    )]
+    NoPage(u64),
     /// The record.
     #[error(transparent)]
     Decode(#[from] DecodeError),
@@ -85,10 +94,58 @@ impl PacketKeys for KeptKey {
     }
 }
 
+/// Where the content key of a kept packet is.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    /// Purpose and id for which it is sealed.
+    purpose: &'static str,
+    id: Vec<u8>,
+    /// Its page.
+    page: u64,
+    bytes: Bytes,
+}
+
+impl Sealed {
+    /// Of the packet in record `sequence`; a purge may have moved it.
+    pub(crate) fn incoming(sequence: u64, stored: &StoredIncoming, ledger: &Ledger) -> Self {
+        let unit = stored.opening.as_ref().map(|opening| opening.unit.as_str()).unwrap_or_default();
+        let id = incoming_id(&sha256(&[&stored.header]), unit);
+        let (page, bytes) = ledger.moved(sequence).unwrap_or((stored.key_page, &stored.sealed_key));
+        Self { purpose: INCOMING_PURPOSE, id, page, bytes: bytes.clone() }
+    }
+
+    /// As above.
+    pub(crate) fn outgoing(sequence: u64, stored: &StoredOutgoing, ledger: &Ledger) -> Self {
+        let (page, bytes) = ledger.moved(sequence).unwrap_or((stored.key_page, &stored.sealed_key));
+        Self { purpose: OUTGOING_PURPOSE, id: stored.header_digest.to_vec(), page, bytes: bytes.clone() }
+    }
+
+    fn open(&self, pages: &Pages) -> Result<Zeroizing<Vec<u8>>, ArchiveError> {
+        let page = pages.key(self.page).ok_or(ArchiveError::NoPage(self.page))?;
+        Ok(page.open(self.purpose, &self.id, &self.bytes)?)
+    }
+
+    /// The same key, sealed under another page.
+    pub(crate) fn reseal(
+        &self,
+        pages: &Pages,
+        under: &Page,
+        entropy: &mut dyn CryptoRng,
+    ) -> Result<Bytes, ArchiveError> {
+        Ok(under.1.seal(self.purpose, &self.id, &self.open(pages)?, entropy)?)
+    }
+
+    fn content_key(&self, pages: &Pages) -> Result<ContentKey, ArchiveError> {
+        let plain = self.open(pages)?;
+        Ok(ContentKey::new(fixed("content key", &plain).map_err(|_| VaultError::Damaged)?))
+    }
+}
+
 /// Opens a received packet.
 pub(crate) fn open_incoming(
     stored: &StoredIncoming,
-    vault: &Vault,
+    sealed: &Sealed,
+    pages: &Pages,
     directory: &Directory,
     now_ms: u64,
 ) -> Result<Open, ArchiveError> {
@@ -106,26 +163,23 @@ pub(crate) fn open_incoming(
     if stored.received_ms > header.core().deliver_by_ms {
         warnings.push(LATE.to_owned());
     }
-    let unit = stored.opening.as_ref().map(|opening| opening.unit.as_str()).unwrap_or_default();
-    let id = incoming_id(header.digest(), unit);
-    let content_key = content_key(vault, INCOMING_PURPOSE, &id, &stored.sealed_key)?;
+    let content_key = sealed.content_key(pages)?;
     let body = reopen(&header, &content_key, &stored.body)?;
     Ok(Open { header, body, warnings })
 }
 
 /// Opens a packet of our own.
-pub(crate) fn open_outgoing(stored: &StoredOutgoing, vault: &Vault) -> Result<Open, ArchiveError> {
+pub(crate) fn open_outgoing(
+    stored: &StoredOutgoing,
+    sealed: &Sealed,
+    pages: &Pages,
+) -> Result<Open, ArchiveError> {
     let submission: Submission = canonical::decode(&stored.submission, limits::FRAME_BYTES_MAX)?;
     let key = KeptKey::new(&stored.sign_key);
     let header = verify_header(&submission.header, &submission.signature, &key)?;
-    let content_key = content_key(vault, OUTGOING_PURPOSE, header.digest(), &stored.sealed_key)?;
+    let content_key = sealed.content_key(pages)?;
     let body = reopen(&header, &content_key, &submission.body)?;
     Ok(Open { header, body, warnings: Vec::new() })
-}
-
-fn content_key(vault: &Vault, purpose: &str, id: &[u8], sealed: &[u8]) -> Result<ContentKey, VaultError> {
-    let plain = vault.open(purpose, id, sealed)?;
-    Ok(ContentKey::new(fixed("content key", &plain).map_err(|_| VaultError::Damaged)?))
 }
 
 /// The first title, for lists.

@@ -232,6 +232,8 @@ pub(crate) fn compose(
     let Draft { kind, label, onward, deliver_within_hours, visible_audience, mut body, .. } = draft;
     let created_ms = sender.packet_id.created_ms();
     let within_ms = deliver_within_hours.saturating_mul(HOUR_MS).min(limits::DELIVER_WITHIN_MS_MAX);
+    // Beyond the end of a recipient's key nobody could open it.
+    let keys_until_ms = recipients.iter().map(|cleared| cleared.key_until_ms).min().unwrap_or(u64::MAX);
     let (references, keys) = attachments.into_iter().unzip();
     body.attachments = keys;
     let recipient = |cleared: super::preflight::Cleared| seal::Recipient {
@@ -252,7 +254,7 @@ pub(crate) fn compose(
         onward,
         created_ms,
         not_before_ms: created_ms,
-        deliver_by_ms: created_ms.saturating_add(within_ms),
+        deliver_by_ms: created_ms.saturating_add(within_ms).min(keys_until_ms),
         recipient_commit: Vec::new(),
         refers_to: None,
         attachments: references,

@@ -23,12 +23,8 @@ use rand_core::CryptoRng;
 use thiserror::Error;
 
 use super::{
-    answer::check_receipt,
-    keys::Keys,
-    records::Record,
-    state::State,
-    text::shorten,
-    vault::{Vault, VaultError},
+    answer::check_receipt, keys::Keys, pages::Page, records::Record, state::State, text::shorten,
+    vault::VaultError,
 };
 
 /// Purpose under which content keys of received packets are sealed; the id is [`incoming_id`].
@@ -315,6 +311,9 @@ pub(crate) enum SettleError {
     /// The content key was not sealed.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// Fewer pages than packets.
+    #[error("there is no key page for a packet")]
+    NoPage,
     /// The evidence was not signed.
     #[error(transparent)]
     Evidence(#[from] EvidenceError),
@@ -330,11 +329,11 @@ pub(crate) enum Verdict {
 }
 
 /// Signs the evidence of all verdicts as one group: for each, in order, the record to keep and the evidence
-/// to send once it is kept.
+/// to send once it is kept. `pages` are as many as there are verdicts that accept.
 pub(crate) fn settle(
     verdicts: Vec<Verdict>,
     keys: &Keys,
-    vault: &Vault,
+    pages: Vec<Page>,
     entropy: &mut dyn CryptoRng,
 ) -> Result<Vec<(Record, Bytes)>, SettleError> {
     if verdicts.is_empty() {
@@ -348,15 +347,17 @@ pub(crate) fn settle(
         })
         .collect();
     let signed = sign_evidence(&statements, &keys.packet)?;
-    let mut settled = Vec::with_capacity(verdicts.len());
+    let (mut settled, mut pages) = (Vec::with_capacity(verdicts.len()), pages.into_iter());
     for (verdict, signed) in verdicts.into_iter().zip(&signed) {
         let evidence = canonical::encode(signed);
         let record = match verdict {
             Verdict::Accept(accepted) => {
                 let Accepted { digest, unit, stored, content_key, .. } = *accepted;
                 let id = incoming_id(&digest, &unit);
-                let sealed_key = vault.seal(INCOMING_PURPOSE, &id, content_key.as_slice(), entropy)?;
+                let (key_page, page) = pages.next().ok_or(SettleError::NoPage)?;
+                let sealed_key = page.seal(INCOMING_PURPOSE, &id, content_key.as_slice(), entropy)?;
                 Record::Incoming(Box::new(StoredIncoming {
+                    key_page,
                     sealed_key,
                     evidence: evidence.clone(),
                     ..stored

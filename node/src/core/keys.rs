@@ -7,15 +7,19 @@ use lintas_config::issue::{IssueError, seed};
 use lintas_proto::{
     canonical::{self, DecodeError},
     envelope::wrap::{DecryptionKey, WrapError},
+    id::{Digest, sha256},
     limits,
-    schema::{LockedKeys, NodeSecrets},
+    schema::{Delegation, KeyLock, Keyset, LockedKeys, NodeSecrets, SignedKeyset},
     sign::{KeyRole, SignatureError, SigningKey},
 };
 use rand_core::CryptoRng;
 use thiserror::Error;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::vault::{Unlocker, Vault, VaultError};
+use super::{
+    pages::Pages,
+    vault::{Unlocker, Vault, VaultError, Wrapping},
+};
 
 /// The format of key files of this version.
 const FORMAT: u32 = 1;
@@ -50,6 +54,25 @@ pub(crate) enum KeysError {
     /// Locked, or changed.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// More pages than a key file may hold.
+    #[error(
+        "this node holds as many key pages as it can; purge what is no longer needed: `lintas purge --before`"
+    )]
+    TooManyPages,
+    /// Pages of this process are missing in the file.
+    #[error(
+        "node.keys was replaced by an older copy while it was in use; stop the node and put the newest back"
+    )]
+    OlderFile,
+    /// A word of an identity key that is not for these secrets, or not newer.
+    #[error("this is not a newer word of this agency's identity key; nothing was changed")]
+    OtherWord,
+    /// A keyset that ends all, or the last number there is.
+    #[error(
+        "this agency has revoked its keys, and nothing can follow under this identity key; make a new identity with \
+         `lintas init` in a new folder, and let the region authority take it up"
+    )]
+    Revoked,
     /// A seed that makes no key.
     #[error("a secret key cannot be used: {0}")]
     Issue(#[from] IssueError),
@@ -65,7 +88,7 @@ pub(crate) enum KeysError {
 pub(crate) fn lock_file(
     holds: Holds,
     plain: &[u8],
-    with: &Unlocker,
+    with: &Wrapping,
     entropy: &mut dyn CryptoRng,
 ) -> Result<Bytes, VaultError> {
     let vault = Vault::new(entropy);
@@ -74,23 +97,85 @@ pub(crate) fn lock_file(
     Ok(canonical::encode(&LockedKeys { format: FORMAT, lock, sealed }))
 }
 
-/// Opens a key file: the vault, and what was sealed in it.
+/// Opens a key file: what opens it again, and what was sealed in it.
 pub(crate) fn open_file(
     holds: Holds,
     file: &Bytes,
     with: &Unlocker,
-) -> Result<(Vault, Zeroizing<Vec<u8>>), KeysError> {
+) -> Result<(Wrapping, Zeroizing<Vec<u8>>), KeysError> {
+    let (lock, _) = locked(file)?;
+    let wrapping = Wrapping::of(&lock, with)?;
+    let plain = open_again(holds, file, &wrapping)?;
+    Ok((wrapping, plain))
+}
+
+/// Opens a key file with what opened it before.
+pub(crate) fn open_again(
+    holds: Holds,
+    file: &Bytes,
+    with: &Wrapping,
+) -> Result<Zeroizing<Vec<u8>>, KeysError> {
+    let (lock, sealed) = locked(file)?;
+    Ok(Vault::unlock(&lock, with)?.open(holds.purpose(), b"", &sealed)?)
+}
+
+fn locked(file: &Bytes) -> Result<(KeyLock, Bytes), KeysError> {
     let locked: LockedKeys = canonical::decode(file, limits::KEYSET_BYTES_MAX)?;
     let lock = locked.lock.filter(|_| locked.format == FORMAT).ok_or(VaultError::Parameters)?;
-    let vault = Vault::unlock(&lock, with)?;
-    let plain = vault.open(holds.purpose(), b"", &locked.sealed)?;
-    Ok((vault, plain))
+    Ok((lock, locked.sealed))
+}
+
+/// Lets `work` read or change the plaintext of a node's key file, and wipes it afterwards. What `work` made of it, and
+/// the plaintext as it is then.
+pub(crate) fn with_secrets<T, E: From<KeysError>>(
+    plain: &Zeroizing<Vec<u8>>,
+    work: impl FnOnce(&mut NodeSecrets) -> Result<T, E>,
+) -> Result<(T, Zeroizing<Vec<u8>>), E> {
+    // The decoded message shares these bytes; once it is gone they are ours alone again, and wiped.
+    let bytes = Bytes::copy_from_slice(plain);
+    let done =
+        canonical::decode(&bytes, limits::KEYSET_BYTES_MAX).map_err(|error| KeysError::from(error).into());
+    let done = done.and_then(|mut secrets: NodeSecrets| {
+        let made = work(&mut secrets);
+        let after = canonical::encode(&secrets);
+        wipe_all(secrets);
+        let plain = Zeroizing::new(after.to_vec());
+        wipe(after);
+        made.map(|made| (made, plain))
+    });
+    wipe(bytes);
+    done
+}
+
+/// Wipes every secret of a message that nobody else shares.
+pub(crate) fn wipe_all(secrets: NodeSecrets) {
+    let NodeSecrets {
+        transport_seed,
+        packet_seed,
+        delegate_seed,
+        slot_key,
+        next_transport_seed,
+        next_packet_seed,
+        ..
+    } = secrets;
+    let own = [transport_seed, packet_seed, delegate_seed, slot_key, next_transport_seed, next_packet_seed];
+    own.into_iter().for_each(wipe);
+    secrets.encryption_seeds.into_iter().for_each(|known| wipe(known.seed));
+    secrets.pages.into_iter().for_each(|page| wipe(page.key));
+}
+
+/// Wipes bytes that nobody else shares; those that somebody shares are wiped with the last of them.
+pub(crate) fn wipe(bytes: Bytes) {
+    if let Ok(mut bytes) = bytes.try_into_mut() {
+        bytes.as_mut().zeroize();
+    }
 }
 
 /// One unit's key for one epoch.
 #[derive(Debug)]
 struct UnitKey {
     unit: String,
+    epoch: u32,
     key: DecryptionKey,
 }
 
@@ -107,6 +192,41 @@ pub(crate) struct Keys {
     /// Key of the agency's audit slots; the broker has it too.
     pub(crate) slot_key: Zeroizing<[u8; 32]>,
     encryption: Vec<UnitKey>,
+    /// Until when the identity key lets this node sign keysets, milliseconds since 1970.
+    pub(crate) delegated_until_ms: u64,
+    /// Version of that delegation.
+    pub(crate) delegation_version: u64,
+    /// Transport and packet keys are waiting until the directory names them.
+    pub(crate) keys_to_come: bool,
+    /// The keyset that this node signed last; none if it signed none.
+    pub(crate) keyset: Option<OwnKeyset>,
+}
+
+/// A keyset of this agency, with what must be known of it.
+#[derive(Debug, Clone)]
+pub(crate) struct OwnKeyset {
+    /// Canonical bytes of the `SignedKeyset`.
+    pub(crate) bytes: Bytes,
+    /// SHA-256 of the keyset in it.
+    pub(crate) hash: Digest,
+    /// What it says.
+    pub(crate) says: Keyset,
+}
+
+impl OwnKeyset {
+    /// Reads a keyset; nothing of it is verified.
+    pub(crate) fn parse(bytes: &Bytes) -> Result<Self, KeysError> {
+        // A copy: the bytes given would keep a whole plaintext of secrets alive.
+        let bytes = Bytes::copy_from_slice(bytes);
+        let signed: SignedKeyset = canonical::decode(&bytes, limits::KEYSET_BYTES_MAX)?;
+        let says = canonical::decode(&signed.keyset, limits::KEYSET_BYTES_MAX)?;
+        Ok(Self { bytes, hash: sha256(&[&signed.keyset]), says })
+    }
+
+    /// Whether it takes the agency out: nothing can follow it under this identity key.
+    pub(crate) fn is_revocation(&self) -> bool {
+        self.says.version == u64::MAX
+    }
 }
 
 impl fmt::Debug for Keys {
@@ -117,14 +237,13 @@ impl fmt::Debug for Keys {
 
 impl Keys {
     /// Reads the plaintext of a node's key file.
-    pub(crate) fn parse(plain: Zeroizing<Vec<u8>>) -> Result<Self, KeysError> {
-        // The decoded message shares these bytes; once it is gone they are ours alone again, and wiped.
-        let bytes = Bytes::copy_from_slice(&plain);
-        let keys = decode(&bytes);
-        if let Ok(mut bytes) = bytes.try_into_mut() {
-            bytes.as_mut().zeroize();
-        }
-        keys
+    pub(crate) fn parse(plain: &Zeroizing<Vec<u8>>) -> Result<(Self, Pages), KeysError> {
+        with_secrets(plain, |secrets| Ok((decode(secrets)?, Pages::parse(secrets)?))).map(|(found, _)| found)
+    }
+
+    /// Units and epochs of which the private key is here, in order.
+    pub(crate) fn epochs(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.encryption.iter().map(|known| (known.unit.as_str(), known.epoch))
     }
 
     /// The key of one of this agency's units with that id.
@@ -134,13 +253,14 @@ impl Keys {
     }
 }
 
-fn decode(bytes: &Bytes) -> Result<Keys, KeysError> {
-    let secrets: NodeSecrets = canonical::decode(bytes, limits::KEYSET_BYTES_MAX)?;
+fn decode(secrets: &NodeSecrets) -> Result<Keys, KeysError> {
     let mut encryption = Vec::with_capacity(secrets.encryption_seeds.len());
     for known in &secrets.encryption_seeds {
         let key = DecryptionKey::from_seed(&seed("encryption", &known.seed)?)?;
-        encryption.push(UnitKey { unit: known.unit.clone(), key });
+        encryption.push(UnitKey { unit: known.unit.clone(), epoch: known.epoch, key });
     }
+    let delegation: Delegation = canonical::decode(&secrets.delegation, limits::KEYSET_BYTES_MAX)?;
+    let keyset = Some(&secrets.keyset).filter(|bytes| !bytes.is_empty());
     Ok(Keys {
         region: secrets.region.clone(),
         agency: secrets.agency.clone(),
@@ -148,5 +268,9 @@ fn decode(bytes: &Bytes) -> Result<Keys, KeysError> {
         packet: SigningKey::from_seed(KeyRole::Packet, &seed("packet", &secrets.packet_seed)?)?,
         slot_key: seed("slot", &secrets.slot_key)?,
         encryption,
+        delegated_until_ms: delegation.not_after_ms,
+        delegation_version: delegation.version,
+        keys_to_come: !secrets.next_transport_seed.is_empty(),
+        keyset: keyset.map(OwnKeyset::parse).transpose()?,
     })
 }

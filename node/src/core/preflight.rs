@@ -26,6 +26,8 @@ pub(crate) struct Cleared {
     pub(crate) unit: UnitRef,
     /// Its key now.
     pub(crate) key: EncryptionKey,
+    /// When that key ends, milliseconds since 1970: nothing sealed for it is delivered later.
+    pub(crate) key_until_ms: u64,
 }
 
 /// One reason why the draft is not sealed, and what to do.
@@ -231,13 +233,13 @@ fn clear(agency: &str, unit: Option<&UnitRef>, own: &str, rules: Rules<'_>) -> R
         );
         return Err(objection(why, format!("run `lintas confirm {agency}`, or take it out")));
     }
-    let key = directory.at(now_ms).encryption_key(&unit).ok_or_else(|| {
+    let (key, key_until_ms) = directory.at(now_ms).encryption_key_until(&unit).ok_or_else(|| {
         objection(
-            format!("{} has no encryption key for this week in the directory", name(&unit)),
+            format!("{} has no encryption key in the directory that is valid now", name(&unit)),
             "get the newest directory.bin; if it is still missing, ask that agency to publish its keys",
         )
     })?;
-    Ok(Cleared { key: key.clone(), unit })
+    Ok(Cleared { key: key.clone(), key_until_ms, unit })
 }
 
 /// What the label forbids.

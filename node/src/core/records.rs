@@ -10,6 +10,7 @@
 //! | 5 | `StoredEvidence` | evidence about our packet was verified; before it is acknowledged |
 //! | 6 | `StoredRejection` | a delivery could not be verified or opened; before the failure is acknowledged |
 //! | 7 | `StoredEvidence` | evidence about our packet could not be verified; before it is acknowledged |
+//! | 8 | `StoredPurge` | packets are purged; before the pages of their keys are destroyed |
 //! | 9 | `StoredConfirmation` | the first directory was believed, or an officer confirmed an agency; before anything is sent to it |
 
 use bytes::Bytes;
@@ -21,8 +22,8 @@ use lintas_proto::{
     limits,
     receipt::ReceiptError,
     schema::{
-        StoredConfirmation, StoredEvidence, StoredIncoming, StoredOutgoing, StoredReceipt, StoredRefusal,
-        StoredRejection,
+        StoredConfirmation, StoredEvidence, StoredIncoming, StoredOutgoing, StoredPurge, StoredReceipt,
+        StoredRefusal, StoredRejection,
     },
 };
 use thiserror::Error;
@@ -76,6 +77,8 @@ pub(crate) enum Record {
     Rejection(StoredRejection),
     /// Kind 7: not verified, believed by nobody.
     Doubted(StoredEvidence),
+    /// Kind 8.
+    Purge(StoredPurge),
     /// Kind 9.
     Confirmation(StoredConfirmation),
 }
@@ -91,6 +94,7 @@ impl Record {
             Self::Evidence(stored) => (5, canonical::encode(stored)),
             Self::Rejection(stored) => (6, canonical::encode(stored)),
             Self::Doubted(stored) => (7, canonical::encode(stored)),
+            Self::Purge(stored) => (8, canonical::encode(stored)),
             Self::Confirmation(stored) => (9, canonical::encode(stored)),
         }
     }
@@ -106,6 +110,7 @@ impl Record {
             5 => Self::Evidence(canonical::decode(payload, max)?),
             6 => Self::Rejection(canonical::decode(payload, max)?),
             7 => Self::Doubted(canonical::decode(payload, max)?),
+            8 => Self::Purge(canonical::decode(payload, max)?),
             9 => Self::Confirmation(canonical::decode(payload, max)?),
             other => return Err(RecordError::Kind(other)),
         })
@@ -120,18 +125,20 @@ impl Record {
             Self::Incoming(stored) => stored.received_ms,
             Self::Evidence(stored) | Self::Doubted(stored) => stored.received_ms,
             Self::Rejection(stored) => stored.received_ms,
+            Self::Purge(stored) => stored.time_ms,
             Self::Confirmation(stored) => stored.time_ms,
         }
     }
 
-    /// Whether it must find room even on a full disk: it lets the broker's queue drain.
+    /// Whether it must find room even on a full disk: it lets the broker's queue drain, or destroys what must go.
     pub(crate) fn is_essential(&self) -> bool {
         match self {
             Self::Receipt(_)
             | Self::Refusal(_)
             | Self::Evidence(_)
             | Self::Rejection(_)
-            | Self::Doubted(_) => true,
+            | Self::Doubted(_)
+            | Self::Purge(_) => true,
             Self::Outgoing(_) | Self::Incoming(_) | Self::Confirmation(_) => false,
         }
     }

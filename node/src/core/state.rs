@@ -14,14 +14,15 @@ use lintas_proto::{
     receipt::Receipt,
     schema::{
         AttachmentRef, EventType, Header, Kind, Outcome, Reason, Refusal, SignedEvidence, SignedReceipt,
-        StoredEvidence, StoredIncoming, StoredOutgoing, StoredReceipt, StoredRefusal, StoredRejection,
-        Submission, UnitRef,
+        StoredEvidence, StoredIncoming, StoredOutgoing, StoredPurge, StoredReceipt, StoredRefusal,
+        StoredRejection, Submission, UnitRef,
     },
 };
 
 use super::{
     contacts::Contacts,
     freshness::Seen,
+    ledger::Ledger,
     records::{Record, RecordError},
     tally::Tally,
 };
@@ -142,6 +143,8 @@ pub(crate) struct Incoming {
     pub(crate) kind: Kind,
     /// When it was durable here.
     pub(crate) received_ms: u64,
+    /// Not delivered later.
+    pub(crate) deliver_by_ms: u64,
     /// The sender's packet before this one; none for the first.
     pub(crate) previous: Option<Digest>,
     /// Its blobs.
@@ -181,6 +184,7 @@ pub(crate) struct State {
     tally: Tally,
     contacts: Contacts,
     seen: Seen,
+    ledger: Ledger,
     /// This machine's clock when the newest record was made.
     latest_ms: u64,
 }
@@ -203,6 +207,7 @@ impl State {
                 }
                 Ok(())
             }
+            Record::Purge(stored) => self.apply_purge(stored),
         }
     }
 
@@ -250,6 +255,21 @@ impl State {
     /// The digest that an originator's packet id was used for before.
     pub(crate) fn digest_of(&self, agency: &str, packet_id: PacketId) -> Option<&Digest> {
         self.ids.get(&(agency.to_owned(), packet_id))
+    }
+
+    /// Where the content keys are.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Our packet in that record.
+    pub(crate) fn sent_in(&self, sequence: u64) -> Option<&Outgoing> {
+        self.outgoing.get(&sequence)
+    }
+
+    /// The received packet in that record.
+    pub(crate) fn received_in(&self, sequence: u64) -> Option<&Incoming> {
+        self.incoming.get(&sequence)
     }
 
     /// Evidence kept.
@@ -301,6 +321,7 @@ impl State {
         self.outgoing.insert(sequence, packet);
         self.outgoing_by_digest.insert(digest, sequence);
         self.waiting.insert(sequence);
+        self.ledger.sealed(sequence, stored.key_page, stored.created_ms);
         Ok(())
     }
 
@@ -388,10 +409,12 @@ impl State {
             unit: opening.unit.clone(),
             kind: core.kind,
             received_ms: stored.received_ms,
+            deliver_by_ms: core.deliver_by_ms,
             previous,
             attachments: core.attachments,
         };
         self.incoming.insert(sequence, packet);
+        self.ledger.sealed(sequence, stored.key_page, stored.received_ms);
         Ok(())
     }
 
@@ -431,6 +454,18 @@ impl State {
         let evidence = Evidence::parse(&signed.evidence)?;
         self.tally.doubt(sha256(&[&stored.evidence]), &evidence.header_digest);
         Ok(())
+    }
+
+    fn apply_purge(&mut self, stored: &StoredPurge) -> Result<(), RecordError> {
+        if !stored.records.iter().all(|at| self.holds_packet(*at)) {
+            return Err(RecordError::Missing("the packet of a purge"));
+        }
+        self.ledger.purge(stored);
+        Ok(())
+    }
+
+    fn holds_packet(&self, sequence: u64) -> bool {
+        self.outgoing.contains_key(&sequence) || self.incoming.contains_key(&sequence)
     }
 
     fn apply_rejection(&mut self, sequence: u64, stored: &StoredRejection) -> Result<(), RecordError> {

@@ -1,6 +1,9 @@
 //! Keys at rest: a random key-encryption key seals everything secret; it is itself wrapped by a passphrase
 //! (argon2id) or by a key file.
 //!
+//! A file is sealed under a new key-encryption key each time it is written. Said plainly: SSDs, snapshots and backups may
+//! keep what was overwritten.
+//!
 //! AES-256-GCM with a random nonce; the AAD is a purpose, a zero byte and an id, so that no sealed thing can
 //! stand for another. Said plainly: without a TPM or an HSM, an old disk image and the passphrase still open
 //! what was there.
@@ -9,7 +12,10 @@ use std::fmt;
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use bytes::Bytes;
-use lintas_proto::schema::{KeyLock, LockKind};
+use lintas_proto::{
+    canonical::fixed,
+    schema::{KeyLock, LockKind},
+};
 use rand_core::CryptoRng;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use thiserror::Error;
@@ -68,7 +74,55 @@ impl fmt::Debug for Unlocker {
     }
 }
 
-/// The key-encryption key.
+/// What is kept of an [`Unlocker`] while a file is open: the key derived from it and the lock's parameters, so that the
+/// file can be sealed anew without the passphrase and without argon2id.
+pub(crate) struct Wrapping {
+    /// Without what it wraps.
+    lock: KeyLock,
+    key: Secret,
+}
+
+impl fmt::Debug for Wrapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Wrapping { .. }")
+    }
+}
+
+impl Wrapping {
+    /// For a new lock.
+    pub(crate) fn new(with: &Unlocker, entropy: &mut dyn CryptoRng) -> Result<Self, VaultError> {
+        let lock = match with {
+            Unlocker::Passphrase(_) => {
+                let salt = random(entropy);
+                let (half, _) = salt.split_at(16);
+                KeyLock {
+                    kind: LockKind::Passphrase as i32,
+                    salt: Bytes::copy_from_slice(half),
+                    memory_kib: MEMORY_KIB,
+                    passes: PASSES,
+                    lanes: LANES,
+                    wrapped: Bytes::new(),
+                }
+            }
+            Unlocker::KeyFile(_) => KeyLock { kind: LockKind::KeyFile as i32, ..KeyLock::default() },
+        };
+        let key = wrapping_key(&lock, with)?;
+        Ok(Self { lock, key })
+    }
+
+    /// As a stored lock wants it.
+    pub(crate) fn of(lock: &KeyLock, with: &Unlocker) -> Result<Self, VaultError> {
+        let key = wrapping_key(lock, with)?;
+        Ok(Self { lock: KeyLock { wrapped: Bytes::new(), ..lock.clone() }, key })
+    }
+
+    /// Whether a stored lock has the same parameters; only then [`Vault::unlock`] can succeed.
+    fn fits(&self, lock: &KeyLock) -> bool {
+        KeyLock { wrapped: Bytes::new(), ..lock.clone() } == self.lock
+    }
+}
+
+/// A key that seals: the key-encryption key of a file, or a key page.
 pub(crate) struct Vault {
     key: Secret,
 }
@@ -107,33 +161,21 @@ impl Vault {
     }
 
     /// Wraps the key for storage.
-    pub(crate) fn lock(&self, with: &Unlocker, entropy: &mut dyn CryptoRng) -> Result<KeyLock, VaultError> {
-        let mut lock = match with {
-            Unlocker::Passphrase(_) => {
-                let salt = random(entropy);
-                let (half, _) = salt.split_at(16);
-                KeyLock {
-                    kind: LockKind::Passphrase as i32,
-                    salt: Bytes::copy_from_slice(half),
-                    memory_kib: MEMORY_KIB,
-                    passes: PASSES,
-                    lanes: LANES,
-                    wrapped: Bytes::new(),
-                }
-            }
-            Unlocker::KeyFile(_) => KeyLock { kind: LockKind::KeyFile as i32, ..KeyLock::default() },
-        };
-        let wrapping = wrapping_key(&lock, with)?;
-        lock.wrapped = seal_under(&wrapping, &lock_aad(&lock), self.key.as_ref(), entropy)?;
-        Ok(lock)
+    pub(crate) fn lock(&self, with: &Wrapping, entropy: &mut dyn CryptoRng) -> Result<KeyLock, VaultError> {
+        let wrapped = seal_under(&with.key, &lock_aad(&with.lock), self.key.as_ref(), entropy)?;
+        Ok(KeyLock { wrapped, ..with.lock.clone() })
     }
 
     /// Opens a stored lock.
-    pub(crate) fn unlock(lock: &KeyLock, with: &Unlocker) -> Result<Self, VaultError> {
-        let wrapping = wrapping_key(lock, with)?;
-        let plain = open_under(&wrapping, &lock_aad(lock), &lock.wrapped).ok_or(VaultError::WrongSecret)?;
-        let key = plain.as_slice().try_into().map_err(|_| VaultError::Damaged)?;
-        Ok(Self { key: Zeroizing::new(key) })
+    pub(crate) fn unlock(lock: &KeyLock, with: &Wrapping) -> Result<Self, VaultError> {
+        let plain = Some(with).filter(|with| with.fits(lock));
+        let plain = plain.and_then(|with| open_under(&with.key, &lock_aad(lock), &lock.wrapped));
+        Self::from_bytes(&plain.ok_or(VaultError::WrongSecret)?)
+    }
+
+    /// The vault with that key, 32 bytes.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, VaultError> {
+        Ok(Self { key: Zeroizing::new(fixed("key", bytes).map_err(|_| VaultError::Damaged)?) })
     }
 }
 
@@ -226,22 +268,36 @@ mod tests {
         Unlocker::Passphrase(Zeroizing::new(text.to_owned()))
     }
 
+    fn wrapping(text: &str) -> Wrapping {
+        Wrapping::new(&words(text), &mut os_entropy()).unwrap()
+    }
+
     #[test]
     fn only_the_right_passphrase_opens_the_lock() {
         let (vault, mut entropy) = (Vault::new(&mut os_entropy()), os_entropy());
         let sealed = vault.seal("test", b"1", b"secret", &mut entropy).unwrap();
-        let lock = vault.lock(&words("correct horse"), &mut entropy).unwrap();
-        let opened = Vault::unlock(&lock, &words("correct horse")).unwrap();
+        let lock = vault.lock(&wrapping("correct horse"), &mut entropy).unwrap();
+        let right = Wrapping::of(&lock, &words("correct horse")).unwrap();
+        let opened = Vault::unlock(&lock, &right).unwrap();
         assert_eq!(*opened.open("test", b"1", &sealed).unwrap(), b"secret");
-        assert_eq!(Vault::unlock(&lock, &words("wrong horse")).unwrap_err(), VaultError::WrongSecret);
+        let wrong = Wrapping::of(&lock, &words("wrong horse")).unwrap();
+        assert_eq!(Vault::unlock(&lock, &wrong).unwrap_err(), VaultError::WrongSecret);
         let key_file = Unlocker::KeyFile(Zeroizing::new([7; 32]));
-        assert!(matches!(Vault::unlock(&lock, &key_file), Err(VaultError::WrongKind { .. })));
+        assert!(matches!(Wrapping::of(&lock, &key_file), Err(VaultError::WrongKind { .. })));
+        // The same words with another salt are another lock; kept, they open the next one without argon2id.
+        assert_eq!(Vault::unlock(&lock, &wrapping("correct horse")).unwrap_err(), VaultError::WrongSecret);
+        let next = Vault::new(&mut entropy);
+        let sealed = next.seal("test", b"1", b"more", &mut entropy).unwrap();
+        let lock = next.lock(&right, &mut entropy).unwrap();
+        let right = Wrapping::of(&lock, &words("correct horse")).unwrap();
+        assert_eq!(*Vault::unlock(&lock, &right).unwrap().open("test", b"1", &sealed).unwrap(), b"more");
+        assert!(vault.open("test", b"1", &sealed).is_err(), "each vault has a key of its own");
     }
 
     #[test]
     fn a_flipped_bit_anywhere_keeps_it_shut() {
         let (vault, mut entropy) = (Vault::new(&mut os_entropy()), os_entropy());
-        let key_file = Unlocker::KeyFile(Zeroizing::new([7; 32]));
+        let key_file = Wrapping::new(&Unlocker::KeyFile(Zeroizing::new([7; 32])), &mut entropy).unwrap();
         let lock = vault.lock(&key_file, &mut entropy).unwrap();
         let sealed = vault.seal("test", b"1", b"secret", &mut entropy).unwrap();
         for at in 0..sealed.len() {
@@ -269,6 +325,6 @@ mod tests {
             lanes: 1,
             ..KeyLock::default()
         };
-        assert_eq!(Vault::unlock(&greedy, &words("x")).unwrap_err(), VaultError::Parameters);
+        assert_eq!(Wrapping::of(&greedy, &words("x")).unwrap_err(), VaultError::Parameters);
     }
 }

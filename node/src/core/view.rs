@@ -176,6 +176,9 @@ pub(crate) struct OutboxEntry {
     /// An officer sent it although the directory was known to be out of date.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) despite_stale: bool,
+    /// When its content was purged here, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) purged_ms: Option<u64>,
 }
 
 /// One line of the inbox.
@@ -195,6 +198,9 @@ pub(crate) struct InboxEntry {
     pub(crate) received_ms: u64,
     /// How many attachments.
     pub(crate) attachments: usize,
+    /// When its content was purged here, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) purged_ms: Option<u64>,
     /// What the officer must know.
     pub(crate) warnings: Vec<String>,
 }
@@ -367,6 +373,9 @@ pub(crate) struct Status {
     pub(crate) disk_free_bytes: Option<u64>,
     /// Whether a daemon answers.
     pub(crate) daemon: bool,
+    /// A daemon that is locked says only that.
+    #[serde(default)]
+    pub(crate) locked: bool,
     /// The connection; only a daemon has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) link: Option<LinkView>,
@@ -383,4 +392,76 @@ pub(crate) struct Status {
     pub(crate) rejected: usize,
     /// Received packets whose predecessor was never seen.
     pub(crate) gaps: usize,
+}
+
+/// A packet that is purged, or would be.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct PurgedEntry {
+    /// Its id.
+    pub(crate) packet_id: String,
+    /// `received` or `sent`.
+    pub(crate) direction: String,
+    /// Received: who sent it. Sent: its recipients.
+    pub(crate) with: Vec<String>,
+    /// What it is.
+    pub(crate) kind: String,
+    /// When it came or was sealed.
+    pub(crate) time_ms: u64,
+}
+
+/// What a purge did, or would do.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Purged {
+    /// Whether it was done.
+    pub(crate) done: bool,
+    /// How many packets.
+    pub(crate) total: usize,
+    /// The first 1,000 of them, newest first.
+    pub(crate) packets: Vec<PurgedEntry>,
+    /// Packets that fit but were left, because the broker has not answered to them yet.
+    pub(crate) left_waiting: usize,
+}
+
+/// The keys that a unit can be written to with.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct UnitKeys {
+    /// The unit.
+    pub(crate) unit: String,
+    /// Oldest week of which the private key is here: days since 1970-01-01 divided by 7.
+    pub(crate) first_epoch: u32,
+    /// Last one.
+    pub(crate) last_epoch: u32,
+    /// When the last one ends, milliseconds since 1970.
+    pub(crate) until_ms: u64,
+}
+
+/// The keys of this agency.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct KeysView {
+    /// The agency.
+    pub(crate) agency: String,
+    /// The region.
+    pub(crate) region: String,
+    /// Each unit's.
+    pub(crate) units: Vec<UnitKeys>,
+    /// Version of the delegation by which the identity key lets this node sign keysets.
+    pub(crate) delegation_version: u64,
+    /// When that ends.
+    pub(crate) delegated_until_ms: u64,
+    /// Version of the keyset that was signed here last; absent before the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) keyset_version: Option<u64>,
+    /// Version in the directory in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) published_version: Option<u64>,
+    /// Whether the directory in force has what was signed here last.
+    pub(crate) published: bool,
+    /// It takes this agency out.
+    pub(crate) revoked: bool,
+    /// Transport and packet keys that take over once the directory names them are waiting.
+    pub(crate) keys_to_come: bool,
+    /// Agencies whose keysets are to be brought to the broker.
+    pub(crate) to_publish: Vec<String>,
+    /// Key pages.
+    pub(crate) pages: usize,
 }

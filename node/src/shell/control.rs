@@ -1,5 +1,5 @@
 //! The control socket: one JSON line asks, one JSON line answers; before it, lines may tell how far the work is. Only
-//! this user's processes are heard.
+//! this user's processes are heard. What asks may hold a passphrase: it is wiped where this program can.
 
 use std::{
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
@@ -13,15 +13,18 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{UnixListener, UnixStream},
     sync::{Semaphore, mpsc},
     task::spawn_blocking,
     time::timeout,
 };
 
+use zeroize::Zeroizing;
+
 use super::{
     desk::{Desk, Reply, Request},
+    door::Door,
     failure::{Code, Failure},
     folder::Folder,
 };
@@ -31,6 +34,8 @@ use crate::core::draft::DRAFT_BYTES_MAX;
 const REQUEST_BYTES_MAX: u64 = 3 * DRAFT_BYTES_MAX as u64;
 /// Longest answer, bytes.
 const REPLY_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Bytes read at once.
+const PIECE_BYTES: usize = 8 * 1024;
 /// Most questions at once.
 const QUESTIONS_MAX: usize = 16;
 /// How long a question may take to arrive.
@@ -73,7 +78,7 @@ pub(crate) fn listen(folder: &Folder) -> Result<UnixListener, Failure> {
 }
 
 /// Answers until it is dropped.
-pub(crate) async fn serve(listener: UnixListener, desk: Arc<Desk>) {
+pub(crate) async fn serve(listener: UnixListener, door: Arc<Door>) {
     let room = Arc::new(Semaphore::new(QUESTIONS_MAX));
     loop {
         let Ok(seat) = Arc::clone(&room).acquire_owned().await else {
@@ -81,9 +86,9 @@ pub(crate) async fn serve(listener: UnixListener, desk: Arc<Desk>) {
         };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let desk = Arc::clone(&desk);
+                let door = Arc::clone(&door);
                 tokio::spawn(async move {
-                    if let Err(error) = answer(stream, desk).await {
+                    if let Err(error) = answer(stream, door).await {
                         tracing::debug!(%error, "a command went away");
                     }
                     drop(seat);
@@ -97,22 +102,24 @@ pub(crate) async fn serve(listener: UnixListener, desk: Arc<Desk>) {
     }
 }
 
-async fn answer(mut stream: UnixStream, desk: Arc<Desk>) -> io::Result<()> {
+async fn answer(mut stream: UnixStream, door: Arc<Door>) -> io::Result<()> {
     if stream.peer_cred()?.uid() != rustix::process::geteuid().as_raw() {
         return Err(io::Error::other("another user's process asked"));
     }
-    let (reader, mut writer) = stream.split();
-    let mut line = String::new();
-    let mut reader = tokio::io::BufReader::new(reader.take(REQUEST_BYTES_MAX));
-    timeout(REQUEST_TIME_MAX, reader.read_line(&mut line)).await??;
-    let answer: Answer = match serde_json::from_str::<Request>(&line) {
+    let (mut reader, mut writer) = stream.split();
+    let line = timeout(REQUEST_TIME_MAX, line((&mut reader).take(REQUEST_BYTES_MAX))).await??;
+    let answer: Answer = match serde_json::from_slice::<Request>(&line) {
         Err(_) => Err(Failure::new(
             Code::Usage,
             "the daemon does not understand this question; \
                                    is it of another version, or the question too long?",
         )),
-        Ok(request) => work(request, desk, &mut reader, &mut writer).await,
+        Ok(request) => match door.answers(request).await {
+            Ok((desk, request)) => work(request, desk, &mut reader, &mut writer).await,
+            Err(answer) => answer,
+        },
     };
+    drop(line);
     let line = match answer {
         Ok(reply) => Line::Ok(reply),
         Err(failure) => Line::Err(failure),
@@ -172,6 +179,21 @@ impl Drop for StopWhenDropped {
     }
 }
 
+/// What is asked, up to the end of its line.
+async fn line(mut reader: impl AsyncRead + Unpin) -> io::Result<Zeroizing<Vec<u8>>> {
+    // A question with a secret fits into one piece, so that no copy of it is left behind when the line grows.
+    let mut piece = Zeroizing::new([0; PIECE_BYTES]);
+    let mut line = Zeroizing::new(Vec::with_capacity(PIECE_BYTES));
+    loop {
+        let count = reader.read(piece.as_mut()).await?;
+        let read = piece.get(..count).unwrap_or_default();
+        line.extend_from_slice(read);
+        if count == 0 || read.contains(&b'\n') {
+            return Ok(line);
+        }
+    }
+}
+
 async fn say(writer: &mut (impl AsyncWrite + Unpin), line: &Line) -> io::Result<()> {
     let mut bytes = serde_json::to_vec(line).map_err(io::Error::other)?;
     bytes.push(b'\n');
@@ -199,7 +221,8 @@ fn exchange(
     request: &Request,
     watch: Watcher<'_>,
 ) -> io::Result<Answer> {
-    let mut bytes = serde_json::to_vec(request)?;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(PIECE_BYTES));
+    serde_json::to_writer(&mut *bytes, request)?;
     if bytes.len() as u64 >= REQUEST_BYTES_MAX {
         return Ok(Err(Failure::new(Code::Draft, "the draft is too long")));
     }

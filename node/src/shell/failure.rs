@@ -15,12 +15,13 @@ Exit codes:
    5  another lintas process is using the data folder
    6  the draft is not valid, or the preflight says no; nothing was sealed
    7  there is no such packet or attachment
-   8  no answer within the time of --wait; the packet is kept and will be sent
+   8  the broker has not answered yet; the packet is kept and will be sent
    9  the broker refused the packet
   10  the disk failed or is full, or kept bytes are damaged
   11  the daemon ended before it answered: look at `lintas outbox` before you send again
   12  `lintas region`: not signed or not published, because a rule of the region authority forbids it
   13  the directory is known to be out of date; nothing was sealed
+  14  the node is locked: `lintas unlock`
   20  `lintas doctor` has warnings: it works, and something is to be done soon
   21  `lintas doctor` found something wrong";
 
@@ -55,6 +56,8 @@ pub(crate) enum Code {
     Forbidden = 12,
     /// The directory is known to be out of date.
     Stale = 13,
+    /// The daemon has no keys until somebody unlocks it.
+    NodeLocked = 14,
     /// `doctor`: warnings.
     Warned = 20,
     /// `doctor`: something is wrong.

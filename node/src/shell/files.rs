@@ -1,5 +1,5 @@
-//! The one place that writes files outside of the journal, but for attachments that arrive: private, whole or not at all, durable before it
-//! returns, never over something that is there, but for the mark.
+//! The one place that writes files outside of the journal, but for attachments that arrive: private, whole or not at
+//! all, durable before it returns, never over something that is there, but for the mark, the directory and the keys.
 
 use std::{
     fs::{File, OpenOptions},
@@ -12,6 +12,8 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 /// Ending of files that are not whole yet.
 pub(crate) const PART: &str = ".part";
+/// Ending of old secret files that are to be overwritten.
+const LEFTOVER: &str = ".old";
 
 /// A file that is being written under a name of its own. Dropped before [`keep`](Self::keep), it is removed.
 #[derive(Debug)]
@@ -34,11 +36,7 @@ impl PartFile {
     }
 
     fn begin(target: &Path, how: &mut OpenOptions) -> io::Result<Self> {
-        let name = target.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        let mut hidden = std::ffi::OsString::from(".");
-        hidden.push(name);
-        hidden.push(PART);
-        let part = target.with_file_name(hidden);
+        let part = hidden(target, PART)?;
         let file = how.write(true).mode(0o600).open(&part)?;
         Ok(Self { file, part, target: target.to_owned(), kept: false })
     }
@@ -101,6 +99,58 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     renameat_with(CWD, from, CWD, to, RenameFlags::empty())?;
     sync_folder(to.parent().unwrap_or(Path::new("/")))
+}
+
+/// As [`replace`], and then overwrites the bytes that stood there before with zeros, in place. That is the best that a
+/// program can do: an SSD, a snapshot or a file system that copies on write may keep them all the same.
+pub(crate) fn replace_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    wipe_leftovers(path)?;
+    let old = OpenOptions::new().write(true).open(path);
+    // A name for the old bytes, by which they are found and overwritten after a power cut. A file system without
+    // such names goes without.
+    let leftover = hidden(path, LEFTOVER)?;
+    let _ = std::fs::hard_link(path, &leftover);
+    replace(path, bytes)?;
+    // From here on the new file counts, whatever happens to the old one.
+    if let Ok(old) = old
+        && let Err(error) = overwrite(&old)
+    {
+        tracing::warn!(%error, "the bytes of an old key file could not be overwritten");
+    }
+    match std::fs::remove_file(&leftover) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => sync_folder(path.parent().unwrap_or(Path::new("/"))),
+    }
+}
+
+/// Overwrites and removes what a process that was interrupted in [`replace_secret`] left. The file itself is untouched.
+pub(crate) fn wipe_leftovers(path: &Path) -> io::Result<()> {
+    for ending in [LEFTOVER, PART] {
+        let leftover = hidden(path, ending)?;
+        let Ok(found) = std::fs::metadata(&leftover) else { continue };
+        let same = std::fs::metadata(path)
+            .is_ok_and(|there| (there.dev(), there.ino()) == (found.dev(), found.ino()));
+        if !same {
+            overwrite(&OpenOptions::new().write(true).open(&leftover)?)?;
+        }
+        std::fs::remove_file(&leftover)?;
+    }
+    Ok(())
+}
+
+/// Zeros over every byte of a file.
+fn overwrite(mut file: &File) -> io::Result<()> {
+    let length = file.metadata()?.len();
+    io::copy(&mut io::repeat(0).take(length), &mut file)?;
+    file.sync_all()
+}
+
+fn hidden(target: &Path, ending: &str) -> io::Result<PathBuf> {
+    let name = target.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    hidden.push(ending);
+    Ok(target.with_file_name(hidden))
 }
 
 /// Reads a file of at most `max` bytes.

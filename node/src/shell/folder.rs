@@ -11,6 +11,9 @@
 //! | `node.keys` | secret keys, sealed |
 //! | `identity.key` | seed of the identity key, sealed; to be moved offline |
 //! | `join-request.bin` | for the region authority |
+//! | `revocation.bin`, `revocation.txt` | takes the agency out when all else is lost; to be moved offline |
+//! | `keyset.bin` | of a node that took the place of another: for the broker |
+//! | `keysets/` | keysets of others, to be brought to the broker |
 //! | `journal/` | packets, receipts, evidence |
 //! | `blobs/out`, `blobs/in` | attachments, sealed, by blob id |
 //! | `control.sock` | where a daemon answers commands |

@@ -30,6 +30,7 @@ pub(crate) fn of_files(folder: &Folder, key_file: Option<&Path>) -> Vec<Check> {
 pub(crate) fn unopened(failure: &Failure) -> Check {
     let advice = match failure.code {
         Code::Locked => "give the right passphrase or key file; without it nothing that is kept can be read",
+        Code::NodeLocked => "unlock it with `lintas unlock`, then ask again",
         Code::InUse => "wait for the other process, or ask the running node",
         Code::Storage => "look at the disk, then restore `journal` and `blobs` from a copy if need be",
         Code::DaemonEnded => "look at the log of the node, and start it again",

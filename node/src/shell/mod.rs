@@ -8,6 +8,7 @@ mod courier;
 pub(crate) mod daemon;
 pub(crate) mod desk;
 pub(crate) mod directory_link;
+pub(crate) mod door;
 pub(crate) mod failure;
 pub(crate) mod files;
 pub(crate) mod folder;

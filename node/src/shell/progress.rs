@@ -11,7 +11,6 @@ use crate::core::view::{Direction, TransferView};
 pub(crate) type Tell<'a> = &'a dyn Fn(u64, u64) -> bool;
 
 /// Tells nobody.
-#[cfg(test)]
 pub(crate) fn nobody(_: u64, _: u64) -> bool {
     true
 }

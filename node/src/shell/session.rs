@@ -5,7 +5,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -42,17 +42,18 @@ const STEADY_MS: u64 = 10_000;
 /// How long after something could not be kept the session is opened anew, so that it is delivered again.
 const AGAIN_MS: u64 = 30_000;
 
-/// Brokers of the directory; nobody else is spoken to.
+/// Brokers of the directory; nobody else is spoken to. Once the desk is closed, nobody at all.
 #[derive(Debug)]
-struct Brokers(Arc<Desk>);
+struct Brokers(Weak<Desk>);
 
 impl PeerDirectory for Brokers {
     fn admits(&self, transport_key: &[u8; 32]) -> bool {
-        self.0.directory().brokers().iter().any(|broker| broker.transport_key == *transport_key)
+        let Some(desk) = self.0.upgrade() else { return false };
+        desk.directory().brokers().iter().any(|broker| broker.transport_key == *transport_key)
     }
 
     fn peer(&self, transport_key: &[u8; 32]) -> Option<Arc<str>> {
-        let directory = self.0.directory();
+        let directory = self.0.upgrade()?.directory();
         let broker = directory.brokers().iter().find(|broker| broker.transport_key == *transport_key)?;
         Some(broker.name.as_str().into())
     }
@@ -78,7 +79,7 @@ impl Session {
             SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         };
-        let client = Client::bind((any, 0).into(), &key, Arc::new(Brokers(Arc::clone(&desk))));
+        let client = Client::bind((any, 0).into(), &key, Arc::new(Brokers(Arc::downgrade(&desk))));
         Ok(Self { desk, client: client.map_err(Failure::internal)? })
     }
 
@@ -170,7 +171,8 @@ impl Session {
         if ack.protocol != 1 {
             return Err(Ended::Link(format!("the broker speaks protocol {}, this node 1", ack.protocol)));
         }
-        let ours = &self.desk.keys().region;
+        let keys = self.desk.keys();
+        let ours = &keys.region;
         let known = self.desk.directory().brokers().iter().any(|broker| broker.name == ack.broker);
         if ack.region != *ours || !known {
             return Err(Ended::Link("the broker calls itself by another region or name".to_owned()));

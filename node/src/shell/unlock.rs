@@ -18,16 +18,44 @@ use crate::core::vault::{PASSPHRASE_CHARS_MIN, Unlocker};
 
 const SECRET_BYTES_MAX: u64 = 4 * 1024;
 const PASSPHRASE_FILE: &str = "LINTAS_PASSPHRASE_FILE";
+const IDENTITY_PASSPHRASE_FILE: &str = "LINTAS_IDENTITY_PASSPHRASE_FILE";
+
+/// Whose secret it is.
+#[derive(Debug, Clone, Copy)]
+struct Whose {
+    /// What to ask.
+    prompt: &'static str,
+    /// Environment variable that names a file with a passphrase.
+    file: &'static str,
+    /// Option that names a key file.
+    option: &'static str,
+}
+
+const NODE: Whose = Whose { prompt: "assphrase", file: PASSPHRASE_FILE, option: "--key-file" };
+const IDENTITY: Whose = Whose {
+    prompt: "assphrase of the identity key",
+    file: IDENTITY_PASSPHRASE_FILE,
+    option: "--identity-key-file",
+};
 
 /// What opens the keys: the key file if one is given, else the file named by `LINTAS_PASSPHRASE_FILE`, else
 /// what is typed.
 pub(crate) fn unlocker(key_file: Option<&Path>) -> Result<Unlocker, Failure> {
+    known(key_file, NODE)
+}
+
+/// What opens the identity key, likewise from `LINTAS_IDENTITY_PASSPHRASE_FILE`.
+pub(crate) fn identity_unlocker(key_file: Option<&Path>) -> Result<Unlocker, Failure> {
+    known(key_file, IDENTITY)
+}
+
+fn known(key_file: Option<&Path>, whose: Whose) -> Result<Unlocker, Failure> {
     if let Some(path) = key_file {
         return read_key_file(path);
     }
-    match env::var_os(PASSPHRASE_FILE) {
+    match env::var_os(whose.file) {
         Some(path) => passphrase_file(&PathBuf::from(path)),
-        None => Ok(Unlocker::Passphrase(ask("Passphrase: ")?)),
+        None => Ok(Unlocker::Passphrase(ask(&format!("P{}: ", whose.prompt), whose)?)),
     }
 }
 
@@ -36,6 +64,32 @@ pub(crate) fn new_unlocker(
     key_file: Option<&Path>,
     entropy: &mut dyn CryptoRng,
 ) -> Result<Unlocker, Failure> {
+    new(key_file, NODE, entropy)
+}
+
+/// What shall open a new identity key: a secret of its own, for whoever opens the node must not have the identity too.
+pub(crate) fn new_identity_unlocker(
+    key_file: Option<&Path>,
+    node: &Unlocker,
+    entropy: &mut dyn CryptoRng,
+) -> Result<Unlocker, Failure> {
+    let identity = new(key_file, IDENTITY, entropy)?;
+    let same = match (node, &identity) {
+        (Unlocker::Passphrase(a), Unlocker::Passphrase(b)) => a == b,
+        (Unlocker::KeyFile(a), Unlocker::KeyFile(b)) => a == b,
+        (Unlocker::Passphrase(_), Unlocker::KeyFile(_)) | (Unlocker::KeyFile(_), Unlocker::Passphrase(_)) => {
+            false
+        }
+    };
+    if same {
+        let message = "the identity key needs a passphrase or key file of its own, not the node's: whoever breaks into the \
+                       node must not get the agency's identity";
+        return Err(Failure::new(Code::Locked, message));
+    }
+    Ok(identity)
+}
+
+fn new(key_file: Option<&Path>, whose: Whose, entropy: &mut dyn CryptoRng) -> Result<Unlocker, Failure> {
     if let Some(path) = key_file {
         if !path.exists() {
             let mut key = Zeroizing::new([0; 32]);
@@ -45,10 +99,11 @@ pub(crate) fn new_unlocker(
         }
         return read_key_file(path);
     }
-    let words = match env::var_os(PASSPHRASE_FILE) {
+    let words = match env::var_os(whose.file) {
         Some(path) => passphrase_file(&PathBuf::from(path))?,
         None => {
-            let (first, second) = (ask("New passphrase: ")?, ask("The same again: ")?);
+            let first = ask(&format!("New p{}: ", whose.prompt), whose)?;
+            let second = ask("The same again: ", whose)?;
             if first != second {
                 return Err(Failure::new(Code::Locked, "the two passphrases differ; begin again"));
             }
@@ -101,10 +156,11 @@ fn secret_text(path: &Path) -> std::io::Result<Zeroizing<String>> {
     Ok(Zeroizing::new(text.to_owned()))
 }
 
-fn ask(prompt: &str) -> Result<Zeroizing<String>, Failure> {
+fn ask(prompt: &str, whose: Whose) -> Result<Zeroizing<String>, Failure> {
     if !stdin().is_terminal() {
         let message = format!(
-            "the keys are locked and there is no terminal to ask on; set {PASSPHRASE_FILE}, or give --key-file"
+            "there is no terminal to ask for the p{} on; set {}, or give {}",
+            whose.prompt, whose.file, whose.option
         );
         return Err(Failure::new(Code::Locked, message));
     }

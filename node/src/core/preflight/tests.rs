@@ -95,6 +95,37 @@ fn times_and_missing_keys_are_seen_before_sealing() {
     let directory = region.directory();
     let without = said(&directory, directory.roster().not_before_ms + 26 * limits::EPOCH_MS);
     assert_eq!(without.len(), 1, "{without:?}");
-    assert!(without[0].contains("KH/KH-AHT has no encryption key for this week"), "{without:?}");
+    assert!(
+        without[0].contains("KH/KH-AHT has no encryption key in the directory that is valid now"),
+        "{without:?}"
+    );
     assert!(without[0].contains("ask that agency to publish its keys"), "{without:?}");
+}
+
+#[test]
+fn nothing_is_to_be_delivered_after_the_end_of_a_recipients_key() {
+    let region = Region::with(|roster| roster.not_after_ms = roster.not_before_ms + 52 * limits::EPOCH_MS);
+    let directory = region.directory();
+    let json = draft(&["KH/KH-AHT"], "t", AMBER, "NONE");
+    let longest = json.replacen('{', r#"{ "deliver_within_hours": 2160,"#, 1);
+    let composed = |now_ms: u64| {
+        let parsed = Draft::parse(&longest, &[], None).unwrap();
+        let originator = parsed.originator(&directory, "TH").unwrap();
+        let contacts = everybody(&directory);
+        let rules = Rules { directory: &directory, contacts: &contacts, without_unconfirmed: false, now_ms };
+        let cleared = check(&parsed, &originator, rules).unwrap().recipients;
+        let until_ms = cleared[0].key_until_ms;
+        let packet_id = lintas_proto::id::PacketId::new(now_ms, &mut lintas_config::os_entropy());
+        let sender = crate::core::draft::Sender { originator, packet_id };
+        let state = crate::core::state::State::default();
+        let core = crate::core::draft::compose(parsed, sender, cleared, Vec::new(), &directory, &state).core;
+        (core.deliver_by_ms, until_ms)
+    };
+    let now = directory.roster().not_before_ms + 60_000;
+    let (by, until) = composed(now);
+    assert!(by == now + limits::DELIVER_WITHIN_MS_MAX && by <= until);
+    // Ten weeks on, KH has published nothing: its last key serves, and ends before 90 days are over.
+    let late = now + 10 * limits::EPOCH_MS;
+    let (by, until) = composed(late);
+    assert!(by == until && by < late + limits::DELIVER_WITHIN_MS_MAX, "{by} {until}");
 }

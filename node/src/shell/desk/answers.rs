@@ -30,7 +30,7 @@ impl Desk {
         let (state, now_ms) = (self.store.state(), clock::now_ms());
         match heard.kind {
             FrameType::Receipt => {
-                let agency = &self.keys.agency;
+                let agency = &self.keys().agency;
                 match answer::accept_receipt(&heard.payload, &state, &self.directory(), agency, now_ms) {
                     Ok((digest, record)) => {
                         let at = record.map(|record| batch.record(Record::Receipt(record)));

@@ -15,7 +15,7 @@ use lintas_proto::{
 use super::*;
 use crate::{
     core::draft::{Draft, Sender, compose},
-    shell::{blobs, control, progress::nobody},
+    shell::{blobs, control, door::Door, progress::nobody},
     testing::{AMBER, REGION, Region, core, digest, draft},
 };
 
@@ -48,7 +48,7 @@ fn hostile(desk: &Desk, region: &Region, called: &[(&str, &str)]) -> Result<Subm
     }
     let sender = Sender { originator, packet_id };
     let draft = compose(draft, sender, cleared, attachments, &directory, &desk.store.state());
-    let sealed = seal(draft, &desk.keys.packet, entropy)?;
+    let sealed = seal(draft, &desk.keys().packet, entropy)?;
     files.keep(&desk.folder).unwrap();
     Ok(sealed.submission)
 }
@@ -179,7 +179,7 @@ fn a_sealed_file_goes_when_everything_about_its_packet_is_known() {
     let kept =
         desk.send(&text, &[attach(&region, 1_000)], &[], None, &How::default(), &mut os_entropy()).unwrap();
     let next = desk.next_submission().unwrap().unwrap();
-    let packet: Submission = canonical::decode(&next.bytes, limits::FRAME_BYTES_MAX).unwrap();
+    let packet: Submission = canonical::decode(&next.bytes, lintas_proto::limits::FRAME_BYTES_MAX).unwrap();
     let sealed = || names(&region.path("TH").join("blobs/out")).len();
     let hear = |kind, payload| desk.settle(desk.judge(vec![Heard { kind, payload }])).unwrap();
     desk.tidy();
@@ -271,7 +271,8 @@ async fn a_daemon_tells_how_far_sealing_is_and_stops_when_nobody_waits() {
     let desk = Arc::new(region.desk("TH"));
     let folder = desk.folder().clone();
     let listener = control::listen(&folder).unwrap();
-    let serving = tokio::spawn(control::serve(listener, Arc::clone(&desk)));
+    let (door, _orders) = Door::new(Some(Arc::clone(&desk)));
+    let serving = tokio::spawn(control::serve(listener, door));
     let out = region.path("TH").join("blobs/out");
     let (text, file) = (draft(&["KH/KH-AHT"], "t", AMBER, "NONE"), attach(&region, 20_000_000));
     let request =

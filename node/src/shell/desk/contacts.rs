@@ -97,7 +97,7 @@ impl Desk {
 
     /// Who waits for an officer.
     pub(super) fn awaiting(&self) -> Vec<Awaiting> {
-        self.store.state().contacts().awaiting(&self.directory(), &self.keys.agency)
+        self.store.state().contacts().awaiting(&self.directory(), &self.keys().agency)
     }
 
     /// Whether the directory is known to be out of date, on the word of a verified packet.

@@ -43,12 +43,12 @@ const RENEW: &str = "ask the region authority for a newer directory; a key that 
 impl Desk {
     /// Every check. A node that does not run tries the broker once.
     pub(super) fn doctor(&self) -> Vec<Check> {
-        let (directory, now_ms) = (self.directory(), clock::now_ms());
+        let (directory, keys, now_ms) = (self.directory(), self.keys(), clock::now_ms());
         let listed = listed::keysets(&directory).unwrap_or_default();
-        let own = listed.iter().find(|keys| keys.agency == self.keys.agency);
+        let own = listed.iter().find(|listed| listed.agency == keys.agency);
         let link = if self.daemon { self.link() } else { probe::try_broker(self) };
-        let mut checks = vec![signing_keys(&self.keys, own)];
-        checks.extend(encryption_keys(&self.keys, &directory, own, now_ms));
+        let mut checks = vec![signing_keys(&keys, own)];
+        checks.extend(encryption_keys(&keys, &directory, own, now_ms));
         checks.extend(own.map(|own| keyset_end(own, now_ms)));
         checks.extend(own.map(|own| delegation_end(own, now_ms)));
         checks.push(directory_now(&directory, now_ms));

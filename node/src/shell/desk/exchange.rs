@@ -133,15 +133,16 @@ pub(crate) enum Broken {
 impl Desk {
     /// How this node introduces itself.
     pub(crate) fn hello(&self) -> Hello {
-        let (agency, directory) = (&self.keys.agency, self.directory());
+        let (keys, directory) = (self.keys(), self.directory());
+        let agency = &keys.agency;
         Hello {
             protocol: 1,
-            region: self.keys.region.clone(),
+            region: keys.region.clone(),
             agency: agency.clone(),
             roster_version: directory.roster().version,
             keyset_version: directory.keyset_version(agency).unwrap_or_default(),
             directory_hash: Bytes::copy_from_slice(directory.hash()),
-            slot_key: Bytes::copy_from_slice(self.keys.slot_key.as_slice()),
+            slot_key: Bytes::copy_from_slice(keys.slot_key.as_slice()),
             root_checkpoint: Bytes::new(),
             time_ms: clock::now_ms(),
             software: concat!("lintas-node ", env!("CARGO_PKG_VERSION")).to_owned(),
@@ -228,8 +229,8 @@ impl Desk {
         };
         let judgement = {
             let state = self.store.state();
-            let (directory, keys, now_ms) = (self.directory(), &self.keys, clock::now_ms());
-            judge(&delivery, Bench { state: &state, directory: &directory, keys, now_ms })
+            let (directory, keys, now_ms) = (self.directory(), self.keys(), clock::now_ms());
+            judge(&delivery, Bench { state: &state, directory: &directory, keys: &keys, now_ms })
         };
         let queue_sequence = delivery.queue_sequence;
         self.sight(&judgement, &delivery);
@@ -327,8 +328,11 @@ impl Desk {
     }
 
     fn finish(&self, mut batch: Batch) -> Result<Settled, Broken> {
+        // Until the records are kept: meanwhile no page is destroyed.
+        let _sealing = self.sealing();
+        let (pages, no_pages) = self.pages_for(&mut batch);
         let verdicts = std::mem::take(&mut batch.verdicts);
-        let settled = settle(verdicts, &self.keys, &self.vault, &mut os_entropy())
+        let settled = settle(verdicts, &self.keys(), pages, &mut os_entropy())
             .map_err(|error| Broken::Internal(Failure::internal(error)))?;
         let (answers, evidence): (Vec<Record>, Vec<Bytes>) = settled.into_iter().unzip();
         let mut records = std::mem::take(&mut batch.records);
@@ -357,7 +361,7 @@ impl Desk {
         if self.behind().is_some() {
             self.want_directory();
         }
-        Ok(Settled { acknowledgements, full, broken: None })
+        Ok(Settled { acknowledgements, full: full || no_pages, broken: None })
     }
 
     /// The evidence that was sent when this record was kept.
@@ -370,7 +374,8 @@ impl Desk {
             | Record::Refusal(_)
             | Record::Evidence(_)
             | Record::Doubted(_)
-            | Record::Confirmation(_) => Err(RecordError::Missing("the answer to a delivery").into()),
+            | Record::Confirmation(_)
+            | Record::Purge(_) => Err(RecordError::Missing("the answer to a delivery").into()),
         }
     }
 

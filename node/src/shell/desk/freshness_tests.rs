@@ -22,7 +22,7 @@ fn try_send(desk: &Desk, to: &[&str], how: &How) -> Result<Kept, Failure> {
 
 fn sealed(desk: &Desk) -> Submission {
     let next = desk.next_submission().unwrap().unwrap();
-    canonical::decode(&next.bytes, limits::FRAME_BYTES_MAX).unwrap()
+    canonical::decode(&next.bytes, lintas_proto::limits::FRAME_BYTES_MAX).unwrap()
 }
 
 /// Cambodia seals a packet for Thailand.

@@ -6,6 +6,8 @@ mod contacts;
 mod doctor;
 mod exchange;
 mod exposure;
+mod keyring;
+mod purge;
 mod read;
 mod renew;
 mod reseal;
@@ -14,11 +16,10 @@ mod send;
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicBool},
 };
 
 use lintas_config::{Directory, os_entropy, settings::NodeSettings};
-use lintas_proto::limits;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
@@ -36,11 +37,17 @@ use crate::core::{
     health::Check,
     keys::{Holds, Keys, KeysError, open_file},
     outbox::Pipeline,
-    vault::{Unlocker, Vault, VaultError},
-    view::{ContactView, Exported, Inbox, Kept, LinkView, Outbox, OutboxEntry, PacketView, Status},
+    pages::Pages,
+    vault::{Unlocker, VaultError, Wrapping},
+    view::{
+        ContactView, Exported, Inbox, Kept, KeysView, LinkView, Outbox, OutboxEntry, PacketView, Purged,
+        Status,
+    },
 };
 
 pub(crate) use exchange::{Broken, Heard, Step, Upload, Work};
+pub(crate) use keyring::{Opening, Secret};
+pub(crate) use rotate::revocation_text;
 use send::Asked;
 pub(crate) use send::How;
 
@@ -117,6 +124,43 @@ pub(crate) enum Request {
     Doctor,
     /// How the node is.
     Status,
+    /// Destroys packets for good, or only lists them.
+    Purge {
+        /// Packet ids, or first digits of header digests.
+        ids: Vec<String>,
+        /// Those that came, or were sealed, before that time.
+        before_ms: Option<u64>,
+        /// Those whose sender's time is over.
+        expired: bool,
+        /// Whether to do it.
+        confirmed: bool,
+    },
+    /// The keys of this agency.
+    Keys,
+    /// A new word of the identity key: canonical bytes of `NodeSecrets` with a delegation and its seed only, in hex.
+    Renew {
+        /// As above.
+        word: Secret,
+        /// Transport and packet keys as well.
+        all: bool,
+    },
+    /// Takes this agency out of its region for ever.
+    Revoke {
+        /// A revocation that was signed in advance, an absolute path.
+        revocation: Option<PathBuf>,
+    },
+    /// Brings a keyset, this agency's or another's, to the broker.
+    Publish {
+        /// An absolute path.
+        file: PathBuf,
+    },
+    /// Drops the keys; only a daemon can.
+    Lock,
+    /// Takes the keys up again; only a daemon can.
+    Unlock {
+        /// What opens them.
+        with: Opening,
+    },
 }
 
 impl std::fmt::Debug for Request {
@@ -149,6 +193,15 @@ pub(crate) enum Reply {
     Contact(Box<ContactView>),
     /// To `Status` and `Confirm`.
     Status(Box<Status>),
+    /// To `Purge`.
+    Purged(Box<Purged>),
+    /// To `Keys`, `Renew`, `Revoke` and `Publish`.
+    Keys(Box<KeysView>),
+    /// To `Lock`, and to `Status` of a daemon that is locked.
+    Locked {
+        /// Since when, milliseconds since 1970.
+        since_ms: u64,
+    },
 }
 
 /// An open data folder.
@@ -174,8 +227,17 @@ pub(crate) struct Desk {
     sighted: Mutex<Seen>,
     /// Refusals that wait for a newer directory.
     pending: Mutex<reseal::Pending>,
-    vault: Vault,
-    keys: Keys,
+    /// Opens node.keys again; held while that file is changed.
+    key_file: Mutex<Wrapping>,
+    /// Replaced when node.keys is changed.
+    keys: Mutex<Arc<Keys>>,
+    pages: Mutex<Pages>,
+    /// Read from the moment a content key is sealed until its record is kept; written while pages are destroyed.
+    sealing: RwLock<()>,
+    /// Rung when a key page is to be made ahead.
+    page_wanted: Notify,
+    /// Rung when the session needs another transport key.
+    rekeyed: Notify,
     store: Store,
     pipeline: Mutex<Pipeline>,
     /// Written by the session, read by whoever asks.
@@ -185,19 +247,23 @@ pub(crate) struct Desk {
     bell: Notify,
     daemon: bool,
     /// Released last.
-    _lock: Lock,
+    _lock: Arc<Lock>,
 }
 
 impl Desk {
     /// Opens the folder, whose lock the caller has: unlocks the keys, verifies the directory, folds the journal.
-    pub(crate) fn open(folder: Folder, lock: Lock, with: &Unlocker, daemon: bool) -> Result<Self, Failure> {
+    pub(crate) fn open(
+        folder: Folder,
+        lock: impl Into<Arc<Lock>>,
+        with: &Unlocker,
+        daemon: bool,
+    ) -> Result<Self, Failure> {
         folder.check()?;
         let settings = folder.settings()?;
         let looked = Mutex::new(trust::look(&folder));
         let (directory, refused_directory) = trust::open(&folder)?;
-        let file = folder.read("node.keys", limits::KEYSET_BYTES_MAX as u64, "restore it from a copy")?;
-        let (vault, plain) = open_file(Holds::Node, &file, with).map_err(locked)?;
-        let keys = Keys::parse(plain).map_err(locked)?;
+        let (wrapping, plain) = open_file(Holds::Node, &keyring::read(&folder)?, with).map_err(locked)?;
+        let (keys, pages) = Keys::parse(&plain).map_err(locked)?;
         check_membership(&directory, &keys)?;
         let store = Store::open(&folder, settings.segment_mib).map_err(stored)?;
         let mut desk = Self {
@@ -212,16 +278,21 @@ impl Desk {
             left_aside: AtomicBool::new(false),
             sighted: Mutex::default(),
             pending: Mutex::default(),
-            vault,
-            keys,
+            key_file: Mutex::new(wrapping),
+            keys: Mutex::new(Arc::new(keys)),
+            pages: Mutex::new(pages),
+            sealing: RwLock::default(),
+            page_wanted: Notify::new(),
+            rekeyed: Notify::new(),
             store,
             pipeline: Mutex::default(),
             link: Mutex::default(),
             transfers: Transfers::default(),
             bell: Notify::new(),
             daemon,
-            _lock: lock,
+            _lock: lock.into(),
         };
+        desk.resume_pages()?;
         if let Some(warning) = read::backwards(desk.store.state().latest_ms(), clock::now_ms()) {
             tracing::warn!("{warning}");
         }
@@ -263,6 +334,27 @@ impl Desk {
             }
             Request::Doctor => Ok(Reply::Doctor(self.doctor())),
             Request::Status => Ok(Reply::Status(Box::new(self.status()))),
+            Request::Purge { ids, before_ms, expired, confirmed } => {
+                let chosen = purge::Chosen { ids: &ids, before_ms, expired };
+                self.purge(&chosen, confirmed, clock::now_ms()).map(Box::new).map(Reply::Purged)
+            }
+            Request::Keys => self.keys_view().map(Box::new).map(Reply::Keys),
+            Request::Renew { word, all } => {
+                self.renew_keys(&word, all, clock::now_ms())?;
+                self.keys_view().map(Box::new).map(Reply::Keys)
+            }
+            Request::Revoke { revocation } => {
+                self.revoke_keys(revocation.as_deref(), clock::now_ms())?;
+                self.keys_view().map(Box::new).map(Reply::Keys)
+            }
+            Request::Publish { file } => {
+                self.publish_keyset(&file)?;
+                self.keys_view().map(Box::new).map(Reply::Keys)
+            }
+            Request::Lock | Request::Unlock { .. } => Err(Failure::new(
+                Code::Usage,
+                "no daemon runs here, so nothing holds the keys; start `lintas run`",
+            )),
         }
     }
 
@@ -285,9 +377,9 @@ impl Desk {
         &self.settings
     }
 
-    /// The secret keys.
-    pub(crate) fn keys(&self) -> &Keys {
-        &self.keys
+    /// The secret keys. Ask once for each piece of work, and keep to the answer.
+    pub(crate) fn keys(&self) -> Arc<Keys> {
+        Arc::clone(&self.keys.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Where everything lies.
@@ -337,7 +429,11 @@ pub(crate) fn check_membership(directory: &Directory, keys: &Keys) -> Result<(),
     let transport = lintas_link::TransportKey::from_seed(&keys.transport_seed)
         .map_err(|error| Failure::new(Code::Locked, error))?;
     if directory.agency_of_transport(&transport.public()) != Some(keys.agency.as_str()) {
-        return refuse("the directory has other keys of this agency than this node");
+        return refuse(
+            "the directory has other keys of this agency than this node: if they are new, bring keyset.bin to the broker \
+             first (`lintas keys publish` at any node of the region); if another machine has taken this one's place, this \
+             one is out",
+        );
     }
     Ok(())
 }
@@ -347,6 +443,10 @@ pub(crate) fn locked(error: KeysError) -> Failure {
         KeysError::Vault(VaultError::WrongSecret | VaultError::WrongKind { .. }) => Code::Locked,
         KeysError::Vault(VaultError::Damaged | VaultError::Parameters)
         | KeysError::Decode(_)
+        | KeysError::TooManyPages
+        | KeysError::OlderFile
+        | KeysError::Revoked
+        | KeysError::OtherWord
         | KeysError::Issue(_)
         | KeysError::Signing(_)
         | KeysError::Encryption(_) => Code::NotSetUp,

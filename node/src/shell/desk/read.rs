@@ -7,7 +7,7 @@ use lintas_proto::{id::hex, limits};
 use super::{Desk, stored};
 use crate::{
     core::{
-        archive::{self, ArchiveError, Open, open_incoming, open_outgoing, show, title},
+        archive::{self, ArchiveError, Open, Sealed, open_incoming, open_outgoing, show, title},
         records::Record,
         state::{Answer, Fate, Incoming, Outgoing, State, name},
         text,
@@ -27,9 +27,9 @@ use crate::{
 };
 
 /// Most entries of one list.
-const ENTRIES_MAX: usize = 1_000;
+pub(super) const ENTRIES_MAX: usize = 1_000;
 /// Fewest digits that name a packet by its header digest.
-const DIGITS_MIN: usize = 8;
+pub(super) const DIGITS_MIN: usize = 8;
 
 /// Below this the operator is told, bytes.
 const DISK_FREE_BYTES_MIN: u64 = 1 << 30;
@@ -65,12 +65,15 @@ impl Desk {
             (found, rejected.collect(), state.incoming().count())
         };
         let entry = |(sequence, packet, gap): (u64, Incoming, bool)| {
+            let purged_ms = self.purged_ms(sequence);
             let (title, mut warnings) = match self.open_received(sequence) {
                 Ok(open) => (title(&open.body), open.warnings),
+                Err(_) if purged_ms.is_some() => (String::new(), Vec::new()),
                 Err(failure) => (String::new(), vec![failure.message]),
             };
             warnings.extend(gap.then(|| GAP.to_owned()));
             InboxEntry {
+                purged_ms,
                 packet_id: packet.packet_id.to_string(),
                 from: name(&packet.originator),
                 unit: packet.unit,
@@ -114,7 +117,7 @@ impl Desk {
             Found::Received(sequence, packet) => {
                 let mut open = self.open_received(sequence)?;
                 open.warnings.extend(self.store.state().misses_previous(&packet).then(|| GAP.to_owned()));
-                let unit = format!("{}/{}", self.keys.agency, packet.unit);
+                let unit = format!("{}/{}", self.keys().agency, packet.unit);
                 let view = show(open).map_err(unopened)?;
                 let (direction, received_ms) = ("received".to_owned(), Some(packet.received_ms));
                 Ok(PacketView { direction, to: vec![unit], received_ms, ..view })
@@ -180,12 +183,12 @@ impl Desk {
         let unconfirmed = self.awaiting().iter().map(ToString::to_string).collect();
         let behind = self.behind();
         let state = self.store.state();
-        let link = self.link();
+        let (link, keys) = (self.link(), self.keys());
         let mut warnings = self.warnings(&state, disk_free_bytes, now_ms);
         warnings.extend(behind.map(|behind| format!("{behind}; {WAIT_FOR_DIRECTORY}")));
         Status {
-            agency: self.keys.agency.clone(),
-            region: self.keys.region.clone(),
+            agency: keys.agency.clone(),
+            region: keys.region.clone(),
             roster_version: directory.roster().version,
             roster_valid: directory.at(now_ms).in_force(),
             roster_until_ms: directory.roster().not_after_ms,
@@ -194,6 +197,7 @@ impl Desk {
             warnings,
             disk_free_bytes,
             daemon: self.daemon,
+            locked: false,
             link: self.daemon.then_some(link),
             transfers: self.transfers.all(),
             waiting: state.waiting().count(),
@@ -211,7 +215,8 @@ impl Desk {
             let mib = free >> 20;
             format!("only {mib} MiB of disk are left; make room before packets and attachments are refused")
         });
-        [refused.clone(), backwards(state.latest_ms(), now_ms), room, self.warning_of_blobs()]
+        let clock = backwards(state.latest_ms(), now_ms);
+        [refused.clone(), clock, room, self.warning_of_blobs(), self.warning_of_keys(now_ms)]
             .into_iter()
             .flatten()
             .collect()
@@ -244,23 +249,28 @@ impl Desk {
     }
 
     pub(super) fn open_received(&self, sequence: u64) -> Result<Open, Failure> {
+        let _sealing = self.not_purged(sequence)?;
         let Record::Incoming(stored) = self.store.read(sequence).map_err(stored)? else {
             return Err(wrong_record());
         };
-        open_incoming(&stored, &self.vault, &self.directory(), clock::now_ms()).map_err(unopened)
+        let sealed = Sealed::incoming(sequence, &stored, self.store.state().ledger());
+        open_incoming(&stored, &sealed, &self.pages(), &self.directory(), clock::now_ms()).map_err(unopened)
     }
 
     pub(super) fn open_sent(&self, sequence: u64) -> Result<Open, Failure> {
+        let _sealing = self.not_purged(sequence)?;
         let Record::Outgoing(stored) = self.store.read(sequence).map_err(stored)? else {
             return Err(wrong_record());
         };
-        open_outgoing(&stored, &self.vault).map_err(unopened)
+        let sealed = Sealed::outgoing(sequence, &stored, self.store.state().ledger());
+        open_outgoing(&stored, &sealed, &self.pages()).map_err(unopened)
     }
 
     fn outbox_entry(&self, sequence: u64, packet: &Outgoing) -> OutboxEntry {
         let title = self.open_sent(sequence).map(|open| title(&open.body)).unwrap_or_default();
         let packet_id = packet.packet_id.to_string();
         OutboxEntry {
+            purged_ms: self.purged_ms(sequence),
             kind: packet.kind.as_str_name().to_owned(),
             title,
             created_ms: packet.created_ms,
@@ -353,7 +363,7 @@ fn arrival(unit: String, fate: &Fate) -> Arrival {
     }
 }
 
-fn no_such(id: &str) -> Failure {
+pub(super) fn no_such(id: &str) -> Failure {
     let message = format!(
         "there is no packet `{}`; `lintas inbox` and `lintas outbox` list the packets with their ids",
         text::one_line(id)
@@ -361,10 +371,10 @@ fn no_such(id: &str) -> Failure {
     Failure::new(Code::NotFound, message)
 }
 
-fn unopened(error: ArchiveError) -> Failure {
+pub(super) fn unopened(error: ArchiveError) -> Failure {
     Failure::new(Code::Storage, format_args!("the packet does not open any more: {error}"))
 }
 
-fn wrong_record() -> Failure {
+pub(super) fn wrong_record() -> Failure {
     Failure::internal("the index names a record of another kind")
 }

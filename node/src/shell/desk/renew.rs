@@ -153,8 +153,9 @@ impl Desk {
             );
         }
         // Whoever left the region must know it; what was kept stays readable.
-        let membership = check_membership(&next, &self.keys);
-        let moved = membership.is_ok() != check_membership(&before, &self.keys).is_ok();
+        let keys = self.keys();
+        let membership = check_membership(&next, &keys);
+        let moved = membership.is_ok() != check_membership(&before, &keys).is_ok();
         if let Err(failure) = membership {
             self.trouble(&failure.message);
         }

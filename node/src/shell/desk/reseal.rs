@@ -9,7 +9,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{MutexGuard, PoisonError},
+    sync::{MutexGuard, PoisonError, RwLockReadGuard},
 };
 
 use bytes::Bytes;
@@ -50,13 +50,21 @@ const WHY: &str = "keys have changed; the node fetches the newest directory and 
 pub(super) type Pending = BTreeMap<Digest, StoredRefusal>;
 
 /// What becomes of a refused packet.
-enum Next {
-    /// Another one takes its place.
-    Replaced { with: PacketId, records: Vec<Record>, blobs: Vec<String> },
+enum Next<'a> {
+    /// Another one takes its place. `sealing` is held until it is kept.
+    Replaced { with: PacketId, records: Vec<Record>, blobs: Vec<String>, sealing: RwLockReadGuard<'a, ()> },
     /// The refusal stands, for this reason.
     Final(String),
     /// Something is missing that may come.
     Wait(String),
+}
+
+/// A packet that is sealed again, and what was made for it.
+struct Resealed<'a> {
+    with: PacketId,
+    made: Made,
+    blobs: Vec<String>,
+    sealing: RwLockReadGuard<'a, ()>,
 }
 
 impl Desk {
@@ -100,8 +108,9 @@ impl Desk {
             }
             let id = packet.packet_id;
             let kept = match self.replace(sequence, &packet, &refusal)? {
-                Next::Replaced { with, records, blobs } => {
+                Next::Replaced { with, records, blobs, sealing } => {
                     let kept = self.store.keep_together(records)?;
+                    drop(sealing);
                     if kept {
                         tracing::info!(%id, %with, "sealed again under the newest directory");
                     } else {
@@ -134,7 +143,12 @@ impl Desk {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn replace(&self, sequence: u64, packet: &Outgoing, refusal: &StoredRefusal) -> Result<Next, StoreError> {
+    fn replace(
+        &self,
+        sequence: u64,
+        packet: &Outgoing,
+        refusal: &StoredRefusal,
+    ) -> Result<Next<'_>, StoreError> {
         let now_ms = clock::now_ms();
         if now_ms >= packet.deliver_by_ms {
             return Ok(Next::Final("its time to be delivered is over".to_owned()));
@@ -152,9 +166,9 @@ impl Desk {
             Err(failure) => return Ok(Next::Final(failure.message)),
         };
         Ok(match self.reseal(open, &submission.openings, packet, now_ms) {
-            Ok(Some((with, made, blobs))) => {
+            Ok(Some(Resealed { with, made, blobs, sealing })) => {
                 let records = vec![Record::Refusal(refusal.clone()), made.record];
-                Next::Replaced { with, records, blobs }
+                Next::Replaced { with, records, blobs, sealing }
             }
             Ok(None) => {
                 Next::Final("there is no newer directory and no newer key to seal it under".to_owned())
@@ -170,7 +184,7 @@ impl Desk {
         openings: &[Opening],
         packet: &Outgoing,
         now_ms: u64,
-    ) -> Result<Option<(PacketId, Made, Vec<String>)>, Failure> {
+    ) -> Result<Option<Resealed<'_>>, Failure> {
         let (directory, mut entropy) = (self.directory(), os_entropy());
         let core = open.header.core().clone();
         let visible_audience = !open.body.audience.is_empty();
@@ -191,7 +205,9 @@ impl Desk {
         let recipients = self.clear(&draft, &core.originator, &directory, false)?.recipients;
         let same_keys =
             recipients.iter().zip(openings).all(|(cleared, o)| o.enc_key_id == cleared.key.id().as_slice());
-        if core.directory_hash == *directory.hash() && same_keys && core.sign_key_id == *self.keys.packet.id()
+        if core.directory_hash == *directory.hash()
+            && same_keys
+            && core.sign_key_id == *self.keys().packet.id()
         {
             return Ok(None);
         }
@@ -217,8 +233,9 @@ impl Desk {
             supersedes: Bytes::copy_from_slice(&packet.digest),
             despite_stale: packet.despite_stale,
         };
-        match sealed.and_then(|()| self.make(order, &mut entropy)) {
-            Ok(made) => Ok(Some((packet_id, made, blobs))),
+        let sealing = self.sealing();
+        match sealed.and_then(|()| self.make(order, &sealing, &mut entropy)) {
+            Ok(made) => Ok(Some(Resealed { with: packet_id, made, blobs, sealing })),
             Err(failure) => {
                 self.remove_blobs(&blobs);
                 Err(failure)

@@ -21,7 +21,7 @@ use crate::{
 
 fn next(desk: &Desk) -> Submission {
     let next = desk.next_submission().unwrap().unwrap();
-    canonical::decode(&next.bytes, limits::FRAME_BYTES_MAX).unwrap()
+    canonical::decode(&next.bytes, lintas_proto::limits::FRAME_BYTES_MAX).unwrap()
 }
 
 /// The broker refuses a packet for good, and signs it.

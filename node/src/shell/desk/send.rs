@@ -1,6 +1,6 @@
 //! Sealing a packet, and keeping it before the officer is told.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::RwLockReadGuard};
 
 use bytes::Bytes;
 use lintas_config::Directory;
@@ -107,7 +107,8 @@ impl Desk {
         let Asked { draft, attach, to, from, how } = *asked;
         let now_ms = clock::now_ms();
         let draft = Draft::parse(draft, to, from).map_err(|error| refused(&error))?;
-        let agency = &self.keys.agency;
+        let keys = self.keys();
+        let agency = &keys.agency;
         let behind = self.behind();
         if let Some(behind) = behind.as_ref().filter(|_| !how.despite_stale) {
             self.want_directory();
@@ -131,7 +132,9 @@ impl Desk {
             supersedes: Bytes::new(),
             despite_stale: behind.is_some(),
         };
-        let Made { record, digest, deliver_by_ms } = self.make(order, entropy)?;
+        // Until the record is kept: meanwhile no page is destroyed.
+        let sealing = self.sealing();
+        let Made { record, digest, deliver_by_ms } = self.make(order, &sealing, entropy)?;
         let files = files.keep(&self.folder)?;
         self.store.keep(vec![record]).map_err(|error| {
             // Without its packet nobody wants them.
@@ -140,6 +143,7 @@ impl Desk {
             }
             stored(error)
         })?;
+        drop(sealing);
         self.bell.notify_one();
         tracing::info!(%packet_id, recipients = to.len(), "packet kept");
         let left_out = clearance.left_out;
@@ -161,11 +165,16 @@ impl Desk {
         preflight::check(draft, originator, rules).map_err(|objections| refused(&objected(&objections)))
     }
 
-    /// Seals.
-    pub(super) fn make(&self, order: Order<'_>, entropy: &mut dyn CryptoRng) -> Result<Made, Failure> {
+    /// Seals. `sealing` is to be held until the record is kept.
+    pub(super) fn make(
+        &self,
+        order: Order<'_>,
+        _sealing: &RwLockReadGuard<'_, ()>,
+        entropy: &mut dyn CryptoRng,
+    ) -> Result<Made, Failure> {
         let Order { draft, sender, recipients, attachments, directory, times, supersedes, despite_stale } =
             order;
-        let packet_id = sender.packet_id;
+        let (packet_id, keys) = (sender.packet_id, self.keys());
         let mut draft = compose(draft, sender, recipients, attachments, directory, &self.store.state());
         if let Some((not_before_ms, deliver_by_ms)) = times {
             draft.core.not_before_ms = not_before_ms.max(draft.core.created_ms);
@@ -173,7 +182,7 @@ impl Desk {
         }
         draft.body.supersedes = supersedes.clone();
         let (created_ms, deliver_by_ms) = (draft.core.created_ms, draft.core.deliver_by_ms);
-        let sealed = seal(draft, &self.keys.packet, entropy).map_err(|error| match error {
+        let sealed = seal(draft, &keys.packet, entropy).map_err(|error| match error {
             SealError::Chunk(_) => Failure::internal(error),
             SealError::Core(_)
             | SealError::Body(_)
@@ -181,8 +190,8 @@ impl Desk {
             | SealError::Recipient { .. }
             | SealError::HeaderTooLarge { .. } => refused(&error),
         })?;
-        let sealed_key = self
-            .vault
+        let (key_page, page) = self.page(clock::now_ms())?;
+        let sealed_key = page
             .seal(OUTGOING_PURPOSE, &sealed.digest, sealed.content_key.as_slice(), entropy)
             .map_err(Failure::internal)?;
         let submission = canonical::encode(&sealed.submission);
@@ -197,10 +206,10 @@ impl Desk {
             submission,
             sealed_key,
             created_ms,
-            key_page: 0,
+            key_page,
             supersedes,
             despite_stale,
-            sign_key: Bytes::copy_from_slice(&self.keys.packet.public_key()),
+            sign_key: Bytes::copy_from_slice(&keys.packet.public_key()),
         });
         Ok(Made { record, digest: sealed.digest, deliver_by_ms })
     }

@@ -386,7 +386,8 @@ async fn commands_reach_a_daemon_through_its_socket() {
     let desk = Arc::new(region.desk("TH"));
     let folder = desk.folder().clone();
     let listener = control::listen(&folder).unwrap();
-    let serving = tokio::spawn(control::serve(listener, Arc::clone(&desk)));
+    let serving =
+        tokio::spawn(control::serve(listener, crate::shell::door::Door::new(Some(Arc::clone(&desk))).0));
     let draft = draft(&["KH/KH-AHT"], CANARY, AMBER, "NONE");
     let asked = tokio::task::spawn_blocking(move || {
         let send = Request::Send {

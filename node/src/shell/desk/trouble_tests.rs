@@ -9,6 +9,7 @@ use lintas_proto::{
     canonical,
     evidence::{Evidence, sign_evidence},
     frame::FrameType,
+    limits,
     schema::{Outcome, Reason, Refusal, Stage, UnitRef},
 };
 use zeroize::Zeroizing;

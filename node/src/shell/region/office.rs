@@ -25,7 +25,10 @@ use lintas_proto::{
 
 use super::files::{self, BOOTSTRAP, HISTORY};
 use crate::{
-    core::keys::{Holds, lock_file, open_file},
+    core::{
+        keys::{Holds, lock_file, open_file},
+        vault::Wrapping,
+    },
     shell::{
         failure::{Code, Failure},
         files::{check_private, private_folder, write_new},
@@ -67,8 +70,9 @@ pub(crate) fn make(
     let office = Office { name: name.to_owned(), key };
     let public = office.to_text().map_err(|error| Failure::new(Code::Usage, error))?;
     let unlocker = new_unlocker(key_file, &mut entropy)?;
-    let sealed =
-        lock_file(Holds::Authority, seed.as_ref(), &unlocker, &mut entropy).map_err(Failure::internal)?;
+    let sealed = Wrapping::new(&unlocker, &mut entropy)
+        .and_then(|with| lock_file(Holds::Authority, seed.as_ref(), &with, &mut entropy))
+        .map_err(Failure::internal)?;
     private_folder(folder.root()).map_err(|error| Failure::file("make the folder", folder.root(), &error))?;
     let write = |name: &str, bytes: &[u8]| {
         let path = folder.path(name);

@@ -108,18 +108,18 @@ async fn a_newcomer_gets_its_first_directory_from_the_broker() {
     let desk = hub.region.desk("TH");
     let bootstrap = hub.region.bootstrap.clone();
     std::thread::scope(|scope| {
-        let first = scope.spawn(|| join::fetch(address, desk.keys(), &bootstrap)).join().unwrap().unwrap();
+        let first = scope.spawn(|| join::fetch(address, &desk.keys(), &bootstrap)).join().unwrap().unwrap();
         assert_eq!(first.hash(), hub.region.directory().hash());
     });
     hub.held.lock().unwrap().directories = vec![second];
     std::thread::scope(|scope| {
-        let first = scope.spawn(|| join::fetch(address, desk.keys(), &bootstrap)).join().unwrap().unwrap();
+        let first = scope.spawn(|| join::fetch(address, &desk.keys(), &bootstrap)).join().unwrap().unwrap();
         assert_eq!(first.roster().version, 2);
     });
     // Another region's broker cannot give it another region's directory.
     let other = Region::new().bootstrap;
     std::thread::scope(|scope| {
-        let refused = scope.spawn(|| join::fetch(address, desk.keys(), &other)).join().unwrap().unwrap_err();
+        let refused = scope.spawn(|| join::fetch(address, &desk.keys(), &other)).join().unwrap().unwrap_err();
         assert!(refused.message.contains("is not believed"), "{refused}");
     });
 }
