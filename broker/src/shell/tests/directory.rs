@@ -14,7 +14,7 @@ async fn a_keyset_that_a_member_brings_reaches_everybody_and_outlives_a_crash() 
     let mut broker = Broker::start(folder.path()).await;
     let (mut th, vn) =
         (Node::connect(&world, &broker, "TH").await, Node::connect(&world, &broker, "VN").await);
-    let first = world.directory.clone();
+    let (first, before) = (world.directory.clone(), world.keysets.clone());
     let sealed_before = world.packet("TH", &[unit("KH", "A")]);
     let next = world.next_keyset("KH");
     // KH is not there: VN brings it.
@@ -33,6 +33,15 @@ async fn a_keyset_that_a_member_brings_reaches_everybody_and_outlives_a_crash() 
     assert_eq!(first.take(&update).unwrap().hash(), world.directory.hash(), "durable");
     let own = std::fs::read(folder.path().join("directory.bin")).unwrap();
     assert_eq!(&own, first.bytes(), "the operator's file is not touched");
+    // The region authority gathered its keysets before: the newer one stays.
+    let newest = std::mem::replace(&mut world.keysets, before);
+    world.publish_next();
+    place(&folder.path().join("directory.bin"), world.directory.bytes());
+    world.keysets = newest;
+    world.publish();
+    th.told(&world).await;
+    let update = ask(&th.connection, &first.question().unwrap()).await.unwrap();
+    assert_eq!(first.take(&update).unwrap().hash(), world.directory.hash());
     // Sealed before and after; KH has the same keys in both.
     th.receipt(&sealed_before).await;
     th.receipt(&world.packet("TH", &[unit("KH", "A")])).await;
