@@ -231,3 +231,31 @@ async fn notices_are_rare_and_about_the_newest() {
     th.silence().await;
     broker.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hangup_makes_the_broker_look_at_a_file_that_seems_the_same() {
+    let (mut world, folder) = scene();
+    let path = folder.path().join("directory.bin");
+    let broker = Broker::start(folder.path()).await;
+    let mut th = Node::connect(&world, &broker, "TH").await;
+    world.publish_next();
+    place(&path, world.directory.bytes());
+    th.told(&world).await;
+    let (modified, length) = {
+        let there = std::fs::metadata(&path).unwrap();
+        (there.modified().unwrap(), there.len())
+    };
+    world.publish_next();
+    let next = folder.path().join("next");
+    put(&next, world.directory.bytes());
+    std::fs::File::options().write(true).open(&next).unwrap().set_modified(modified).unwrap();
+    assert_eq!(std::fs::metadata(&next).unwrap().len(), length);
+    place_file(&next, &path);
+    // Some looks later.
+    sleep(Duration::from_millis(1_200)).await;
+    th.silence().await;
+    let me = std::process::id().to_string();
+    assert!(std::process::Command::new("kill").args(["-HUP", &me]).status().unwrap().success());
+    th.told(&world).await;
+    broker.stop().await.unwrap();
+}

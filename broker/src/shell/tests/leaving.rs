@@ -152,3 +152,29 @@ async fn an_agency_takes_itself_out_with_a_file() {
     assert!(!gone("paper.bin") && !gone("other.bin"));
     broker.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_held_agency_stays_and_nobody_fetches_it() {
+    let (mut world, folder) = scene();
+    let broker = Broker::start(folder.path()).await;
+    let mut th = Node::connect(&world, &broker, "TH").await;
+    let kh = Node::connect(&world, &broker, "KH").await;
+    let before = world.transport("KH");
+    th.receipt(&world.packet("TH", &[unit("KH", "A")])).await;
+    world.change_identity("KH");
+    world.publish_next();
+    place(&folder.path().join("directory.bin"), world.directory.bytes());
+    is_closed(&kh).await;
+    th.told(&world).await;
+    th.silence().await;
+    for key in [before, world.transport("KH")] {
+        let refused = connect_as(&world, broker.address, &key, &hello("KH")).await.err();
+        assert!(matches!(refused, Some(LinkError::NotAdmitted)), "{refused:?}");
+    }
+    let (reason, text) = bring_signed(&th.connection, &world.next_keyset("KH")).await;
+    assert_eq!(reason, Reason::UnknownSender);
+    assert!(text.contains("is not vouched for by its old one"), "{text}");
+    th.submit(&world.packet("TH", &[unit("KH", "A")])).await;
+    assert_eq!(th.refusal().await.reason, Reason::Reseal as i32);
+    broker.stop().await.unwrap();
+}
