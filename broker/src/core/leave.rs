@@ -49,16 +49,17 @@ impl Left {
         let UnitRef { agency, unit } = unit;
         match self {
             Self::Agency => format!(
-                "{agency} / {unit} did not take the packet in time: by roster version {roster_version} of the region \
-                 authority {agency} is no longer an active member. Nothing of it is delivered any more; ask the \
-                 region authority before you send it another way."
+                "{agency} / {unit} had not acknowledged the packet, and by roster version {roster_version} of the region \
+                 authority {agency} is no longer an active member. Nothing of it is delivered any more; ask the region \
+                 authority before you send it another way."
             ),
             Self::Keys => format!(
-                "{agency} / {unit} did not take the packet in time: {agency} has revoked its own keys. Nothing sealed \
-                 to them is delivered any more; ask {agency} by another way, and send it anew when it has new keys."
+                "{agency} / {unit} had not acknowledged the packet, and {agency} has revoked its own keys. Nothing \
+                 sealed to them is delivered any more; ask {agency} by another way, and send it anew when it has new \
+                 keys."
             ),
             Self::Unit => format!(
-                "{agency} / {unit} did not take the packet in time: by roster version {roster_version} of the region \
+                "{agency} / {unit} had not acknowledged the packet, and by roster version {roster_version} of the region \
                  authority {agency} no longer has this unit. Send it anew to another unit of {agency}."
             ),
         }

@@ -43,6 +43,8 @@ use crate::core::{
 /// How often the operator's files are looked at, milliseconds. A file is taken when it has not changed between two
 /// looks, so that one that is being copied is not refused for its missing half.
 const LOOK_MS: u64 = 500;
+/// How long what the disk or the time prevented waits, milliseconds.
+const AGAIN_MS: u64 = 10_000;
 /// How many changes keysets of one agency may make at once, and how often one more, milliseconds: each makes a new
 /// directory for everybody. An agency that rotates its keys needs one a week.
 const CHANGES: (u64, u64) = (10, 10 * 60 * 1_000);
@@ -60,6 +62,8 @@ enum Trouble {
     Refused(Box<SuccessionError>),
     /// It is not time.
     NotInForce { version: u64 },
+    /// Its agency has a new identity key that nobody vouches for.
+    Held(String),
     /// It could not be made durable.
     Disk(FolderError),
 }
@@ -76,6 +80,8 @@ pub(crate) struct Turn {
     seen: Option<Stamp>,
     /// Dealt with.
     done: Option<Stamp>,
+    /// When to try what is done once more, milliseconds since 1970.
+    again_ms: Option<u64>,
 }
 
 /// See the module.
@@ -90,7 +96,7 @@ pub(crate) struct Keeper {
 impl Keeper {
     pub(crate) fn new(shared: Arc<Shared>, folder: Folder) -> Arc<Self> {
         let pace = |(burst, every_ms)| Pace::new(burst, every_ms);
-        let turn = Turn { changes: pace(CHANGES), puts: pace(PUTS), seen: None, done: None };
+        let turn = Turn { changes: pace(CHANGES), puts: pace(PUTS), seen: None, done: None, again_ms: None };
         let offers = Offers::new(folder.clone());
         Arc::new(Self { shared, folder, turn: Arc::new(Mutex::new(turn)), offers })
     }
@@ -144,9 +150,10 @@ impl Keeper {
 
     fn look_at_directory(&self, turn: &mut Turn, at_once: bool) {
         let stamp = stamp(&self.folder);
-        let settled = at_once || turn.seen == stamp;
+        let (settled, now_ms) = (at_once || turn.seen == stamp, clock::now_ms());
+        let again = at_once || turn.again_ms.is_some_and(|at| at <= now_ms);
         turn.seen = stamp;
-        if stamp.is_none() || !settled || (turn.done == stamp && !at_once) {
+        if stamp.is_none() || !settled || (turn.done == stamp && !again) {
             return;
         }
         let present = self.shared.directory();
@@ -161,7 +168,7 @@ impl Keeper {
         };
         // What the disk or the time prevents is tried again.
         let again = matches!(taken, Err(Trouble::Disk(_) | Trouble::NotInForce { .. }));
-        turn.done = stamp.filter(|_| !again);
+        (turn.done, turn.again_ms) = (stamp, again.then(|| now_ms.saturating_add(AGAIN_MS)));
         let version = present.roster().version;
         self.shared.refuse_directory(taken.err().map(|trouble| {
             format!("{DIRECTORY} is not taken: {trouble}. Roster version {version} stays in force")
@@ -243,11 +250,6 @@ impl Keeper {
             let text = "The keyset is of no active member of the region; ask the region authority.";
             return refused(Reason::UnknownSender, text);
         }
-        if directory.held().iter().any(|held| held.agency == agency) {
-            let text =
-                format!("The new identity key of {agency} is not confirmed at the broker; ask its operator.");
-            return refused(Reason::UnknownSender, &text);
-        }
         if !revokes && turn.changes.wait_ms(agency, now_ms) > 0 {
             return wait(turn.changes.wait_ms(agency, now_ms));
         }
@@ -262,6 +264,7 @@ impl Keeper {
                 reason_of_succession(&error),
                 &format!("The broker does not take the keyset, the one before stays in force: {error}."),
             ),
+            Err(trouble @ Trouble::Held(_)) => refused(Reason::UnknownSender, &trouble.to_string()),
             Err(trouble @ (Trouble::Disk(_) | Trouble::NotInForce { .. })) => {
                 tracing::error!(%trouble, "a keyset could not be taken");
                 refused(
@@ -274,6 +277,9 @@ impl Keeper {
 
     fn take_keyset(&self, signed: &SignedKeyset, agency: &str) -> Result<(), Trouble> {
         let present = self.shared.directory();
+        if present.held().iter().any(|held| held.agency == agency) {
+            return Err(Trouble::Held(agency.to_owned()));
+        }
         let next = present.with_keyset(signed).map_err(|error| Trouble::Refused(Box::new(error)))?;
         self.take_up(next, &[], agency)
     }
@@ -321,6 +327,10 @@ impl std::fmt::Display for Trouble {
                     "roster version {version} is not valid now; it is tried again, look at the clock and its dates"
                 )
             }
+            Self::Held(agency) => write!(
+                f,
+                "The new identity key of {agency} is not vouched for by its old one; nothing of it is believed here."
+            ),
             Self::Disk(error) => write!(f, "{error}; it is tried again"),
         }
     }

@@ -3,7 +3,7 @@
 //! - [`listener`]: who may connect, and the hello
 //! - [`session`]: one node: its submissions in, its queue out
 //! - [`transfer`]: attachments, up and down; [`upload`]: one that goes on where it was cut
-//! - [`sequencer`]: one thread that gives every packet its place in the journal
+//! - [`sequencer`]: one thread that gives every packet its place in the journal; [`leavers`]: what it withholds
 //! - [`answer`]: receipts and refusals on their way out
 //! - [`metrics`]: what is counted; [`operator`]: where the operator asks for it, and for health
 //! - [`keeper`]: new directories while the broker runs; [`directory_files`], [`earlier`]: the directory on disk
@@ -21,6 +21,7 @@ mod folder;
 mod index;
 mod inventory;
 mod keeper;
+mod leavers;
 mod listener;
 mod metrics;
 mod notices;

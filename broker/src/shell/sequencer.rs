@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use lintas_config::Directory;
 use lintas_journal::{Class, CommitError, CommitHandle, Committed, Compaction, FileDisk, NewRecord};
-use lintas_proto::{audit::group::GroupError, frame::FrameType, id::Digest, schema::Reason};
+use lintas_proto::{audit::group::GroupError, frame::FrameType, schema::Reason};
 use thiserror::Error;
 use tokio::{
     runtime::Handle,
@@ -21,10 +21,9 @@ use tokio::{
     time::sleep,
 };
 
-use super::{answer::AnswerTo, clock, index::Index, shared::Shared};
+use super::{answer::AnswerTo, clock, index::Index, leavers::Leavers, shared::Shared};
 use crate::core::{
     admit::Verified,
-    leave::Sweep,
     ledger::Ended,
     outcome::{self, How},
     plan::{Plan, Sealed, Verdict},
@@ -112,16 +111,6 @@ pub(crate) struct Sequencer {
     pub(crate) leavers: Leavers,
 }
 
-/// The search for entries whose recipients have left, begun anew with each directory.
-#[derive(Debug, Default)]
-pub(crate) struct Leavers {
-    /// Roster hash and directory hash of the directory under which the search was begun last.
-    under: Option<(Digest, Digest)>,
-    sweep: Option<Sweep>,
-    /// The disk kept an entry from being ended: when to search again.
-    again_ms: Option<u64>,
-}
-
 /// Tells the process when the sequencer ends by a panic.
 struct Alarm(Arc<Shared>);
 
@@ -150,8 +139,7 @@ impl Sequencer {
     async fn next_batch(&mut self) -> Option<Vec<Intake>> {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         // While there is something to withhold nothing is waited for.
-        let idle = self.leavers.under.is_some() && self.leavers.sweep.is_none();
-        let wait_ms = if idle { TICK_MS } else { 0 };
+        let wait_ms = if self.leavers.are_sought() { 0 } else { TICK_MS };
         let mut next = tokio::select! {
             biased;
             intake = self.intake.recv() => Some(intake?),
@@ -182,7 +170,8 @@ impl Sequencer {
         }
         ends.extend(self.tick(now_ms)?);
         let directory = self.shared.directory();
-        ends.extend(self.leaving(&directory, now_ms));
+        // All that was planned under an earlier directory is in the ledger.
+        ends.extend(self.leavers.next(&self.shared.ledger(), &directory, now_ms));
         for end in ends {
             self.end(&end, &directory, now_ms)?;
         }
@@ -209,32 +198,6 @@ impl Sequencer {
         Ok(over.into_iter().map(end).collect())
     }
 
-    /// Entries whose recipients have left. Everything that was planned under an earlier directory is in the ledger.
-    fn leaving(&mut self, directory: &Directory, now_ms: u64) -> Vec<End> {
-        let (shared, leavers) = (Arc::clone(&self.shared), &mut self.leavers);
-        let (roster, hash) = (*directory.roster_hash(), *directory.hash());
-        let again = leavers.again_ms.is_some_and(|at| at <= now_ms);
-        if again || leavers.under.is_none_or(|(_, under)| under != hash) {
-            // A search that is not over goes on with the units, too.
-            let same_roster = leavers.under.is_some_and(|(under, _)| under == roster);
-            let units = again || !same_roster || leavers.sweep.is_some();
-            (leavers.sweep, leavers.under, leavers.again_ms) =
-                (Some(Sweep::new(units)), Some((roster, hash)), None);
-        }
-        let Some(sweep) = &mut leavers.sweep else { return Vec::new() };
-        let found = sweep.next(&shared.ledger(), directory);
-        if sweep.is_over() {
-            leavers.sweep = None;
-        }
-        let roster_version = directory.roster().version;
-        let end = |(agency, queue_sequence, left)| End {
-            agency,
-            queue_sequence,
-            how: How::Withheld { left, roster_version },
-        };
-        found.into_iter().map(end).collect()
-    }
-
     /// Ends one queue entry. A group each; the committer joins what is pending into one write.
     fn end(&mut self, end: &End, directory: &Directory, now_ms: u64) -> Result<(), Fatal> {
         let shared = Arc::clone(&self.shared);
@@ -255,7 +218,7 @@ impl Sequencer {
                 tracing::error!("the disk is full, its reserve too; the entry stays in the queue");
                 self.squeeze_ms.get_or_insert(now_ms);
                 if matches!(end.how, How::Withheld { .. }) {
-                    self.leavers.again_ms = Some(now_ms.saturating_add(SQUEEZE_EVERY_MS));
+                    self.leavers.seek_again(now_ms.saturating_add(SQUEEZE_EVERY_MS));
                 }
                 Ok(())
             }

@@ -30,9 +30,10 @@ use super::{
     folder::{Folder, FolderError},
     index::{self, Index},
     keeper::Keeper,
+    leavers::Leavers,
     listener::{Members, listen},
     operator,
-    sequencer::{Intake, Leavers, Sequencer},
+    sequencer::{Intake, Sequencer},
     shared::{Parts, Shared},
 };
 use crate::core::{

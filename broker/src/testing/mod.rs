@@ -144,6 +144,14 @@ impl World {
         self.secrets.insert(agency.to_owned(), secret);
     }
 
+    /// All keys of an agency are other ones, and its old identity key vouches for none;
+    /// [`publish_next`](Self::publish_next) puts it in force.
+    pub(crate) fn change_identity(&mut self, agency: &str) {
+        self.roster.members.retain(|member| member.agency != agency);
+        self.keysets.retain(|signed| keyset_of(signed) != agency);
+        self.join(agency);
+    }
+
     /// The keyset that may follow the one of an agency, with the same keys.
     pub(crate) fn next_keyset(&self, agency: &str) -> SignedKeyset {
         let version = self.directory.keyset_version(agency).unwrap() + 1;
@@ -163,13 +171,8 @@ impl World {
 
     /// The directory with another keyset in it.
     pub(crate) fn put_keyset(&mut self, signed: SignedKeyset) {
-        let of = |signed: &SignedKeyset| {
-            canonical::decode::<Keyset>(&signed.keyset, lintas_proto::limits::KEYSET_BYTES_MAX)
-                .unwrap()
-                .agency
-        };
-        let agency = of(&signed);
-        self.keysets.retain(|keyset| of(keyset) != agency);
+        let agency = keyset_of(&signed);
+        self.keysets.retain(|keyset| keyset_of(keyset) != agency);
         self.keysets.push(signed);
         self.publish();
     }
@@ -304,6 +307,11 @@ impl World {
             std::fs::create_dir_all(folder.join(name)).unwrap();
         }
     }
+}
+
+/// The agency that a keyset is of.
+fn keyset_of(signed: &SignedKeyset) -> String {
+    canonical::decode::<Keyset>(&signed.keyset, lintas_proto::limits::KEYSET_BYTES_MAX).unwrap().agency
 }
 
 fn open(roster: &Roster, keysets: &[SignedKeyset], authority: &SigningKey, from: &Bootstrap) -> Directory {

@@ -14,7 +14,7 @@ async fn a_keyset_that_a_member_brings_reaches_everybody_and_outlives_a_crash() 
     let mut broker = Broker::start(folder.path()).await;
     let (mut th, vn) =
         (Node::connect(&world, &broker, "TH").await, Node::connect(&world, &broker, "VN").await);
-    let first = world.directory.clone();
+    let (first, before) = (world.directory.clone(), world.keysets.clone());
     let sealed_before = world.packet("TH", &[unit("KH", "A")]);
     let next = world.next_keyset("KH");
     // KH is not there: VN brings it.
@@ -33,6 +33,15 @@ async fn a_keyset_that_a_member_brings_reaches_everybody_and_outlives_a_crash() 
     assert_eq!(first.take(&update).unwrap().hash(), world.directory.hash(), "durable");
     let own = std::fs::read(folder.path().join("directory.bin")).unwrap();
     assert_eq!(&own, first.bytes(), "the operator's file is not touched");
+    // The region authority gathered its keysets before: the newer one stays.
+    let newest = std::mem::replace(&mut world.keysets, before);
+    world.publish_next();
+    place(&folder.path().join("directory.bin"), world.directory.bytes());
+    world.keysets = newest;
+    world.publish();
+    th.told(&world).await;
+    let update = ask(&th.connection, &first.question().unwrap()).await.unwrap();
+    assert_eq!(first.take(&update).unwrap().hash(), world.directory.hash());
     // Sealed before and after; KH has the same keys in both.
     th.receipt(&sealed_before).await;
     th.receipt(&world.packet("TH", &[unit("KH", "A")])).await;
@@ -220,5 +229,33 @@ async fn notices_are_rare_and_about_the_newest() {
     }
     assert!(notices < 6, "{notices} notices of 6 changes");
     th.silence().await;
+    broker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hangup_makes_the_broker_look_at_a_file_that_seems_the_same() {
+    let (mut world, folder) = scene();
+    let path = folder.path().join("directory.bin");
+    let broker = Broker::start(folder.path()).await;
+    let mut th = Node::connect(&world, &broker, "TH").await;
+    world.publish_next();
+    place(&path, world.directory.bytes());
+    th.told(&world).await;
+    let (modified, length) = {
+        let there = std::fs::metadata(&path).unwrap();
+        (there.modified().unwrap(), there.len())
+    };
+    world.publish_next();
+    let next = folder.path().join("next");
+    put(&next, world.directory.bytes());
+    std::fs::File::options().write(true).open(&next).unwrap().set_modified(modified).unwrap();
+    assert_eq!(std::fs::metadata(&next).unwrap().len(), length);
+    place_file(&next, &path);
+    // Some looks later.
+    sleep(Duration::from_millis(1_200)).await;
+    th.silence().await;
+    let me = std::process::id().to_string();
+    assert!(std::process::Command::new("kill").args(["-HUP", &me]).status().unwrap().success());
+    th.told(&world).await;
     broker.stop().await.unwrap();
 }
