@@ -47,8 +47,9 @@ pub const STARTS_PER_ADDRESS_PER_SECOND_MAX: u32 = 50;
 /// Half of this and half of [`STARTS_BURST`] is kept for addresses that have answered a retry: attempts under forged
 /// addresses can use up neither the whole nor anybody's share.
 pub const STARTS_PER_ADDRESS_BURST: u32 = 256;
-/// Addresses remembered for their rate. One is forgotten when its share is whole again, which takes a fiftieth of a
-/// second for each start; as starts are limited in all, about 1,030 are remembered at most.
+/// Addresses remembered for their rate. When so many are, those at rest are forgotten. An address rests again after
+/// a fiftieth of a second for each start; as starts are limited in all, never more than about 1,300 are not at rest,
+/// so there is always room.
 pub const SHARES_MAX: usize = 4_096;
 /// Attempts waiting to be accepted; more are refused unseen.
 pub const INCOMING_MAX: usize = 256;
