@@ -32,14 +32,14 @@ pub const HANDSHAKES_PER_ADDRESS_MAX: usize = 64;
 /// Handshakes in progress from which on an address must first prove itself by a retry (RFC 9000 section
 /// 8.1.2). Below [`HANDSHAKES_PER_ADDRESS_MAX`], so forged addresses cannot use up anybody's share.
 pub const RETRY_ABOVE_HANDSHAKES: usize = 32;
-/// Handshakes started per second, lasting. One costs about half a millisecond of a core (a hybrid key exchange, a
-/// signature made, one checked): the worst that anybody can do is a fifth of a core.
+/// Handshakes started per second, lasting. One costs the broker 1.2 ms of a core in an unoptimised build (a hybrid key
+/// exchange, a signature made, one checked; measured in memory), so the worst that anybody can do is half a core.
 pub const STARTS_PER_SECOND_MAX: u32 = 400;
 /// Handshakes started at once after a rest: a whole region that comes back ([`CONNECTIONS_MAX`]) is let in.
 pub const STARTS_BURST: u32 = 1_024;
 /// Handshakes started per second, lasting, from one address (IPv4) or one /64 (IPv6). A thousand nodes behind one
 /// address that come back together after a restart of the broker, each trying again after pauses that double from
-/// 0.2 to 30 seconds, are all in within a minute; one hostile address costs a fortieth of a core and leaves seven
+/// 0.2 to 30 seconds, are all in within a minute; one hostile address costs a sixteenth of a core and leaves seven
 /// eighths of [`STARTS_PER_SECOND_MAX`] to others.
 pub const STARTS_PER_ADDRESS_PER_SECOND_MAX: u32 = 50;
 /// Handshakes started at once after a rest from one address or /64.
@@ -47,8 +47,9 @@ pub const STARTS_PER_ADDRESS_PER_SECOND_MAX: u32 = 50;
 /// Half of this and half of [`STARTS_BURST`] is kept for addresses that have answered a retry: attempts under forged
 /// addresses can use up neither the whole nor anybody's share.
 pub const STARTS_PER_ADDRESS_BURST: u32 = 256;
-/// Addresses remembered for their rate. One is forgotten when its share is whole again, which takes a fiftieth of a
-/// second for each start; as starts are limited in all, about 1,030 are remembered at most.
+/// Addresses remembered for their rate. When so many are, those at rest are forgotten. An address rests again after
+/// a fiftieth of a second for each start; as starts are limited in all, never more than about 1,300 are not at rest,
+/// so there is always room.
 pub const SHARES_MAX: usize = 4_096;
 /// Attempts waiting to be accepted; more are refused unseen.
 pub const INCOMING_MAX: usize = 256;

@@ -1,7 +1,13 @@
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
+use bytes::Bytes;
 use lintas_config::os_entropy;
-use lintas_proto::schema::Reason;
+use lintas_proto::{
+    canonical,
+    frame::FrameType,
+    limits,
+    schema::{Reason, Submission},
+};
 
 use super::{send::How, *};
 use crate::{
@@ -162,4 +168,36 @@ fn files_that_others_may_read_are_wrong_and_the_identity_key_is_to_be_moved() {
     assert_eq!(mark(&health::of_files(&folder, Some(&inside)), "key_file"), Mark::Warning);
     let nowhere = health::of_files(&Folder::at(&region.root.path().join("nowhere")), None);
     assert_eq!((nowhere.len(), nowhere[0].mark), (1, Mark::Wrong));
+}
+
+#[test]
+fn what_was_held_back_and_what_did_not_open_is_told() {
+    let region = Region::new();
+    let (thailand, cambodia) = (region.desk("TH"), region.desk("KH"));
+    let post = || -> Submission {
+        let text = draft(&["KH/KH-AHT"], "A boat", AMBER, "NONE");
+        thailand.send(&text, &[], &[], None, &mut os_entropy()).unwrap();
+        let next = thailand.next_submission().unwrap().unwrap();
+        let submission: Submission = canonical::decode(&next.bytes, limits::FRAME_BYTES_MAX).unwrap();
+        let receipt = region.submitted("TH", &submission);
+        let heard = Heard { kind: FrameType::Receipt, payload: receipt };
+        assert!(thailand.settle(thailand.judge(vec![heard])).unwrap().broken.is_none());
+        submission
+    };
+    let deliver = |submission: &Submission, body: Option<Bytes>| {
+        let mut delivery = region.delivery(submission, 0, 1);
+        delivery.body = body.unwrap_or(delivery.body);
+        let heard = Heard { kind: FrameType::Delivery, payload: canonical::encode(&delivery) };
+        assert!(cambodia.settle(cambodia.judge(vec![heard])).unwrap().broken.is_none());
+    };
+    let (_held_back, second) = (post(), post());
+    let before = cambodia.doctor();
+    assert_eq!((mark(&before, "gaps"), mark(&before, "inbox")), (Mark::Ok, Mark::Ok));
+    deliver(&second, None);
+    let checks = cambodia.doctor();
+    assert_eq!((mark(&checks, "gaps"), mark(&checks, "inbox")), (Mark::Warning, Mark::Ok));
+    deliver(&post(), Some(Bytes::from_static(b"not what was signed")));
+    let checks = cambodia.doctor();
+    assert_eq!(mark(&checks, "inbox"), Mark::Warning);
+    assert!(found(&checks, "inbox").found.starts_with("1 deliveries"));
 }
