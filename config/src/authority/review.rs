@@ -1,13 +1,13 @@
 //! What a proposal changes, in words, and whose signatures it has. Names in it were written by others: whoever shows
 //! them escapes them.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use lintas_proto::{
     canonical,
     id::{Digest, hex, sha256},
     limits,
-    schema::{Keyset, Member, MemberStatus, Role, Roster, RosterUnit, SignedKeyset},
+    schema::{DirectoryBundle, Keyset, Member, MemberStatus, Role, Roster, RosterUnit, SignedKeyset},
     sign::VerifyingKey,
 };
 use serde::Serialize;
@@ -30,6 +30,8 @@ pub struct Review {
     pub roster: String,
     /// The same in words, to compare with the other offices.
     pub roster_words: String,
+    /// And in digits.
+    pub roster_digits: String,
     /// Version of the directory it was compared with; none if all of it is shown as new.
     pub compared_with: Option<u64>,
     /// Validity, milliseconds since 1970.
@@ -149,6 +151,7 @@ pub fn review(
         version: roster.version,
         roster: hex(&hash),
         roster_words: words::words(&hash),
+        roster_digits: words::digits(&hash),
         compared_with: before.map(|directory| directory.roster().version),
         valid_from_ms: roster.not_before_ms,
         valid_until_ms: roster.not_after_ms,
@@ -317,25 +320,22 @@ fn units(old: &Member, new: &Member, add: &mut impl FnMut(&'static str, String))
     }
 }
 
-/// Keysets that are others than before.
+/// Keysets that are others than before, also those of an agency that is held.
 fn keysets(before: &Directory, proposal: &Proposal, found: &mut Vec<Change>) {
-    let mut named = BTreeSet::new();
-    for bytes in proposal.keysets() {
-        let Some((keyset, hash)) = read_keyset(bytes) else { continue };
-        let agency = keyset.agency;
-        let text = match before.keyset_hash(&agency) {
-            Some(known) if *known == hash => None,
-            Some(_) => Some(format!("uses new keys: version {} of its keyset", keyset.version)),
-            None => Some(format!("publishes keys: version {} of its keyset", keyset.version)),
+    let bundle: Option<DirectoryBundle> = canonical::decode(before.bytes(), limits::DIRECTORY_BYTES_MAX).ok();
+    let old = bundle.map(|bundle| bundle.keysets).unwrap_or_default();
+    let mut old: BTreeMap<String, Digest> =
+        old.iter().filter_map(read_keyset).map(|(keyset, hash)| (keyset.agency, hash)).collect();
+    for (keyset, hash) in proposal.keysets().iter().filter_map(read_keyset) {
+        let text = match old.remove(&keyset.agency) {
+            Some(known) if known == hash => continue,
+            Some(_) => format!("uses new keys: version {} of its keyset", keyset.version),
+            None => format!("publishes keys: version {} of its keyset", keyset.version),
         };
-        found.extend(text.map(|text| change("keyset", &agency, text)));
-        named.insert(agency);
+        found.push(change("keyset", &keyset.agency, text));
     }
-    for member in &before.roster().members {
-        if before.keyset_hash(&member.agency).is_some() && !named.contains(&member.agency) {
-            found.push(change("keyset_goes", &member.agency, "its keys are left out".to_owned()));
-        }
-    }
+    old.keys()
+        .for_each(|agency| found.push(change("keyset_goes", agency, "its keys are left out".to_owned())));
 }
 
 pub(super) fn read_keyset(bytes: &bytes::Bytes) -> Option<(Keyset, Digest)> {
