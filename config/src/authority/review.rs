@@ -5,17 +5,20 @@ use std::collections::BTreeMap;
 
 use lintas_proto::{
     canonical,
-    id::{Digest, hex, sha256},
+    id::{Digest, hex},
     limits,
-    schema::{DirectoryBundle, Keyset, Member, MemberStatus, Role, Roster, RosterUnit, SignedKeyset},
+    schema::{DirectoryBundle, Member, MemberStatus, Roster, RosterUnit},
     sign::VerifyingKey,
 };
 use serde::Serialize;
 
-use super::{office::Office, proposal::Proposal};
+use super::{
+    names::{function_list, read_keyset, role_names, status},
+    office::Office,
+    proposal::Proposal,
+};
 use crate::{
     directory::{Bootstrap, Directory, DirectoryError, vouches},
-    source::functions,
     words,
 };
 
@@ -338,12 +341,6 @@ fn keysets(before: &Directory, proposal: &Proposal, found: &mut Vec<Change>) {
         .for_each(|agency| found.push(change("keyset_goes", agency, "its keys are left out".to_owned())));
 }
 
-pub(super) fn read_keyset(bytes: &bytes::Bytes) -> Option<(Keyset, Digest)> {
-    let signed: SignedKeyset = canonical::decode(bytes, limits::KEYSET_BYTES_MAX).ok()?;
-    let keyset: Keyset = canonical::decode(&signed.keyset, limits::KEYSET_BYTES_MAX).ok()?;
-    Some((keyset, sha256(&[&signed.keyset])))
-}
-
 fn status_changes(old: i32, new: i32) -> String {
     let (old, new) = (MemberStatus::try_from(old), MemberStatus::try_from(new));
     let text = match (old, new) {
@@ -368,34 +365,8 @@ fn unit_comes(unit: &RosterUnit) -> String {
     )
 }
 
-pub(super) fn status(status: i32) -> &'static str {
-    match MemberStatus::try_from(status) {
-        Ok(MemberStatus::Active) => "active",
-        Ok(MemberStatus::Suspended) => "suspended",
-        Ok(MemberStatus::Revoked) => "revoked",
-        Ok(MemberStatus::Unspecified) | Err(_) => "unknown",
-    }
-}
-
-pub(super) fn role_names(member: &Member) -> Vec<String> {
-    let name = |role: &i32| {
-        let name = Role::try_from(*role).map_or("unknown", |role| role.as_str_name());
-        name.trim_start_matches("ROLE_").to_ascii_lowercase()
-    };
-    member.roles.iter().map(name).collect()
-}
-
 fn roles(member: &Member) -> String {
     list(&role_names(member))
-}
-
-pub(super) fn function_list(values: &[i32]) -> Vec<String> {
-    let known = functions();
-    let name = |value: &i32| {
-        let found = known.iter().find(|(_, function)| *function as i32 == *value);
-        found.map_or_else(|| format!("unknown ({value})"), |(name, _)| name.clone())
-    };
-    values.iter().map(name).collect()
 }
 
 fn function_names(values: &[i32]) -> String {

@@ -19,7 +19,7 @@ Exit codes:
    9  the broker refused the packet
   10  the disk failed or is full, or kept bytes are damaged
   11  the daemon ended before it answered: look at `lintas outbox` before you send again
-  12  `lintas region`: not signed or not published, because a rule of the region authority forbids it";
+  12  `lintas region`: nothing was drafted, signed or published; a rule of the region authority forbids it";
 
 /// Whose fault it is, roughly; decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
