@@ -195,6 +195,9 @@ fn a_region_is_founded_by_two_of_three_offices_and_by_no_fewer() {
 
     let _ = authority.sign(1, "proposal.bin").ok();
     let done = authority.publish(&["proposal-signed-3.bin", "proposal-signed-1.bin"]).ok().out;
+    // A publication that was cut off is done again.
+    let again = authority.publish(&["proposal-signed-3.bin", "proposal-signed-1.bin"]).ok().out;
+    assert!(again.contains("Who may sign is as before"), "{again}");
     // Every machine makes the same words of its copy.
     let text = fs::read_to_string(authority.published().join("bootstrap.toml")).unwrap();
     let words = Bootstrap::parse(&text).unwrap().words();
@@ -269,7 +272,7 @@ fn members_come_are_suspended_and_reinstated_and_what_is_revoked_never_returns()
     let text = known.iter().find(|(name, _)| *name == "vn.toml").unwrap().1;
     fs::write(sources.join("vn.toml"), text).unwrap();
     let _ = world.change("vn.bin", &admit).ok();
-    authority.sign_and_publish("vn.bin", &[1, 2]);
+    authority.sign_and_publish("vn.bin", &[1, 2, 3]);
     assert_eq!((world.status_of("VN"), world.status_of("KH")), ("active".into(), "active".into()));
 
     world.next("suspend.bin", &["--suspend", "KH"]);
@@ -305,9 +308,18 @@ fn members_come_are_suspended_and_reinstated_and_what_is_revoked_never_returns()
     authority.sign_and_publish("back.bin", &[1, 2]);
     assert_eq!(world.status_of("KH"), "active");
 
+    // The third office has missed five versions: it walks over them, or signs nothing.
+    let _ = world.change("renew.bin", &["--renew", "--valid-days", "60"].map(OsStr::new)).ok();
+    let alone = authority.path("alone.bin");
+    fs::copy(world.in_force(), &alone).unwrap();
+    let sign = ["region", "sign", "--yes", "renew.bin", "--out", "renew-3.bin", "--against", "alone.bin"];
+    refused(&authority.office(3, &sign), FORBIDDEN, "give the folder `history`");
+    authority.sign_and_publish("renew.bin", &[3, 1]);
+
     let history = world.history(&[]).ok().json();
     let versions = history["versions"].as_array().unwrap();
-    assert_eq!(versions.len(), 7);
+    assert_eq!(versions.len(), 8);
+    assert_eq!(versions[7]["changes"].as_array().unwrap().len(), 0);
     assert_eq!(versions[4]["changes"][0]["text"], "is REVOKED, for ever");
 }
 

@@ -9,9 +9,10 @@ use lintas_proto::{
 use serde::Serialize;
 
 use super::{
+    names::{function_list, read_keyset, role_names, status},
     office::Office,
     proposal::Proposal,
-    review::{KeyView, SignatureView, function_list, read_keyset, role_names, status},
+    review::{KeyView, SignatureView},
 };
 use crate::{
     directory::{Directory, DirectoryError, epoch_ends_ms},

@@ -13,6 +13,7 @@
 //! | `proposal` | a roster on its way from office to office, until k of n have signed it |
 //! | `review` | what a proposal changes, in words |
 //! | `inspect` | what a directory says |
+//! | `names` | statuses, roles and functions by their names |
 //! | `history` | all directories of a region, one after the other |
 //!
 //! ```
@@ -51,6 +52,7 @@ mod change;
 mod found;
 mod history;
 mod inspect;
+mod names;
 mod office;
 mod proposal;
 mod review;

@@ -1,21 +1,24 @@
 //! What a proposal changes, in words, and whose signatures it has. Names in it were written by others: whoever shows
 //! them escapes them.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use lintas_proto::{
     canonical,
-    id::{Digest, hex, sha256},
+    id::{Digest, hex},
     limits,
-    schema::{Keyset, Member, MemberStatus, Role, Roster, RosterUnit, SignedKeyset},
+    schema::{DirectoryBundle, Member, MemberStatus, Roster, RosterUnit},
     sign::VerifyingKey,
 };
 use serde::Serialize;
 
-use super::{office::Office, proposal::Proposal};
+use super::{
+    names::{function_list, read_keyset, role_names, status},
+    office::Office,
+    proposal::Proposal,
+};
 use crate::{
     directory::{Bootstrap, Directory, DirectoryError, vouches},
-    source::functions,
     words,
 };
 
@@ -30,6 +33,8 @@ pub struct Review {
     pub roster: String,
     /// The same in words, to compare with the other offices.
     pub roster_words: String,
+    /// And in digits.
+    pub roster_digits: String,
     /// Version of the directory it was compared with; none if all of it is shown as new.
     pub compared_with: Option<u64>,
     /// Validity, milliseconds since 1970.
@@ -149,6 +154,7 @@ pub fn review(
         version: roster.version,
         roster: hex(&hash),
         roster_words: words::words(&hash),
+        roster_digits: words::digits(&hash),
         compared_with: before.map(|directory| directory.roster().version),
         valid_from_ms: roster.not_before_ms,
         valid_until_ms: roster.not_after_ms,
@@ -317,31 +323,22 @@ fn units(old: &Member, new: &Member, add: &mut impl FnMut(&'static str, String))
     }
 }
 
-/// Keysets that are others than before.
+/// Keysets that are others than before, also those of an agency that is held.
 fn keysets(before: &Directory, proposal: &Proposal, found: &mut Vec<Change>) {
-    let mut named = BTreeSet::new();
-    for bytes in proposal.keysets() {
-        let Some((keyset, hash)) = read_keyset(bytes) else { continue };
-        let agency = keyset.agency;
-        let text = match before.keyset_hash(&agency) {
-            Some(known) if *known == hash => None,
-            Some(_) => Some(format!("uses new keys: version {} of its keyset", keyset.version)),
-            None => Some(format!("publishes keys: version {} of its keyset", keyset.version)),
+    let bundle: Option<DirectoryBundle> = canonical::decode(before.bytes(), limits::DIRECTORY_BYTES_MAX).ok();
+    let old = bundle.map(|bundle| bundle.keysets).unwrap_or_default();
+    let mut old: BTreeMap<String, Digest> =
+        old.iter().filter_map(read_keyset).map(|(keyset, hash)| (keyset.agency, hash)).collect();
+    for (keyset, hash) in proposal.keysets().iter().filter_map(read_keyset) {
+        let text = match old.remove(&keyset.agency) {
+            Some(known) if known == hash => continue,
+            Some(_) => format!("uses new keys: version {} of its keyset", keyset.version),
+            None => format!("publishes keys: version {} of its keyset", keyset.version),
         };
-        found.extend(text.map(|text| change("keyset", &agency, text)));
-        named.insert(agency);
+        found.push(change("keyset", &keyset.agency, text));
     }
-    for member in &before.roster().members {
-        if before.keyset_hash(&member.agency).is_some() && !named.contains(&member.agency) {
-            found.push(change("keyset_goes", &member.agency, "its keys are left out".to_owned()));
-        }
-    }
-}
-
-pub(super) fn read_keyset(bytes: &bytes::Bytes) -> Option<(Keyset, Digest)> {
-    let signed: SignedKeyset = canonical::decode(bytes, limits::KEYSET_BYTES_MAX).ok()?;
-    let keyset: Keyset = canonical::decode(&signed.keyset, limits::KEYSET_BYTES_MAX).ok()?;
-    Some((keyset, sha256(&[&signed.keyset])))
+    old.keys()
+        .for_each(|agency| found.push(change("keyset_goes", agency, "its keys are left out".to_owned())));
 }
 
 fn status_changes(old: i32, new: i32) -> String {
@@ -368,34 +365,8 @@ fn unit_comes(unit: &RosterUnit) -> String {
     )
 }
 
-pub(super) fn status(status: i32) -> &'static str {
-    match MemberStatus::try_from(status) {
-        Ok(MemberStatus::Active) => "active",
-        Ok(MemberStatus::Suspended) => "suspended",
-        Ok(MemberStatus::Revoked) => "revoked",
-        Ok(MemberStatus::Unspecified) | Err(_) => "unknown",
-    }
-}
-
-pub(super) fn role_names(member: &Member) -> Vec<String> {
-    let name = |role: &i32| {
-        let name = Role::try_from(*role).map_or("unknown", |role| role.as_str_name());
-        name.trim_start_matches("ROLE_").to_ascii_lowercase()
-    };
-    member.roles.iter().map(name).collect()
-}
-
 fn roles(member: &Member) -> String {
     list(&role_names(member))
-}
-
-pub(super) fn function_list(values: &[i32]) -> Vec<String> {
-    let known = functions();
-    let name = |value: &i32| {
-        let found = known.iter().find(|(_, function)| *function as i32 == *value);
-        found.map_or_else(|| format!("unknown ({value})"), |(name, _)| name.clone())
-    };
-    values.iter().map(name).collect()
 }
 
 fn function_names(values: &[i32]) -> String {

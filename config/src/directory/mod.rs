@@ -19,6 +19,7 @@ mod keyset;
 mod mark;
 mod own;
 mod roster;
+mod unsigned;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -51,6 +52,7 @@ pub(crate) use self::{
     chain::{handover, vouches},
     keyset::{FORMAT as KEYSET_FORMAT, agency as keyset_agency, epoch_ends_ms},
     roster::{check as check_roster, member as check_member, signers, title as is_title},
+    unsigned::check as check_unsigned,
 };
 
 /// A verified directory.
@@ -172,19 +174,6 @@ impl Directory {
         let mut mark = self.mark.clone();
         mark.agencies.insert(agency.to_owned(), chain::first(member));
         Self::follow(&self.bytes, &[], &mark, &self.keys)
-    }
-
-    /// Whether the directory of `bytes`, which its authorities may not have signed yet, would follow this one: its
-    /// roster is the next, names this one's as its predecessor, brings nobody back; its keysets are in order. Those
-    /// agencies that would be held here.
-    ///
-    /// # Errors
-    /// [`SuccessionError`].
-    pub fn proposed(&self, bytes: &Bytes) -> Result<Vec<IdentityChanged>, SuccessionError> {
-        let (signed, keysets) = unpack(bytes)?;
-        let roster = roster::read(&signed, &self.mark.region)?;
-        let mark = chain::propose(&self.mark, &signed, &roster)?;
-        Self::assemble(bytes, roster, &keysets, mark, &self.keys).map(|directory| directory.held)
     }
 
     fn follow(
@@ -335,17 +324,6 @@ fn rule(what: &'static str) -> DirectoryError {
 fn unpack(bytes: &Bytes) -> Result<(SignedRoster, Vec<Bytes>), DirectoryError> {
     let bundle: DirectoryBundle = canonical::decode(bytes, limits::DIRECTORY_BYTES_MAX)?;
     Ok((canonical::decode(&bundle.roster, limits::ROSTER_BYTES_MAX)?, bundle.keysets))
-}
-
-/// Checks a directory whose authorities may not have signed it yet: every rule but their signatures. Its signed
-/// roster, read, and its keysets.
-pub(crate) fn check_unsigned(bytes: &Bytes) -> Result<(SignedRoster, Roster, Vec<Bytes>), DirectoryError> {
-    let (signed, keysets) = unpack(bytes)?;
-    let roster: Roster = canonical::decode(&signed.roster, limits::ROSTER_BYTES_MAX)?;
-    check_roster(&roster)?;
-    check_keys_once(&roster, &verify_keysets(&roster, &keysets, &BTreeMap::new())?)?;
-    signers(&signed, &Bootstrap::of(&roster)?.authority_keys)?;
-    Ok((signed, roster, keysets))
 }
 
 /// Checks a keyset on its own: what a region authority does with a request to join.

@@ -48,7 +48,7 @@ use crate::{
 #[derive(Parser)]
 #[command(name = "lintas", bin_name = "lintas", version, after_long_help = EXIT_CODES, after_help = "Exit codes: see --help")]
 struct Args {
-    /// Data folder of the node.
+    /// Data folder of the node; for `region office` and `region sign`, the folder of the office.
     #[arg(long, global = true, env = "LINTAS_DATA", value_name = "DIR")]
     data: Option<PathBuf>,
     /// File of 64 hex digits that opens the keys, instead of a passphrase.

@@ -19,7 +19,7 @@ Exit codes:
    9  the broker refused the packet
   10  the disk failed or is full, or kept bytes are damaged
   11  the daemon ended before it answered: look at `lintas outbox` before you send again
-  12  `lintas region`: not signed or not published, because a rule of the region authority forbids it
+  12  `lintas region`: nothing was drafted, signed or published; a rule of the region authority forbids it
   13  the directory is known to be out of date; nothing was sealed
   14  the node is locked: `lintas unlock`
   20  `lintas doctor` has warnings: it works, and something is to be done soon

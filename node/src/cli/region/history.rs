@@ -108,7 +108,8 @@ fn plain_words(found: &Found) -> String {
     let end = match &found.problem {
         Some(problem) => format!("WRONG: {}\n", one_line(problem)),
         None => format!(
-            "{} versions, each follows from the one before. Words of the bootstrap file:\n  {}\n",
+            "Versions 1 to {}: each was signed by those who must sign, and follows from the one before.\n\
+             Words of the bootstrap file, to compare by another way:\n  {}\n",
             found.versions.len(),
             found.bootstrap_words
         ),

@@ -1,7 +1,7 @@
 //! Proposals and directories in plain words. Everything that another person wrote goes through [`one_line`].
 
 use lintas_config::authority::{
-    self, Change, EncryptionView, Inspection, KeyView, KeysetView, MemberView, Published, SignatureView,
+    self, Change, Inspection, KeyView, KeysetView, MemberView, Published, SignatureView,
 };
 
 use crate::{core::text::one_line, shell::clock::show as time};
@@ -32,19 +32,20 @@ pub(super) fn review(review: &authority::Review) -> String {
     format!(
         "Region {}, roster version {}\n  valid from {}\n  valid until {}{before}\n\n{compared}\n{nothing}{}\n\
          Signatures:\n{needs}{}\n\
-         To compare with the other offices, the words of this roster:\n  {}\n",
+         To compare with the other offices, the words of this roster, or its digits:\n  {}\n  {}\n",
         one_line(&review.region),
         review.version,
         time(review.valid_from_ms),
         time(review.valid_until_ms),
         changes(&review.changes, "  "),
-        review.signatures.iter().map(signature).collect::<String>(),
+        review.signatures.iter().map(|by| signature(by, "MISSING")).collect::<String>(),
         review.roster_words,
+        review.roster_digits,
     )
 }
 
-fn signature(by: &SignatureView) -> String {
-    let state = if by.signed { "signed " } else { "MISSING" };
+fn signature(by: &SignatureView, absent: &str) -> String {
+    let state = if by.signed { "signed " } else { absent };
     let role = match (by.before, by.after) {
         (true, false) => " (goes)",
         (true | false, true | false) => "",
@@ -73,7 +74,7 @@ pub(super) fn published(step: &Published) -> String {
 
 /// A directory.
 pub(super) fn inspection(found: &Inspection) -> String {
-    let authorities: String = found.authorities.iter().map(signature).collect();
+    let authorities: String = found.authorities.iter().map(|by| signature(by, "       ")).collect();
     let brokers = found.brokers.iter().map(|broker| {
         let (transport, receipt) = (key(&broker.transport_key), key(&broker.receipt_key));
         format!(
@@ -125,11 +126,9 @@ fn member(member: &MemberView) -> String {
 }
 
 fn keyset(keyset: &KeysetView) -> String {
-    let last = keyset.encryption_keys.iter().map(|key: &EncryptionView| key.epoch_until_ms).max();
-    let until = last.map_or_else(|| "none".to_owned(), |ms| format!("for weeks until {}", time(ms)));
     let words = |keys: &[KeyView]| keys.iter().map(key).collect::<Vec<_>>().join("; ");
     format!(
-        "    keys: version {}, valid until {}; keys to seal to: {until}\n      connects with {}\n      signs with {}\n",
+        "    keys: version {}, valid until {}\n      connects with {}\n      signs with {}\n",
         keyset.version,
         time(keyset.valid_until_ms),
         words(&keyset.transport_keys),
@@ -158,6 +157,7 @@ mod tests {
             version: 2,
             roster: String::new(),
             roster_words: String::new(),
+            roster_digits: String::new(),
             compared_with: None,
             valid_from_ms: 0,
             valid_until_ms: 0,
