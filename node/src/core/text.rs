@@ -88,7 +88,10 @@ pub(crate) fn reason(reason: Reason) -> (&'static str, &'static str) {
         Reason::Expired => ("its time to be delivered is over", "send it again if it still matters"),
         Reason::NotYetValid => ("it may not be delivered yet", "wait; the node tries again"),
         Reason::Replay => ("its id was used before for another packet", "send it again as a new packet"),
-        Reason::Quota => ("too much was sent in too short a time", "wait; the node tries again"),
+        Reason::Quota => (
+            "a limit on what may be sent in a time, or be held for this agency, is reached",
+            "wait; the node tries again",
+        ),
         Reason::Policy => {
             ("a release policy forbids it", "ask your policy officer, or send it to those who may have it")
         }
