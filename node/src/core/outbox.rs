@@ -48,6 +48,8 @@ pub(crate) enum Next {
 pub(crate) struct Pipeline {
     unanswered: BTreeSet<Digest>,
     put_off: BTreeMap<Digest, PutOff>,
+    /// Refused, and another packet is to take their place: not to be submitted again in this session.
+    aside: BTreeSet<Digest>,
 }
 
 impl Pipeline {
@@ -58,7 +60,7 @@ impl Pipeline {
             return Next::Wait(None);
         }
         for digest in waiting {
-            if self.unanswered.contains(&digest) {
+            if self.unanswered.contains(&digest) || self.aside.contains(&digest) {
                 continue;
             }
             match self.put_off.get(&digest).map(|put_off| put_off.until_ms) {
@@ -78,6 +80,14 @@ impl Pipeline {
     pub(crate) fn answered(&mut self, digest: &Digest) {
         self.unanswered.remove(digest);
         self.put_off.remove(digest);
+        self.aside.remove(digest);
+    }
+
+    /// The broker refused the packet, and another one is to take its place.
+    pub(crate) fn set_aside(&mut self, digest: Digest) {
+        self.unanswered.remove(&digest);
+        self.put_off.remove(&digest);
+        self.aside.insert(digest);
     }
 
     /// The broker, or this node, puts the packet off.
@@ -96,6 +106,7 @@ impl Pipeline {
     /// The connection is gone: everything unanswered is submitted again.
     pub(crate) fn disconnected(&mut self) {
         self.unanswered.clear();
+        self.aside.clear();
     }
 }
 
@@ -156,6 +167,11 @@ mod tests {
         assert_eq!((put_off.times, put_off.until_ms), (2, 2 * RETRY_MS_MIN));
         pipeline.answered(&digest(1));
         assert_eq!(pipeline.why_put_off(&digest(1)), None);
+        // One that is set aside does not go again before the next session.
+        pipeline.set_aside(digest(2));
+        assert_eq!(pipeline.next([digest(2)].into_iter(), u64::MAX), Next::Wait(None));
+        pipeline.disconnected();
+        assert_eq!(pipeline.next([digest(2)].into_iter(), 0), Next::Submit(digest(2)));
     }
 
     #[test]

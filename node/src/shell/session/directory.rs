@@ -125,8 +125,10 @@ impl Session {
                 return Ok(None);
             }
         };
-        let sealed = self.blocking(Desk::seal_again).await?;
-        sealed.map_err(|error| Ended::from(Broken::Store(error)))?;
+        let waits = self.blocking(Desk::seal_again).await?;
+        if waits.map_err(|error| Ended::from(Broken::Store(error)))? {
+            self.desk.want_directory();
+        }
         Ok(Some(changed))
     }
 
