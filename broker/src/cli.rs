@@ -141,6 +141,7 @@ fn exit_code(error: &RunError) -> u8 {
             | FolderError::Issue(_)
             | FolderError::Directory(_)
             | FolderError::Succession(_)
+            | FolderError::Current(_)
             | FolderError::Mark(_)
             | FolderError::Step(_),
         )

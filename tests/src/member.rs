@@ -1,6 +1,6 @@
 //! A member whose keys the test holds: it can send what no honest node would.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use lintas_config::{
@@ -27,6 +27,9 @@ use lintas_proto::{
 use tokio::runtime::Runtime;
 
 use crate::region::now_ms;
+
+/// How long the end of a session may take.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A member of the region with keys in the test's hands.
 #[derive(Debug)]
@@ -157,6 +160,21 @@ impl Member {
             let (ack, writer, reader) = greet(&connection, hello).await?;
             Ok((Session { _client: client, writer, reader }, ack))
         })
+    }
+
+    /// Reads what comes and answers nothing, until the broker ends the session; says why it ended, or none if it does
+    /// not end.
+    pub fn wait_for_end(&self, session: &mut Session) -> Option<LinkError> {
+        let reading = async {
+            loop {
+                match session.reader.next().await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => return LinkError::StreamEnded,
+                    Err(error) => return error,
+                }
+            }
+        };
+        self.runtime.block_on(async { tokio::time::timeout(PATIENCE, reading).await.ok() })
     }
 
     /// Submits bytes as they are and waits for the answer.

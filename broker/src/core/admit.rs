@@ -6,13 +6,11 @@
 //! 10 attachments, 11 quota. Gates 8 and 9 are judged here already, because many sessions do it at once; what they
 //! say counts in its turn, so that a packet which was accepted keeps its receipt whatever has changed since.
 
-use std::collections::BTreeSet;
-
 use bytes::Bytes;
 use lintas_config::Directory;
 use lintas_proto::{
     canonical,
-    envelope::verify::{VerifiedHeader, VerifyError, verify_header},
+    envelope::verify::{PacketKeys as _, VerifiedHeader, VerifyError, verify_header},
     id::{Digest, sha256},
     limits,
     schema::{Opening, Reason, Submission, UnitRef},
@@ -29,6 +27,8 @@ pub struct Verified {
     header: VerifiedHeader,
     openings: Vec<Opening>,
     submission: Bytes,
+    /// Under this directory.
+    judged: Digest,
     objection: Option<Box<Refused>>,
 }
 
@@ -43,6 +43,19 @@ impl Verified {
     #[must_use]
     pub fn openings(&self) -> &[Opening] {
         &self.openings
+    }
+
+    /// Judges its keys, its recipients and its release again, if another directory is in force by now.
+    #[must_use]
+    pub fn under(self, directory: &Directory, now_ms: u64) -> Self {
+        if self.judged == *directory.hash() {
+            return self;
+        }
+        let objection = check_sender(&self, directory, now_ms)
+            .and_then(|()| check_recipients(&self, directory, now_ms))
+            .and_then(|()| check_release(&self, directory))
+            .err();
+        Self { judged: *directory.hash(), objection: objection.map(Box::new), ..self }
     }
 
     /// What gates 8 and 9 say against it.
@@ -71,8 +84,9 @@ impl Verified {
     }
 }
 
-/// Takes a submission from the session of `agency` through the gates that need no state. `earlier` are the hashes of
-/// directories under which a packet may have been sealed before it waited; its keys must be valid under `directory`.
+/// Takes a submission from the session of `agency` through the gates that need no state. `earlier` gives the roster
+/// version of a directory under which a packet may have been sealed before it waited; its keys must be valid under
+/// `directory`.
 ///
 /// # Errors
 /// [`Refused`], in the order of the gates.
@@ -80,7 +94,7 @@ pub fn verify(
     submission: &Bytes,
     agency: &str,
     directory: &Directory,
-    earlier: &BTreeSet<Digest>,
+    earlier: impl Fn(&Digest) -> Option<u64>,
     now_ms: u64,
 ) -> Result<Verified, Refused> {
     let parts: Submission =
@@ -106,9 +120,10 @@ pub fn verify(
     }
     let header = verify_header(&parts.header, &parts.signature, &directory.at(now_ms))
         .map_err(|error| unread(reason_of(&error), &format!("The broker refused the packet: {error}.")))?;
-    let verified =
-        Verified { header, openings: parts.openings, submission: submission.clone(), objection: None };
-    check_core(&verified, agency, directory, earlier)?;
+    let (judged, submission) = (*directory.hash(), submission.clone());
+    let verified = Verified { header, openings: parts.openings, submission, judged, objection: None };
+    check_core(&verified, agency, directory)?;
+    check_claims(&verified, directory, earlier)?;
     verified.header.check_parts(&verified.openings, &parts.wraps, &parts.body).map_err(|error| {
         verified.refuse(reason_of(&error), &format!("The broker refused the packet: {error}."))
     })?;
@@ -118,12 +133,7 @@ pub fn verify(
     Ok(Verified { objection: objection.map(Box::new), ..verified })
 }
 
-fn check_core(
-    verified: &Verified,
-    agency: &str,
-    directory: &Directory,
-    earlier: &BTreeSet<Digest>,
-) -> Result<(), Refused> {
+fn check_core(verified: &Verified, agency: &str, directory: &Directory) -> Result<(), Refused> {
     let core = verified.header.core();
     let refuse = |reason, text: &str| Err(verified.refuse(reason, text));
     if core.originator.agency != agency {
@@ -142,13 +152,63 @@ fn check_core(
             ),
         );
     }
-    if core.directory_hash != *directory.hash() && !earlier.contains(&core.directory_hash) {
-        return refuse(
-            Reason::StaleDirectory,
-            "The packet was made under a directory that the broker does not know; fetch the directory and seal it again.",
+    Ok(())
+}
+
+/// Which directory the packet says it was made under. Recipients wait for a directory that is newer than theirs, so a
+/// member that names versions which do not exist would make everybody wait for ever.
+fn check_claims(
+    verified: &Verified,
+    directory: &Directory,
+    earlier: impl Fn(&Digest) -> Option<u64>,
+) -> Result<(), Refused> {
+    let (core, present) = (verified.header.core(), directory.roster().version);
+    let known =
+        if core.directory_hash == *directory.hash() { Some(present) } else { earlier(&core.directory_hash) };
+    let Some(version) = known else {
+        let text = if core.roster_version > present {
+            format!(
+                "The packet was made under roster version {}, the broker has {present}; tell the region's operator, \
+                 and seal it again when the broker has the newer one.",
+                core.roster_version
+            )
+        } else {
+            "The packet was made under a directory that the broker does not know; fetch the directory and seal it again.".to_owned()
+        };
+        return Err(verified.refuse(Reason::StaleDirectory, &text));
+    };
+    if core.roster_version != version {
+        let text = format!(
+            "The packet says roster version {}, but the directory that it names has {version}; the sender's software \
+             is at fault, report it.",
+            core.roster_version
         );
+        return Err(verified.refuse(Reason::Malformed, &text));
+    }
+    let keyset = directory.keyset_version(&core.originator.agency).unwrap_or_default();
+    if core.keyset_version > keyset {
+        let text = format!(
+            "The packet says keyset version {}, but the newest of {} is {keyset}; the sender's software is at \
+             fault, report it.",
+            core.keyset_version, core.originator.agency
+        );
+        return Err(verified.refuse(Reason::Malformed, &text));
     }
     Ok(())
+}
+
+/// Whether the key that signed the packet is still one of its originator's.
+fn check_sender(verified: &Verified, directory: &Directory, now_ms: u64) -> Result<(), Refused> {
+    let core = verified.header.core();
+    let UnitRef { agency, unit } = &core.originator;
+    if directory.at(now_ms).packet_key(&core.originator, &core.sign_key_id).is_some() {
+        return Ok(());
+    }
+    let text = format!(
+        "The directory has changed while the packet was on its way: {agency} / {unit} no longer has the key that \
+         signed it. Nothing was sent to anybody; fetch the directory and seal it again."
+    );
+    Err(verified.refuse(Reason::UnknownSender, &text))
 }
 
 fn check_recipients(verified: &Verified, directory: &Directory, now_ms: u64) -> Result<(), Refused> {

@@ -3,7 +3,8 @@
 //! - [`admit`]: gates 1 to 6, from bytes to a verified submission; [`release`] is the sixth
 //! - [`plan`]: gates 7 to 10, and what one group commit holds: packets, queue entries, audit events, receipts; [`quota`] is the tenth
 //! - [`refuse`]: what a sender is told when a gate stays shut
-//! - [`outcome`]: how a queue entry ends
+//! - [`outcome`]: how a queue entry ends; [`leave`]: whose entries are withheld, because their recipient has left
+//! - [`earlier`]: directories that packets may name; [`pace`]: how often something may change
 //! - [`deliver`]: what a session hands over next
 //! - [`ledger`]: the state that is folded over the journal, of [`queue`]s and more
 //! - [`record`]: what the journal holds, byte by byte
@@ -11,8 +12,11 @@
 
 pub mod admit;
 pub mod deliver;
+pub mod earlier;
+pub mod leave;
 pub mod ledger;
 pub mod outcome;
+pub mod pace;
 pub mod plan;
 pub mod queue;
 pub mod quota;

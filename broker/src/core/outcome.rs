@@ -1,4 +1,4 @@
-//! Outcomes: what a recipient's acknowledgement, or the end of a packet's time, makes of a queue entry.
+//! Outcomes: what a recipient's acknowledgement, its leaving, or the end of a packet's time makes of a queue entry.
 
 use bytes::Bytes;
 use lintas_config::Directory;
@@ -18,10 +18,11 @@ use rand_core::CryptoRng;
 use thiserror::Error;
 
 use super::{
+    leave::Left,
     ledger::{Ledger, LivePacket},
     queue::Held,
     record::Fact,
-    refuse::Speaker,
+    refuse::{Speaker, sentence},
 };
 
 /// Why an acknowledgement was not taken. The node is at fault; the entry stays in its queue.
@@ -44,6 +45,13 @@ pub enum How {
     Taken,
     /// The packet's time is over.
     Expired,
+    /// The recipient has left.
+    Withheld {
+        /// In which way.
+        left: Left,
+        /// The roster in force.
+        roster_version: u64,
+    },
 }
 
 /// One packet of one queue entry.
@@ -80,17 +88,30 @@ pub fn end(
         (How::Taken, Held::Evidence { .. }) => {
             Fact::Taken(StoredTaken { agency: agency.to_owned(), queue_sequence })
         }
-        (How::Taken, Held::Packet { .. }) | (How::Acknowledged(_) | How::Expired, Held::Evidence { .. }) => {
+        (How::Taken, Held::Packet { .. })
+        | (How::Acknowledged(_) | How::Expired | How::Withheld { .. }, Held::Evidence { .. }) => {
             return Err(misfit);
         }
-        (How::Acknowledged(_) | How::Expired, Held::Packet { admission, recipient_index }) => {
+        (
+            How::Acknowledged(_) | How::Expired | How::Withheld { .. },
+            Held::Packet { admission, recipient_index },
+        ) => {
             let packet = ledger.packet(admission).ok_or(misfit.clone())?;
             let subject = subject((agency, queue_sequence), packet, recipient_index).ok_or(misfit.clone())?;
             let (kind, reason, evidence) = match how {
                 How::Acknowledged(acknowledged) if acknowledged.fits(&subject, speaker) => {
                     (EventType::Acknowledged, acknowledged.evidence.reason, acknowledged.signed.clone())
                 }
-                How::Expired => (EventType::Expired, Reason::Expired, expiry(&subject, speaker, now_ms)?),
+                How::Expired => {
+                    let evidence =
+                        failure(&subject, Reason::Expired, expiry(&subject.unit), speaker, now_ms)?;
+                    (EventType::Expired, Reason::Expired, evidence)
+                }
+                How::Withheld { left, roster_version } => {
+                    let text = left.text(&subject.unit, *roster_version);
+                    let evidence = failure(&subject, Reason::MemberLeft, text, speaker, now_ms)?;
+                    (EventType::Withheld, Reason::MemberLeft, evidence)
+                }
                 How::Acknowledged(_) | How::Taken => return Err(misfit),
             };
             let ending = Ending { kind, reason, evidence };
@@ -155,17 +176,24 @@ impl Acknowledged {
     }
 }
 
-/// The broker's own evidence that a packet's time is over.
-fn expiry(subject: &Subject, speaker: &Speaker<'_>, now_ms: u64) -> Result<Bytes, EvidenceError> {
+fn expiry(UnitRef { agency, unit }: &UnitRef) -> String {
+    format!("{agency} / {unit} did not acknowledge the packet before its time was over.")
+}
+
+/// The broker's own evidence that a packet was not delivered.
+fn failure(
+    subject: &Subject,
+    reason: Reason,
+    text: String,
+    speaker: &Speaker<'_>,
+    now_ms: u64,
+) -> Result<Bytes, EvidenceError> {
     let evidence = Evidence {
         region: speaker.region.to_owned(),
         stage: Stage::Delivery,
         outcome: Outcome::Failure,
-        reason: Reason::Expired,
-        text: format!(
-            "{} / {} did not acknowledge the packet before its time was over.",
-            subject.unit.agency, subject.unit.unit
-        ),
+        reason,
+        text: sentence(&text),
         packet_id: subject.packet_id,
         header_digest: subject.digest,
         actor: speaker.actor(),

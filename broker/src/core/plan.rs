@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
+use lintas_config::Directory;
 use lintas_proto::{
     audit::{group::GroupError, leaf::log_event},
     canonical,
@@ -57,6 +58,7 @@ struct Admitted {
 pub struct Plan<'a> {
     ledger: &'a Ledger,
     speaker: &'a Speaker<'a>,
+    directory: &'a Directory,
     now_ms: u64,
     admitted: Vec<Admitted>,
     ids: HashMap<PacketId, (Digest, usize)>,
@@ -83,11 +85,18 @@ pub struct Sealed {
 }
 
 impl<'a> Plan<'a> {
-    /// An empty plan over the present ledger. `quota` counts what the plan admits.
+    /// An empty plan over the present ledger, under the directory that `speaker` names. `quota` counts what the plan
+    /// admits.
     #[must_use]
-    pub fn new(ledger: &'a Ledger, speaker: &'a Speaker<'a>, now_ms: u64, quota: &'a mut Quota) -> Self {
+    pub fn new(
+        ledger: &'a Ledger,
+        speaker: &'a Speaker<'a>,
+        directory: &'a Directory,
+        now_ms: u64,
+        quota: &'a mut Quota,
+    ) -> Self {
         let (admitted, ids, queued) = (Vec::new(), HashMap::new(), Queued::new());
-        Self { ledger, speaker, now_ms, admitted, ids, events: BTreeMap::new(), queued, quota }
+        Self { ledger, speaker, directory, now_ms, admitted, ids, events: BTreeMap::new(), queued, quota }
     }
 
     /// Takes a submission through the gates that need state. `has_blob` says whether the originator has
@@ -106,6 +115,7 @@ impl<'a> Plan<'a> {
             let same = before == digest;
             return if same { verdict } else { Verdict::Refused(verified.refuse(Reason::Replay, replay)) };
         }
+        let verified = verified.under(self.directory, self.now_ms);
         if let Some(refused) = self.refusal(&verified, has_blob) {
             return Verdict::Refused(refused);
         }

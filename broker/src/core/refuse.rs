@@ -1,6 +1,7 @@
 //! Refusals: one function decides what a sender sees of each reason.
 
 use bytes::Bytes;
+use lintas_config::{DirectoryError, SuccessionError};
 use lintas_proto::{
     canonical::{DecodeError, Problem},
     envelope::verify::VerifyError,
@@ -121,6 +122,32 @@ pub fn reason_of(error: &VerifyError) -> Reason {
         | VerifyError::Count { .. }
         | VerifyError::Digest(_)
         | VerifyError::BodyLength { .. } => Reason::Malformed,
+    }
+}
+
+/// Reason for each way in which a directory does not follow.
+#[must_use]
+pub fn reason_of_succession(error: &SuccessionError) -> Reason {
+    match error {
+        SuccessionError::Directory(
+            DirectoryError::Signature(_) | DirectoryError::TooFewSignatures { .. },
+        ) => Reason::BadSignature,
+        SuccessionError::Directory(DirectoryError::WrongRegion { .. }) => Reason::WrongRegion,
+        SuccessionError::Directory(
+            DirectoryError::Decode(_)
+            | DirectoryError::Id { .. }
+            | DirectoryError::Rule { .. }
+            | DirectoryError::Key { .. }
+            | DirectoryError::KeyTwice(_),
+        ) => Reason::Malformed,
+        SuccessionError::NotConfirmed { .. } => Reason::UnknownSender,
+        SuccessionError::RosterRolledBack { .. }
+        | SuccessionError::RosterEquivocation { .. }
+        | SuccessionError::StepMissing { .. }
+        | SuccessionError::RosterFork { .. }
+        | SuccessionError::MemberGone { .. }
+        | SuccessionError::MemberReturned { .. }
+        | SuccessionError::Agency { .. } => Reason::StaleDirectory,
     }
 }
 

@@ -1,51 +1,64 @@
-//! Directories that this broker took before. A packet that was sealed under one of them, and waited for its link,
-//! is accepted while it may still be on its way, as long as every key that it uses is valid under the directory
-//! in force: a change at one agency must not stop what others have already sealed.
-//!
-//! `directory.earlier` holds a line for each: its hash in hex, and when it was last in force in milliseconds. The
-//! last line is the one in force.
+//! `directory.earlier`: the directories that were in force here (see [`core::earlier`](crate::core::earlier)). A line
+//! for each, the last for the one in force: directory_hash in hex, since when in milliseconds, roster version, and the
+//! agency whose keyset made it, `-` when a roster did. A line is added before a directory comes into force; a start
+//! writes the file anew.
 
-use std::{collections::BTreeSet, fs, io};
-
-use lintas_proto::{
-    id::{Digest, hex, unhex},
-    limits,
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
 };
 
+use lintas_proto::id::{hex, unhex};
+
 use super::folder::{Folder, FolderError, at, replace};
+use crate::core::earlier::{Earlier, Taken};
 
 const EARLIER: &str = "directory.earlier";
-/// Most directories remembered; older ones are forgotten.
-const DIRECTORIES_MAX: usize = 4_096;
 
 impl Folder {
-    /// Remembers `present` as the directory in force; gives those before it that still count.
-    pub(crate) fn earlier(&self, present: &Digest, now_ms: u64) -> Result<BTreeSet<Digest>, FolderError> {
+    /// The directories remembered, `present` being in force from now on.
+    pub(crate) fn earlier(&self, present: Taken) -> Result<Earlier, FolderError> {
         let path = self.path(EARLIER);
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(at(&path)(error)),
         };
-        let mut known: Vec<(Digest, u64)> = text.lines().filter_map(line).collect();
-        // The one that was in force until this start.
-        if let Some((_, last_ms)) = known.last_mut() {
-            *last_ms = now_ms;
-        }
-        let window_ms = limits::DELIVER_WITHIN_MS_MAX + limits::CLOCK_SKEW_MS_MAX;
-        known.retain(|(hash, last_ms)| hash != present && now_ms < last_ms.saturating_add(window_ms));
-        known.drain(..known.len().saturating_sub(DIRECTORIES_MAX));
-        let in_force = (*present, now_ms);
-        let lines = known.iter().chain([&in_force]).map(|(hash, ms)| format!("{} {ms}\n", hex(hash)));
-        replace(&path, lines.collect::<String>().as_bytes())?;
-        Ok(known.into_iter().map(|(hash, _)| hash).collect())
+        let mut earlier = Earlier::default();
+        text.lines().filter_map(parse).chain([present]).for_each(|taken| earlier.take(taken));
+        replace(&path, earlier.iter().map(line).collect::<String>().as_bytes())?;
+        Ok(earlier)
+    }
+
+    /// Adds one, durably.
+    pub(crate) fn add_earlier(&self, taken: &Taken) -> Result<(), FolderError> {
+        let path = self.path(EARLIER);
+        let write = || -> io::Result<()> {
+            let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
+            // Behind what a full disk may have cut.
+            file.write_all(format!("\n{}", line(taken)).as_bytes())?;
+            file.sync_data()
+        };
+        write().map_err(at(&path))
     }
 }
 
+fn line(taken: &Taken) -> String {
+    let cause = if taken.cause.is_empty() { "-" } else { &taken.cause };
+    format!("{} {} {} {cause}\n", hex(&taken.hash), taken.since_ms, taken.roster_version)
+}
+
 /// A line that cannot be read counts for nothing: packets under that directory are sealed again.
-fn line(line: &str) -> Option<(Digest, u64)> {
-    let (hash, last_ms) = line.split_once(' ')?;
-    Some((unhex(hash).ok()?.try_into().ok()?, last_ms.parse().ok()?))
+fn parse(line: &str) -> Option<Taken> {
+    let mut words = line.split(' ');
+    let taken = Taken {
+        hash: unhex(words.next()?).ok()?.try_into().ok()?,
+        since_ms: words.next()?.parse().ok()?,
+        roster_version: words.next()?.parse().ok()?,
+        cause: words.next().filter(|cause| *cause != "-").unwrap_or_default().to_owned(),
+    };
+    words.next().is_none().then_some(taken)
 }
 
 #[cfg(test)]
@@ -53,28 +66,34 @@ mod tests {
     use super::*;
     use crate::testing::TempFolder;
 
-    const DAY: u64 = 24 * 60 * 60 * 1_000;
+    fn taken(number: u8, cause: &str) -> Taken {
+        let number_ms = u64::from(number);
+        Taken { hash: [number; 32], since_ms: number_ms, roster_version: number_ms, cause: cause.to_owned() }
+    }
 
     #[test]
-    fn earlier_directories_count_for_as_long_as_a_packet_may_be_on_its_way() {
+    fn what_was_added_is_there_after_a_start() {
         let root = TempFolder::new();
         let folder = Folder::at(root.path());
-        let (first, second) = ([1; 32], [2; 32]);
-        assert!(folder.earlier(&first, 10 * DAY).unwrap().is_empty());
-        assert!(
-            folder.earlier(&first, 200 * DAY).unwrap().is_empty(),
-            "the one in force is not an earlier one"
-        );
-        // In force until the start with the second one, however long ago it was taken.
-        assert_eq!(folder.earlier(&second, 201 * DAY).unwrap(), BTreeSet::from([first]));
-        assert_eq!(folder.earlier(&second, 290 * DAY).unwrap(), BTreeSet::from([first]));
-        assert!(folder.earlier(&second, 292 * DAY).unwrap().is_empty());
+        folder.earlier(taken(1, "")).unwrap();
+        folder.add_earlier(&taken(2, "KH")).unwrap();
+        let path = root.path().join(EARLIER);
+        let whole = fs::read_to_string(&path).unwrap();
+        // A line that was cut, and one behind it.
+        crate::testing::put(&path, format!("{whole}\n0303").as_bytes());
+        folder.add_earlier(&taken(4, "")).unwrap();
+        let earlier = folder.earlier(taken(4, "")).unwrap();
+        assert_eq!(earlier.iter().cloned().collect::<Vec<_>>(), [taken(1, ""), taken(2, "KH"), taken(4, "")]);
+        let earlier = folder.earlier(taken(5, "")).unwrap();
+        assert_eq!(earlier.iter().count(), 4);
+        assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 4);
     }
 
     #[test]
     fn what_cannot_be_read_counts_for_nothing() {
-        assert_eq!(line("zz 1"), None);
-        assert_eq!(line(&format!("{} 7", hex(&[3; 32]))), Some(([3; 32], 7)));
-        assert_eq!(line(&hex(&[3; 32])), None);
+        let hash = hex(&[3; 32]);
+        let lines = ["zz 1 1 -".to_owned(), format!("{hash} 1"), format!("{hash} 1 1 - 9"), String::new()];
+        assert!(lines.iter().all(|line| parse(line).is_none()));
+        assert_eq!(parse(line(&taken(3, "KH")).trim_end()), Some(taken(3, "KH")));
     }
 }

@@ -6,9 +6,13 @@
 //! | `broker.keys` | secret keys (`BrokerSecrets`), readable by the operator only; none of them opens a packet |
 //! | `broker.roster` | public keys for the region authority (`BrokerKeys`) |
 //! | `bootstrap.toml` | the region authorities' keys |
-//! | `directory.bin` | the signed directory (`DirectoryBundle`) |
-//! | `directory.mark` | high-water mark of the directory of the last start: no older one is taken |
-//! | `directory-steps/*.bin` | rosters between the mark and `directory.bin`, if there are any (`SignedRoster`) |
+//! | `directory.bin` | the operator's: the newest directory of the region authority (`DirectoryBundle`) |
+//! | `directory-steps/*.bin` | the operator's: rosters that lead to `directory.bin`, if any were missed (`SignedRoster`) |
+//! | `keysets/*.bin` | the operator's: keysets to take in (`SignedKeyset`) |
+//! | `directory.current` | the directory in force (`DirectoryBundle`) |
+//! | `directory.mark` | its high-water mark: no older one is taken |
+//! | `directory.earlier` | directories that were in force, and that packets may name |
+//! | `rosters/<version>.bin` | rosters that were in force (`SignedRoster`) |
 //! | `journal/` | everything durable |
 //! | `index/` | sled: an index over the journal, rebuilt at any doubt |
 //! | `blobs/<agency>/` | ciphertext of attachments |
@@ -71,12 +75,18 @@ pub(crate) enum FolderError {
     Directory(#[from] DirectoryError),
     /// The directory does not follow the one of the last start.
     #[error("directory.bin is not taken in place of the directory of the last start: {0}")]
-    Succession(#[from] Box<SuccessionError>),
+    Succession(Box<SuccessionError>),
+    /// The broker's own copy does not follow its mark.
+    #[error(
+        "directory.current cannot be used: {0}; restore it together with directory.mark, or move it away and put the \
+         newest directory of the region authority into directory.bin"
+    )]
+    Current(Box<SuccessionError>),
     /// The mark cannot be read.
     #[error("directory.mark: {0}")]
     Mark(#[from] MarkError),
     /// A file among the steps that is none.
-    #[error("{0} is no roster, or one too many; take it out of directory-steps")]
+    #[error("{0} is no roster, is not the one that it was, or is one too many; take it out")]
     Step(PathBuf),
 }
 

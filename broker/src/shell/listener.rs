@@ -7,9 +7,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use lintas_config::Directory;
 use lintas_link::{
-    CloseCode, Connection, Handshake, LinkError, PeerDirectory, Server, answer, receive_hello, refuse,
+    CloseCode, Connection, First, Handshake, LinkError, PeerDirectory, Server, answer, receive_first, refuse,
 };
 use lintas_proto::{
     limits,
@@ -17,7 +16,14 @@ use lintas_proto::{
 };
 use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 
-use super::{clock, sequencer::Intake, session::Session, shared::Shared};
+use super::{
+    clock,
+    directory_streams::{Desk, KINDS},
+    notices::Notices,
+    sequencer::Intake,
+    session::Session,
+    shared::Shared,
+};
 use crate::core::refuse::sentence;
 
 /// The protocol version of this broker.
@@ -25,13 +31,13 @@ const PROTOCOL: u32 = 1;
 /// Most characters of a node's software name in the log.
 const SOFTWARE_CHARS_MAX: usize = 64;
 
-/// Admits the transport keys of active members.
+/// Admits the transport keys of members that are active now.
 #[derive(Debug)]
-pub(super) struct Members(pub(super) Arc<Directory>);
+pub(super) struct Members(pub(super) Arc<Shared>);
 
 impl PeerDirectory for Members {
     fn admits(&self, transport_key: &[u8; 32]) -> bool {
-        self.0.agency_of_transport(transport_key).is_some()
+        self.0.directory().agency_of_transport(transport_key).is_some()
     }
 }
 
@@ -42,7 +48,7 @@ const DRAIN_MS_MAX: u64 = 5_000;
 pub(super) async fn listen(
     server: &Server,
     shared: &Arc<Shared>,
-    intake: mpsc::Sender<Intake>,
+    (intake, desk): (mpsc::Sender<Intake>, Arc<Desk>),
     stop: impl Future<Output = ()>,
 ) {
     let sessions = Arc::new(Sessions::default());
@@ -52,10 +58,11 @@ pub(super) async fn listen(
         tokio::select! {
             handshake = server.accept() => {
                 let Some(handshake) = handshake else { break };
-                let (shared, intake, sessions) = (Arc::clone(shared), intake.clone(), Arc::clone(&sessions));
+                let (shared, sessions) = (Arc::clone(shared), Arc::clone(&sessions));
+                let (intake, desk) = (intake.clone(), Arc::clone(&desk));
                 tasks.spawn(async move {
                     let address = handshake.remote_address();
-                    match greet(handshake, shared, intake, &sessions).await {
+                    match greet(handshake, shared, (intake, desk), &sessions).await {
                         Ok(error) => tracing::info!(%address, %error, "session ended"),
                         Err(error) => tracing::warn!(%address, %error, "refused"),
                     }
@@ -77,12 +84,22 @@ pub(super) async fn listen(
 async fn greet(
     handshake: Handshake,
     shared: Arc<Shared>,
-    intake: mpsc::Sender<Intake>,
+    (intake, desk): (mpsc::Sender<Intake>, Arc<Desk>),
     sessions: &Sessions,
 ) -> Result<LinkError, LinkError> {
     let connection = handshake.complete().await?;
-    let (hello, mut writer, reader) = receive_hello(&connection).await?;
-    let agency = shared.directory.agency_of_transport(&connection.peer_key()).unwrap_or_default().to_owned();
+    let (first, mut writer, reader) = receive_first(&connection, &KINDS).await?;
+    // What changes from here on is told to the node.
+    let notices = Notices::of(&shared);
+    let agency =
+        shared.directory().agency_of_transport(&connection.peer_key()).unwrap_or_default().to_owned();
+    let hello = match first {
+        First::Hello(hello) => hello,
+        First::Other(kind, payload) => {
+            tracing::info!(agency, address = %connection.remote_address(), "asks for the directory alone");
+            return Ok(desk.alone(&connection, &agency, (kind, payload), writer).await);
+        }
+    };
     let now_ms = clock::now_ms();
     if let Err((reason, text)) = check(&hello, &agency, &shared, now_ms) {
         tracing::warn!(agency, ?reason, "hello refused");
@@ -104,29 +121,31 @@ async fn greet(
     sessions.begin(&agency, &connection);
     let metrics = Arc::clone(&shared);
     let metrics = &metrics.metrics;
-    let session = Session { agency: agency.clone(), connection: connection.clone(), shared, intake };
+    let session = Session { agency: agency.clone(), connection: connection.clone(), shared, intake, desk };
     let _live = metrics.session();
     // Also when this task is ended from outside.
     let _seat = Seat { sessions, agency: &agency, connection: &connection };
-    Ok(session.serve(writer, reader).await)
+    Ok(session.serve(writer, reader, notices).await)
 }
 
 fn welcome(shared: &Shared, now_ms: u64) -> HelloAck {
+    let directory = shared.directory();
     HelloAck {
         protocol: PROTOCOL,
-        region: shared.directory.roster().region.clone(),
+        region: directory.roster().region.clone(),
         broker: shared.broker.clone(),
         reason: Reason::Accepted as i32,
         text: String::new(),
-        roster_version: shared.directory.roster().version,
-        directory_hash: Bytes::copy_from_slice(shared.directory.hash()),
+        roster_version: directory.roster().version,
+        directory_hash: Bytes::copy_from_slice(directory.hash()),
         time_ms: now_ms,
         credit: u32::try_from(shared.credit).unwrap_or(u32::MAX),
     }
 }
 
 fn check(hello: &Hello, agency: &str, shared: &Shared, now_ms: u64) -> Result<(), (Reason, String)> {
-    let region = &shared.directory.roster().region;
+    let directory = shared.directory();
+    let region = &directory.roster().region;
     if hello.protocol != PROTOCOL {
         let text = format!(
             "The node speaks protocol {}, this broker {PROTOCOL}; update the older one.",

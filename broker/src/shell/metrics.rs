@@ -12,7 +12,7 @@ use super::shared::Shared;
 use crate::core::outcome::How;
 
 /// One more than the highest [`Reason`].
-const REASONS: usize = 20;
+const REASONS: usize = 21;
 /// Upper bounds of the histogram of groups, records; the last bucket has none.
 const GROUP_RECORDS: [u64; 7] = [1, 2, 8, 32, 128, 512, 1_024];
 
@@ -42,6 +42,12 @@ pub(crate) struct Metrics {
     acknowledged: Counter,
     expired: Counter,
     taken: Counter,
+    withheld: Counter,
+    pub(crate) roster_changes: Counter,
+    pub(crate) keyset_changes: Counter,
+    pub(crate) self_revocations: Counter,
+    pub(crate) directories_refused: Counter,
+    pub(crate) keysets_refused: Counter,
     pub(crate) submission_bytes: Counter,
     pub(crate) attachment_bytes: Counter,
     sessions: AtomicU64,
@@ -76,6 +82,7 @@ impl Metrics {
             How::Acknowledged(_) => &self.acknowledged,
             How::Expired => &self.expired,
             How::Taken => &self.taken,
+            How::Withheld { .. } => &self.withheld,
         }
         .add(1);
     }
@@ -126,13 +133,27 @@ pub(crate) fn page(shared: &Shared) -> String {
         ("evidence_deliveries", "Evidence handed over, redeliveries included.", &metrics.evidence),
         ("acknowledgements", "Queue entries ended by the recipient's evidence.", &metrics.acknowledged),
         ("expired", "Queue entries ended by time.", &metrics.expired),
+        ("withheld", "Queue entries ended because their recipient has left.", &metrics.withheld),
         ("evidence_taken", "Evidence that its originator has taken.", &metrics.taken),
         ("submission_bytes", "Bytes of submissions received.", &metrics.submission_bytes),
         ("attachment_bytes", "Bytes of attachments received.", &metrics.attachment_bytes),
     ] {
         page.counter(name, help, counter);
     }
-    let (entries, roster) = (shared.ledger().entries() as u64, shared.directory.roster());
+    page.labelled(
+        ("directory_changes", "New directories in force, by what made them.", "by"),
+        &[
+            ("roster", &metrics.roster_changes),
+            ("keyset", &metrics.keyset_changes),
+            ("self_revocation", &metrics.self_revocations),
+        ],
+    );
+    page.labelled(
+        ("directory_refused", "Directories and keysets that were not taken.", "what"),
+        &[("directory", &metrics.directories_refused), ("keyset", &metrics.keysets_refused)],
+    );
+    let (entries, directory) = (shared.ledger().entries() as u64, shared.directory());
+    let roster = directory.roster();
     for (name, help, value) in [
         ("sessions", "Nodes connected now.", metrics.sessions.load(Ordering::Relaxed)),
         ("queue_entries", "Packets and evidence that wait, all queues together.", entries),
@@ -171,6 +192,14 @@ impl Page {
         let name = format!("{name}_total");
         self.head(&name, "counter", help);
         self.line(&name, "", counter.get());
+    }
+
+    fn labelled(&mut self, (name, help, label): (&str, &str, &str), counters: &[(&str, &Counter)]) {
+        let name = format!("{name}_total");
+        self.head(&name, "counter", help);
+        for (value, counter) in counters {
+            self.line(&name, &format!("{{{label}=\"{value}\"}}"), counter.get());
+        }
     }
 
     fn groups(&mut self, metrics: &Metrics) {

@@ -100,7 +100,10 @@ async fn page(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
 
 async fn health(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
     match ill(&shared, clock::now_ms()) {
-        None => (StatusCode::OK, "ok\n".to_owned()),
+        None => {
+            let detail = shared.refused_directory().map(|why| format!("{why}.\n"));
+            (StatusCode::OK, format!("ok\n{}", detail.unwrap_or_default()))
+        }
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }
 }
@@ -117,7 +120,7 @@ pub(super) fn ill(shared: &Shared, now_ms: u64) -> Option<&'static str> {
     if round_ms > 0 && now_ms.saturating_sub(round_ms) > ROUND_MS_MAX {
         return Some("the sequencer has not moved for 30 s; look at the disk");
     }
-    if !shared.directory.at(now_ms).in_force() {
+    if !shared.directory().at(now_ms).in_force() {
         return Some("the roster is not valid now; get a new directory from the region authority");
     }
     None

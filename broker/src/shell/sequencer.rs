@@ -11,15 +11,17 @@ use std::{
 };
 
 use bytes::Bytes;
+use lintas_config::Directory;
 use lintas_journal::{Class, CommitError, CommitHandle, Committed, Compaction, FileDisk, NewRecord};
 use lintas_proto::{audit::group::GroupError, frame::FrameType, schema::Reason};
 use thiserror::Error;
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, mpsc},
+    sync::{OwnedSemaphorePermit, mpsc, watch},
+    time::sleep,
 };
 
-use super::{answer::AnswerTo, clock, index::Index, shared::Shared};
+use super::{answer::AnswerTo, clock, index::Index, leavers::Leavers, shared::Shared};
 use crate::core::{
     admit::Verified,
     ledger::Ended,
@@ -90,6 +92,8 @@ pub(crate) struct Sequencer {
     pub(crate) journal: CommitHandle<FileDisk>,
     pub(crate) index: Arc<Index>,
     pub(crate) intake: mpsc::Receiver<Intake>,
+    /// Of the directory.
+    pub(crate) changed: watch::Receiver<u64>,
     pub(crate) runtime: Handle,
     /// Last record handed to the journal.
     pub(crate) last_sequence: u64,
@@ -103,6 +107,8 @@ pub(crate) struct Sequencer {
     pub(crate) squeeze_ms: Option<u64>,
     /// What agencies may still submit.
     pub(crate) quota: Quota,
+    /// The search for entries whose recipients have left.
+    pub(crate) leavers: Leavers,
 }
 
 /// Tells the process when the sequencer ends by a panic.
@@ -132,11 +138,13 @@ impl Sequencer {
     /// Waits for intakes, at most a tick, and drains what is there. None when every sender is gone.
     async fn next_batch(&mut self) -> Option<Vec<Intake>> {
         let (mut batch, mut bytes) = (Vec::new(), 0);
-        let first = tokio::time::timeout(Duration::from_millis(TICK_MS), self.intake.recv()).await;
-        let mut next = match first {
-            Ok(None) => return None,
-            Ok(Some(intake)) => Some(intake),
-            Err(_) => None,
+        // While there is something to withhold nothing is waited for.
+        let wait_ms = if self.leavers.are_sought() { 0 } else { TICK_MS };
+        let mut next = tokio::select! {
+            biased;
+            intake = self.intake.recv() => Some(intake?),
+            _ = self.changed.changed() => None,
+            () = sleep(Duration::from_millis(wait_ms)) => None,
         };
         while let Some(intake) = next {
             if let Intake::Submit(submitted) = &intake {
@@ -161,12 +169,15 @@ impl Sequencer {
             }
         }
         ends.extend(self.tick(now_ms)?);
+        let directory = self.shared.directory();
+        // All that was planned under an earlier directory is in the ledger.
+        ends.extend(self.leavers.next(&self.shared.ledger(), &directory, now_ms));
         for end in ends {
-            self.end(&end, now_ms)?;
+            self.end(&end, &directory, now_ms)?;
         }
         self.remove_blobs();
         if !submissions.is_empty() {
-            self.submit(submissions, now_ms)?;
+            self.submit(submissions, &directory, now_ms)?;
         }
         self.compact(now_ms)
     }
@@ -188,10 +199,11 @@ impl Sequencer {
     }
 
     /// Ends one queue entry. A group each; the committer joins what is pending into one write.
-    fn end(&mut self, end: &End, now_ms: u64) -> Result<(), Fatal> {
+    fn end(&mut self, end: &End, directory: &Directory, now_ms: u64) -> Result<(), Fatal> {
         let shared = Arc::clone(&self.shared);
         let (entry, mut entropy) = ((end.agency.as_str(), end.queue_sequence), lintas_config::os_entropy());
-        let ending = outcome::end(entry, &end.how, &shared.ledger(), &shared.speaker(), now_ms, &mut entropy);
+        let speaker = shared.speaker_under(directory);
+        let ending = outcome::end(entry, &end.how, &shared.ledger(), &speaker, now_ms, &mut entropy);
         let fact = match ending {
             Ok(Some(fact)) => fact,
             // It has ended already: the acknowledgement came twice.
@@ -205,6 +217,9 @@ impl Sequencer {
             Err(Fatal::Journal(CommitError::DiskFull)) => {
                 tracing::error!("the disk is full, its reserve too; the entry stays in the queue");
                 self.squeeze_ms.get_or_insert(now_ms);
+                if matches!(end.how, How::Withheld { .. }) {
+                    self.leavers.seek_again(now_ms.saturating_add(SQUEEZE_EVERY_MS));
+                }
                 Ok(())
             }
             committed => {
@@ -215,13 +230,18 @@ impl Sequencer {
     }
 
     /// Plans one group of submissions and hands it to the journal.
-    fn submit(&mut self, submissions: Vec<Submitted>, now_ms: u64) -> Result<(), Fatal> {
+    fn submit(
+        &mut self,
+        submissions: Vec<Submitted>,
+        directory: &Directory,
+        now_ms: u64,
+    ) -> Result<(), Fatal> {
         let shared = Arc::clone(&self.shared);
-        let speaker = shared.speaker();
+        let speaker = shared.speaker_under(directory);
         let (mut shares, mut waiting, mut refusals) = (Vec::new(), Vec::new(), Vec::new());
         let planned = {
             let (ledger, mut entropy) = (shared.ledger(), lintas_config::os_entropy());
-            let mut plan = Plan::new(&ledger, &speaker, now_ms, &mut self.quota);
+            let mut plan = Plan::new(&ledger, &speaker, directory, now_ms, &mut self.quota);
             for Submitted { verified, answer, share } in submissions {
                 let agency = verified.header().core().originator.agency.clone();
                 let full = verified.refuse(Reason::DiskFull, DISK_FULL);

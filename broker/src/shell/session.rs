@@ -11,6 +11,7 @@ use lintas_link::{CloseCode, Connection, FrameReader, FrameWriter, LinkError, de
 use lintas_proto::{
     canonical,
     frame::FrameType,
+    id::Digest,
     schema::{Acknowledgement, Delivery, EvidenceDelivery},
 };
 use tokio::{
@@ -22,6 +23,8 @@ use tokio::{
 use super::{
     answer::{Answer, AnswerTo},
     clock,
+    directory_streams::Desk,
+    notices::Notices,
     sequencer::{End, Intake, Submitted},
     shared::{Shared, StoredError},
     transfer,
@@ -46,12 +49,13 @@ pub(crate) struct Session {
     pub(crate) connection: Connection,
     pub(crate) shared: Arc<Shared>,
     pub(crate) intake: mpsc::Sender<Intake>,
+    pub(super) desk: Arc<Desk>,
 }
 
 impl Session {
     /// Serves the node until it leaves, breaks the protocol, is replaced, or the broker stops. A node that ends
     /// its side first gets the answers that are still due.
-    pub(crate) async fn serve(self, writer: FrameWriter, reader: FrameReader) -> LinkError {
+    pub(super) async fn serve(self, writer: FrameWriter, reader: FrameReader, notices: Notices) -> LinkError {
         let (sender, answers) = mpsc::channel(IN_FLIGHT_MAX);
         let receiving = async {
             match self.receive(reader, sender).await {
@@ -60,7 +64,7 @@ impl Session {
                 Err(error) => Err(error),
             }
         };
-        let sending = self.send(writer, answers);
+        let sending = self.send(writer, answers, notices);
         let blobs = transfer::serve(&self);
         let ended = tokio::select! {
             result = receiving => result,
@@ -103,8 +107,9 @@ impl Session {
         let share = shares.acquire_many_owned(bytes).await.map_err(|_| LinkError::StreamEnded)?;
         self.shared.metrics.submission_bytes.add(u64::from(bytes));
         let now_ms = clock::now_ms();
-        let verify =
-            || admit::verify(&payload, &self.agency, &self.shared.directory, &self.shared.earlier, now_ms);
+        let directory = self.shared.directory();
+        let earlier = |hash: &Digest| self.shared.named(hash, now_ms);
+        let verify = || admit::verify(&payload, &self.agency, &directory, earlier, now_ms);
         match block_in_place(verify) {
             Ok(verified) => {
                 self.hand_over(Intake::Submit(Box::new(Submitted { verified, answer, share }))).await
@@ -122,7 +127,7 @@ impl Session {
         let how = if evidence.is_empty() {
             How::Taken
         } else {
-            match outcome::verify(&evidence, &self.agency, &self.shared.directory, clock::now_ms()) {
+            match outcome::verify(&evidence, &self.agency, &self.shared.directory(), clock::now_ms()) {
                 Ok(acknowledged) => How::Acknowledged(Box::new(acknowledged)),
                 Err(error) => {
                     tracing::warn!(agency = self.agency, queue_sequence, %error, "acknowledgement refused");
@@ -141,6 +146,7 @@ impl Session {
         &self,
         mut writer: FrameWriter,
         mut answers: mpsc::Receiver<Answer>,
+        mut notices: Notices,
     ) -> Result<(), LinkError> {
         let mut bell = self.shared.bell(&self.agency).unwrap_or_else(|| watch::channel(()).1);
         let mut cursor = Cursor::default();
@@ -162,6 +168,9 @@ impl Session {
                     Some(Answer { kind, payload, .. }) => writer.send(kind, payload).await?,
                     None => return writer.finish().await,
                 },
+                notice = notices.next(&self.shared) => {
+                    writer.send_message(FrameType::DirectoryNotice, &notice).await?;
+                }
                 rung = bell.changed() => rung.map_err(|_| LinkError::StreamEnded)?,
                 () = sleep(Duration::from_millis(LOOK_MS)) => {}
             }

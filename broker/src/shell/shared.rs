@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     fmt::Display,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use lintas_config::Directory;
@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::{answer::AnswerTo, blobs::Blobs, metrics::Metrics};
 use crate::core::{
+    earlier::{Earlier, Taken},
     ledger::Ledger,
     record::{Fact, RecordError},
     refuse::{Refused, Speaker},
@@ -44,9 +45,15 @@ pub(crate) enum StoredError {
 pub(crate) struct Shared {
     /// Changed by the sequencer only, when the journal has taken the records.
     ledger: RwLock<Ledger>,
-    pub(crate) directory: Arc<Directory>,
-    /// Directories under which a packet may have been sealed before it waited.
-    pub(crate) earlier: BTreeSet<Digest>,
+    /// In force. Read afresh for each piece of work.
+    directory: RwLock<Arc<Directory>>,
+    /// Directories under which a packet may have been sealed before it waited, the one in force included.
+    earlier: RwLock<Earlier>,
+    /// Counts the changes of the directory.
+    pub(crate) changed: watch::Sender<u64>,
+    /// Why the operator's directory is not in force, if so.
+    refused_directory: Mutex<Option<String>>,
+    region: String,
     pub(crate) broker: String,
     pub(crate) receipt_key: SigningKey,
     pub(crate) blobs: Blobs,
@@ -56,7 +63,7 @@ pub(crate) struct Shared {
     /// Highest record that is durable; nothing above it is shown to anybody.
     pub(crate) durable: watch::Sender<u64>,
     /// Rung for an agency's session when its queue has changed and the change is durable. One a member.
-    bells: HashMap<String, watch::Sender<()>>,
+    bells: RwLock<HashMap<String, watch::Sender<()>>>,
     /// What is left of [`INTAKE_BYTES_MAX`].
     pub(crate) intake_bytes: Arc<Semaphore>,
     pub(crate) metrics: Metrics,
@@ -72,12 +79,14 @@ impl Shared {
         let Parts { ledger, directory, earlier, broker, receipt_key, blobs, reader, credit } = parts;
         let metrics = Metrics::default();
         metrics.handed_over(durable);
-        let bell = |member: &Member| (member.agency.clone(), watch::Sender::new(()));
         Self {
-            bells: directory.roster().members.iter().map(bell).collect(),
+            bells: RwLock::new(directory.roster().members.iter().map(bell).collect()),
             ledger: RwLock::new(ledger),
-            directory: Arc::new(directory),
-            earlier,
+            region: directory.roster().region.clone(),
+            directory: RwLock::new(Arc::new(directory)),
+            earlier: RwLock::new(earlier),
+            changed: watch::Sender::new(0),
+            refused_directory: Mutex::new(None),
             broker,
             receipt_key,
             blobs,
@@ -101,25 +110,78 @@ impl Shared {
         self.ledger.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The directory in force now.
+    pub(crate) fn directory(&self) -> Arc<Directory> {
+        Arc::clone(&self.directory.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Roster version of a directory that packets may name.
+    pub(crate) fn named(&self, hash: &Digest, now_ms: u64) -> Option<u64> {
+        self.earlier.read().unwrap_or_else(PoisonError::into_inner).roster_version(hash, now_ms)
+    }
+
+    /// Exchanges the directory in force. For the keeper only, when `directory` is durable.
+    pub(super) fn put_in_force(&self, directory: Directory, taken: Taken) {
+        self.earlier.write().unwrap_or_else(PoisonError::into_inner).take(taken);
+        {
+            let mut bells = self.bells.write().unwrap_or_else(PoisonError::into_inner);
+            for member in &directory.roster().members {
+                if !bells.contains_key(&member.agency) {
+                    bells.extend([bell(member)]);
+                }
+            }
+        }
+        *self.directory.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(directory);
+        self.changed.send_modify(|changes| *changes += 1);
+    }
+
+    /// Remembers why the operator's directory is not taken, and says it once.
+    pub(super) fn refuse_directory(&self, why: Option<String>) {
+        let mut refused = self.refused_directory.lock().unwrap_or_else(PoisonError::into_inner);
+        if *refused == why {
+            return;
+        }
+        if let Some(why) = &why {
+            tracing::error!(
+                "{why}. Put the newest directory of the region authority there, and rosters that were missed into \
+                 directory-steps"
+            );
+            self.metrics.directories_refused.add(1);
+        }
+        *refused = why;
+    }
+
+    /// Why the operator's directory is not in force, if so.
+    pub(crate) fn refused_directory(&self) -> Option<String> {
+        self.refused_directory.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Tells the sessions of these agencies that their queues have changed.
     pub(crate) fn ring(&self, agencies: &BTreeSet<String>) {
-        for bell in agencies.iter().filter_map(|agency| self.bells.get(agency)) {
+        let bells = self.bells.read().unwrap_or_else(PoisonError::into_inner);
+        for bell in agencies.iter().filter_map(|agency| bells.get(agency)) {
             bell.send_replace(());
         }
     }
 
     /// An agency's bell; one that is not a member has none, and no session.
     pub(crate) fn bell(&self, agency: &str) -> Option<watch::Receiver<()>> {
-        self.bells.get(agency).map(watch::Sender::subscribe)
+        let bells = self.bells.read().unwrap_or_else(PoisonError::into_inner);
+        bells.get(agency).map(watch::Sender::subscribe)
     }
 
-    /// The broker as a speaker.
+    /// The broker as a speaker, now.
     pub(crate) fn speaker(&self) -> Speaker<'_> {
+        self.speaker_under(&self.directory())
+    }
+
+    /// The broker as a speaker under a directory.
+    pub(crate) fn speaker_under(&self, directory: &Directory) -> Speaker<'_> {
         Speaker {
-            region: &self.directory.roster().region,
+            region: &self.region,
             broker: &self.broker,
             key: &self.receipt_key,
-            directory_hash: *self.directory.hash(),
+            directory_hash: *directory.hash(),
         }
     }
 
@@ -167,12 +229,16 @@ impl Shared {
 pub(crate) struct Parts {
     pub(crate) ledger: Ledger,
     pub(crate) directory: Directory,
-    pub(crate) earlier: BTreeSet<Digest>,
+    pub(crate) earlier: Earlier,
     pub(crate) broker: String,
     pub(crate) receipt_key: SigningKey,
     pub(crate) blobs: Blobs,
     pub(crate) reader: Reader<FileDisk>,
     pub(crate) credit: usize,
+}
+
+fn bell(member: &Member) -> (String, watch::Sender<()>) {
+    (member.agency.clone(), watch::Sender::new(()))
 }
 
 fn other(sequence: u64, expected: &'static str) -> StoredError {

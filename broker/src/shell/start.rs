@@ -4,6 +4,7 @@ use std::{collections::VecDeque, net::SocketAddr, sync::Arc, thread::JoinHandle,
 
 use lintas_config::{
     Directory,
+    directory::Broker,
     issue::{self, IssueError},
     settings::BrokerSettings,
 };
@@ -17,22 +18,26 @@ use lintas_proto::{
 use thiserror::Error;
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::timeout,
 };
 
 use super::{
     blobs::Blobs,
     clock,
+    directory_files::tell_held,
+    directory_streams::Desk,
     folder::{Folder, FolderError},
     index::{self, Index},
+    keeper::Keeper,
+    leavers::Leavers,
     listener::{Members, listen},
     operator,
-    roster_mark::tell_held,
     sequencer::{Intake, Sequencer},
     shared::{Parts, Shared},
 };
 use crate::core::{
+    earlier::Taken,
     ledger::Ledger,
     quota::Quota,
     record::{Fact, RECORD_BYTES_MAX},
@@ -102,41 +107,84 @@ pub(crate) async fn run(
     let _lock = folder.lock()?;
     let directory = folder.directory()?;
     let (transport, receipt_key) = keys(&secrets)?;
-    let listed = directory.brokers().iter().any(|broker| {
-        broker.name == secrets.name
-            && broker.transport_key == transport.public()
-            && broker.receipt_key.as_bytes() == &receipt_key.public_key()
-    });
-    if !listed {
-        return Err(RunError::NotListed(secrets.name));
-    }
-    folder.remember(&directory)?;
     tell_held(&directory);
+    let me =
+        Me { name: secrets.name.clone(), transport: transport.public(), receipt: receipt_key.public_key() };
     let speaks = (secrets.name.clone(), receipt_key);
     // The settings cap the journal.
     let uncapped = Limits { segments_max: u32::MAX, ..Limits::default() };
     let (engine, intake) = Engine::start(folder, &settings, uncapped, directory, speaks)?;
-    let members = Arc::new(Members(Arc::clone(&engine.shared.directory)));
-    let bound = Server::bind(settings.listen, &transport, members);
-    let mut failed = engine.shared.failed.subscribe();
+    let keeper = Keeper::new(Arc::clone(&engine.shared), folder.clone());
+    let shared = Arc::clone(&engine.shared);
+    let mut failed = shared.failed.subscribe();
     let served = async {
-        let (server, asked) = (bound?, operator::open(settings.metrics, &engine.shared).await?);
+        let mut changed = shared.changed.subscribe();
+        keeper.look(true).await;
+        me.is_listed(&shared.directory())?;
+        let server = Server::bind(settings.listen, &transport, Arc::new(Members(Arc::clone(&shared))))?;
+        let asked = operator::open(settings.metrics, &shared).await?;
         ready(server.local_addr()?);
-        tokio::select! {
-            () = listen(&server, &engine.shared, intake, stop) => {}
-            _ = failed.wait_for(|failed| *failed) => {}
-            () = asked => {}
-        }
-        Ok::<Server, RunError>(server)
+        let desk = Arc::new(Desk::new(Arc::clone(&shared), Arc::clone(&keeper)));
+        let ended = tokio::select! {
+            () = listen(&server, &shared, (intake, desk), stop) => Ok(()),
+            _ = failed.wait_for(|failed| *failed) => Ok(()),
+            () = asked => Ok(()),
+            error = keeper.watch() => error.map_err(RunError::from),
+            left = follow(&server, &shared, &me, &mut changed) => left,
+        };
+        Ok::<_, RunError>((server, ended))
     };
     let served = served.await;
-    if let Ok(server) = &served {
+    // A change that has begun is made whole.
+    let _turn = keeper.close().await;
+    if let Ok((server, _)) = &served {
         server.close(CloseCode::ShuttingDown, "the broker is stopping");
     }
     engine.stop().await?;
-    served?.wait_idle().await;
+    let (server, ended) = served?;
+    server.wait_idle().await;
+    ended?;
     tracing::info!("broker stopped");
     Ok(())
+}
+
+/// After each change of the directory: ends the connections of whoever has left. Ends itself when this broker has.
+async fn follow(
+    server: &Server,
+    shared: &Shared,
+    me: &Me,
+    changed: &mut watch::Receiver<u64>,
+) -> Result<(), RunError> {
+    while changed.changed().await.is_ok() {
+        let closed = server.recheck();
+        if closed > 0 {
+            tracing::info!(closed, "connections closed: their keys have left the directory");
+        }
+        me.is_listed(&shared.directory())?;
+    }
+    Ok(())
+}
+
+/// How the roster must name this broker.
+struct Me {
+    name: String,
+    transport: [u8; 32],
+    receipt: [u8; 32],
+}
+
+impl Me {
+    fn is_listed(&self, directory: &Directory) -> Result<(), RunError> {
+        let is_me = |broker: &Broker| {
+            broker.name == self.name
+                && broker.transport_key == self.transport
+                && broker.receipt_key.as_bytes() == &self.receipt
+        };
+        if directory.brokers().iter().any(is_me) {
+            Ok(())
+        } else {
+            Err(RunError::NotListed(self.name.clone()))
+        }
+    }
 }
 
 /// Everything behind the listener.
@@ -169,7 +217,13 @@ impl Engine {
         let committer = Committer::start(journal)?;
         let credit = usize::try_from(settings.credit).unwrap_or(1);
         let reader = committer.handle().reader();
-        let earlier = folder.earlier(directory.hash(), clock::now_ms())?;
+        let present = Taken {
+            hash: *directory.hash(),
+            since_ms: clock::now_ms(),
+            roster_version: directory.roster().version,
+            cause: String::new(),
+        };
+        let earlier = folder.earlier(present)?;
         let parts = Parts { ledger, directory, earlier, broker, receipt_key, blobs, reader, credit };
         let shared = Arc::new(Shared::new(parts, durable));
         let (intake, intakes) = mpsc::channel(INTAKES_MAX);
@@ -179,6 +233,7 @@ impl Engine {
             journal: committer.handle(),
             index: Arc::clone(&index),
             intake: intakes,
+            changed: shared.changed.subscribe(),
             runtime: tokio::runtime::Handle::current(),
             last_sequence: durable,
             spent_bytes,
@@ -186,6 +241,7 @@ impl Engine {
             tick_ms: 0,
             squeeze_ms: None,
             quota: Quota::new(settings.submissions_per_minute, settings.queue_entries_max),
+            leavers: Leavers::default(),
         };
         let thread = std::thread::Builder::new().name("sequencer".to_owned());
         let sequencer = thread.spawn(move || sequencer.run())?;

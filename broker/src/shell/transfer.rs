@@ -44,8 +44,11 @@ pub(super) async fn serve(session: &Session) -> Result<(), LinkError> {
 }
 
 async fn stream(session: &Session, writer: FrameWriter, mut reader: FrameReader) -> Result<(), LinkError> {
-    let kinds = [FrameType::BlobPut, FrameType::BlobGet];
+    let kinds = [FrameType::BlobPut, FrameType::BlobGet, FrameType::DirectoryGet, FrameType::KeysetPut];
     match reader.next_of(&kinds).await? {
+        Some(frame @ (FrameType::DirectoryGet | FrameType::KeysetPut, _)) => {
+            session.desk.stream(&session.agency, frame, writer).await
+        }
         Some((kind @ FrameType::BlobPut, payload)) => {
             let put: BlobPut = decode(kind, &payload)?;
             receive(session, put.blob.unwrap_or_default(), writer, reader).await

@@ -11,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use lintas_config::{
     Bootstrap, Directory,
-    issue::{bundle, fresh_seed, new_agency, new_broker, seed, sign_roster},
+    issue::{bundle, fresh_seed, new_agency, new_broker, seed, sign_keyset, sign_revocation, sign_roster},
     os_entropy,
 };
 use lintas_link::TransportKey;
@@ -27,9 +27,9 @@ use lintas_proto::{
     evidence::{Evidence, sign_evidence},
     id::PacketId,
     schema::{
-        Alert, AttachmentKey, AttachmentRef, Body, BrokerSecrets, HandlingCode, JoinRequest, Kind, Label,
-        Member, MemberStatus, NodeSecrets, Offence, Onward, Origin, Outcome, Purpose, Reason, Role, Roster,
-        RosterUnit, SignedKeyset, Stage, Text, Tlp, UnitFunction, UnitRef, Urgency,
+        Alert, AttachmentKey, AttachmentRef, Body, BrokerSecrets, HandlingCode, JoinRequest, Keyset, Kind,
+        Label, Member, MemberStatus, NodeSecrets, Offence, Onward, Origin, Outcome, Purpose, Reason, Role,
+        Roster, RosterUnit, SignedKeyset, Stage, Text, Tlp, UnitFunction, UnitRef, Urgency,
     },
     sign::{KeyRole, SigningKey, VerifyingKey},
 };
@@ -128,6 +128,55 @@ impl World {
         self.publish();
     }
 
+    /// Changes a member in the roster; [`publish_next`](Self::publish_next) puts it in force.
+    pub(crate) fn set_status(&mut self, agency: &str, status: MemberStatus) {
+        let mut members = self.roster.members.iter_mut();
+        members.find(|member| member.agency == agency).unwrap().status = status as i32;
+    }
+
+    /// A new member; [`publish_next`](Self::publish_next) puts it in force.
+    pub(crate) fn join(&mut self, agency: &str) {
+        let (_, secret, request) =
+            new_agency(REGION, member(agency), self.now_ms, &mut os_entropy()).unwrap();
+        self.roster.members.push(request.member.unwrap());
+        self.roster.members.sort_by(|a, b| a.agency.cmp(&b.agency));
+        self.keysets.push(request.keyset.unwrap());
+        self.secrets.insert(agency.to_owned(), secret);
+    }
+
+    /// All keys of an agency are other ones, and its old identity key vouches for none;
+    /// [`publish_next`](Self::publish_next) puts it in force.
+    pub(crate) fn change_identity(&mut self, agency: &str) {
+        self.roster.members.retain(|member| member.agency != agency);
+        self.keysets.retain(|signed| keyset_of(signed) != agency);
+        self.join(agency);
+    }
+
+    /// The keyset that may follow the one of an agency, with the same keys.
+    pub(crate) fn next_keyset(&self, agency: &str) -> SignedKeyset {
+        let version = self.directory.keyset_version(agency).unwrap() + 1;
+        self.keyset(agency, version, self.directory.keyset_hash(agency).unwrap())
+    }
+
+    pub(crate) fn keyset(&self, agency: &str, version: u64, previous: &[u8]) -> SignedKeyset {
+        let previous = Bytes::copy_from_slice(previous);
+        // Each has another end, so that no two are the same.
+        sign_keyset(&self.secrets[agency], version, previous, self.now_ms - version).unwrap()
+    }
+
+    /// The keyset by which an agency takes back its keys.
+    pub(crate) fn revocation(&self, agency: &str) -> SignedKeyset {
+        sign_revocation(&self.secrets[agency], self.now_ms).unwrap()
+    }
+
+    /// The directory with another keyset in it.
+    pub(crate) fn put_keyset(&mut self, signed: SignedKeyset) {
+        let agency = keyset_of(&signed);
+        self.keysets.retain(|keyset| keyset_of(keyset) != agency);
+        self.keysets.push(signed);
+        self.publish();
+    }
+
     pub(crate) fn speaker(&self) -> Speaker<'_> {
         Speaker {
             region: REGION,
@@ -188,8 +237,8 @@ impl World {
             originator: unit(from, "A"),
             sign_key_id: [0; 32],
             region: REGION.to_owned(),
-            roster_version: 1,
-            keyset_version: 1,
+            roster_version: self.roster.version,
+            keyset_version: self.directory.keyset_version(from).unwrap_or_default(),
             directory_hash: *self.directory.hash(),
             kind: Kind::Alert,
             label: label(),
@@ -211,13 +260,7 @@ impl World {
             &self.directory.at(self.now_ms),
         );
         let agency = header.unwrap().core().originator.agency.clone();
-        admit::verify(
-            &canonical::encode(&sealed.submission),
-            &agency,
-            &self.directory,
-            &Default::default(),
-            self.now_ms,
-        )
+        admit::verify(&canonical::encode(&sealed.submission), &agency, &self.directory, |_| None, self.now_ms)
     }
 
     /// What `to` says when it has taken a packet.
@@ -264,6 +307,11 @@ impl World {
             std::fs::create_dir_all(folder.join(name)).unwrap();
         }
     }
+}
+
+/// The agency that a keyset is of.
+fn keyset_of(signed: &SignedKeyset) -> String {
+    canonical::decode::<Keyset>(&signed.keyset, lintas_proto::limits::KEYSET_BYTES_MAX).unwrap().agency
 }
 
 fn open(roster: &Roster, keysets: &[SignedKeyset], authority: &SigningKey, from: &Bootstrap) -> Directory {

@@ -14,7 +14,7 @@ use lintas_proto::{
     },
 };
 
-use super::{Bootstrap, Directory, DirectoryError, SuccessionError, keyset_agency, rule};
+use super::{Bootstrap, Directory, DirectoryError, SuccessionError, keyset::AgencyKeys, keyset_agency, rule};
 
 /// Canonical bytes of `SignedKeyset` by agency.
 type Keysets = BTreeMap<String, Bytes>;
@@ -126,6 +126,13 @@ impl Directory {
     pub fn signed_roster(&self) -> Result<Bytes, DirectoryError> {
         let bundle: DirectoryBundle = decode(&self.bytes, limits::DIRECTORY_BYTES_MAX)?;
         Ok(bundle.roster)
+    }
+
+    /// Whether an agency has taken back all its keys: its keyset names none. It stays a member, and nobody can write
+    /// to it or believe it.
+    #[must_use]
+    pub fn is_self_revoked(&self, agency: &str) -> bool {
+        self.keys_of(agency).is_some_and(AgencyKeys::are_none)
     }
 
     fn keysets(&self) -> Result<Keysets, DirectoryError> {

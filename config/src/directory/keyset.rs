@@ -63,6 +63,11 @@ impl AgencyKeys {
         signing.map(|key| key.as_bytes().as_slice()).chain(encryption)
     }
 
+    /// Whether the keyset names no key at all.
+    pub(super) fn are_none(&self) -> bool {
+        self.transport.is_empty() && self.packet.is_empty() && self.encryption.is_empty()
+    }
+
     /// Whether these are the keys of those very bytes under that identity key.
     pub(super) fn are_of(&self, member: &Member, signed: &Bytes) -> bool {
         self.identity_key == member.identity_key && self.signed == *signed

@@ -1,8 +1,10 @@
 //! A real broker on a real folder, spoken to by nodes over QUIC.
 
 mod blobs;
+mod directory;
 mod gates;
 mod hello;
+mod leaving;
 mod mark;
 mod operator;
 mod packets;
@@ -24,7 +26,10 @@ use lintas_proto::{
     canonical,
     envelope::seal::Sealed,
     frame::FrameType,
-    schema::{Acknowledgement, Delivery, EvidenceDelivery, Hello, Refusal, UnitRef},
+    schema::{
+        Acknowledgement, Delivery, DirectoryGet, DirectoryHead, DirectoryNotice, DirectoryUpdate,
+        EvidenceDelivery, Hello, KeysetPut, KeysetStatus, Reason, Refusal, SignedKeyset, UnitRef,
+    },
 };
 use tokio::{
     sync::oneshot,
@@ -101,6 +106,53 @@ impl PeerDirectory for Hub {
     }
 }
 
+/// Puts a file there at once, as `cp` and `mv` do.
+fn place(path: &Path, bytes: &[u8]) {
+    let part = path.with_extension("new");
+    crate::testing::put(&part, bytes);
+    place_file(&part, path);
+}
+
+#[allow(clippy::disallowed_methods, reason = "an operator does not sync either")]
+fn place_file(part: &Path, path: &Path) {
+    std::fs::rename(part, path).unwrap();
+}
+
+/// A connection without a hello.
+async fn bare(world: &World, broker: &Broker, agency: &str) -> (Connection, Client) {
+    let hub = Arc::new(Hub(world.directory.brokers()[0].transport_key));
+    let client = Client::bind((Ipv4Addr::LOCALHOST, 0).into(), &world.transport(agency), hub).unwrap();
+    (soon(client.connect(broker.address)).await.unwrap(), client)
+}
+
+/// Asks for the directory.
+async fn ask(connection: &Connection, get: &DirectoryGet) -> Result<DirectoryUpdate, DirectoryHead> {
+    let (mut writer, mut reader) = connection.open_stream().await.unwrap();
+    writer.send_message(FrameType::DirectoryGet, get).await.unwrap();
+    let head: DirectoryHead = soon(reader.next_message(FrameType::DirectoryHead)).await.unwrap();
+    if head.reason != Reason::Accepted as i32 {
+        return Err(head);
+    }
+    let mut bytes = Vec::new();
+    while let Some(part) = soon(reader.read_raw(1 << 20)).await.unwrap() {
+        bytes.extend(part);
+    }
+    assert_eq!(bytes.len() as u64, head.length);
+    Ok(canonical::decode(&bytes.into(), 1 << 24).unwrap())
+}
+
+/// Brings a keyset.
+async fn bring(connection: &Connection, keyset: Bytes) -> (Reason, String) {
+    let (mut writer, mut reader) = connection.open_stream().await.unwrap();
+    writer.send_message(FrameType::KeysetPut, &KeysetPut { keyset }).await.unwrap();
+    let status: KeysetStatus = soon(reader.next_message(FrameType::KeysetStatus)).await.unwrap();
+    (Reason::try_from(status.reason).unwrap(), status.text)
+}
+
+async fn bring_signed(connection: &Connection, keyset: &SignedKeyset) -> (Reason, String) {
+    bring(connection, canonical::encode(keyset)).await
+}
+
 /// A node's side of a session.
 struct Node {
     connection: Connection,
@@ -163,6 +215,15 @@ impl Node {
 
     async fn delivery(&mut self) -> Delivery {
         decode(FrameType::Delivery, &self.next(FrameType::Delivery).await).unwrap()
+    }
+
+    async fn notice(&mut self) -> DirectoryNotice {
+        decode(FrameType::DirectoryNotice, &self.next(FrameType::DirectoryNotice).await).unwrap()
+    }
+
+    /// Waits until it is told of that directory.
+    async fn told(&mut self, world: &World) {
+        while self.notice().await.directory_hash != world.directory.hash().as_slice() {}
     }
 
     async fn evidence(&mut self) -> EvidenceDelivery {

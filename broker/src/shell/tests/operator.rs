@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// A port that is free now.
-fn free() -> SocketAddr {
+pub(super) fn free() -> SocketAddr {
     std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
 
@@ -24,12 +24,12 @@ async fn ask(address: SocketAddr, request: &str) -> String {
     answer
 }
 
-async fn get(address: SocketAddr, path: &str) -> String {
+pub(super) async fn get(address: SocketAddr, path: &str) -> String {
     ask(address, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n")).await
 }
 
 /// Waits until the page has the line.
-async fn shows(address: SocketAddr, line: &str) -> String {
+pub(super) async fn shows(address: SocketAddr, line: &str) -> String {
     let line = format!("lintas_broker_{line}\n");
     for _ in 0..100 {
         let page = get(address, "/metrics").await;

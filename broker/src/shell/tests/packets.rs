@@ -5,7 +5,7 @@ use lintas_proto::{
     id::Digest,
     limits,
     receipt::verify_receipt,
-    schema::{Outcome, Reason, SignedEvidence, SignedReceipt},
+    schema::{Outcome, SignedEvidence, SignedReceipt},
 };
 
 use super::*;

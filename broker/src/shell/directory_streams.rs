@@ -1,0 +1,202 @@
+//! Streams about the directory: a node asks for what is new, or brings a keyset. Within a session, or on a connection
+//! without a hello: a node that does not know the broker's key yet, or no longer, asks for nothing else.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use lintas_link::{CloseCode, Connection, FrameReader, FrameWriter, LinkError, decode};
+use lintas_proto::{
+    frame::FrameType,
+    schema::{DirectoryGet, DirectoryHead, KeysetPut, KeysetStatus, Reason},
+};
+use tokio::{
+    sync::Semaphore,
+    task::{JoinSet, spawn_blocking},
+    time::timeout,
+};
+
+use super::{keeper::Keeper, offer::Answer, shared::Shared};
+use crate::core::refuse::sentence;
+
+/// Frames that such a stream may begin with.
+pub(super) const KINDS: [FrameType; 2] = [FrameType::DirectoryGet, FrameType::KeysetPut];
+/// Most answers that are put together at once; more wait.
+const ANSWERS_MAX: usize = 4;
+/// Most directory and keyset streams of one agency at once; more are refused.
+const STREAMS_OF_AGENCY_MAX: usize = 4;
+/// Bytes sent at once.
+const SEND_BYTES: usize = 256 * 1024;
+/// Longest transfer, milliseconds: this, and the time for its length at [`BYTES_PER_SECOND_MIN`].
+const TRANSFER_MS: u64 = 60_000;
+/// Slowest transfer. Who is slower asks again over a better line, or gets the file by hand.
+const BYTES_PER_SECOND_MIN: u64 = 2 * 1024;
+/// Longest life of a connection without a hello, milliseconds: a megabyte by satellite.
+const ALONE_MS_MAX: u64 = 600_000;
+
+/// What all such streams share.
+#[derive(Debug)]
+pub(super) struct Desk {
+    shared: Arc<Shared>,
+    keeper: Arc<Keeper>,
+    answers: Semaphore,
+    /// Streams at once, by agency; none of them zero.
+    busy: Mutex<HashMap<String, usize>>,
+}
+
+/// A stream's place among those of its agency.
+struct Place<'a> {
+    desk: &'a Desk,
+    agency: &'a str,
+}
+
+impl Desk {
+    pub(super) fn new(shared: Arc<Shared>, keeper: Arc<Keeper>) -> Self {
+        Self { shared, keeper, answers: Semaphore::new(ANSWERS_MAX), busy: Mutex::default() }
+    }
+
+    /// Serves a stream that began with one of [`KINDS`].
+    pub(super) async fn stream(
+        &self,
+        agency: &str,
+        (kind, payload): (FrameType, Bytes),
+        writer: FrameWriter,
+    ) -> Result<(), LinkError> {
+        let place = self.place(agency);
+        if kind == FrameType::KeysetPut {
+            let put: KeysetPut = decode(kind, &payload)?;
+            let (reason, text) = match place {
+                Some(_) => self.keeper.put(agency, put.keyset).await,
+                None => busy(),
+            };
+            return answer(writer, FrameType::KeysetStatus, &KeysetStatus { reason: reason as i32, text })
+                .await;
+        }
+        let get: DirectoryGet = decode(kind, &payload)?;
+        let found = if place.is_some() { self.find(get).await? } else { Err(busy()) };
+        match found {
+            Ok(found) => {
+                let slow_ms = found.length.saturating_mul(1_000) / BYTES_PER_SECOND_MIN;
+                let ms_max = TRANSFER_MS.saturating_add(slow_ms);
+                let given = timeout(Duration::from_millis(ms_max), give(found, writer)).await;
+                given.unwrap_or(Err(LinkError::Stalled { ms_max }))
+            }
+            Err((reason, text)) => {
+                let head = DirectoryHead { reason: reason as i32, text: sentence(&text), length: 0 };
+                answer(writer, FrameType::DirectoryHead, &head).await
+            }
+        }
+    }
+
+    /// Serves a connection without a hello. Returns when it has ended.
+    pub(super) async fn alone(
+        self: Arc<Self>,
+        connection: &Connection,
+        agency: &str,
+        first: (FrameType, Bytes),
+        writer: FrameWriter,
+    ) -> LinkError {
+        let mut streams = JoinSet::new();
+        let serve = |stream: (FrameType, Bytes), writer: FrameWriter| {
+            let (desk, agency) = (Arc::clone(&self), agency.to_owned());
+            async move { desk.stream(&agency, stream, writer).await }
+        };
+        streams.spawn(serve(first, writer));
+        let serving = async {
+            loop {
+                tokio::select! {
+                    accepted = connection.accept_stream() => {
+                        let (writer, mut reader) = accepted?;
+                        let Some(frame) = begin(&mut reader).await? else { continue };
+                        streams.spawn(serve(frame, writer));
+                    }
+                    Some(ended) = streams.join_next() => ended.unwrap_or(Ok(()))?,
+                }
+            }
+        };
+        let mut stopping = self.shared.stopping.subscribe();
+        let ended: Result<Result<(), LinkError>, CloseCode> = tokio::select! {
+            ended = timeout(Duration::from_millis(ALONE_MS_MAX), serving) => ended.map_err(|_| CloseCode::Done),
+            _ = stopping.wait_for(|stopping| *stopping) => Err(CloseCode::ShuttingDown),
+        };
+        match ended {
+            Ok(Err(error)) => connection.fail(&error),
+            Ok(Ok(())) => connection.close(CloseCode::Done, ""),
+            Err(code) => connection.close(code, ""),
+        }
+        connection.closed().await
+    }
+
+    async fn find(&self, get: DirectoryGet) -> Result<Result<Answer, (Reason, String)>, LinkError> {
+        let _turn = self.answers.acquire().await.map_err(|_| LinkError::StreamEnded)?;
+        let (keeper, directory) = (Arc::clone(&self.keeper), self.shared.directory());
+        let found = spawn_blocking(move || keeper.offers.answer(&directory, &get)).await;
+        found.map_err(|_| LinkError::StreamEnded)
+    }
+
+    fn place<'a>(&'a self, agency: &'a str) -> Option<Place<'a>> {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let streams = busy.get(agency).copied().unwrap_or_default();
+        if streams >= STREAMS_OF_AGENCY_MAX {
+            return None;
+        }
+        busy.insert(agency.to_owned(), streams + 1);
+        Some(Place { desk: self, agency })
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut busy = self.desk.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = busy.get(self.agency).copied().unwrap_or_default().saturating_sub(1);
+        if left == 0 {
+            busy.remove(self.agency);
+        } else {
+            busy.insert(self.agency.to_owned(), left);
+        }
+    }
+}
+
+/// The first frame of a further stream, in time.
+async fn begin(reader: &mut FrameReader) -> Result<Option<(FrameType, Bytes)>, LinkError> {
+    let ms_max = lintas_link::limits::HELLO_MS_MAX;
+    let first = timeout(Duration::from_millis(ms_max), reader.next_of(&KINDS)).await;
+    first.unwrap_or(Err(LinkError::HelloTimeout { ms_max }))
+}
+
+/// Sends head and update, a part at a time.
+async fn give(mut found: Answer, mut writer: FrameWriter) -> Result<(), LinkError> {
+    let head = DirectoryHead { reason: Reason::Accepted as i32, text: String::new(), length: found.length };
+    writer.send_message(FrameType::DirectoryHead, &head).await?;
+    loop {
+        let read = spawn_blocking(move || (found.next(SEND_BYTES), found)).await;
+        let (part, rest) = read.map_err(|_| LinkError::StreamEnded)?;
+        found = rest;
+        match part {
+            Ok(Some(bytes)) => writer.write_raw(bytes).await?,
+            Ok(None) => return writer.finish().await,
+            Err(error) => {
+                // The node sees a cut transfer.
+                tracing::error!(%error, "a roster that was in force cannot be read");
+                return Err(LinkError::StreamEnded);
+            }
+        }
+    }
+}
+
+fn busy() -> (Reason, String) {
+    let text = "Too many questions about the directory at once; ask again when the others are answered.";
+    (Reason::Quota, text.to_owned())
+}
+
+async fn answer<M: lintas_proto::canonical::Shaped>(
+    mut writer: FrameWriter,
+    kind: FrameType,
+    message: &M,
+) -> Result<(), LinkError> {
+    writer.send_message(kind, message).await?;
+    writer.finish().await
+}

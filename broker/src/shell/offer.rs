@@ -1,0 +1,280 @@
+//! What nodes are given when they ask for the directory. The answer is put together from the bytes of the directory in
+//! force and from roster files while it is sent, so that a stream takes the memory of one roster, however much it
+//! gives.
+
+use std::{
+    fs,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use lintas_config::{Directory, DirectoryError, directory::chain::STEPS_MAX};
+use lintas_proto::schema::{DirectoryGet, Reason};
+
+use super::folder::{Folder, FolderError};
+
+/// A directory as it is offered.
+#[derive(Debug)]
+struct Offer {
+    /// The directory's own; the same place in memory is the same directory.
+    bytes: Bytes,
+    region: String,
+    version: u64,
+    /// Canonical bytes of `SignedRoster`.
+    roster: Bytes,
+    /// Agency, SHA-256, and canonical bytes of `SignedKeyset`; ascending.
+    keysets: Vec<(String, Bytes, Bytes)>,
+}
+
+/// Offers of the directory in force.
+#[derive(Debug)]
+pub(super) struct Offers {
+    folder: Folder,
+    /// Of the directory asked for last: hashing all keysets takes a while.
+    last: Mutex<Option<Arc<Offer>>>,
+}
+
+/// One part of an answer.
+#[derive(Debug, PartialEq)]
+enum Piece {
+    Bytes(Bytes),
+    /// A roster's file.
+    Roster {
+        version: u64,
+        length: u64,
+    },
+}
+
+/// The bytes of a `DirectoryUpdate`.
+#[derive(Debug)]
+pub(super) struct Answer {
+    folder: Folder,
+    pieces: std::vec::IntoIter<Piece>,
+    /// Of all pieces, bytes.
+    pub(super) length: u64,
+}
+
+impl Offers {
+    pub(super) fn new(folder: Folder) -> Self {
+        Self { folder, last: Mutex::new(None) }
+    }
+
+    /// What turns the directory that the question names into `directory`. Takes a while: not for a thread that serves
+    /// others.
+    ///
+    /// # Errors
+    /// Why not, and a sentence for the node.
+    pub(super) fn answer(
+        &self,
+        directory: &Directory,
+        get: &DirectoryGet,
+    ) -> Result<Answer, (Reason, String)> {
+        let offer = self.offer(directory).map_err(|error| {
+            tracing::error!(%error, "the directory in force cannot be offered");
+            (Reason::StaleDirectory, "The broker cannot give its directory; tell its operator.".to_owned())
+        })?;
+        let Offer { region, version, .. } = offer.as_ref();
+        if get.region != *region {
+            let text = format!("The node belongs to another region; this broker serves {region}.");
+            return Err((Reason::WrongRegion, text));
+        }
+        if get.roster_version > *version {
+            let text = format!(
+                "The node has roster version {}, the broker {version}: tell the operator of the broker.",
+                get.roster_version
+            );
+            return Err((Reason::StaleDirectory, text));
+        }
+        let mut pieces = self.steps(get.roster_version, *version).ok_or_else(|| {
+            let text = format!(
+                "The broker does not have every roster between version {} and {version}; get them from the region \
+                 authority.",
+                get.roster_version
+            );
+            (Reason::StaleDirectory, text)
+        })?;
+        if get.roster_version < *version {
+            pieces.push(Piece::Bytes(offer.roster.clone()));
+        }
+        Ok(Answer::new(self.folder.clone(), pieces, &offer.keysets, get))
+    }
+
+    fn offer(&self, directory: &Directory) -> Result<Arc<Offer>, DirectoryError> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(offer) = last.as_ref().filter(|offer| offer.bytes.as_ptr() == directory.bytes().as_ptr())
+        {
+            return Ok(Arc::clone(offer));
+        }
+        let all = directory.answer(&DirectoryGet::default(), Vec::new())?;
+        let known = directory.question()?;
+        let keysets = known.keysets.into_iter().zip(all.keysets);
+        let offer = Arc::new(Offer {
+            bytes: directory.bytes().clone(),
+            region: known.region,
+            version: known.roster_version,
+            roster: directory.signed_roster()?,
+            keysets: keysets.map(|(known, bytes)| (known.agency, known.hash, bytes)).collect(),
+        });
+        *last = Some(Arc::clone(&offer));
+        Ok(offer)
+    }
+
+    /// The rosters between the two versions, neither included. None if one is missing. A newcomer (0) gets as many as
+    /// there are in a row.
+    fn steps(&self, after: u64, version: u64) -> Option<Vec<Piece>> {
+        let mut steps = Vec::new();
+        for step in (after.saturating_add(1)..version).rev() {
+            let there = fs::metadata(self.folder.roster_path(step)).ok().filter(|_| steps.len() < STEPS_MAX);
+            match there {
+                Some(there) => steps.push(Piece::Roster { version: step, length: there.len() }),
+                None if after == 0 => break,
+                None => return None,
+            }
+        }
+        steps.reverse();
+        Some(steps)
+    }
+}
+
+impl Answer {
+    /// Canonical bytes of `DirectoryUpdate {1: rosters, 2: unchanged, 3: keysets}`.
+    fn new(
+        folder: Folder,
+        rosters: Vec<Piece>,
+        keysets: &[(String, Bytes, Bytes)],
+        get: &DirectoryGet,
+    ) -> Self {
+        let mut pieces = Vec::new();
+        for roster in rosters {
+            let length = match &roster {
+                Piece::Bytes(bytes) => bytes.len() as u64,
+                Piece::Roster { length, .. } => *length,
+            };
+            pieces.extend([Piece::Bytes(head(1, length)), roster]);
+        }
+        let known: std::collections::HashMap<&str, &Bytes> =
+            get.keysets.iter().map(|known| (known.agency.as_str(), &known.hash)).collect();
+        let is_known = |agency: &str, hash: &Bytes| known.get(agency).is_some_and(|known| *known == hash);
+        let (same, new): (Vec<_>, Vec<_>) =
+            keysets.iter().partition(|(agency, hash, _)| is_known(agency, hash));
+        let mut names = BytesMut::new();
+        for (agency, ..) in same {
+            names.put(head(2, agency.len() as u64));
+            names.put(agency.as_bytes());
+        }
+        pieces.push(Piece::Bytes(names.freeze()));
+        for (_, _, bytes) in new {
+            pieces.extend([Piece::Bytes(head(3, bytes.len() as u64)), Piece::Bytes(bytes.clone())]);
+        }
+        let length_of = |piece: &Piece| match piece {
+            Piece::Bytes(bytes) => bytes.len() as u64,
+            Piece::Roster { length, .. } => *length,
+        };
+        let length = pieces.iter().map(length_of).sum();
+        Self { folder, pieces: pieces.into_iter(), length }
+    }
+
+    /// The next bytes, gathered to about `bytes`; none at the end. Reads files.
+    ///
+    /// # Errors
+    /// A roster's file that is gone, or not what it was.
+    pub(super) fn next(&mut self, bytes: usize) -> Result<Option<Bytes>, FolderError> {
+        let mut gathered = BytesMut::new();
+        for piece in self.pieces.by_ref() {
+            let part = match piece {
+                Piece::Bytes(bytes) => bytes,
+                Piece::Roster { version, length } => {
+                    let bytes = self.folder.roster(version)?;
+                    if bytes.len() as u64 != length {
+                        return Err(FolderError::Step(self.folder.roster_path(version)));
+                    }
+                    bytes
+                }
+            };
+            gathered.put(part);
+            if gathered.len() >= bytes {
+                break;
+            }
+        }
+        Ok(Some(gathered.freeze()).filter(|bytes| !bytes.is_empty()))
+    }
+}
+
+/// Tag and length of a field of bytes, in protobuf.
+fn head(field: u8, length: u64) -> Bytes {
+    const LENGTH_DELIMITED: u8 = 2;
+    let mut head = vec![field << 3 | LENGTH_DELIMITED];
+    let mut left = length;
+    loop {
+        let [low, ..] = left.to_le_bytes();
+        left >>= 7;
+        if left == 0 {
+            head.push(low & 0x7f);
+            return head.into();
+        }
+        head.push(low | 0x80);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lintas_proto::{canonical, schema::DirectoryUpdate};
+
+    use super::*;
+    use crate::testing::{NOW, TempFolder, World};
+
+    fn whole(mut answer: Answer) -> Bytes {
+        let mut bytes = BytesMut::new();
+        while let Some(part) = answer.next(1_000).unwrap() {
+            bytes.put(part);
+        }
+        assert_eq!(bytes.len() as u64, answer.length);
+        bytes.freeze()
+    }
+
+    #[test]
+    fn an_answer_in_pieces_is_the_same_as_one_at_once() {
+        let (mut world, root) = (World::new(NOW), TempFolder::new());
+        let (folder, first) = (Folder::at(root.path()), world.directory.clone());
+        let mut rosters = Vec::new();
+        for version in 1..=4 {
+            folder.keep_directory(&world.directory, &[]).unwrap();
+            rosters.push(world.directory.signed_roster().unwrap());
+            if version < 4 {
+                world.publish_next();
+            }
+        }
+        let next = world.next_keyset("KH");
+        world.put_keyset(next);
+        let offers = Offers::new(folder.clone());
+        let questions = [
+            (first.question().unwrap(), &rosters[1..]),
+            (world.directory.question().unwrap(), &rosters[4..]),
+            (DirectoryGet { region: "mekong".to_owned(), ..DirectoryGet::default() }, &rosters[..]),
+        ];
+        for (get, rosters) in questions {
+            let expected = world.directory.answer(&get, rosters.to_vec()).unwrap();
+            let bytes = whole(offers.answer(&world.directory, &get).unwrap());
+            assert_eq!(bytes, canonical::encode(&expected));
+        }
+        let bytes = whole(offers.answer(&world.directory, &first.question().unwrap()).unwrap());
+        let update: DirectoryUpdate = canonical::decode(&bytes, 1 << 20).unwrap();
+        assert_eq!((update.unchanged.len(), update.keysets.len()), (2, 1));
+        assert_eq!(first.take(&update).unwrap().hash(), world.directory.hash());
+        // A roster that is gone is not passed over.
+        std::fs::remove_file(folder.roster_path(2)).unwrap();
+        let refused = offers.answer(&world.directory, &first.question().unwrap()).unwrap_err();
+        assert_eq!(refused.0, Reason::StaleDirectory);
+        assert!(refused.1.contains("get them from the region authority"), "{}", refused.1);
+        let newcomer = DirectoryGet { region: "mekong".to_owned(), ..DirectoryGet::default() };
+        let bytes = whole(offers.answer(&world.directory, &newcomer).unwrap());
+        assert_eq!(canonical::decode::<DirectoryUpdate>(&bytes, 1 << 20).unwrap().rosters, rosters[2..]);
+    }
+
+    #[test]
+    fn lengths_are_written_as_protobuf_does() {
+        assert_eq!(head(1, 0), [0x0a, 0].as_slice());
+        assert_eq!(head(2, 127), [0x12, 0x7f].as_slice());
+        assert_eq!(head(3, 300), [0x1a, 0xac, 0x02].as_slice());
+    }
+}

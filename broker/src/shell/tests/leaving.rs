@@ -1,0 +1,180 @@
+//! Whoever leaves is gone at once, and what waited for it is withheld.
+
+use lintas_link::CloseCode;
+use lintas_proto::{
+    evidence::{Evidence, verify_evidence},
+    limits,
+    schema::{MemberStatus, Outcome, SignedEvidence},
+};
+
+use super::*;
+use crate::testing::{put, unit};
+
+/// Evidence of the broker that a packet did not reach its recipient.
+async fn withheld(world: &World, th: &mut Node, sealed: &Sealed) -> Evidence {
+    let evidence = th.evidence().await;
+    let signed: SignedEvidence =
+        canonical::decode(&evidence.evidence, limits::SIGNED_EVIDENCE_BYTES_MAX).unwrap();
+    let evidence = verify_evidence(&signed, |_, id| world.directory.receipt_key(id)).unwrap();
+    assert_eq!((evidence.outcome, evidence.reason), (Outcome::Failure, Reason::MemberLeft));
+    assert_eq!(evidence.header_digest, sealed.digest);
+    evidence
+}
+
+async fn is_closed(node: &Node) {
+    let closed = soon(node.connection.closed()).await;
+    assert!(matches!(closed, LinkError::Closed { code: CloseCode::DirectoryChanged, .. }), "{closed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_roster_revokes_one_and_admits_another_while_the_broker_runs() {
+    let (mut world, folder) = scene();
+    let broker = Broker::start(folder.path()).await;
+    let mut th = Node::connect(&world, &broker, "TH").await;
+    let mut kh = Node::connect(&world, &broker, "KH").await;
+    let to = [unit("KH", "A"), unit("VN", "A")];
+    let packets: Vec<Sealed> = (0..3).map(|_| world.packet("TH", &to)).collect();
+    for packet in &packets {
+        th.receipt(packet).await;
+        kh.delivery().await;
+    }
+    world.join("LA");
+    let la = connect_as(&world, broker.address, &world.transport("LA"), &hello("LA")).await.err();
+    assert!(matches!(la, Some(LinkError::NotAdmitted)), "{la:?}");
+    world.set_status("KH", MemberStatus::Revoked);
+    world.publish_next();
+    place(&folder.path().join("directory.bin"), world.directory.bytes());
+    let placed_ms = clock::now_ms();
+    th.told(&world).await;
+    let told_ms = clock::now_ms();
+    is_closed(&kh).await;
+    let after_ms = || clock::now_ms() - told_ms;
+    println!("told {} ms after the file was there; closed {} ms later", told_ms - placed_ms, after_ms());
+    assert!(after_ms() < 5_000);
+    for packet in &packets {
+        let evidence = withheld(&world, &mut th, packet).await;
+        assert_eq!(evidence.recipient, Some(unit("KH", "A")));
+        assert!(
+            evidence.text.contains("by roster version 2 of the region authority KH"),
+            "{}",
+            evidence.text
+        );
+    }
+    println!("all withheld {} ms after it was told", after_ms());
+    let again = connect_as(&world, broker.address, &world.transport("KH"), &hello("KH")).await.err();
+    assert!(matches!(again, Some(LinkError::NotAdmitted)), "{again:?}");
+    th.submit(&world.packet("TH", &[unit("KH", "A")])).await;
+    assert_eq!(th.refusal().await.reason, Reason::UnknownRecipient as i32);
+    // VN lost nothing, and LA is a member.
+    let mut vn = Node::connect(&world, &broker, "VN").await;
+    for _ in &packets {
+        vn.delivery().await;
+    }
+    let mut la = Node::connect(&world, &broker, "LA").await;
+    let sealed = world.packet("TH", &[unit("LA", "A")]);
+    th.receipt(&sealed).await;
+    assert_eq!(la.delivery().await.body, sealed.submission.body);
+    broker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_suspended_member_comes_back_to_an_empty_queue() {
+    let (mut world, folder) = scene();
+    let path = folder.path().join("directory.bin");
+    let broker = Broker::start(folder.path()).await;
+    let mut th = Node::connect(&world, &broker, "TH").await;
+    let kh = Node::connect(&world, &broker, "KH").await;
+    let sealed = world.packet("TH", &[unit("KH", "A")]);
+    th.receipt(&sealed).await;
+    world.set_status("KH", MemberStatus::Suspended);
+    world.publish_next();
+    place(&path, world.directory.bytes());
+    is_closed(&kh).await;
+    withheld(&world, &mut th, &sealed).await;
+    world.set_status("KH", MemberStatus::Active);
+    world.publish_next();
+    place(&path, world.directory.bytes());
+    th.told(&world).await;
+    let mut kh = Node::connect(&world, &broker, "KH").await;
+    kh.silence().await;
+    let sealed = world.packet("TH", &[unit("KH", "A")]);
+    th.receipt(&sealed).await;
+    assert_eq!(kh.delivery().await.body, sealed.submission.body);
+    broker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changed_while_the_broker_was_down_is_withheld_at_the_start() {
+    let (mut world, folder) = scene();
+    let broker = Broker::start(folder.path()).await;
+    let packets: Vec<Sealed> = (0..3).map(|_| world.packet("TH", &[unit("KH", "B")])).collect();
+    let mut th = Node::connect(&world, &broker, "TH").await;
+    for packet in &packets {
+        th.receipt(packet).await;
+    }
+    broker.stop().await.unwrap();
+    // Only the unit leaves.
+    world.roster.members[0].units.remove(1);
+    world.publish_next();
+    put(&folder.path().join("directory.bin"), world.directory.bytes());
+    let broker = Broker::start(folder.path()).await;
+    let mut th = Node::connect(&world, &broker, "TH").await;
+    for packet in &packets {
+        let evidence = withheld(&world, &mut th, packet).await;
+        assert!(evidence.text.contains("no longer has this unit"), "{}", evidence.text);
+    }
+    Node::connect(&world, &broker, "KH").await.silence().await;
+    broker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agency_takes_itself_out_with_a_file() {
+    let (world, folder) = scene();
+    let keysets = folder.path().join("keysets");
+    std::fs::create_dir(&keysets).unwrap();
+    let broker = Broker::start(folder.path()).await;
+    let mut th = Node::connect(&world, &broker, "TH").await;
+    let kh = Node::connect(&world, &broker, "KH").await;
+    let sealed = world.packet("TH", &[unit("KH", "A")]);
+    th.receipt(&sealed).await;
+    place(&keysets.join("paper.bin"), &canonical::encode(&world.revocation("KH")));
+    place(&keysets.join("other.bin"), b"nothing");
+    is_closed(&kh).await;
+    let evidence = withheld(&world, &mut th, &sealed).await;
+    assert!(evidence.text.contains("KH has revoked its own keys"), "{}", evidence.text);
+    let gone = |name: &str| keysets.join(name).exists();
+    soon(async {
+        while !(gone("paper.bin.taken") && gone("other.bin.refused")) {
+            sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert!(!gone("paper.bin") && !gone("other.bin"));
+    broker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_held_agency_stays_and_nobody_fetches_it() {
+    let (mut world, folder) = scene();
+    let broker = Broker::start(folder.path()).await;
+    let mut th = Node::connect(&world, &broker, "TH").await;
+    let kh = Node::connect(&world, &broker, "KH").await;
+    let before = world.transport("KH");
+    th.receipt(&world.packet("TH", &[unit("KH", "A")])).await;
+    world.change_identity("KH");
+    world.publish_next();
+    place(&folder.path().join("directory.bin"), world.directory.bytes());
+    is_closed(&kh).await;
+    th.told(&world).await;
+    th.silence().await;
+    for key in [before, world.transport("KH")] {
+        let refused = connect_as(&world, broker.address, &key, &hello("KH")).await.err();
+        assert!(matches!(refused, Some(LinkError::NotAdmitted)), "{refused:?}");
+    }
+    let (reason, text) = bring_signed(&th.connection, &world.next_keyset("KH")).await;
+    assert_eq!(reason, Reason::UnknownSender);
+    assert!(text.contains("is not vouched for by its old one"), "{text}");
+    th.submit(&world.packet("TH", &[unit("KH", "A")])).await;
+    assert_eq!(th.refusal().await.reason, Reason::Reseal as i32);
+    broker.stop().await.unwrap();
+}

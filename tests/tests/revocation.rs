@@ -1,0 +1,150 @@
+//! The region authority revokes a member while it is connected and packets wait for it: its connection ends at once,
+//! and the officers who wrote to it learn that nothing arrived.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "tests"
+)]
+
+use std::{fs, path::Path};
+
+use bytes::Bytes;
+use lintas_config::{
+    Bootstrap, Directory,
+    issue::{bundle, fresh_seed, sign_roster},
+    os_entropy,
+};
+use lintas_link::{CloseCode, LinkError};
+use lintas_proto::{
+    canonical,
+    id::sha256,
+    limits,
+    schema::{DirectoryBundle, MemberStatus, Roster, SignedKeyset},
+    sign::{KeyRole, SigningKey, VerifyingKey},
+};
+use lintas_tests::{
+    member::Member,
+    process::wait,
+    region::{Region, now_ms},
+};
+use serde_json::{Value, json};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_lintas-demo");
+const NODES: [&str; 2] = ["TH", "VN"];
+
+/// An authority whose only key the test holds, in place of the one that founded the region.
+struct Authority {
+    key: SigningKey,
+    roster: Roster,
+    keysets: Vec<SignedKeyset>,
+}
+
+impl Authority {
+    fn over(region: &Region) -> Self {
+        let key = SigningKey::from_seed(KeyRole::Authority, &fresh_seed(&mut os_entropy())).unwrap();
+        let directory = region.directory();
+        let found: DirectoryBundle =
+            canonical::decode(directory.bytes(), limits::DIRECTORY_BYTES_MAX).unwrap();
+        let keyset = |bytes| canonical::decode(bytes, limits::KEYSET_BYTES_MAX).unwrap();
+        let roster = Roster {
+            authority_keys: vec![Bytes::copy_from_slice(&key.public_key())],
+            threshold: 1,
+            ..directory.roster().clone()
+        };
+        let authority = Self { key, roster, keysets: found.keysets.iter().map(keyset).collect() };
+        for folder in ["broker"].iter().chain(&NODES) {
+            let folder = region.folder(folder);
+            fs::write(folder.join("bootstrap.toml"), authority.bootstrap().to_text()).unwrap();
+            fs::write(folder.join("directory.bin"), authority.directory().bytes()).unwrap();
+        }
+        authority
+    }
+
+    fn bootstrap(&self) -> Bootstrap {
+        let keys = vec![VerifyingKey::parse(&self.key.public_key()).unwrap()];
+        Bootstrap { region: self.roster.region.clone(), authority_keys: keys, threshold: 1 }
+    }
+
+    fn directory(&self) -> Directory {
+        let signed = sign_roster(&self.roster, std::slice::from_ref(&self.key)).unwrap();
+        Directory::open(&bundle(&signed, self.keysets.clone()), &self.bootstrap()).unwrap()
+    }
+
+    /// The next roster, with that member revoked.
+    fn revoke(&mut self, agency: &str) -> Directory {
+        self.roster.prev_hash = Bytes::copy_from_slice(&sha256(&[&canonical::encode(&self.roster)]));
+        self.roster.version += 1;
+        let mut members = self.roster.members.iter_mut();
+        members.find(|member| member.agency == agency).unwrap().status = MemberStatus::Revoked as i32;
+        self.directory()
+    }
+}
+
+/// Where each recipient of TH's packets stands: `(unit, state, why)`.
+fn arrivals(region: &Region) -> Vec<(String, String, String)> {
+    let said = region.lintas("TH", &["--json", "outbox"]).ok().json();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let packets = said["packets"].as_array().cloned().unwrap_or_default();
+    let recipients = packets.iter().flat_map(|packet| packet["recipients"].as_array().cloned().unwrap());
+    recipients.map(|to| (text(&to["unit"]), text(&to["state"]), text(&to["why"]))).collect()
+}
+
+#[test]
+fn a_member_is_revoked_while_packets_wait_for_it() {
+    let root = tempfile::tempdir().unwrap();
+    let kh = Member::of(&lintas_config::source::mekong().unwrap(), "KH");
+    let mut region = Region::found_with(Path::new(PROGRAM), root.path(), &NODES, &[&kh], |broker| broker);
+    let mut authority = Authority::over(&region);
+    region.start_broker();
+    NODES.iter().for_each(|node| region.start_node(node));
+    // KH is connected, and takes nothing.
+    let hello = kh.hello(&authority.directory());
+    let (mut session, _) = kh.connect(region.broker_address(), &hello).unwrap();
+
+    let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("case/alert.json");
+    let mut draft: Value = serde_json::from_slice(&fs::read(case).unwrap()).unwrap();
+    let vn = authority.roster.members.iter().find(|member| member.agency == "VN").unwrap();
+    let vn = format!("VN/{}", vn.units[0].unit);
+    draft["to"] = json!(["KH/KH-AHT", vn]);
+    let path = root.path().join("draft.json");
+    fs::write(&path, draft.to_string()).unwrap();
+    for _ in 0..2 {
+        let _ = region.lintas("TH", &["--json", "send", path.to_str().unwrap()]).ok();
+    }
+    let state = |agency: &str, state: &str| {
+        let all = arrivals(&region);
+        all.iter().filter(|(unit, have, _)| unit.starts_with(agency) && have == state).count()
+    };
+    assert!(wait(|| state("VN", "delivered") == 2), "{:?}", arrivals(&region));
+    assert_eq!(state("KH", "pending"), 2, "{:?}", arrivals(&region));
+
+    let next = authority.revoke("KH");
+    let (part, place) = (root.path().join("next.bin"), region.folder("broker").join("directory.bin"));
+    fs::write(&part, next.bytes()).unwrap();
+    fs::rename(&part, &place).unwrap();
+    let placed_ms = now_ms();
+    let ended = kh.wait_for_end(&mut session);
+    println!("closed {} ms after the file was there", now_ms() - placed_ms);
+    let changed = matches!(ended, Some(LinkError::Closed { code: CloseCode::DirectoryChanged, .. }));
+    assert!(changed, "{ended:?}");
+    assert!(wait(|| state("KH", "failed") == 2), "{:?}", arrivals(&region));
+    println!("its senders knew {} ms after the file was there", now_ms() - placed_ms);
+    for (_, state, why) in arrivals(&region).iter().filter(|(unit, ..)| unit.starts_with("KH")) {
+        assert_eq!(state, "failed");
+        assert!(why.contains("roster version 2 of the region authority KH"), "{why}");
+        assert!(why.contains("no longer an active member"), "{why}");
+    }
+    assert_eq!(state("VN", "delivered"), 2);
+    let refused = kh.connect(region.broker_address(), &hello);
+    assert!(matches!(refused, Err(LinkError::NotAdmitted)), "{refused:?}");
+
+    // It stays out after a crash of the broker.
+    region.kill_broker();
+    region.start_broker();
+    let refused = kh.connect(region.broker_address(), &hello);
+    assert!(matches!(refused, Err(LinkError::NotAdmitted)), "{refused:?}");
+    assert!(NODES.iter().all(|node| region.stop_node(node)) && region.stop_broker());
+}
