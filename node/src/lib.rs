@@ -12,7 +12,7 @@
 //!
 //! # Deliberately absent
 //! The agency's own release policy (the preflight says where it will be asked), recall, relaying, the web
-//! console, fetching a new directory from the broker.
+//! console.
 
 mod cli;
 mod core;

@@ -55,6 +55,8 @@ pub(crate) struct Pipeline {
     uploading: BTreeSet<Digest>,
     /// All attachments were with the broker when it was asked in this session.
     uploaded: BTreeSet<Digest>,
+    /// Refused, and another packet is to take their place: not to be submitted again in this session.
+    aside: BTreeSet<Digest>,
 }
 
 impl Pipeline {
@@ -66,7 +68,8 @@ impl Pipeline {
             return Next::Wait(None);
         }
         for (digest, attachments) in waiting {
-            if self.unanswered.contains(&digest) || self.uploading.contains(&digest) {
+            let busy = self.unanswered.contains(&digest) || self.uploading.contains(&digest);
+            if busy || self.aside.contains(&digest) {
                 continue;
             }
             match self.put_off.get(&digest).map(|put_off| put_off.until_ms) {
@@ -99,6 +102,14 @@ impl Pipeline {
         self.uploaded.remove(digest);
         self.unanswered.remove(digest);
         self.put_off.remove(digest);
+        self.aside.remove(digest);
+    }
+
+    /// The broker refused the packet, and another one is to take its place.
+    pub(crate) fn set_aside(&mut self, digest: Digest) {
+        self.unanswered.remove(&digest);
+        self.put_off.remove(&digest);
+        self.aside.insert(digest);
     }
 
     /// The broker, or this node, puts the packet off.
@@ -122,6 +133,7 @@ impl Pipeline {
         self.unanswered.clear();
         self.uploading.clear();
         self.uploaded.clear();
+        self.aside.clear();
     }
 }
 
@@ -217,6 +229,11 @@ mod tests {
         assert_eq!((put_off.times, put_off.until_ms), (2, 2 * RETRY_MS_MIN));
         pipeline.answered(&digest(1));
         assert_eq!(pipeline.why_put_off(&digest(1)), None);
+        // One that is set aside does not go again before the next session.
+        pipeline.set_aside(digest(2));
+        assert_eq!(pipeline.next([(digest(2), false)].into_iter(), u64::MAX), Next::Wait(None));
+        pipeline.disconnected();
+        assert_eq!(pipeline.next([(digest(2), false)].into_iter(), 0), Next::Submit(digest(2)));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use lintas_link::decode;
 use lintas_proto::{
     frame::FrameType,
     id::{Digest, sha256},
-    schema::{Acknowledgement, EvidenceDelivery, StoredEvidence},
+    schema::{Acknowledgement, EvidenceDelivery, StoredEvidence, StoredRefusal},
 };
 
 use super::{
@@ -43,7 +43,10 @@ impl Desk {
             FrameType::Refusal => {
                 match answer::take_refusal(&heard.payload, &state, &self.directory(), now_ms) {
                     Ok(Refused::Final { digest, record: Some(record) })
-                        if self.seal_again_later(&digest, &record) => {}
+                        if self.may_seal_again(&state, &digest, &record) =>
+                    {
+                        batch.to_seal_again.push((digest, record));
+                    }
                     Ok(Refused::Final { digest, record }) => {
                         let at = record.map(|record| batch.record(Record::Refusal(record)));
                         batch.final_answers.push((digest, at));
@@ -133,6 +136,8 @@ pub(super) struct Batch {
     pub(super) acknowledgements: Vec<Acknowledgement>,
     /// Queue entries of evidence, and the record that must be durable before it is acknowledged.
     taken: Vec<(u64, Option<usize>)>,
+    /// Refused packets for which another one is to be sealed.
+    pub(super) to_seal_again: Vec<(Digest, StoredRefusal)>,
     /// Packets with a final answer, once that record, if any, is durable.
     final_answers: Vec<(Digest, Option<usize>)>,
     /// The record of evidence in this batch.

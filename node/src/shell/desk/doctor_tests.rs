@@ -176,7 +176,7 @@ fn what_was_held_back_and_what_did_not_open_is_told() {
     let (thailand, cambodia) = (region.desk("TH"), region.desk("KH"));
     let post = || -> Submission {
         let text = draft(&["KH/KH-AHT"], "A boat", AMBER, "NONE");
-        thailand.send(&text, &[], &[], None, &mut os_entropy()).unwrap();
+        thailand.send(&text, &[], &[], None, &How::default(), &mut os_entropy()).unwrap();
         let next = thailand.next_submission().unwrap().unwrap();
         let submission: Submission = canonical::decode(&next.bytes, limits::FRAME_BYTES_MAX).unwrap();
         let receipt = region.submitted("TH", &submission);

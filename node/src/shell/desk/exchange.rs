@@ -151,8 +151,9 @@ impl Desk {
 
     /// The connection is gone; everything unanswered goes out again.
     pub(crate) fn disconnected(&self) {
-        self.pipeline().disconnected();
+        // First of all nothing is replaced any more: then it may be submitted again.
         self.pending().clear();
+        self.pipeline().disconnected();
     }
 
     /// What to do now for the packets that wait.
@@ -344,6 +345,9 @@ impl Desk {
             self.trouble("the disk is full: deliveries wait at the broker; make room, nothing is lost");
         }
         let final_answers = batch.conclude(&durable);
+        for (digest, refusal) in std::mem::take(&mut batch.to_seal_again) {
+            self.seal_again_later(digest, refusal);
+        }
         let Batch { queued, mut acknowledgements, .. } = batch;
         for (queue_sequence, at) in queued {
             let kept = durable.get(first_answer + at).is_some_and(|kept| *kept);

@@ -1,7 +1,5 @@
 //! Old directories, lying hubs, newcomers: what is sealed, and to whom.
 
-use std::slice;
-
 use bytes::Bytes;
 use lintas_config::{Directory, os_entropy};
 use lintas_proto::{
@@ -108,11 +106,12 @@ fn a_hub_that_lies_about_the_directory_is_not_believed() {
     let second = region.next(|_| {});
     let second = region.open(&second);
     assert!(take(&thailand, &[&second]));
+    let newcomer = Directory::first_question(&region.bootstrap);
     let honest = Region::update(&first, &[&second]);
     let lies = [
         // An older roster, alone and with all of its keysets.
         (DirectoryUpdate { rosters: vec![first.signed_roster().unwrap()], ..honest.clone() }, "rolled back"),
-        (Region::update(&Directory::clone(&first), slice::from_ref(&&first)), "rolled back"),
+        (first.answer(&newcomer, vec![first.signed_roster().unwrap()]).unwrap(), "rolled back"),
         // A keyset withheld, and an old one in the place of the new.
         (
             DirectoryUpdate {

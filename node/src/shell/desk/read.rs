@@ -295,6 +295,9 @@ impl Desk {
     fn standing_of(&self, packet: &Outgoing) -> Standing {
         match &packet.answer {
             Answer::Waiting => {
+                if let Some(why) = self.why_pending(&packet.digest) {
+                    return Standing::Waiting { why: Some(why), again_ms: None };
+                }
                 let pipeline = self.pipeline();
                 let put_off = pipeline.why_put_off(&packet.digest);
                 Standing::Waiting {

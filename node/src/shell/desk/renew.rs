@@ -86,6 +86,8 @@ impl Desk {
             return Ok(false);
         }
         trust::keep(&self.folder, &next)?;
+        // What was wrong with directory.bin counts no more.
+        self.note_offered(None);
         self.put_in_force(next);
         Ok(true)
     }

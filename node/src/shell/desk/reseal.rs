@@ -4,8 +4,9 @@
 //! Nothing is doubled by it: what the broker refused, no recipient has seen. Should a broker lie about that and hand
 //! both on, the new body names the old packet (`supersedes`), so that its reader knows them for one.
 //!
-//! Until the new packet is durable nothing is: after a crash the old one is submitted again, and refused again. The
-//! refusal of the old one and the new one are kept in one group, both or neither.
+//! Until the new packet is durable nothing is: after a crash, or in a new session, the old one is submitted again, and
+//! refused again or taken after all. Between its refusal and the new one it is not submitted, so that never both can be
+//! taken. The refusal of the old one and the new one are kept in one group, both or neither.
 
 use std::{
     collections::BTreeMap,
@@ -30,12 +31,12 @@ use crate::{
         archive::Open,
         draft::{Addressee, Attachments, Draft, Sender},
         records::{Record, RecordError},
-        state::{Answer, Outgoing},
+        state::{Outgoing, State},
     },
     shell::{
         blobs::{self, Wanted},
         clock,
-        failure::Failure,
+        failure::{Code, Failure},
         store::StoreError,
     },
 };
@@ -68,73 +69,90 @@ struct Resealed<'a> {
 }
 
 impl Desk {
-    /// Whether a verified refusal is to be answered by sealing again. It then waits for the directory, and nothing is
-    /// kept of it.
-    pub(super) fn seal_again_later(&self, digest: &Digest, stored: &StoredRefusal) -> bool {
+    /// Whether a verified refusal is to be answered by sealing again.
+    pub(super) fn may_seal_again(&self, state: &State, digest: &Digest, stored: &StoredRefusal) -> bool {
         let Ok(refusal) = canonical::decode::<Refusal>(&stored.refusal, limits::HELLO_BYTES_MAX) else {
             return false;
         };
         let reason = Reason::try_from(refusal.reason).unwrap_or_default();
-        let moved = matches!(reason, Reason::Reseal | Reason::StaleDirectory);
-        let hopeful = moved
-            && self.store.state().own(digest).is_some_and(|(_, packet)| {
+        matches!(reason, Reason::Reseal | Reason::StaleDirectory)
+            && state.own(digest).is_some_and(|(_, packet)| {
                 packet.generation < GENERATIONS_MAX && clock::now_ms() < packet.deliver_by_ms
-            });
-        if !hopeful {
-            return false;
-        }
-        let mut pending = self.pending();
-        if pending.len() < PENDING_MAX || pending.contains_key(digest) {
-            pending.insert(*digest, stored.clone());
-        }
-        drop(pending);
-        self.put_off(*digest, reason, WHY.to_owned());
-        self.want_directory();
-        true
+            })
     }
 
-    /// Seals again what waits for it. The newest directory has just been fetched.
-    pub(crate) fn seal_again(&self) -> Result<(), StoreError> {
-        let pending = std::mem::take(&mut *self.pending());
-        for (digest, refusal) in pending {
-            let Some((sequence, packet)) =
-                self.store.state().own(&digest).map(|(sequence, packet)| (sequence, packet.clone()))
-            else {
-                continue;
-            };
-            // A receipt is stronger than a refusal.
-            if !matches!(packet.answer, Answer::Waiting) {
-                continue;
+    /// A refused packet waits for the newest directory; nothing is kept of it yet.
+    pub(super) fn seal_again_later(&self, digest: Digest, stored: StoredRefusal) {
+        let mut pending = self.pending();
+        if pending.len() >= PENDING_MAX {
+            drop(pending);
+            self.put_off(digest, Reason::Reseal, WHY.to_owned());
+        } else {
+            pending.insert(digest, stored);
+            self.pipeline().set_aside(digest);
+        }
+        self.want_directory();
+    }
+
+    /// What to tell of a packet that waits so.
+    pub(super) fn why_pending(&self, digest: &Digest) -> Option<String> {
+        self.pending().contains_key(digest).then(|| WHY.to_owned())
+    }
+
+    /// Seals again what waits for it; true if something still waits. The newest directory has just been fetched.
+    pub(crate) fn seal_again(&self) -> Result<bool, StoreError> {
+        let waiting: Vec<_> =
+            self.pending().iter().map(|(digest, stored)| (*digest, stored.clone())).collect();
+        for (digest, refusal) in waiting {
+            let found = self.store.state().own(&digest).map(|(sequence, packet)| (sequence, packet.clone()));
+            let Some((sequence, packet)) = found else { continue };
+            let next = self.replace(sequence, &packet, &refusal)?;
+            self.conclude(&digest, &packet, refusal, next)?;
+        }
+        self.bell.notify_one();
+        Ok(!self.pending().is_empty())
+    }
+
+    fn conclude(
+        &self,
+        digest: &Digest,
+        packet: &Outgoing,
+        refusal: StoredRefusal,
+        next: Next<'_>,
+    ) -> Result<(), StoreError> {
+        let id = packet.packet_id;
+        // Held to the end: once the session is over the packet is submitted again, and must not be replaced.
+        let mut pending = self.pending();
+        let refused = pending.contains_key(digest);
+        let done = match next {
+            Next::Replaced { with, records, blobs, sealing } => {
+                let kept = refused && self.store.keep_together(records)?;
+                drop(sealing);
+                if kept {
+                    tracing::info!(%id, %with, "sealed again under the newest directory");
+                } else {
+                    self.remove_blobs(&blobs);
+                }
+                if refused && !kept {
+                    self.trouble("the disk is full: packets cannot be sealed again; make room");
+                }
+                kept
             }
-            let id = packet.packet_id;
-            let kept = match self.replace(sequence, &packet, &refusal)? {
-                Next::Replaced { with, records, blobs, sealing } => {
-                    let kept = self.store.keep_together(records)?;
-                    drop(sealing);
-                    if kept {
-                        tracing::info!(%id, %with, "sealed again under the newest directory");
-                    } else {
-                        self.remove_blobs(&blobs);
-                        self.trouble("the disk is full: packets cannot be sealed again; make room");
-                    }
-                    kept
+            Next::Final(why) => {
+                self.trouble(&format!("packet {id} was refused and is not sealed again: {why}"));
+                if refused {
+                    self.store.keep(vec![Record::Refusal(refusal)])?;
                 }
-                Next::Final(why) => {
-                    self.trouble(&format!("packet {id} was refused and is not sealed again: {why}"));
-                    self.store.keep(vec![Record::Refusal(refusal.clone())])?;
-                    true
-                }
-                Next::Wait(why) => {
-                    self.trouble(&format!("packet {id} waits to be sealed again: {why}"));
-                    false
-                }
-            };
-            if kept {
-                self.pipeline().answered(&digest);
-            } else {
-                self.pending().insert(digest, refusal);
+                refused
             }
-            self.bell.notify_one();
+            Next::Wait(why) => {
+                self.trouble(&format!("packet {id} waits to be sealed again: {why}"));
+                false
+            }
+        };
+        if done {
+            pending.remove(digest);
+            self.pipeline().answered(digest);
         }
         Ok(())
     }
@@ -173,6 +191,8 @@ impl Desk {
             Ok(None) => {
                 Next::Final("there is no newer directory and no newer key to seal it under".to_owned())
             }
+            // A full disk may get room.
+            Err(failure) if failure.code == Code::Storage => Next::Wait(failure.message),
             Err(failure) => Next::Final(failure.message),
         })
     }

@@ -62,7 +62,7 @@ impl Session {
     pub(super) async fn ask_stranger(&self, address: SocketAddr) -> Result<Connection, Ended> {
         let stranger = self.client.connect_to_anyone(address).await?;
         let key = stranger.peer_key();
-        let question = self.question()?;
+        let question = self.question().await?;
         let answer = match stranger.open_stream().await {
             Ok(streams) => ask(streams, &question).await,
             Err(error) => Err(error.into()),
@@ -104,7 +104,7 @@ impl Session {
 
     /// Whether the directory changed; none if it could not be fetched or was not believed.
     async fn fetch_directory(&self, connection: &Connection) -> Result<Option<bool>, Ended> {
-        let question = self.question()?;
+        let question = self.question().await?;
         let answer = match connection.open_stream().await {
             Ok(streams) => ask(streams, &question).await,
             Err(error) => Err(error.into()),
@@ -123,13 +123,16 @@ impl Session {
                 return Ok(None);
             }
         };
-        let sealed = self.blocking(Desk::seal_again).await?;
-        sealed.map_err(|error| Ended::from(Broken::Store(error)))?;
+        let waits = self.blocking(Desk::seal_again).await?;
+        if waits.map_err(|error| Ended::from(Broken::Store(error)))? {
+            self.desk.want_directory();
+        }
         Ok(Some(changed))
     }
 
-    fn question(&self) -> Result<DirectoryGet, Ended> {
-        self.desk.directory().question().map_err(|error| Ended::Fatal(Failure::internal(error)))
+    async fn question(&self) -> Result<DirectoryGet, Ended> {
+        let question = self.blocking(|desk| desk.directory().question()).await?;
+        question.map_err(|error| Ended::Fatal(Failure::internal(error)))
     }
 
     async fn take(&self, bytes: Bytes) -> Result<Result<bool, String>, Ended> {
