@@ -279,3 +279,26 @@ async fn watch(desk: Arc<Desk>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shell::desk::Request;
+
+    /// On a clock that the test moves.
+    #[tokio::test(start_paused = true)]
+    async fn commands_put_off_the_lock_and_status_does_not() {
+        let (door, _orders) = Door::new(None);
+        let idle = Arc::clone(&door);
+        let waiting = tokio::spawn(async move { unused(&idle, 10).await });
+        for (request, ends) in [(Request::Keys, false), (Request::Keys, false), (Request::Status, true)] {
+            sleep(Duration::from_secs(4 * 60)).await;
+            assert!(!waiting.is_finished());
+            let _ = door.answers(request).await;
+            sleep(Duration::from_secs(5 * 60)).await;
+            assert_eq!(waiting.is_finished(), ends);
+        }
+        let never = tokio::time::timeout(Duration::from_secs(1_000_000), unused(&door, 0)).await;
+        assert!(never.is_err(), "0 is for ever");
+    }
+}

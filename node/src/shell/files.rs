@@ -110,7 +110,12 @@ pub(crate) fn replace_secret(path: &Path, bytes: &[u8]) -> io::Result<()> {
     // such names goes without.
     let leftover = hidden(path, LEFTOVER)?;
     let _ = std::fs::hard_link(path, &leftover);
-    replace(path, bytes)?;
+    let written = replace(path, bytes);
+    if written.is_err() {
+        // The old file still is the one that counts; only its second name goes.
+        let _ = std::fs::remove_file(&leftover);
+    }
+    written?;
     // From here on the new file counts, whatever happens to the old one.
     if let Ok(old) = old
         && let Err(error) = overwrite(&old)

@@ -250,6 +250,16 @@ fn attachments_go_with_their_packet_but_not_those_that_another_names() {
     fs::create_dir(&to).unwrap();
     assert!(thailand.export(&other.packet_id, &to).is_ok());
     assert_purged(&thailand, &kept.packet_id);
+    // A kill before the blob was removed: the next opening removes it.
+    let left = {
+        let state = thailand.store.state();
+        let (_, packet) = state.outgoing().find(|(_, p)| p.packet_id.to_string() == kept.packet_id).unwrap();
+        thailand.folder.blob_out(&hex(&packet.attachments[0].blob_id))
+    };
+    fs::write(&left, "sealed").unwrap();
+    drop(thailand);
+    let thailand = region.desk("TH");
+    assert!(!left.exists() && blobs() == 1);
     assert_eq!(thailand.export(&kept.packet_id, &to).unwrap_err().code, Code::NotFound);
 }
 
@@ -281,4 +291,49 @@ fn a_page_is_in_the_key_file_before_a_packet_uses_it() {
     let lock = folder.lock().unwrap();
     assert!(Desk::open(folder, lock, &wrong, false).is_err());
     assert!(region.desk("TH").show(&kept.packet_id).is_ok());
+}
+
+#[test]
+fn a_purge_over_many_pages_keeps_every_other_packet() {
+    let region = Region::new();
+    let (thailand, cambodia) = (region.desk("TH"), region.desk("KH"));
+    let mut ids = Vec::new();
+    for page in 1..=5 {
+        // Two packets to a page; the rest of it is used up.
+        ids.extend(exchanged(&region, &thailand, &cambodia, 2).0);
+        assert_eq!(thailand.page(NOW()).unwrap().0, page);
+        for _ in 3..pages::PAGE_KEYS_MAX {
+            thailand.page(NOW()).unwrap();
+        }
+    }
+    let victims: Vec<String> = ids.iter().step_by(2).cloned().collect();
+    assert_eq!(purge(&thailand, &victims, true).unwrap().total, 5);
+    assert!(numbers(&thailand).iter().all(|page| *page > 5));
+    let records = || thailand.store.state().ledger().destroyed().len();
+    assert_eq!(records(), 5);
+    drop(thailand);
+    let thailand = region.desk("TH");
+    for (at, id) in ids.iter().enumerate() {
+        assert_eq!(thailand.show(id).is_ok(), at % 2 == 1, "{at}");
+    }
+}
+
+#[test]
+fn packets_that_are_sealed_during_a_purge_open_afterwards() {
+    let region = Region::new();
+    let (thailand, cambodia) = (region.desk("TH"), region.desk("KH"));
+    let (ids, _) = exchanged(&region, &thailand, &cambodia, 8);
+    let kept: Vec<Kept> = std::thread::scope(|scope| {
+        let sending = scope.spawn(|| (0..40).map(|at| post(&thailand, &format!("at once {at}"))).collect());
+        for id in &ids {
+            purge(&thailand, std::slice::from_ref(id), true).unwrap();
+        }
+        sending.join().unwrap()
+    });
+    drop(thailand);
+    let thailand = region.desk("TH");
+    for packet in &kept {
+        assert!(thailand.show(&packet.packet_id).is_ok(), "{}", packet.packet_id);
+    }
+    ids.iter().for_each(|id| assert_purged(&thailand, id));
 }
