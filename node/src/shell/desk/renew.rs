@@ -127,7 +127,7 @@ impl Desk {
     /// Keysets that the broker is to take into its directory: canonical bytes of `SignedKeyset`. Whoever makes one rings
     /// [`want_directory`](Self::want_directory).
     pub(crate) fn keysets_to_bring(&self) -> Vec<Bytes> {
-        self.unpublished_keyset().into_iter().collect()
+        self.unpublished_keyset().into_iter().chain(self.keysets_to_publish()).collect()
     }
 
     /// A delivery that stays with the broker because of the directory: it comes again in a new session.
@@ -161,6 +161,8 @@ impl Desk {
         if let Err(failure) = membership {
             self.trouble(&failure.message);
         }
+        // Units may have come, and what was published may take the place of what came before it.
+        self.rotate_or_tell(clock::now_ms());
         let left = self.left_aside.swap(false, Ordering::Relaxed);
         if left || moved || !keeps_brokers(&before, &next) {
             self.reconnect();

@@ -48,7 +48,7 @@ impl Desk {
             self.rekeyed.notify_one();
         }
         if rotated.signed.is_some() {
-            self.reconnect();
+            self.want_directory();
         }
         Ok(())
     }
@@ -67,7 +67,6 @@ impl Desk {
 
     /// Canonical bytes of the `SignedKeyset` that a broker should take into its directory; none if the directory in
     /// force has it, or one that counts more.
-    #[allow(dead_code, reason = "the session brings it to the broker")]
     pub(crate) fn unpublished_keyset(&self) -> Option<Bytes> {
         let (keys, directory) = (self.keys(), self.directory());
         let own = keys.keyset.as_ref()?;
@@ -171,7 +170,7 @@ impl Desk {
                 files::replace(&path, bytes).map_err(|error| Failure::file("write", &path, &error))?;
             }
         }
-        self.reconnect();
+        self.want_directory();
         Ok(())
     }
 
@@ -197,7 +196,7 @@ impl Desk {
             Ok(Some(()))
         })?;
         tracing::warn!("this agency's keys are revoked");
-        self.reconnect();
+        self.want_directory();
         Ok(())
     }
 
@@ -209,7 +208,7 @@ impl Desk {
         // The directory has such an agency, so its code is no path.
         let path = folder.join(format!("{}.bin", keyset.says.agency));
         files::replace(&path, &keyset.bytes).map_err(|error| Failure::file("write", &path, &error))?;
-        self.reconnect();
+        self.want_directory();
         Ok(())
     }
 
