@@ -43,7 +43,7 @@ fn a_locked_node_answers_everything_with_locked_until_it_is_unlocked() {
         [&["inbox"], &["outbox"], &["show", id], &["send", &draft], &["keys"], &["purge", id, "--yes"]];
     for command in commands {
         let said = agency.lintas(command);
-        assert_eq!(code(&said), 12, "{command:?}: {}", words(&said));
+        assert_eq!(code(&said), 14, "{command:?}: {}", words(&said));
         assert!(words(&said).contains("lintas unlock"), "{}", words(&said));
     }
     assert_eq!(code(&agency.lintas(&["lock"])), 0, "it is locked already");

@@ -66,7 +66,7 @@ fn what_is_purged_at_both_ends_is_gone_and_a_locked_node_misses_nothing() {
     assert!(wait(
         || region.lintas("TH", &["--json", "outbox"]).ok().json()["packets"][0]["state"] == "accepted"
     ));
-    assert_eq!(region.lintas("KH", &["inbox"]).code, 12);
+    assert_eq!(region.lintas("KH", &["inbox"]).code, 14);
     let _ = region.lintas("KH", &["unlock"]).ok();
     assert!(wait(|| inbox(&region).first().is_some_and(|packet| packet["packet_id"] == third.as_str())));
     assert!(region.stop_node("KH") && region.stop_node("TH") && region.stop_broker());
