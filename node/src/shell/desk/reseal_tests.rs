@@ -107,7 +107,8 @@ fn a_packet_for_a_key_that_moved_is_sealed_again_with_its_attachments() {
     assert_eq!(exported[0].attachment.claimed_name, "list.pdf");
     assert_eq!(fs::read(to.join("1.bin")).unwrap(), vec![7; 200_000]);
     // Its reader learns which packet it stands for, should that come too.
-    let open = thailand.open_sent(thailand.store.state().own(&digest(&new)).unwrap().0).unwrap();
+    let sequence = thailand.store.state().own(&digest(&new)).unwrap().0;
+    let open = thailand.open_sent(sequence).unwrap();
     assert_eq!(hex(&open.body.supersedes), hex(&digest(&old)));
     assert_eq!(open.body.format, body::FORMAT);
     drop(thailand);
