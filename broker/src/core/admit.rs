@@ -218,6 +218,14 @@ fn check_recipients(verified: &Verified, directory: &Directory, now_ms: u64) -> 
             let text = format!("{} / {} is not an active member of the region.", unit.agency, unit.unit);
             return Err(verified.refuse(Reason::UnknownRecipient, &text));
         }
+        if directory.is_self_revoked(&unit.agency) {
+            let text = format!(
+                "{} has revoked its own keys; nothing can be sent to it until it has new ones. Take it out, or ask it \
+                 by another way.",
+                unit.agency
+            );
+            return Err(verified.refuse(Reason::UnknownRecipient, &text));
+        }
         if !directory.at(now_ms).accepts_encryption_key(&unit, &opening.enc_key_id) {
             let text = format!(
                 "The key of {} / {} has changed; the packet must be sealed again.",

@@ -95,6 +95,10 @@ async fn greet(
         shared.directory().agency_of_transport(&connection.peer_key()).unwrap_or_default().to_owned();
     let hello = match first {
         First::Hello(hello) => hello,
+        First::Other(..) if agency.is_empty() => {
+            connection.close(CloseCode::NotAMember, "");
+            return Err(connection.closed().await);
+        }
         First::Other(kind, payload) => {
             tracing::info!(agency, address = %connection.remote_address(), "asks for the directory alone");
             return Ok(desk.alone(&connection, &agency, (kind, payload), writer).await);

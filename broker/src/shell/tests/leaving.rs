@@ -178,3 +178,47 @@ async fn what_waits_for_a_held_agency_stays_and_nobody_fetches_it() {
     assert_eq!(th.refusal().await.reason, Reason::Reseal as i32);
     broker.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_packets_that_race_with_a_change_none_is_left_behind() {
+    let (world, folder) = scene();
+    let broker = Broker::start(folder.path()).await;
+    let mut th = Node::connect(&world, &broker, "TH").await;
+    let vn = Node::connect(&world, &broker, "VN").await;
+    let packets: Vec<Sealed> = (0..120).map(|_| world.packet("TH", &[unit("KH", "A")])).collect();
+    let revocation = world.revocation("KH");
+    let bringing = tokio::spawn(async move {
+        let brought = bring_signed(&vn.connection, &revocation).await;
+        (brought, vn)
+    });
+    let (mut receipts, mut evidence, mut refusals) = (0, 0, 0);
+    for packet in &packets {
+        th.submit(packet).await;
+    }
+    while receipts + refusals < packets.len() || evidence < receipts {
+        let (kind, payload) = match th.passed.pop_front() {
+            Some(frame) => frame,
+            None => soon(th.reader.next()).await.unwrap().unwrap(),
+        };
+        if kind == FrameType::Receipt {
+            receipts += 1;
+        } else if kind == FrameType::Evidence {
+            evidence += 1;
+            let delivery: EvidenceDelivery = decode(kind, &payload).unwrap();
+            th.take(delivery.queue_sequence).await;
+        } else if kind == FrameType::Refusal {
+            refusals += 1;
+            let refusal: Refusal = decode(kind, &payload).unwrap();
+            assert_eq!(refusal.reason, Reason::UnknownRecipient as i32, "{}", refusal.text);
+            assert!(refusal.text.contains("KH has revoked its own keys"), "{}", refusal.text);
+        } else {
+            assert_eq!(kind, FrameType::DirectoryNotice);
+        }
+    }
+    println!("{receipts} accepted and withheld, {refusals} refused");
+    assert_eq!(bringing.await.unwrap().0.0, Reason::Accepted);
+    th.silence().await;
+    th.submit(&world.packet("TH", &[unit("KH", "A")])).await;
+    assert_eq!(th.refusal().await.reason, Reason::UnknownRecipient as i32);
+    broker.stop().await.unwrap();
+}
