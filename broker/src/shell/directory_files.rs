@@ -203,12 +203,14 @@ fn write_changed(path: &Path, bytes: &Bytes, bytes_max: usize) -> Result<(), Fol
     replace(path, bytes)
 }
 
-/// Agencies of which nothing is believed: the operator must know, nobody else is harmed.
-pub(crate) fn tell_held(directory: &Directory) {
-    for held in directory.held() {
+/// New identity keys that count on the word of the region authority alone.
+pub(super) fn tell_identities(directory: &Directory) {
+    for changed in directory.held() {
         tracing::warn!(
-            agency = held.agency,
-            "held: its identity key has changed, and its old key does not vouch for it"
+            agency = changed.agency,
+            key = changed.after,
+            "a new identity key that the one before it does not vouch for: what waits for the agency is withheld, then it \
+             is served again. The broker follows the roster; each node waits for its officer's word"
         );
     }
 }

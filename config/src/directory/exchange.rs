@@ -10,11 +10,16 @@ use lintas_proto::{
     id::sha256,
     limits,
     schema::{
-        DirectoryBundle, DirectoryGet, DirectoryUpdate, KnownKeyset, Roster, SignedKeyset, SignedRoster,
+        DirectoryBundle, DirectoryGet, DirectoryUpdate, KnownKeyset, Member, Roster, SignedKeyset,
+        SignedRoster,
     },
 };
 
-use super::{Bootstrap, Directory, DirectoryError, SuccessionError, keyset::AgencyKeys, keyset_agency, rule};
+use super::{
+    Bootstrap, Directory, DirectoryError, SuccessionError, chain,
+    keyset::{self, AgencyKeys},
+    keyset_agency, rule,
+};
 
 /// Canonical bytes of `SignedKeyset` by agency.
 type Keysets = BTreeMap<String, Bytes>;
@@ -89,14 +94,19 @@ impl Directory {
         let mut keysets = Keysets::new();
         put_all(&mut keysets, &update.keysets)?;
         let bytes = pack(last.clone(), keysets);
-        // The bootstrap vouches for one of the rosters; those before it are older than it.
+        // The newest roster that the bootstrap vouches for: who sees the region for the first time has nobody's older
+        // identity key to compare with, its own agency's least of all.
         let vouched = |step: &Bytes| Self::open(&pack(step.clone(), Keysets::new()), bootstrap).is_ok();
-        let begin = steps.iter().position(vouched).unwrap_or(steps.len());
+        if vouched(last) {
+            return Ok(Self::open(&bytes, bootstrap)?);
+        }
+        let begin = steps.iter().rposition(vouched).unwrap_or(steps.len());
         Self::open_along(&bytes, steps.get(begin..).unwrap_or_default(), bootstrap)
     }
 
     /// The directory with the roster of `bytes`, which follows this one by `steps`, and of each agency the newest
-    /// keyset that either has: what the region authority publishes was gathered some time ago.
+    /// keyset that either has: what the region authority publishes was gathered some time ago. A keyset in it that may
+    /// not follow the one here counts for nothing: no agency can keep out a roster by signing two keysets.
     ///
     /// # Errors
     /// [`SuccessionError`]; this directory stays in force.
@@ -106,13 +116,13 @@ impl Directory {
         let roster: Roster = decode(&signed.roster, limits::ROSTER_BYTES_MAX)?;
         let mut keysets = Keysets::new();
         put_all(&mut keysets, &offered.keysets)?;
+        let (members, known) = (by_agency(&roster), by_agency(&self.roster));
         for (agency, ours) in self.keysets()? {
-            let same_identity = identity(&roster, &agency) == identity(&self.roster, &agency);
-            let newer = match keysets.get(&agency) {
-                Some(theirs) => version(&ours)? >= version(theirs)?,
-                None => true,
-            };
-            if same_identity && newer {
+            let Some(member) = members.get(agency.as_str()) else { continue };
+            let same_identity =
+                known.get(agency.as_str()).is_some_and(|known| known.identity_key == member.identity_key);
+            let newer = keysets.get(&agency).is_some_and(|theirs| self.is_overtaken(member, &ours, theirs));
+            if same_identity && !newer {
                 keysets.insert(agency, ours);
             }
         }
@@ -135,6 +145,22 @@ impl Directory {
         self.keys_of(agency).is_some_and(AgencyKeys::are_none)
     }
 
+    /// Whether `theirs` is a newer keyset of that member than `ours`, and may follow it.
+    fn is_overtaken(&self, member: &Member, ours: &Bytes, theirs: &Bytes) -> bool {
+        if ours == theirs {
+            return false;
+        }
+        let Ok(keys) = keyset::verify(&self.roster.region, member, theirs) else { return false };
+        match self.mark.agencies.get(&member.agency) {
+            Some(seen) if chain::held(seen, member).is_none() => {
+                let stamps = Some((keys.delegation, keys.keyset));
+                seen.keys != stamps && chain::follow_keys(&mut seen.clone(), member, Some(&keys)).is_ok()
+            }
+            // Nothing of it is believed yet.
+            Some(_) | None => version(ours).is_ok_and(|ours| ours < keys.keyset.version),
+        }
+    }
+
     fn keysets(&self) -> Result<Keysets, DirectoryError> {
         let bundle: DirectoryBundle = decode(&self.bytes, limits::DIRECTORY_BYTES_MAX)?;
         let mut keysets = Keysets::new();
@@ -143,8 +169,8 @@ impl Directory {
     }
 }
 
-fn identity<'a>(roster: &'a Roster, agency: &str) -> Option<&'a Bytes> {
-    roster.members.iter().find(|member| member.agency == agency).map(|member| &member.identity_key)
+fn by_agency(roster: &Roster) -> BTreeMap<&str, &Member> {
+    roster.members.iter().map(|member| (member.agency.as_str(), member)).collect()
 }
 
 /// Of the whole `SignedKeyset`: after a handover the same keyset may stand under another delegation.
