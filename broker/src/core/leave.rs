@@ -7,7 +7,7 @@
 //! | is suspended or revoked by a roster | withheld |
 //! | is a unit that its agency no longer has | withheld |
 //! | has revoked its own keys | withheld: they may be in other hands, and the agency destroys its own |
-//! | is held, since its new identity key is not confirmed | waits; nobody can fetch it |
+//! | has a new identity key | waits; the roster says whose it is, and its node answers for what it cannot open |
 //! | has a new keyset | waits; its node still opens what was sealed to the keys before |
 
 use std::ops::Bound;

@@ -29,7 +29,7 @@ use tokio::{
 
 use super::{
     clock,
-    directory_files::{DIRECTORY, STEPS, read, tell_held},
+    directory_files::{DIRECTORY, STEPS, read, tell_identities},
     folder::{Folder, FolderError, at, sync_folder},
     offer::Offers,
     shared::Shared,
@@ -62,8 +62,6 @@ enum Trouble {
     Refused(Box<SuccessionError>),
     /// It is not time.
     NotInForce { version: u64 },
-    /// Its agency has a new identity key that nobody vouches for.
-    Held(String),
     /// It could not be made durable.
     Disk(FolderError),
 }
@@ -264,7 +262,6 @@ impl Keeper {
                 reason_of_succession(&error),
                 &format!("The broker does not take the keyset, the one before stays in force: {error}."),
             ),
-            Err(trouble @ Trouble::Held(_)) => refused(Reason::UnknownSender, &trouble.to_string()),
             Err(trouble @ (Trouble::Disk(_) | Trouble::NotInForce { .. })) => {
                 tracing::error!(%trouble, "a keyset could not be taken");
                 refused(
@@ -277,9 +274,6 @@ impl Keeper {
 
     fn take_keyset(&self, signed: &SignedKeyset, agency: &str) -> Result<(), Trouble> {
         let present = self.shared.directory();
-        if present.held().iter().any(|held| held.agency == agency) {
-            return Err(Trouble::Held(agency.to_owned()));
-        }
         let next = present.with_keyset(signed).map_err(|error| Trouble::Refused(Box::new(error)))?;
         self.take_up(next, &[], agency)
     }
@@ -290,6 +284,8 @@ impl Keeper {
         if next.bytes() == present.bytes() {
             return Ok(());
         }
+        tell_identities(&next);
+        let next = next.by_roster_alone().map_err(|error| Trouble::Refused(Box::new(error)))?;
         let version = next.roster().version;
         if !next.at(now_ms).in_force() && present.at(now_ms).in_force() {
             return Err(Trouble::NotInForce { version });
@@ -301,7 +297,6 @@ impl Keeper {
             self.folder.add_earlier(&taken)
         };
         durable().map_err(Trouble::Disk)?;
-        tell_held(&next);
         tracing::info!(roster = version, agency = cause, "a new directory is in force");
         let metrics = &self.shared.metrics;
         let kind = if !cause.is_empty() && next.is_self_revoked(cause) {
@@ -327,10 +322,6 @@ impl std::fmt::Display for Trouble {
                     "roster version {version} is not valid now; it is tried again, look at the clock and its dates"
                 )
             }
-            Self::Held(agency) => write!(
-                f,
-                "The new identity key of {agency} is not vouched for by its old one; nothing of it is believed here."
-            ),
             Self::Disk(error) => write!(f, "{error}; it is tried again"),
         }
     }

@@ -25,7 +25,6 @@ use tokio::{
 use super::{
     blobs::{Blobs, Room},
     clock,
-    directory_files::tell_held,
     directory_streams::Desk,
     folder::{Folder, FolderError},
     index::{self, Index},
@@ -107,7 +106,6 @@ pub(crate) async fn run(
     let _lock = folder.lock()?;
     let directory = folder.directory()?;
     let (transport, receipt_key) = keys(&secrets)?;
-    tell_held(&directory);
     let me =
         Me { name: secrets.name.clone(), transport: transport.public(), receipt: receipt_key.public_key() };
     let speaks = (secrets.name.clone(), receipt_key);

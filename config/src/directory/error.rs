@@ -46,7 +46,8 @@ pub enum DirectoryError {
     /// A signature that does not fit.
     #[error("{0}: the signature does not fit")]
     Signature(String),
-    /// A key that appears twice or in two roles.
+    /// A key that appears twice or in two roles: of whom. Nobody proves that a public key in a keyset is its own, so
+    /// either may have taken the other's.
     #[error("{0}: this key is used twice; each key serves one role of one agency")]
     KeyTwice(String),
     /// For another region.

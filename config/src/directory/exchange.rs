@@ -10,11 +10,16 @@ use lintas_proto::{
     id::sha256,
     limits,
     schema::{
-        DirectoryBundle, DirectoryGet, DirectoryUpdate, KnownKeyset, Roster, SignedKeyset, SignedRoster,
+        DirectoryBundle, DirectoryGet, DirectoryUpdate, KnownKeyset, Member, Roster, SignedKeyset,
+        SignedRoster,
     },
 };
 
-use super::{Bootstrap, Directory, DirectoryError, SuccessionError, keyset::AgencyKeys, keyset_agency, rule};
+use super::{
+    Bootstrap, Directory, DirectoryError, SuccessionError, chain,
+    keyset::{self, AgencyKeys},
+    keyset_agency, rule,
+};
 
 /// Canonical bytes of `SignedKeyset` by agency.
 type Keysets = BTreeMap<String, Bytes>;
@@ -96,7 +101,8 @@ impl Directory {
     }
 
     /// The directory with the roster of `bytes`, which follows this one by `steps`, and of each agency the newest
-    /// keyset that either has: what the region authority publishes was gathered some time ago.
+    /// keyset that either has: what the region authority publishes was gathered some time ago. A keyset in it that may
+    /// not follow the one here counts for nothing: no agency can keep out a roster by signing two keysets.
     ///
     /// # Errors
     /// [`SuccessionError`]; this directory stays in force.
@@ -107,12 +113,10 @@ impl Directory {
         let mut keysets = Keysets::new();
         put_all(&mut keysets, &offered.keysets)?;
         for (agency, ours) in self.keysets()? {
-            let same_identity = identity(&roster, &agency) == identity(&self.roster, &agency);
-            let newer = match keysets.get(&agency) {
-                Some(theirs) => version(&ours)? >= version(theirs)?,
-                None => true,
-            };
-            if same_identity && newer {
+            let Some(member) = roster.members.iter().find(|member| member.agency == agency) else { continue };
+            let same_identity = identity(&self.roster, &agency) == Some(&member.identity_key);
+            let newer = keysets.get(&agency).is_some_and(|theirs| self.is_overtaken(member, &ours, theirs));
+            if same_identity && !newer {
                 keysets.insert(agency, ours);
             }
         }
@@ -133,6 +137,22 @@ impl Directory {
     #[must_use]
     pub fn is_self_revoked(&self, agency: &str) -> bool {
         self.keys_of(agency).is_some_and(AgencyKeys::are_none)
+    }
+
+    /// Whether `theirs` is a newer keyset of that member than `ours`, and may follow it.
+    fn is_overtaken(&self, member: &Member, ours: &Bytes, theirs: &Bytes) -> bool {
+        if ours == theirs {
+            return false;
+        }
+        let Ok(keys) = keyset::verify(&self.roster.region, member, theirs) else { return false };
+        match self.mark.agencies.get(&member.agency) {
+            Some(seen) if chain::held(seen, member).is_none() => {
+                let stamps = Some((keys.delegation, keys.keyset));
+                seen.keys != stamps && chain::follow_keys(&mut seen.clone(), member, Some(&keys)).is_ok()
+            }
+            // Nothing of it is believed yet.
+            Some(_) | None => version(ours).is_ok_and(|ours| ours < keys.keyset.version),
+        }
     }
 
     fn keysets(&self) -> Result<Keysets, DirectoryError> {

@@ -19,6 +19,7 @@ mod keyset;
 mod mark;
 mod own;
 mod roster;
+mod routing;
 mod unsigned;
 
 use std::{
@@ -374,9 +375,16 @@ fn brokers(roster: &Roster) -> Result<Vec<Broker>, DirectoryError> {
     roster.brokers.iter().map(broker).collect()
 }
 
-/// Each public key stands once in the whole directory, whatever its role. So key ids are unique too.
+/// Each public key stands once in the whole directory, whatever its role. So key ids are unique too. The keyset of a
+/// revoked member counts for nothing: whoever lists another's key can be revoked, and is out of the way then.
 fn check_keys_once(roster: &Roster, keys: &BTreeMap<String, Arc<AgencyKeys>>) -> Result<(), DirectoryError> {
-    let mut seen: BTreeSet<&[u8]> = BTreeSet::new();
+    let mut seen: BTreeMap<&[u8], &str> = BTreeMap::new();
+    let revoked: BTreeSet<&str> = roster
+        .members
+        .iter()
+        .filter(|member| MemberStatus::try_from(member.status) == Ok(MemberStatus::Revoked))
+        .map(|member| member.agency.as_str())
+        .collect();
     let authorities = roster.authority_keys.iter().map(|key| ("authority", key.as_ref()));
     let identities =
         roster.members.iter().map(|member| (member.agency.as_str(), member.identity_key.as_ref()));
@@ -386,10 +394,14 @@ fn check_keys_once(roster: &Roster, keys: &BTreeMap<String, Arc<AgencyKeys>>) ->
             (broker.name.as_str(), broker.receipt_key.as_ref()),
         ]
     });
-    let agencies = keys.iter().flat_map(|(agency, keys)| keys.all().map(move |key| (agency.as_str(), key)));
+    let agencies = keys
+        .iter()
+        .filter(|(agency, _)| !revoked.contains(agency.as_str()))
+        .flat_map(|(agency, keys)| keys.all().map(move |key| (agency.as_str(), key)));
     for (whose, key) in authorities.chain(identities).chain(brokers).chain(agencies) {
-        if !seen.insert(key) {
-            return Err(DirectoryError::KeyTwice(whose.to_owned()));
+        if let Some(other) = seen.insert(key, whose) {
+            let both = if other == whose { whose.to_owned() } else { format!("{other} and {whose}") };
+            return Err(DirectoryError::KeyTwice(both));
         }
     }
     Ok(())
@@ -399,5 +411,7 @@ fn check_keys_once(roster: &Roster, keys: &BTreeMap<String, Arc<AgencyKeys>>) ->
 mod chain_tests;
 #[cfg(test)]
 mod history_tests;
+#[cfg(test)]
+mod routing_tests;
 #[cfg(test)]
 mod tests;

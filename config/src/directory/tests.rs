@@ -115,7 +115,7 @@ fn a_keyset_signed_by_another_agency_or_of_a_stranger_is_refused() {
 fn a_key_in_two_places_is_refused() {
     let mut region = region();
     region.roster.brokers[0].receipt_key = region.roster.authority_keys[0].clone();
-    assert_eq!(region.open().unwrap_err(), DirectoryError::KeyTwice("hub.example".to_owned()));
+    assert_eq!(region.open().unwrap_err(), DirectoryError::KeyTwice("authority and hub.example".to_owned()));
 }
 
 #[test]
