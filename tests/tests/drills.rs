@@ -235,6 +235,8 @@ fn a_lost_identity_key_is_replaced_and_each_officer_compares_the_new_one() {
     assert_eq!(drill.inbox("TH"), before);
     confirm(&drill);
     both_ways(&drill, "KH-new");
+    // What it wrote before is believed now, too.
+    drill.stands("KH-new", &early, "delivered");
     assert!(["KH", "KH-new", "TH"].iter().all(|node| drill.region.stop_node(node)));
     assert!(drill.region.stop_broker());
 }
