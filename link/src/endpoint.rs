@@ -102,7 +102,7 @@ impl Server {
     }
 
     /// To be called after the directory has changed: closes every live connection whose key it no longer
-    /// admits ([`CloseCode::DirectoryChanged`]), and returns how many.
+    /// admits, or gives to another peer ([`CloseCode::DirectoryChanged`]), and returns how many.
     #[must_use = "the number belongs in the log"]
     pub fn recheck(&self) -> usize {
         self.registry.recheck()

@@ -102,11 +102,14 @@ impl Registry {
         Ok(seat)
     }
 
-    /// Closes every connection whose key the directory no longer admits; returns how many.
+    /// Closes every connection whose key the directory no longer admits, or gives to another peer than before;
+    /// returns how many.
     pub(crate) fn recheck(&self) -> usize {
         // Copied out, so that the directory is never asked under the lock.
         let live: Vec<_> = self.lock().taken.values().cloned().collect();
-        let gone = live.iter().filter(|one| one.is_live() && !self.directory.admits(&one.key));
+        let is_gone =
+            |one: &Occupant| !self.directory.admits(&one.key) || self.directory.peer(&one.key) != one.peer;
+        let gone = live.iter().filter(|one| one.is_live() && is_gone(one));
         gone.map(|one| one.expel(CloseCode::DirectoryChanged, "this key has left the directory")).count()
     }
 

@@ -7,7 +7,8 @@
 //! | is suspended or revoked by a roster | withheld |
 //! | is a unit that its agency no longer has | withheld |
 //! | has revoked its own keys | withheld: they may be in other hands, and the agency destroys its own |
-//! | has a new identity key | waits; the roster says whose it is, and its node answers for what it cannot open |
+//! | has a new identity key that the old one vouches for | waits |
+//! | has one that nobody vouches for | withheld: nobody knows who holds the keys before. Then it is served again |
 //! | has a new keyset | waits; its node still opens what was sealed to the keys before |
 
 use std::ops::Bound;
@@ -29,6 +30,8 @@ pub enum Left {
     Agency,
     /// Its agency has revoked its own keys.
     Keys,
+    /// Its agency has a new identity key that the one before does not vouch for.
+    Identity,
     /// Its agency has no such unit.
     Unit,
 }
@@ -39,6 +42,9 @@ impl Left {
     pub fn agency(directory: &Directory, agency: &str) -> Option<Self> {
         if directory.member(agency).is_none() {
             return Some(Self::Agency);
+        }
+        if directory.held().iter().any(|held| held.agency == agency) {
+            return Some(Self::Identity);
         }
         directory.is_self_revoked(agency).then_some(Self::Keys)
     }
@@ -57,6 +63,11 @@ impl Left {
                 "{agency} / {unit} had not acknowledged the packet, and {agency} has revoked its own keys. Nothing \
                  sealed to them is delivered any more; ask {agency} by another way, and send it anew when it has new \
                  keys."
+            ),
+            Self::Identity => format!(
+                "{agency} / {unit} had not acknowledged the packet, and by roster version {roster_version} {agency} has a \
+                 new identity key that its old one does not vouch for. Nothing sealed to the keys before is delivered; \
+                 ask {agency} by another way, confirm its key, and send it anew."
             ),
             Self::Unit => format!(
                 "{agency} / {unit} had not acknowledged the packet, and by roster version {roster_version} of the region \

@@ -113,6 +113,12 @@ impl Queue {
         self.from.get(originator).copied().unwrap_or(0)
     }
 
+    /// Whether it holds a packet; otherwise evidence at most.
+    #[must_use]
+    pub fn has_packets(&self) -> bool {
+        !self.from.is_empty()
+    }
+
     /// Number of entries.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -36,8 +36,6 @@ impl Folder {
     /// The directory that was in force last; at a first start the operator's. Durable when this returns.
     pub(crate) fn directory(&self) -> Result<Directory, FolderError> {
         let (directory, steps) = self.found()?;
-        tell_identities(&directory);
-        let directory = directory.by_roster_alone().map_err(Box::new).map_err(FolderError::Current)?;
         self.keep_directory(&directory, &steps)?;
         Ok(directory)
     }
@@ -205,14 +203,14 @@ fn write_changed(path: &Path, bytes: &Bytes, bytes_max: usize) -> Result<(), Fol
     replace(path, bytes)
 }
 
-/// Identity keys that are taken on the word of the region authority alone.
+/// New identity keys that count on the word of the region authority alone.
 pub(super) fn tell_identities(directory: &Directory) {
     for changed in directory.held() {
         tracing::warn!(
             agency = changed.agency,
             key = changed.after,
-            "a new identity key that the one before it does not vouch for; the broker follows the roster, and each node \
-             waits for its officer's word"
+            "a new identity key that the one before it does not vouch for: what waits for the agency is withheld, then it \
+             is served again. The broker follows the roster; each node waits for its officer's word"
         );
     }
 }

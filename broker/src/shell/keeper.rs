@@ -62,6 +62,8 @@ enum Trouble {
     Refused(Box<SuccessionError>),
     /// It is not time.
     NotInForce { version: u64 },
+    /// Its agency has a new identity key and is not served yet.
+    Held(String),
     /// It could not be made durable.
     Disk(FolderError),
 }
@@ -116,6 +118,7 @@ impl Keeper {
         self.in_turn(move |keeper, turn| {
             keeper.look_at_directory(turn, at_once);
             keeper.look_at_keysets(at_once);
+            keeper.serve_held();
         })
         .await;
     }
@@ -173,6 +176,31 @@ impl Keeper {
         }));
     }
 
+    /// Serves agencies with identity keys that nobody vouches for, as the roster says, when nothing that was sealed
+    /// for the keys before waits for them any more.
+    fn serve_held(&self) {
+        let present = self.shared.directory();
+        if present.held().is_empty() || !self.shared.owes_nothing_to_held(&present) {
+            return;
+        }
+        let next = match Directory::clone(&present).by_roster_alone() {
+            Ok(next) => next,
+            Err(error) => return tracing::error!(%error, "agencies with new identity keys cannot be served"),
+        };
+        if let Err(error) = self.folder.keep_directory(&next, &[]) {
+            return tracing::error!(%error, "agencies with new identity keys are served later");
+        }
+        for held in present.held() {
+            tracing::info!(agency = held.agency, "served under its new identity key");
+        }
+        let (hash, roster_version) = (*next.hash(), next.roster().version);
+        // The same directory: nothing else changes.
+        self.shared.put_in_force(
+            next,
+            Taken { hash, since_ms: clock::now_ms(), roster_version, cause: String::new() },
+        );
+    }
+
     /// Each file of `keysets/` is taken or refused, and gets a name that says which.
     fn look_at_keysets(&self, at_once: bool) {
         let folder = self.folder.path(KEYSETS);
@@ -200,7 +228,9 @@ impl Keeper {
         let (verdict, text) = match opened(&bytes) {
             Some((signed, keyset)) => match self.take_keyset(&signed, &keyset.agency) {
                 Ok(()) => ("taken", String::new()),
-                Err(Trouble::Disk(error)) => return tracing::error!(%error, name, "a keyset is taken later"),
+                Err(trouble @ (Trouble::Disk(_) | Trouble::Held(_))) => {
+                    return tracing::error!(%trouble, name, "a keyset is taken later");
+                }
                 Err(trouble) => ("refused", trouble.to_string()),
             },
             None => ("refused", "it is no keyset".to_owned()),
@@ -262,6 +292,7 @@ impl Keeper {
                 reason_of_succession(&error),
                 &format!("The broker does not take the keyset, the one before stays in force: {error}."),
             ),
+            Err(trouble @ Trouble::Held(_)) => refused(Reason::Quota, &trouble.to_string()),
             Err(trouble @ (Trouble::Disk(_) | Trouble::NotInForce { .. })) => {
                 tracing::error!(%trouble, "a keyset could not be taken");
                 refused(
@@ -274,6 +305,9 @@ impl Keeper {
 
     fn take_keyset(&self, signed: &SignedKeyset, agency: &str) -> Result<(), Trouble> {
         let present = self.shared.directory();
+        if present.held().iter().any(|held| held.agency == agency) {
+            return Err(Trouble::Held(agency.to_owned()));
+        }
         let next = present.with_keyset(signed).map_err(|error| Trouble::Refused(Box::new(error)))?;
         self.take_up(next, &[], agency)
     }
@@ -284,8 +318,6 @@ impl Keeper {
         if next.bytes() == present.bytes() {
             return Ok(());
         }
-        tell_identities(&next);
-        let next = next.by_roster_alone().map_err(|error| Trouble::Refused(Box::new(error)))?;
         let version = next.roster().version;
         if !next.at(now_ms).in_force() && present.at(now_ms).in_force() {
             return Err(Trouble::NotInForce { version });
@@ -297,6 +329,7 @@ impl Keeper {
             self.folder.add_earlier(&taken)
         };
         durable().map_err(Trouble::Disk)?;
+        tell_identities(&next);
         tracing::info!(roster = version, agency = cause, "a new directory is in force");
         let metrics = &self.shared.metrics;
         let kind = if !cause.is_empty() && next.is_self_revoked(cause) {
@@ -322,6 +355,11 @@ impl std::fmt::Display for Trouble {
                     "roster version {version} is not valid now; it is tried again, look at the clock and its dates"
                 )
             }
+            Self::Held(agency) => write!(
+                f,
+                "{agency} has a new identity key; the broker serves it when what waited for it is withheld. Bring the \
+                 keyset again in a few seconds."
+            ),
             Self::Disk(error) => write!(f, "{error}; it is tried again"),
         }
     }

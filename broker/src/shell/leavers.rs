@@ -22,6 +22,11 @@ impl Leavers {
         self.under.is_none() || self.sweep.is_some()
     }
 
+    /// Hash of the directory under which every queue was searched to its end.
+    pub(super) fn sought_under(&self) -> Option<Digest> {
+        self.under.filter(|_| self.sweep.is_none()).map(|(_, hash)| hash)
+    }
+
     /// An entry that was found is still there.
     pub(super) fn seek_again(&mut self, at_ms: u64) {
         self.again_ms = Some(at_ms);

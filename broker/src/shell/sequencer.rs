@@ -175,6 +175,7 @@ impl Sequencer {
         for end in ends {
             self.end(&end, &directory, now_ms)?;
         }
+        self.shared.set_sought(self.leavers.sought_under());
         self.remove_blobs();
         if !submissions.is_empty() {
             self.submit(submissions, &directory, now_ms)?;

@@ -22,6 +22,7 @@ use super::{answer::AnswerTo, blobs::Blobs, metrics::Metrics};
 use crate::core::{
     earlier::{Earlier, Taken},
     ledger::Ledger,
+    queue::Queue,
     record::{Fact, RecordError},
     refuse::{Refused, Speaker},
 };
@@ -51,6 +52,8 @@ pub(crate) struct Shared {
     earlier: RwLock<Earlier>,
     /// Counts the changes of the directory.
     pub(crate) changed: watch::Sender<u64>,
+    /// Hash of the directory under which the sequencer has ended what waited for whoever has left.
+    sought: Mutex<Option<Digest>>,
     /// Why the operator's directory is not in force, if so.
     refused_directory: Mutex<Option<String>>,
     region: String,
@@ -86,6 +89,7 @@ impl Shared {
             directory: RwLock::new(Arc::new(directory)),
             earlier: RwLock::new(earlier),
             changed: watch::Sender::new(0),
+            sought: Mutex::new(None),
             refused_directory: Mutex::new(None),
             broker,
             receipt_key,
@@ -133,6 +137,19 @@ impl Shared {
         }
         *self.directory.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(directory);
         self.changed.send_modify(|changes| *changes += 1);
+    }
+
+    /// See [`owes_nothing_to_held`](Self::owes_nothing_to_held). For the sequencer only.
+    pub(super) fn set_sought(&self, under: Option<Digest>) {
+        *self.sought.lock().unwrap_or_else(PoisonError::into_inner) = under;
+    }
+
+    /// Whether no packet waits any more for an agency that `directory` holds, and none planned before can follow.
+    pub(super) fn owes_nothing_to_held(&self, directory: &Directory) -> bool {
+        let sought = *self.sought.lock().unwrap_or_else(PoisonError::into_inner);
+        let ledger = self.ledger();
+        let waits = |agency: &str| ledger.queue(agency).is_some_and(Queue::has_packets);
+        sought == Some(*directory.hash()) && !directory.held().iter().any(|held| waits(&held.agency))
     }
 
     /// Remembers why the operator's directory is not taken, and says it once.

@@ -106,6 +106,19 @@ async fn a_key_that_leaves_the_directory_loses_its_live_connections() {
 }
 
 #[tokio::test]
+async fn a_key_that_goes_to_another_peer_takes_no_live_connection_along() {
+    let mut region = Region::new(Limits::default());
+    region.members.peers.lock().unwrap().insert(member_key().public(), "TH".to_owned());
+    let (node, _broker) = region.connect().await;
+    assert_eq!(region.server.recheck(), 0);
+    // One directory takes the key from TH and gives it to KH: what was begun as TH ends.
+    region.members.peers.lock().unwrap().insert(member_key().public(), "KH".to_owned());
+    assert_eq!(region.server.recheck(), 1);
+    let why = soon(node.closed()).await;
+    assert!(matches!(why, LinkError::Closed { code: CloseCode::DirectoryChanged, .. }), "{why:?}");
+}
+
+#[tokio::test]
 async fn a_node_leaves_a_broker_that_left_the_directory() {
     let mut region = Region::new(Limits::default());
     let (node, broker) = region.connect().await;

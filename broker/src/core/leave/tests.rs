@@ -61,6 +61,19 @@ fn whoever_leaves_is_found_and_nobody_else() {
 }
 
 #[test]
+fn what_was_sealed_for_an_identity_that_vouches_for_nobody_is_withheld() {
+    let (mut world, book) = scene();
+    let before = world.directory.clone();
+    world.change_identity("KH");
+    world.publish_next();
+    let held = before.succeed(world.directory.bytes(), &[]).unwrap();
+    let found = |directory: &Directory| Sweep::new(false).next(&book.ledger, directory);
+    let kh = |number| ("KH".to_owned(), number, Left::Identity);
+    assert_eq!(found(&held), [kh(1), kh(2), kh(3)]);
+    assert_eq!(found(&held.by_roster_alone().unwrap()), []);
+}
+
+#[test]
 fn a_new_keyset_withholds_nothing() {
     let (mut world, book) = scene();
     let next = world.next_keyset("KH");
@@ -128,7 +141,7 @@ fn what_is_withheld_ends_with_signed_evidence_for_its_originator() {
 fn the_longest_sentences_fit() {
     let code = "Z".repeat(32);
     let unit = UnitRef { agency: code.clone(), unit: code };
-    for left in [Left::Agency, Left::Keys, Left::Unit] {
+    for left in [Left::Agency, Left::Keys, Left::Identity, Left::Unit] {
         let text = left.text(&unit, u64::MAX);
         assert!(text.len() <= limits::SENTENCE_BYTES_MAX, "{}: {text}", text.len());
     }

@@ -21,6 +21,20 @@ async fn withheld(world: &World, th: &mut Node, sealed: &Sealed) -> Evidence {
     evidence
 }
 
+/// KH, as soon as the broker serves it under its new identity.
+async fn served(world: &World, broker: &Broker) -> Node {
+    soon(async {
+        loop {
+            match connect_as(world, broker.address, &world.transport("KH"), &hello("KH")).await {
+                Ok(node) => return node,
+                Err(LinkError::NotAdmitted) => sleep(Duration::from_millis(50)).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    })
+    .await
+}
+
 async fn is_closed(node: &Node) {
     let closed = soon(node.connection.closed()).await;
     assert!(matches!(closed, LinkError::Closed { code: CloseCode::DirectoryChanged, .. }), "{closed:?}");
@@ -160,7 +174,8 @@ async fn an_agency_that_lost_its_identity_key_is_served_again_when_the_roster_na
     let broker = Broker::start(folder.path()).await;
     let mut th = Node::connect(&world, &broker, "TH").await;
     let kh = Node::connect(&world, &broker, "KH").await;
-    let before = world.transport("KH");
+    let (before, old) = (world.transport("KH"), world.packet("TH", &[unit("KH", "A")]));
+    th.receipt(&old).await;
     world.change_identity("KH");
     world.publish_next();
     place(&path, world.directory.bytes());
@@ -168,8 +183,10 @@ async fn an_agency_that_lost_its_identity_key_is_served_again_when_the_roster_na
     th.told(&world).await;
     let refused = connect_as(&world, broker.address, &before, &hello("KH")).await.err();
     assert!(matches!(refused, Some(LinkError::NotAdmitted)), "{refused:?}");
+    let evidence = withheld(&world, &mut th, &old).await;
+    assert!(evidence.text.contains("its old one does not vouch for"), "{}", evidence.text);
     // Nobody has to tell the broker anything.
-    let mut kh = Node::connect(&world, &broker, "KH").await;
+    let mut kh = served(&world, &broker).await;
     let sealed = world.packet("TH", &[unit("KH", "A")]);
     th.receipt(&sealed).await;
     let delivery = kh.delivery().await;
@@ -183,7 +200,8 @@ async fn an_agency_that_lost_its_identity_key_is_served_again_when_the_roster_na
     world.put_keyset(next);
     broker.drop_dead().await;
     let broker = Broker::start(folder.path()).await;
-    let kh = Node::connect(&world, &broker, "KH").await;
+    let mut kh = Node::connect(&world, &broker, "KH").await;
+    kh.silence().await;
     assert_eq!(bring_signed(&kh.connection, &world.next_keyset("KH")).await.0, Reason::Accepted);
     broker.stop().await.unwrap();
 }
@@ -201,8 +219,7 @@ async fn an_agency_that_took_itself_out_comes_back_under_a_new_identity() {
     world.publish_next();
     put(&folder.path().join("directory.bin"), world.directory.bytes());
     let broker = Broker::start(folder.path()).await;
-    let (mut th, mut kh) =
-        (Node::connect(&world, &broker, "TH").await, Node::connect(&world, &broker, "KH").await);
+    let (mut th, mut kh) = (Node::connect(&world, &broker, "TH").await, served(&world, &broker).await);
     let sealed = world.packet("TH", &[unit("KH", "A")]);
     th.receipt(&sealed).await;
     assert_eq!(kh.delivery().await.body, sealed.submission.body);
