@@ -127,6 +127,8 @@ fn a_stolen_node_is_revoked_from_paper_and_its_agency_comes_back() {
     assert_eq!(drill.inbox("KH"), sorted([&read]));
 
     // What its keys expose, at the sender, at the recipient, and at whoever has nothing to do with it.
+    let unit = drill.step("TH", "lintas exposure --key unit:KH/KH-AHT", &[], &["--json"]).ok().json();
+    assert_eq!(ids(&unit["packets"]), sorted([&read, &waits]));
     drill.carry(&drill.authority.published().join("directory.bin"), "directory.bin");
     let line = "lintas region inspect directory.bin --json";
     let directory = drill.step("TH", line, &[], &[]).ok().json();
