@@ -13,6 +13,10 @@ use lintas_proto::schema::{DirectoryGet, Reason};
 
 use super::folder::{Folder, FolderError};
 
+/// Most bytes of earlier rosters that a newcomer is given. Its bootstrap file vouches for the newest, or one that is
+/// not much older; all since the first would keep a node on a slow line from ever joining.
+const NEWCOMER_BYTES_MAX: u64 = 512 * 1024;
+
 /// A directory as it is offered.
 #[derive(Debug)]
 struct Offer {
@@ -120,12 +124,14 @@ impl Offers {
     }
 
     /// The rosters between the two versions, neither included. None if one is missing. A newcomer (0) gets as many as
-    /// there are in a row.
+    /// there are in a row, up to [`NEWCOMER_BYTES_MAX`].
     fn steps(&self, after: u64, version: u64) -> Option<Vec<Piece>> {
-        let mut steps = Vec::new();
+        let (mut steps, mut bytes) = (Vec::new(), 0u64);
         for step in (after.saturating_add(1)..version).rev() {
             let there = fs::metadata(self.folder.roster_path(step)).ok().filter(|_| steps.len() < STEPS_MAX);
+            bytes = bytes.saturating_add(there.as_ref().map_or(0, fs::Metadata::len));
             match there {
+                Some(_) if after == 0 && bytes > NEWCOMER_BYTES_MAX => break,
                 Some(there) => steps.push(Piece::Roster { version: step, length: there.len() }),
                 None if after == 0 => break,
                 None => return None,
@@ -218,7 +224,10 @@ fn head(field: u8, length: u64) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use lintas_proto::{canonical, schema::DirectoryUpdate};
+    use lintas_proto::{
+        canonical,
+        schema::{DirectoryUpdate, RosterUnit},
+    };
 
     use super::*;
     use crate::testing::{NOW, TempFolder, World};
@@ -269,6 +278,34 @@ mod tests {
         let newcomer = DirectoryGet { region: "mekong".to_owned(), ..DirectoryGet::default() };
         let bytes = whole(offers.answer(&world.directory, &newcomer).unwrap());
         assert_eq!(canonical::decode::<DirectoryUpdate>(&bytes, 1 << 20).unwrap().rosters, rosters[2..]);
+    }
+
+    #[test]
+    fn a_newcomer_is_not_given_all_rosters_since_the_first() {
+        let (mut world, root) = (World::new(NOW), TempFolder::new());
+        let (folder, first) = (Folder::at(root.path()), world.directory.clone());
+        // A roster of 600 units is about 60 KiB long.
+        for member in &mut world.roster.members {
+            let unit = member.units[0].clone();
+            let more =
+                |number| RosterUnit { unit: format!("Z{number:03}"), name: "z".repeat(250), ..unit.clone() };
+            member.units.extend((0..200).map(more));
+        }
+        for _ in 0..12 {
+            world.publish_next();
+            folder.keep_directory(&world.directory, &[]).unwrap();
+        }
+        let offers = Offers::new(folder);
+        let newcomer = DirectoryGet { region: "mekong".to_owned(), ..DirectoryGet::default() };
+        let bytes = whole(offers.answer(&world.directory, &newcomer).unwrap());
+        assert!(bytes.len() < 1 << 20, "{}", bytes.len());
+        let update: DirectoryUpdate = canonical::decode(&bytes, 1 << 24).unwrap();
+        let taken = Directory::take_first(&update, &world.bootstrap).unwrap();
+        assert_eq!(taken.hash(), world.directory.hash());
+        // Who follows needs all of them.
+        let bytes = whole(offers.answer(&world.directory, &first.question().unwrap()).unwrap());
+        let update: DirectoryUpdate = canonical::decode(&bytes, 1 << 24).unwrap();
+        assert_eq!(update.rosters.len(), 12);
     }
 
     #[test]

@@ -113,9 +113,11 @@ impl Directory {
         let roster: Roster = decode(&signed.roster, limits::ROSTER_BYTES_MAX)?;
         let mut keysets = Keysets::new();
         put_all(&mut keysets, &offered.keysets)?;
+        let (members, known) = (by_agency(&roster), by_agency(&self.roster));
         for (agency, ours) in self.keysets()? {
-            let Some(member) = roster.members.iter().find(|member| member.agency == agency) else { continue };
-            let same_identity = identity(&self.roster, &agency) == Some(&member.identity_key);
+            let Some(member) = members.get(agency.as_str()) else { continue };
+            let same_identity =
+                known.get(agency.as_str()).is_some_and(|known| known.identity_key == member.identity_key);
             let newer = keysets.get(&agency).is_some_and(|theirs| self.is_overtaken(member, &ours, theirs));
             if same_identity && !newer {
                 keysets.insert(agency, ours);
@@ -164,8 +166,8 @@ impl Directory {
     }
 }
 
-fn identity<'a>(roster: &'a Roster, agency: &str) -> Option<&'a Bytes> {
-    roster.members.iter().find(|member| member.agency == agency).map(|member| &member.identity_key)
+fn by_agency(roster: &Roster) -> BTreeMap<&str, &Member> {
+    roster.members.iter().map(|member| (member.agency.as_str(), member)).collect()
 }
 
 /// Of the whole `SignedKeyset`: after a handover the same keyset may stand under another delegation.
