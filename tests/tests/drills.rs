@@ -185,7 +185,10 @@ fn a_lost_node_is_replaced_under_the_same_identity() {
     drill.region.start_broker();
     ["KH", "TH"].iter().for_each(|node| drill.region.start_node(node));
     both_ways(&drill, "KH");
-    // It is in other hands now, and still connected. The safe holds the identity key.
+    // Gone; something waits for its keys. The safe holds the identity key.
+    assert!(drill.region.stop_node("KH"));
+    let waits = drill.sent("TH", "TH-ATD-RNG", KH);
+    drill.stands("TH", &waits, "pending");
     drill.carry(&drill.region.folder("KH").join("identity.key"), "identity.key");
     drill.carry(&drill.region.folder("TH").join("directory.current"), "directory.bin");
     let opens = std::path::absolute(drill.region.identity_key_file("KH")).unwrap();
@@ -199,8 +202,14 @@ fn a_lost_node_is_replaced_under_the_same_identity() {
     let _ = drill.step("TH", "lintas keys publish keyset.bin", &[], &[]).ok();
     let brought = || drill.region.lintas("TH", &["--json", "keys"]).ok().json()["to_publish"] == json!([]);
     assert!(wait(brought), "{}", drill.status("TH"));
+    // Whoever found it switches it on.
+    drill.region.start_node("KH");
     is_out(&drill, "KH");
+    assert!(!drill.inbox("KH").contains(&waits));
     join(&mut drill, "KH-new", 1);
+    // Nobody has the key any more: its sender is told.
+    let why = drill.stands("TH", &waits, "failed");
+    assert!(why.contains("a key that this node does not have"), "{why}");
     // The same identity: there is nothing to confirm.
     let status = drill.status("TH");
     assert_eq!((&status["held"], &status["unconfirmed"]), (&Value::Null, &Value::Null));
@@ -230,6 +239,14 @@ fn replace_identity(stolen: bool) {
     drill.region.start_broker();
     ["KH", "TH"].iter().for_each(|node| drill.region.start_node(node));
     both_ways(&drill, "KH");
+    assert!(drill.region.stop_node("KH"));
+    let waits = drill.sent("TH", "TH-ATD-RNG", KH);
+    drill.stands("TH", &waits, "pending");
+    if stolen {
+        drill.carry(&drill.region.folder("KH").join("revocation.txt"), "revocation.txt");
+        let _ = drill.step("TH", PUBLISH, &[], &[]).ok();
+        drill.stands("TH", &waits, "failed");
+    }
     let request = drill.region.init_anew("KH", "KH-new");
     drill.carry(&request, "join-request.bin");
     let line =
@@ -240,6 +257,8 @@ fn replace_identity(stolen: bool) {
     drill.is_up("TH", 2);
     let held = drill.status("TH")["held"].clone();
     assert!(held[0].as_str().is_some_and(|held| held.contains("KH")), "{held}");
+    drill.stands("TH", &waits, "failed");
+    drill.region.start_node("KH");
     is_out(&drill, "KH");
     join(&mut drill, "KH-new", 2);
     // Nothing is believed of it: what it writes is not in TH's inbox.
