@@ -15,6 +15,7 @@
 
 pub mod authority;
 pub mod demo;
+pub mod drill;
 pub mod member;
 pub mod process;
 pub mod region;

@@ -120,7 +120,7 @@ impl Region {
         for described in &source.members {
             let code = described.agency.as_str();
             if nodes.contains(&code) {
-                requests.push(region.init(&source, described, address));
+                requests.push(region.init(code, &source, described, address));
                 continue;
             }
             let held = held.iter().find(|member| member.unit.agency == code);
@@ -144,14 +144,32 @@ impl Region {
         Authority::at(&self.program, &self.folder("authority"))
     }
 
+    /// Makes an agency's keys anew, as on a new machine, in a folder of that name; its new request.
+    pub fn init_anew(&self, agency: &str, folder: &str) -> PathBuf {
+        let source = mekong().unwrap();
+        let described = source.members.iter().find(|member| member.agency == agency).unwrap();
+        self.init(folder, &source, described, self.broker_address())
+    }
+
     /// `lintas init`, as the agency would run it; its request to join.
-    fn init(&self, source: &RegionSource, described: &MemberSource, broker: SocketAddr) -> PathBuf {
-        let code = described.agency.as_str();
+    fn init(
+        &self,
+        folder: &str,
+        source: &RegionSource,
+        described: &MemberSource,
+        broker: SocketAddr,
+    ) -> PathBuf {
         fs::create_dir_all(&self.root).unwrap();
-        fs::write(self.key_file(code), hex_key()).unwrap();
-        let identity = self.root.join(format!("{code}-identity.hex"));
-        let _ = self.lintas(code, &init_arguments(source, described, broker, &identity)).ok();
-        self.folder(code).join("join-request.bin")
+        fs::write(self.key_file(folder), hex_key()).unwrap();
+        let arguments = init_arguments(source, described, broker, &self.identity_key_file(folder));
+        let _ = self.lintas(folder, &arguments).ok();
+        self.folder(folder).join("join-request.bin")
+    }
+
+    /// The key file that opens the identity key of a folder.
+    #[must_use]
+    pub fn identity_key_file(&self, folder: &str) -> PathBuf {
+        self.root.join(format!("{folder}-identity.hex"))
     }
 
     /// Puts what the authority has published last into a folder of the broker or of an agency.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use lintas_proto::{
     id::hex,
     schema::{Keyset, Member},
+    sign::{KeyRole, key_id},
 };
 use serde::Serialize;
 
@@ -111,6 +112,8 @@ pub struct KeysetView {
     pub transport_keys: Vec<KeyView>,
     /// Signs packets with.
     pub packet_keys: Vec<KeyView>,
+    /// Ids of the packet keys, hex, in the same order.
+    pub packet_key_ids: Vec<String>,
     /// Keys of units.
     pub encryption_keys: Vec<EncryptionView>,
 }
@@ -120,6 +123,8 @@ pub struct KeysetView {
 pub struct EncryptionView {
     /// Unit.
     pub unit: String,
+    /// Id of the key, hex.
+    pub id: String,
     /// Epoch.
     pub epoch: u32,
     /// When the epoch ends, milliseconds since 1970.
@@ -199,6 +204,7 @@ fn view(directory: &Directory, member: &Member, keyset: Option<&Keyset>) -> Memb
 fn keys(keyset: &Keyset) -> KeysetView {
     let encryption = |key: &lintas_proto::schema::EncryptionKey| EncryptionView {
         unit: key.unit.clone(),
+        id: hex(&key_id(KeyRole::Encryption, &key.public_key)),
         epoch: key.epoch,
         epoch_until_ms: epoch_ends_ms(key.epoch),
         valid_until_ms: key.not_after_ms,
@@ -208,6 +214,7 @@ fn keys(keyset: &Keyset) -> KeysetView {
         valid_until_ms: keyset.not_after_ms,
         transport_keys: keyset.transport_keys.iter().map(|bytes| key(bytes)).collect(),
         packet_keys: keyset.packet_keys.iter().map(|bytes| key(bytes)).collect(),
+        packet_key_ids: keyset.packet_keys.iter().map(|key| hex(&key_id(KeyRole::Packet, key))).collect(),
         encryption_keys: keyset.encryption_keys.iter().map(encryption).collect(),
     }
 }

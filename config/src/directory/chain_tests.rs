@@ -200,6 +200,11 @@ fn an_identity_that_nobody_vouches_for_is_held_until_an_officer_confirms_it() {
     let second = first.succeed(&region.bundle(), &[]).unwrap();
     assert_eq!(second.held()[0].agency, "TH");
     assert!(second.held()[0].to_string().contains("by another way"));
+    // Whoever comes anew has believed no other key.
+    let (bootstrap, rosters) =
+        (region.bootstrap(), [&first, &second].map(|known| known.signed_roster().unwrap()).to_vec());
+    let update = second.answer(&Directory::first_question(&bootstrap), rosters).unwrap();
+    assert!(Directory::take_first(&update, &bootstrap).unwrap().held().is_empty());
     let packet = SigningKey::from_seed(KeyRole::Packet, &seed("p", &region.secrets[1].packet_seed).unwrap());
     let packet = *packet.unwrap().id();
     let believed = |directory: &Directory| {

@@ -83,7 +83,8 @@ impl Directory {
         self.succeed(&pack(roster, keysets), steps)
     }
 
-    /// The first directory of a node that has nothing but the bootstrap file.
+    /// The first directory of a node that has nothing but the bootstrap file. It has seen nobody before, so every
+    /// identity key is believed on the word of k authorities, also one that was another in an earlier roster.
     ///
     /// # Errors
     /// [`SuccessionError`].
@@ -101,7 +102,7 @@ impl Directory {
             return Ok(Self::open(&bytes, bootstrap)?);
         }
         let begin = steps.iter().rposition(vouched).unwrap_or(steps.len());
-        Self::open_along(&bytes, steps.get(begin..).unwrap_or_default(), bootstrap)
+        Self::open_along(&bytes, steps.get(begin..).unwrap_or_default(), bootstrap)?.by_roster_alone()
     }
 
     /// The directory with the roster of `bytes`, which follows this one by `steps`, and of each agency the newest

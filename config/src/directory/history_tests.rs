@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    issue::{bundle, delegate, hand_over, sign_keyset, sign_roster},
+    issue::{bundle, delegate, hand_over, new_broker, sign_keyset, sign_roster},
     os_entropy,
     testing::{NOW, Region, key, public, region},
 };
@@ -243,4 +243,53 @@ proptest! {
 fn mark() -> Vec<u8> {
     static MARK: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
     MARK.get_or_init(|| region().open().unwrap().high_water().encode()).clone()
+}
+
+#[test]
+fn a_node_that_was_away_for_seven_months_gets_what_is_in_force() {
+    const DAY_MS: u64 = 86_400_000;
+    let mut region = region();
+    region.roster.not_after_ms = NOW + 30 * DAY_MS;
+    let (away, later) = (region.open().unwrap(), NOW + 210 * DAY_MS);
+    let mark = HighWater::decode(&away.high_water().encode()).unwrap();
+    let (mut newest, mut rosters) = (away.clone(), Vec::new());
+    // Each roster is over before the next one but one begins; everybody's keys change but those of whoever is away.
+    for month in 1..=7 {
+        let mut before = None;
+        region.next_version();
+        region.roster.not_before_ms = NOW + (30 * month - 1) * DAY_MS;
+        region.roster.not_after_ms = NOW + 30 * (month + 1) * DAY_MS;
+        if month == 3 {
+            let fresh = (0..3).map(|_| key(KeyRole::Authority)).collect();
+            before = Some(std::mem::replace(&mut region.authorities, fresh));
+            region.roster.authority_keys = region.authorities.iter().map(public).collect();
+        }
+        if month == 5 {
+            region.roster.brokers = vec![new_broker("hub.example", &mut os_entropy()).unwrap().1];
+        }
+        region.rotate(1, 4);
+        let mut signed = region.sign();
+        if let Some(before) = before {
+            signed.signatures.extend(sign_roster(&region.roster, &before[..2]).unwrap().signatures);
+            signed.signatures.sort_by(|a, b| a.key_id.cmp(&b.key_id));
+        }
+        newest = newest.succeed(&bundle(&signed, region.keysets.clone()), &[]).unwrap();
+        rosters.push(canonical::encode(&signed));
+    }
+    assert!(!away.at(later).in_force());
+    let update = newest.answer(&away.question().unwrap(), rosters.clone()).unwrap();
+    let steps = &rosters[..rosters.len() - 1];
+    for back in [away.take(&update).unwrap(), Directory::resume(newest.bytes(), steps, &mark).unwrap()] {
+        assert!(back.at(later).in_force() && back.held().is_empty());
+        assert_eq!(back.hash(), newest.hash());
+        assert_ne!(back.brokers()[0].transport_key, away.brokers()[0].transport_key);
+        // Its own keys are listed as it left them, and new ones follow.
+        assert_eq!(back.keyset_hash("KH"), away.keyset_hash("KH"));
+        let previous = Bytes::copy_from_slice(back.keyset_hash("KH").unwrap());
+        let own = sign_keyset(&region.secrets[0], 2, previous, later).unwrap();
+        assert_eq!(back.with_keyset(&own).unwrap().keyset_version("KH"), Some(2));
+    }
+    // One roster is missing, and the way is cut.
+    let cut = [&rosters[..2], &rosters[3..6]].concat();
+    assert!(Directory::resume(newest.bytes(), &cut, &mark).is_err());
 }

@@ -6,8 +6,8 @@ use super::{Directory, SuccessionError, chain};
 
 impl Directory {
     /// This directory with every identity key that the roster names: for a broker, which routes by the word of k
-    /// authorities. Whether an agency is believed is for the officers of the others to say; see
-    /// [`confirm`](Self::confirm).
+    /// authorities, and for a newcomer, who has seen nobody before. Whether an agency is believed elsewhere is for the
+    /// officers there to say; see [`confirm`](Self::confirm).
     ///
     /// # Errors
     /// [`SuccessionError`]; does not happen for a directory that was verified.

@@ -13,7 +13,7 @@ use lintas_proto::{
 };
 use zeroize::Zeroizing;
 
-use super::{Context, absolute, unexpected};
+use super::{Context, absolute, handover, unexpected};
 use crate::{
     core::{
         keys::{Holds, open_file, wipe, wipe_all},
@@ -64,6 +64,8 @@ enum What {
         /// The file.
         file: PathBuf,
     },
+    /// Let this agency's old identity key vouch for its new one, for `lintas region change --handover`.
+    Handover(handover::Handover),
 }
 
 /// Does it, and says how the keys are then.
@@ -81,6 +83,7 @@ pub(super) fn run(context: &Context, keys: Keys) -> Result<(), Failure> {
             )?;
             Request::Revoke { revocation: revocation.map(|path| absolute(&path)).transpose()? }
         }
+        Some(What::Handover(asked)) => return handover::run(context, &asked),
         Some(What::Publish { file }) => Request::Publish { file: absolute(&file)? },
     };
     let renewed = matches!(request, Request::Renew { .. });

@@ -4,6 +4,7 @@ mod confirm;
 mod doctor;
 mod export;
 mod exposure;
+mod handover;
 mod inbox;
 mod init;
 mod join;
@@ -91,7 +92,7 @@ enum Command {
     Region(Box<region::Region>),
     /// Destroy the content of packets here for good: whoever has the disk cannot open them any more.
     Purge(purge::Purge),
-    /// The keys of this agency: look, renew, revoke, publish.
+    /// The keys of this agency: look, renew, revoke, publish, hand over.
     Keys(keys::Keys),
     /// Make the running node drop its keys; it neither sends nor receives until `unlock`.
     Lock,

@@ -223,7 +223,8 @@ fn clear(agency: &str, unit: Option<&UnitRef>, own: &str, rules: Rules<'_>) -> R
         return Err(objection(format!("{agency} has no unit {}", unit.unit), advice));
     }
     if let Some(held) = directory.held().iter().find(|held| held.agency == agency) {
-        return Err(objection(held.to_string(), format!("until then take {agency} out")));
+        let advice = format!("when it is: lintas confirm {agency} KEY; until then take {agency} out");
+        return Err(objection(held.to_string(), advice));
     }
     if agency != own && !contacts.knows(member) {
         let why = format!(
