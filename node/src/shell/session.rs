@@ -86,6 +86,8 @@ impl Session {
     /// Keeps a session open until the store fails. Dropped, it ends at once; [`close`](Self::close) tells the
     /// broker.
     pub(crate) async fn run(&self) -> Failure {
+        // A session before this one, under another transport key, may have been dropped in the middle.
+        self.desk.disconnected();
         let mut failures = 0;
         loop {
             let begun = Instant::now();
