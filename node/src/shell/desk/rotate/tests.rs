@@ -207,3 +207,31 @@ fn the_end_of_the_delegation_is_told_two_months_ahead() {
     assert!(warning.contains("lintas keys renew --identity") && warning.contains("ends on 20"), "{warning}");
     assert!(cambodia.warning_of_keys(end).unwrap().contains("ended on"));
 }
+
+/// Two machines with the same keys, or an older copy of node.keys that was put back.
+#[test]
+fn a_keyset_that_this_node_did_not_sign_is_told_and_followed_up_once_a_day() {
+    let region = Region::new();
+    let cambodia = region.desk("KH");
+    let publish = |version, now_ms| {
+        let before = Bytes::copy_from_slice(cambodia.directory().keyset_hash("KH").unwrap());
+        let strange = sign_keyset(&region.secrets["KH"], version, before, now_ms).unwrap();
+        let next = cambodia.directory().with_keyset(&strange).unwrap();
+        fs::write(region.path("KH").join("directory.bin"), next.bytes()).unwrap();
+        cambodia.renew(true);
+        cambodia.keys_view().unwrap().keyset_version.unwrap()
+    };
+    let now = clock::now_ms();
+    assert_eq!(cambodia.status().warnings, [""; 0]);
+    assert_eq!(publish(2, now + 1), 3, "followed up");
+    let told = |version: u64| {
+        let text = format!("keyset {version} of this agency, which this node did not sign");
+        cambodia.status().warnings.iter().any(|warning| warning.contains(&text))
+    };
+    assert!(told(2), "{:?}", cambodia.status().warnings);
+    take_up(&region, &cambodia);
+    assert_eq!(publish(4, now + 2), 3, "not without end");
+    assert!(told(4), "{:?}", cambodia.status().warnings);
+    cambodia.rotate(now + 25 * 3_600_000).unwrap();
+    assert_eq!(cambodia.keys_view().unwrap().keyset_version, Some(5));
+}
