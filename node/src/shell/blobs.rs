@@ -296,12 +296,14 @@ pub(crate) fn open(wanted: &Wanted<'_>, target: &Path, tell: Tell<'_>) -> Result
 }
 
 /// Seals one attachment of ours again, for another packet, a piece at a time. Durable in `blobs/out` when this returns;
-/// under its name only after all of it was checked.
+/// under its name only after all of it was checked. Stops when
+/// `goes_on` says so.
 pub(crate) fn seal_again(
     folder: &Folder,
     wanted: &Wanted<'_>,
     packet_id: PacketId,
     entropy: &mut dyn CryptoRng,
+    goes_on: &dyn Fn() -> bool,
 ) -> Result<(AttachmentRef, AttachmentKey), Failure> {
     let number = wanted.index + 1;
     let damaged = |error: &dyn std::fmt::Display| {
@@ -328,6 +330,9 @@ pub(crate) fn seal_again(
         plain.clear();
         out.write(&sealed).map_err(store)?;
         sealed.clear();
+        if !goes_on() {
+            return Err(Failure::new(Code::Storage, "stopped, because the node is locked or ends"));
+        }
     }
     opener.finish(&mut plain).map_err(|error| damaged(&error))?;
     sealer.update(&plain, &mut sealed).map_err(|error| damaged(&error))?;

@@ -115,7 +115,10 @@ async fn answer(mut stream: UnixStream, door: Arc<Door>) -> io::Result<()> {
                                    is it of another version, or the question too long?",
         )),
         Ok(request) => match door.answers(request).await {
-            Ok((desk, request)) => work(request, desk, &mut reader, &mut writer).await,
+            Ok((desk, request)) => {
+                let _working = door.work();
+                work(request, desk, &mut reader, &mut writer).await
+            }
             Err(answer) => answer,
         },
     };
@@ -148,7 +151,7 @@ async fn work(
                 // Whoever is slow to read misses some.
                 let _ = tell.try_send((done, total));
             }
-            !stop.load(Ordering::Relaxed)
+            !stop.load(Ordering::Relaxed) && !desk.is_leaving()
         })
     });
     let (mut listening, mut byte) = (true, [0]);
