@@ -3,7 +3,7 @@
 //! | what | when |
 //! |---|---|
 //! | a unit's keys for the weeks to come are made | [`EPOCHS_AHEAD`] weeks ahead, this one included |
-//! | a private key is destroyed | 90 days and the skew of clocks after its week has ended |
+//! | a private key is destroyed | 90 days and the skew of clocks after its week has ended, by a clock on which a broker has agreed, or by the beginning of the roster in force |
 //! | a keyset is signed | when the keys to publish are others than published, when its end can be put off by a day or more and is less than 60 days away, when the directory has one that this node did not sign |
 //! | transport and packet keys to come take over | when the directory has the keyset that names them |
 //!
@@ -40,6 +40,9 @@ pub(crate) struct Published {
     pub(crate) member: bool,
     /// The roster is valid at this time, so this clock is not far off. Otherwise nothing is made, signed or destroyed.
     pub(crate) in_force: bool,
+    /// What has died by then may be destroyed: a roster holds for up to 400 days, and a clock that is wrong within them
+    /// would destroy the keys of packets that are on their way.
+    pub(crate) surely_ms: u64,
     /// A keyset that this node did not sign has been followed up already: no other one is, or two machines with the same
     /// keys would outdo each other without end.
     pub(crate) enough: bool,
@@ -80,7 +83,7 @@ pub(crate) fn rotate(
     if !published.in_force {
         return Ok(rotated);
     }
-    rotated.destroyed = destroy(secrets, now_ms);
+    rotated.destroyed = destroy(secrets, now_ms.min(published.surely_ms));
     if !published.member
         || (published.enough && rotated.strange.is_some())
         || own.as_ref().is_some_and(OwnKeyset::is_revocation)

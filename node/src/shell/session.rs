@@ -159,7 +159,9 @@ impl Session {
             link.trouble.clear();
         });
         self.desk.hear_of_directory(ack.roster_version, &ack.directory_hash);
-        let apart = ack.time_ms.abs_diff(clock::now_ms());
+        let now_ms = clock::now_ms();
+        self.desk.compare_clocks(now_ms, ack.time_ms);
+        let apart = ack.time_ms.abs_diff(now_ms);
         if apart > lintas_proto::limits::CLOCK_SKEW_MS_MAX {
             let minutes = apart / 60_000;
             self.desk.trouble(&format!(

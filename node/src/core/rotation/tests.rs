@@ -30,6 +30,7 @@ fn publish(secrets: &NodeSecrets, units: &[&str]) -> Published {
         keyset: own,
         member: true,
         in_force: true,
+        surely_ms: u64::MAX,
         enough: false,
     }
 }
@@ -109,6 +110,10 @@ fn a_seed_dies_ninety_days_and_five_minutes_after_its_week_and_not_before() {
     // A clock that no roster confirms destroys nothing.
     let stale = Published { in_force: false, ..published.clone() };
     assert_eq!(turn(&mut secrets, &stale, dies + 1_000 * DAY_MS).destroyed, 0);
+    // Nor does one that may be wrong within the time of the roster.
+    let unsure = Published { surely_ms: dies - 1, ..published.clone() };
+    assert_eq!(turn(&mut secrets, &unsure, dies + DAY_MS).destroyed, 0);
+    let published = publish(&secrets, &["TH-A"]);
     assert_eq!(turn(&mut secrets, &published, dies).destroyed, 1);
     assert_eq!(epochs(&secrets, "TH-A")[0], first + 1);
 }

@@ -49,6 +49,12 @@ impl Desk {
         let link = if self.daemon { self.link() } else { probe::try_broker(self) };
         let mut checks = vec![signing_keys(&keys, own)];
         checks.extend(encryption_keys(&keys, &directory, own, now_ms));
+        let strange = self.warning_of_stranger();
+        checks.extend(
+            strange.map(|found| {
+                Check::wrong("strange_keyset", found, "stop the other machine, or make new keys")
+            }),
+        );
         checks.extend(own.map(|own| keyset_end(own, now_ms)));
         checks.extend(own.map(|own| delegation_end(own, now_ms)));
         checks.push(directory_now(&directory, now_ms));

@@ -20,6 +20,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
 use lintas_config::{Directory, os_entropy, settings::NodeSettings};
@@ -237,6 +238,8 @@ pub(crate) struct Desk {
     pages: Mutex<Pages>,
     /// Read from the moment a content key is sealed until its record is kept; written while pages are destroyed.
     sealing: RwLock<()>,
+    /// When a broker agreed on this clock, and what the clock said then.
+    agreed: Mutex<Option<(Instant, u64)>>,
     /// Version of a keyset in the directory that this node did not sign, and when one was followed up.
     stranger: Mutex<Option<(u64, Option<u64>)>>,
     /// Rung when a key page is to be made ahead.
@@ -289,6 +292,7 @@ impl Desk {
             keys: Mutex::new(Arc::new(keys)),
             pages: Mutex::new(pages),
             sealing: RwLock::default(),
+            agreed: Mutex::default(),
             stranger: Mutex::default(),
             page_wanted: Notify::new(),
             rekeyed: Notify::new(),

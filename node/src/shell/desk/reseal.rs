@@ -276,16 +276,15 @@ impl Desk {
     }
 }
 
-/// What this node says no to stays refused. A full disk may get room, a key file may be put back.
+/// What this node says no to, or has lost, stays refused. A full disk may get room, a key file may be put back.
 fn after<'a>(failure: Failure) -> Next<'a> {
     match failure.code {
-        Code::Draft | Code::Forbidden => Next::Final(failure.message),
+        Code::Draft | Code::Forbidden | Code::NotFound => Next::Final(failure.message),
         Code::Internal
         | Code::Usage
         | Code::NotSetUp
         | Code::Locked
         | Code::InUse
-        | Code::NotFound
         | Code::NoAnswer
         | Code::Refused
         | Code::Storage

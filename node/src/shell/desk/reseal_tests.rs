@@ -185,3 +185,27 @@ fn attachments_are_not_sealed_again_without_room_or_while_the_node_is_being_lock
     assert_eq!(blobs(), 1);
     assert!(matches!(entry(&thailand, &kept.packet_id).standing, Standing::Waiting { .. }));
 }
+
+#[test]
+fn a_packet_whose_sealed_attachment_is_damaged_stays_refused() {
+    let mut region = Region::new();
+    let thailand = region.desk("TH");
+    let file = region.root.path().join("list.pdf");
+    fs::write(&file, vec![7; 100_000]).unwrap();
+    let text = draft(&["KH/KH-AHT"], "trawler", AMBER, "NONE");
+    let kept = thailand.send(&text, &[file], &[], None, &How::default(), &mut os_entropy()).unwrap();
+    let old = next(&thailand);
+    let blob = fs::read_dir(region.path("TH").join("blobs/out")).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = fs::read(&blob).unwrap();
+    bytes[50_000] ^= 1;
+    fs::write(&blob, bytes).unwrap();
+    region.rotate("KH");
+    let second = region.next(|_| {});
+    refuse(&region, &thailand, &old, Reason::Reseal);
+    take(&thailand, &region.open(&second));
+    assert!(matches!(entry(&thailand, &kept.packet_id).standing, Standing::Refused { .. }));
+    assert!(thailand.link().trouble.contains("attachment 1"), "{}", thailand.link().trouble);
+    assert!(
+        fs::read_dir(region.path("TH").join("blobs/out")).unwrap().all(|found| found.unwrap().path() == blob)
+    );
+}

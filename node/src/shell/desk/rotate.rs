@@ -234,7 +234,11 @@ impl Desk {
         files::private_folder(&folder).map_err(|error| Failure::file("make", &folder, &error))?;
         // The directory has such an agency, so its code is no path.
         let path = folder.join(format!("{}.bin", keyset.says.agency));
-        files::replace(&path, &keyset.bytes).map_err(|error| Failure::file("write", &path, &error))?;
+        // Above all a revocation that waits stays.
+        let waits = read_keyset(&path).is_ok_and(|waiting| waiting.says.version > keyset.says.version);
+        if !waits {
+            files::replace(&path, &keyset.bytes).map_err(|error| Failure::file("write", &path, &error))?;
+        }
         self.want_directory();
         Ok(())
     }
@@ -276,7 +280,26 @@ impl Desk {
         let met = *self.stranger.lock().unwrap_or_else(PoisonError::into_inner);
         let enough =
             met.and_then(|(_, followed_ms)| followed_ms).is_some_and(|ms| now_ms.abs_diff(ms) < STRANGER_MS);
-        Published { enough, ..published(&self.directory(), &self.keys(), now_ms) }
+        let directory = self.directory();
+        let surely_ms = if self.is_agreed(now_ms) { now_ms } else { directory.roster().not_before_ms };
+        Published { enough, surely_ms, ..published(&directory, &self.keys(), now_ms) }
+    }
+
+    /// A broker has said what time it is: whether this clock, which says `now_ms`, is right by it.
+    pub(crate) fn compare_clocks(&self, now_ms: u64, theirs_ms: u64) {
+        let agreed = now_ms.abs_diff(theirs_ms) <= limits::CLOCK_SKEW_MS_MAX;
+        *self.agreed.lock().unwrap_or_else(PoisonError::into_inner) =
+            agreed.then(|| (clock::moment(), now_ms));
+    }
+
+    /// Whether a broker has agreed on this clock since the start, and nobody has set it since.
+    fn is_agreed(&self, now_ms: u64) -> bool {
+        let agreed = *self.agreed.lock().unwrap_or_else(PoisonError::into_inner);
+        agreed.is_some_and(|(since, then_ms)| {
+            let passed_ms = u64::try_from(clock::moment().saturating_duration_since(since).as_millis())
+                .unwrap_or(u64::MAX);
+            then_ms.saturating_add(passed_ms).abs_diff(now_ms) <= limits::CLOCK_SKEW_MS_MAX
+        })
     }
 }
 
@@ -289,6 +312,7 @@ fn published(directory: &Directory, keys: &crate::core::keys::Keys, now_ms: u64)
         keyset: directory.keyset_version(agency).zip(directory.keyset_hash(agency).copied()),
         member: check_membership(directory, keys).is_ok(),
         in_force: directory.at(now_ms).in_force(),
+        surely_ms: 0,
         enough: false,
     }
 }
