@@ -65,6 +65,10 @@ impl Desk {
         checks.push(clock_of_records(state.latest_ms(), now_ms));
         checks.push(clock_of_broker(&link));
         checks.push(journal(&state));
+        let older = self.warning_of_pages(&state);
+        checks.extend(
+            older.map(|found| Check::wrong("key_pages", found, "restore the newest copy of node.keys")),
+        );
         checks.push(attachments(self.warning_of_blobs(), missing(&state, &self.folder)));
         checks.push(running(self.daemon));
         checks.push(connection(&link, self.daemon));

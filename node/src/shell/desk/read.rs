@@ -223,6 +223,7 @@ impl Desk {
             self.warning_of_blobs(),
             self.warning_of_keys(now_ms),
             self.warning_of_stranger(),
+            self.warning_of_pages(state),
         ]
         .into_iter()
         .flatten()

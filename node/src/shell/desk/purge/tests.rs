@@ -377,3 +377,25 @@ fn a_delivery_whose_attachment_goes_with_a_purge_is_not_acknowledged() {
     fs::copy(blob.path(), &here).unwrap();
     assert_eq!(cambodia.settle(cambodia.judge(heard())).unwrap().acknowledgements.len(), 1);
 }
+
+#[test]
+fn an_older_copy_of_the_key_file_is_told_at_once() {
+    let region = Region::new();
+    let thailand = region.desk("TH");
+    let folder = Folder::at(&region.path("TH"));
+    let before = fs::read(folder.path("node.keys")).unwrap();
+    let kept = post(&thailand, "t");
+    assert_eq!(thailand.status().warnings, [""; 0]);
+    drop(thailand);
+    let newest = fs::read(folder.path("node.keys")).unwrap();
+    fs::write(folder.path("node.keys"), before).unwrap();
+    let thailand = region.desk("TH");
+    assert!(thailand.show(&kept.packet_id).is_err());
+    let told = thailand.status().warnings.join("; ");
+    assert!(told.contains("node.keys is an older copy: 1 packets"), "{told}");
+    drop(thailand);
+    fs::write(folder.path("node.keys"), newest).unwrap();
+    let thailand = region.desk("TH");
+    assert_eq!(thailand.status().warnings, [""; 0]);
+    assert!(thailand.show(&kept.packet_id).is_ok());
+}
