@@ -369,6 +369,10 @@ impl Desk {
         }
         acknowledgements.sort_by_key(|acknowledgement| acknowledgement.queue_sequence);
         if !final_answers.is_empty() {
+            // A refusal and then a receipt: what the broker has taken is not replaced.
+            let mut pending = self.pending();
+            final_answers.iter().for_each(|digest| drop(pending.remove(digest)));
+            drop(pending);
             let mut pipeline = self.pipeline();
             final_answers.iter().for_each(|digest| pipeline.answered(digest));
             drop(pipeline);

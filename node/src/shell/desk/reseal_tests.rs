@@ -209,3 +209,20 @@ fn a_packet_whose_sealed_attachment_is_damaged_stays_refused() {
         fs::read_dir(region.path("TH").join("blobs/out")).unwrap().all(|found| found.unwrap().path() == blob)
     );
 }
+
+#[test]
+fn a_packet_that_the_broker_takes_after_all_is_not_replaced() {
+    let mut region = Region::new();
+    let thailand = region.desk("TH");
+    let text = draft(&["KH/KH-AHT"], "trawler", AMBER, "NONE");
+    let kept = thailand.send(&text, &[], &[], None, &How::default(), &mut os_entropy()).unwrap();
+    let old = next(&thailand);
+    refuse(&region, &thailand, &old, Reason::Reseal);
+    let heard = Heard { kind: FrameType::Receipt, payload: region.submitted("TH", &old) };
+    thailand.settle(thailand.judge(vec![heard])).unwrap();
+    region.rotate("KH");
+    let second = region.next(|_| {});
+    take(&thailand, &region.open(&second));
+    let entry = entry(&thailand, &kept.packet_id);
+    assert!(matches!(entry.standing, Standing::Accepted { .. }) && entry.replaced_by.is_none());
+}
