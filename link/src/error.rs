@@ -56,8 +56,8 @@ pub enum LinkError {
     },
     /// The peer refused this side's key.
     #[error(
-        "the broker does not know this node's key; ask the region authority whether this agency is listed, \
-         publish a keyset with this transport key, then connect again"
+        "the broker does not know this node's key: ask the region authority whether this agency is admitted, \
+         suspended or revoked; if it is active, publish a keyset with this transport key, then connect again"
     )]
     NotAdmitted,
     /// This side refused the peer's key.
