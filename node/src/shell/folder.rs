@@ -29,7 +29,7 @@ use bytes::Bytes;
 use lintas_config::settings::NodeSettings;
 
 use super::{
-    failure::{Code, Failure},
+    failure::{Code, Failure, why},
     files,
 };
 
@@ -116,7 +116,7 @@ impl Folder {
     pub(crate) fn read(&self, name: &str, max: u64, advice: &str) -> Result<Bytes, Failure> {
         let path = self.path(name);
         files::read(&path, max).map(Bytes::from).map_err(|error| {
-            let message = format!("cannot read `{}`: {error}; {advice}", path.display());
+            let message = format!("cannot read `{}`: {}; {advice}", path.display(), why(&error));
             Failure::new(Code::NotSetUp, message)
         })
     }
