@@ -86,7 +86,8 @@ pub(super) struct Init {
     /// With --replace: identity.key, from its safe place.
     #[arg(long, value_name = "FILE", requires = "replace")]
     identity: Option<PathBuf>,
-    /// With --replace: the newest directory.bin of the region.
+    /// With --replace: the newest directory, i.e. directory.current of a node that runs, or of the broker. The region
+    /// authority's directory.bin may not know this agency's newest keys; the new ones would then be refused.
     #[arg(long, value_name = "FILE", requires = "replace")]
     directory: Option<PathBuf>,
 }
