@@ -104,7 +104,7 @@ fn plain_words(made: &Replaced) -> String {
          1. Give {} (version {}) to the operator of the region's broker, or to any node of the region: there,\n\
          \x20  `lintas keys publish keyset.bin` brings it to the broker. From then on the keys of the old node count for\n\
          \x20  nothing.\n\
-         2. Once it is published: lintas --data {} join --bootstrap bootstrap.toml\n\
+         2. Once the keyset is published: lintas --data {} join --bootstrap bootstrap.toml\n\
          3. Print {} and keep it in a safe; the revocation that you had is void. Then remove\n\
          \x20  revocation.txt and revocation.bin from this machine, and take the identity key away again.\n\
          4. Start `lintas run`.\n\

@@ -109,7 +109,8 @@ impl Folder {
     /// Reads `node.toml`.
     pub(crate) fn settings(&self) -> Result<NodeSettings, Failure> {
         let text = self.text("node.toml", "make the folder with `lintas init`")?;
-        NodeSettings::parse(&text).map_err(|error| Failure::new(Code::NotSetUp, error))
+        NodeSettings::parse(&text)
+            .map_err(|error| Failure::new(Code::NotSetUp, format_args!("node.toml, {error}; mend it")))
     }
 
     /// Reads a file that must be there.
