@@ -291,11 +291,14 @@ fn connection(link: &LinkView, daemon: bool) -> Check {
     if !link.connected {
         let since =
             if link.since_ms == 0 { String::new() } else { format!(" since {}", time(link.since_ms)) };
-        let why = if trouble.is_empty() { "it is being tried".to_owned() } else { trouble };
+        if daemon && trouble.is_empty() {
+            let found = format!("no session with the broker{since}: it is being tried for the first time");
+            return Check::warning("broker", found, "ask again in a minute");
+        }
         let found = if daemon {
-            format!("no session with the broker{since}: {why}")
+            format!("no session with the broker{since}: {trouble}")
         } else {
-            format!("the broker was tried just now, in vain: {why}")
+            format!("the broker was tried just now, in vain: {trouble}")
         };
         return Check::wrong("broker", found, advice);
     }
