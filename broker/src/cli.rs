@@ -6,7 +6,10 @@ use std::{
 };
 
 use clap::{Parser, Subcommand};
-use lintas_config::settings::LogFormat;
+use lintas_config::{
+    settings::LogFormat,
+    words::{fingerprint_digits, fingerprint_words},
+};
 use lintas_proto::id::{IdError, check_name, hex};
 use tracing_subscriber::EnvFilter;
 
@@ -15,59 +18,91 @@ use crate::shell::{Folder, FolderError, RunError, run, signals};
 /// Longest wait for threads at the end of the process, milliseconds.
 const EXIT_MS_MAX: u64 = 2_000;
 
-/// The regional broker of Lintas.
-///
-/// Exit codes: 0 done; 2 wrong use; 3 the data folder, its keys or its directory cannot be used; 4 the
-/// journal cannot be used; 5 the network cannot be used.
+const EXIT_CODES: &str = "\
+Example:
+  lintas-broker init --data /srv/lintas --name hub.mekong --listen 203.0.113.7:7411
+  lintas-broker run --data /srv/lintas
+
+Exit codes:
+   0  done
+   2  the command line is wrong
+   3  the data folder, its keys or its directory cannot be used
+   4  the journal cannot be used, or the disk failed
+   5  the network cannot be used, e.g. the port is taken
+
+LINTAS_LOG=debug makes `run` say more; the log goes to standard error. Every setting is explained in broker.toml.";
+
+/// The regional broker of Lintas: admits, keeps and delivers packets that it cannot read.
 #[derive(Debug, Parser)]
-#[command(name = "lintas-broker", bin_name = "lintas-broker", version)]
+#[command(name = "lintas-broker", bin_name = "lintas-broker", version, after_help = EXIT_CODES)]
 struct Arguments {
+    /// Answer in JSON; errors too. The log of `run` is written as `log` in broker.toml says.
+    #[arg(long, global = true)]
+    json: bool,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Makes the keys and settings of a new broker.
+    /// Make the keys and settings of a new broker.
     Init {
-        /// Folder for its data.
-        #[arg(long)]
+        /// Folder for its data; made if it is not there.
+        #[arg(long, value_name = "DIR")]
         data: PathBuf,
-        /// Name of the broker, e.g. `hub.mekong`.
-        #[arg(long, value_parser = name)]
+        /// Name of the broker as region.toml of the region authority writes it, e.g. `hub.mekong`.
+        #[arg(long, value_parser = name, value_name = "NAME")]
         name: String,
-        /// Address and UDP port to listen on.
-        #[arg(long, default_value = "127.0.0.1:7411")]
+        /// IP address and UDP port to listen on. Change it later in broker.toml.
+        #[arg(long, default_value = "127.0.0.1:7411", value_name = "ADDRESS", value_parser = address)]
         listen: SocketAddr,
     },
-    /// Runs the broker until SIGTERM or Ctrl-C.
+    /// Run the broker until SIGTERM or Ctrl-C. SIGHUP takes a new directory.bin at once.
     Run {
         /// Folder with its data.
-        #[arg(long)]
+        #[arg(long, value_name = "DIR")]
         data: PathBuf,
     },
 }
 
 /// Runs the command line `arguments`, the program's name first.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(arguments) {
+    let words: Vec<OsString> = arguments.into_iter().collect();
+    let json = words.iter().any(|word| word == "--json");
+    let arguments = match Arguments::try_parse_from(words) {
         Ok(arguments) => arguments,
+        Err(error) if json && error.use_stderr() => {
+            let text = error.render().to_string();
+            complain(text.strip_prefix("error: ").unwrap_or(&text).trim_end(), 2, json);
+            return ExitCode::from(2);
+        }
         Err(error) => {
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
     let done = match arguments.command {
-        Command::Init { data, name, listen } => init(&Folder::at(&data), &name, listen),
+        Command::Init { data, name, listen } => init(&Folder::at(&data), &name, listen, json),
         Command::Run { data } => serve(&Folder::at(&data)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "lintas-broker: {}", whole(&error));
-            ExitCode::from(exit_code(&error))
+            let code = exit_code(&error);
+            complain(&whole(&error), code, json);
+            ExitCode::from(code)
         }
     }
+}
+
+/// Says what went wrong, on standard error.
+fn complain(message: &str, code: u8, json: bool) {
+    let text = if json {
+        serde_json::json!({ "error": { "message": message }, "exit": code }).to_string()
+    } else {
+        format!("lintas-broker: {message}")
+    };
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// An error with its causes: the journal's say which record, and what is wrong with it.
@@ -85,17 +120,45 @@ fn whole(error: &RunError) -> String {
     text
 }
 
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse()
+        .map_err(|_| "write an IP address and a UDP port, e.g. 203.0.113.7:7411; names are not looked up")
+}
+
 fn name(text: &str) -> Result<String, IdError> {
     check_name(text).map(|()| text.to_owned())
 }
 
-fn init(folder: &Folder, name: &str, listen: SocketAddr) -> Result<(), RunError> {
+fn init(folder: &Folder, name: &str, listen: SocketAddr, json: bool) -> Result<(), RunError> {
     let keys = folder.create(name, listen)?;
+    let shown = |key: &[u8]| {
+        let key = <[u8; 32]>::try_from(key).unwrap_or_default();
+        (fingerprint_words(&key), fingerprint_digits(&key), hex(&key))
+    };
+    let (transport, receipt) = (shown(&keys.transport_key), shown(&keys.receipt_key));
+    let roster = folder.path("broker.roster");
+    if json {
+        let key = |(words, digits, key): &(String, String, String)| serde_json::json!({ "key": key, "words": words, "digits": digits });
+        let made = serde_json::json!({
+            "name": name, "listen": listen, "broker_roster": roster,
+            "transport_key": key(&transport), "receipt_key": key(&receipt),
+        });
+        say(&format!("{made:#}"));
+        return Ok(());
+    }
+    let plain =
+        |(words, digits, key): &(String, String, String)| format!("    {words}\n    {digits}\n    {key}");
     say(&format!(
-        "Keys made. Give broker.roster to the region authority; compare these by another way:\n  \
-         transport key {}\n  receipt key   {}",
-        hex(&keys.transport_key),
-        hex(&keys.receipt_key),
+        "The keys of broker {name} are made, in {}.\n\nIts keys in words, digits and hex:\n  connects with\n{}\n  signs \
+         receipts with\n{}\n\nWhat to do next:\n\
+         1. Give {} to the region authority, and read it the words by another way, e.g. by telephone.\n\
+         2. Copy broker.keys to a place that is offline.\n\
+         3. Put bootstrap.toml and directory.bin, as the authority gives them, into the folder.\n\
+         4. Start `lintas-broker run`.",
+        roster.parent().unwrap_or(&roster).display(),
+        plain(&transport),
+        plain(&receipt),
+        roster.display(),
     ));
     Ok(())
 }

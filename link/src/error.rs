@@ -56,8 +56,8 @@ pub enum LinkError {
     },
     /// The peer refused this side's key.
     #[error(
-        "the broker does not know this node's key; ask the region authority whether this agency is listed, \
-         publish a keyset with this transport key, then connect again"
+        "the broker does not know this node's key: ask the region authority whether this agency is admitted, \
+         suspended or revoked; if it is active, publish a keyset with this transport key, then connect again"
     )]
     NotAdmitted,
     /// This side refused the peer's key.
@@ -104,7 +104,7 @@ pub enum LinkError {
     #[error("the broker answered the hello with reason {0}, which this version does not know")]
     UnknownReason(i32),
     /// The peer closed the connection.
-    #[error("the peer closed the connection: {code} (it says `{text}`)")]
+    #[error("the peer closed the connection: {code}{}", said(text))]
     Closed {
         /// The peer's code.
         code: CloseCode,
@@ -171,6 +171,11 @@ pub enum LinkError {
     /// Raw bytes were asked for inside a frame.
     #[error("raw bytes were asked for inside a frame; this is a fault in the calling program")]
     InsideFrame,
+}
+
+/// A peer's words, if it says any.
+fn said(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!(" (it says `{text}`)") }
 }
 
 impl LinkError {

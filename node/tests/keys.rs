@@ -100,7 +100,7 @@ fn a_purge_asks_first_and_leaves_what_waits() {
         words(&waits)
     );
     let nothing = agency.lintas(&["purge", "--before", "2999-01-01"]);
-    assert!(code(&nothing) == 0 && words(&nothing).contains("1 packets are left"), "{}", words(&nothing));
+    assert!(code(&nothing) == 0 && words(&nothing).contains("1 packet left out"), "{}", words(&nothing));
     assert_eq!(code(&agency.lintas(&["purge"])), 2);
     assert_eq!(code(&agency.lintas(&["purge", "--before", "yesterday"])), 2);
     assert_eq!(code(&agency.lintas(&["purge", "00000000", "--yes"])), 7);
@@ -149,7 +149,7 @@ fn a_revocation_from_paper_takes_the_agency_out() {
     let renew = agency.lintas(&[&renewed[..3], &[identity.to_str().unwrap()]].concat());
     assert_eq!(code(&renew), 0, "{}", words(&renew));
     assert!(
-        words(&renew).contains("delegation 2") && words(&renew).contains("is void now"),
+        words(&renew).contains("certificate 2") && words(&renew).contains("is void now"),
         "{}",
         words(&renew)
     );

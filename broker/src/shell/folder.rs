@@ -43,7 +43,7 @@ use zeroize::Zeroizing;
 #[derive(Debug, Error)]
 pub(crate) enum FolderError {
     /// A file that cannot be read or written.
-    #[error("{path}: {error}")]
+    #[error("{}: {error}{}", path.display(), advice(path, error))]
     Io {
         /// The file.
         path: PathBuf,
@@ -88,6 +88,21 @@ pub(crate) enum FolderError {
     /// A file among the steps that is none.
     #[error("{0} is no roster, is not the one that it was, or is one too many; take it out")]
     Step(PathBuf),
+}
+
+/// What to do about a file that is not there.
+fn advice(path: &Path, error: &io::Error) -> &'static str {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    match (error.kind() == io::ErrorKind::NotFound, name.as_ref()) {
+        (true, "broker.toml" | "broker.lock") => {
+            "; name the folder of the broker with --data, or make one with `lintas-broker init`"
+        }
+        (true, "broker.keys") => "; restore it from the copy",
+        (true, "bootstrap.toml" | "directory.bin") => {
+            "; put the one that the region authority gives into the folder"
+        }
+        (true | false, _) => "",
+    }
 }
 
 /// A broker's data folder.
@@ -154,7 +169,7 @@ impl Folder {
     }
 
     /// A file in it.
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 }

@@ -18,10 +18,11 @@ use crate::{
 pub(super) struct Export {
     /// Packet id, or at least 8 digits of the header digest.
     id: String,
-    /// Export the attachments.
+    /// Export the attachments; nothing else can be exported yet.
     #[arg(long)]
     attachments: bool,
-    /// Folder to write into; nothing in it is overwritten.
+    /// Folder to write into, which must be there: as 1.bin, 2.bin, in the order of `lintas show`. Nothing in it is
+    /// overwritten.
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
 }

@@ -2,7 +2,11 @@
 
 use clap::Args;
 
-use super::{Context, render::title, unexpected};
+use super::{
+    Context,
+    render::{count, title},
+    unexpected,
+};
 use crate::{
     core::{
         exposure::{Exposed, Exposure},
@@ -57,9 +61,9 @@ pub(super) fn plain_words(found: &Exposure) -> String {
     }
     let since = found.since_ms.map(|ms| format!(" since {}", time(ms))).unwrap_or_default();
     out.push_str(&format!(
-        "{} packets looked at{since}: {} can be read, {} have a signature that proves nothing any more, {} could not be \
-         looked at\n",
-        found.looked_at, found.contents, found.signatures, found.unread
+        "{} looked at{since}: {} can be read, {} with a signature that proves nothing any more, {} could not be looked \
+         at\n",
+        count(found.looked_at, "packet"), found.contents, found.signatures, found.unread
     ));
     found.advice.iter().for_each(|text| out.push_str(&format!("- {text}\n")));
     out

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{
     Context,
-    render::{kind, moves, title, words},
+    render::{count, kind, moves, title, words},
     unexpected,
 };
 use crate::{
@@ -20,7 +20,7 @@ use crate::{
 #[derive(Args)]
 pub(super) struct List {
     /// At most so many, the newest first; up to 1,000.
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_name = "NUMBER")]
     pub(super) limit: usize,
 }
 
@@ -33,7 +33,7 @@ pub(super) fn run(context: &Context, list: &List) -> Result<(), Failure> {
 }
 
 fn plain_words(inbox: &Inbox) -> String {
-    let mut out = format!("{} of {} packets\n", inbox.packets.len(), inbox.total);
+    let mut out = format!("{} of {}\n", inbox.packets.len(), count(inbox.total, "packet"));
     for entry in &inbox.packets {
         let attachments = match entry.attachments {
             0 => String::new(),

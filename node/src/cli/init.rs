@@ -37,20 +37,32 @@ use crate::{
 /// Five segments are the least that a journal takes; a node needs less than a broker.
 const SEGMENT_MIB: u32 = 16;
 
+const EXAMPLE: &str = "\
+Example:
+  lintas --data /var/lib/lintas init --region mekong --agency TH --name \"Royal Thai Police\" --country TH \\
+      --unit \"TH-SPOC=National contact point, spoc+investigation\" --unit \"TH-MAR=Marine Police, maritime\" \\
+      --broker 203.0.113.7:7411
+Without --key-file the node's passphrase is typed twice, then the one of the identity key; they must differ.";
+
+/// What a unit may do.
+const FUNCTIONS: &str = "spoc, investigation, victim-protection, child-protection, financial-intelligence, border, maritime, \
+                         labour-inspection, audit and coordination";
+
 /// Options of `init`.
 #[derive(Args)]
+#[command(after_help = EXAMPLE)]
 pub(super) struct Init {
     /// Region to join, e.g. `mekong`.
-    #[arg(long, required_unless_present = "replace")]
+    #[arg(long, required_unless_present = "replace", value_name = "NAME")]
     region: Option<String>,
     /// Code of the agency, e.g. `TH`.
-    #[arg(long, required_unless_present = "replace")]
+    #[arg(long, required_unless_present = "replace", value_name = "CODE")]
     agency: Option<String>,
     /// Name of the agency.
     #[arg(long, required_unless_present = "replace")]
     name: Option<String>,
-    /// ISO 3166-1 alpha-2 code; leave it away for an international body.
-    #[arg(long)]
+    /// Its country, two capitals (ISO 3166-1), e.g. `TH`; leave it away for an international body.
+    #[arg(long, value_name = "CODE")]
     country: Option<String>,
     /// A unit: CODE=NAME, FUNCTION[+FUNCTION]; as often as there are units. Functions: spoc, investigation,
     /// victim-protection, child-protection, financial-intelligence, border, maritime, labour-inspection, audit,
@@ -58,12 +70,13 @@ pub(super) struct Init {
     #[arg(long = "unit", required_unless_present = "replace", value_name = "CODE=NAME, FUNCTION")]
     units: Vec<String>,
     /// IP address and UDP port of the region's broker, e.g. 203.0.113.7:7411.
-    #[arg(long)]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     broker: SocketAddr,
     /// The agency also relays.
     #[arg(long)]
     coordinator: bool,
     /// File of 64 hex digits that opens the identity key, instead of a passphrase of its own; made if it is not there.
+    /// Without it the passphrase is typed, or read from the file that LINTAS_IDENTITY_PASSPHRASE_FILE names.
     #[arg(long, value_name = "FILE")]
     identity_key_file: Option<PathBuf>,
     /// Take the place of this agency's node that was lost: the same identity, every other key new.
@@ -73,7 +86,8 @@ pub(super) struct Init {
     /// With --replace: identity.key, from its safe place.
     #[arg(long, value_name = "FILE", requires = "replace")]
     identity: Option<PathBuf>,
-    /// With --replace: the newest directory.bin of the region.
+    /// With --replace: the newest directory, i.e. directory.current of a node that runs, or of the broker. The region
+    /// authority's directory.bin may not know this agency's newest keys; the new ones would then be refused.
     #[arg(long, value_name = "FILE", requires = "replace")]
     directory: Option<PathBuf>,
 }
@@ -205,8 +219,8 @@ fn plain_words(made: &Made) -> String {
          can open.\n\
          \n\
          Identity key (read it to others by telephone, so that they can compare):\n\
-         \x20  {}\n\
-         \x20  {}\n\
+         \x20 {}\n\
+         \x20 {}\n\
          \n\
          What to do next:\n\
          1. Give {} to the authority of region {}.\n\
@@ -227,6 +241,11 @@ fn plain_words(made: &Made) -> String {
         made.revocation.display(),
         made.agency,
     )
+}
+
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse()
+        .map_err(|_| "write an IP address and a UDP port, e.g. 203.0.113.7:7411; names are not looked up")
 }
 
 fn member(init: &Init) -> Result<Member, Failure> {
@@ -278,7 +297,9 @@ fn unit(text: &str) -> Result<RosterUnit, Failure> {
     let function = |text: &str| {
         let proto = format!("UNIT_FUNCTION_{}", text.trim().replace('-', "_").to_ascii_uppercase());
         let known = UnitFunction::from_str_name(&proto).filter(|found| *found != UnitFunction::Unspecified);
-        known.map(|found| found as i32).ok_or_else(|| wrong(&format!("`{}` is no function", text.trim())))
+        known
+            .map(|found| found as i32)
+            .ok_or_else(|| wrong(&format!("`{}` is no function; there are {FUNCTIONS}", text.trim())))
     };
     let mut functions = functions.split('+').map(function).collect::<Result<Vec<_>, _>>()?;
     functions.sort_unstable();

@@ -30,7 +30,8 @@ pub(super) struct Join {
     /// The directory that it has given you; without it, it is fetched from the broker.
     #[arg(long, value_name = "FILE")]
     directory: Option<PathBuf>,
-    /// The fingerprint of the bootstrap file as the authority has read it to you; you are not asked then.
+    /// The fingerprint of the bootstrap file as the authority has read it to you, 12 words or 12 groups of 5 digits; you are
+    /// not asked then.
     #[arg(long, value_name = "FINGERPRINT")]
     words: Option<String>,
     /// You have compared the fingerprint by another way: do not ask.
@@ -66,7 +67,7 @@ pub(super) fn run(context: &Context, join: &Join) -> Result<(), Failure> {
             format_args!("`{file}` is no bootstrap file: {error}; get it again from the region authority"),
         )
     };
-    let text = String::from_utf8(text).map_err(|error| wrong(&error))?;
+    let text = String::from_utf8(text).map_err(|_| wrong(&"it is not text"))?;
     let bootstrap = Bootstrap::parse(&text).map_err(|error| wrong(&error))?;
     compare(&bootstrap, join)?;
 
@@ -109,8 +110,8 @@ fn compare(bootstrap: &Bootstrap, join: &Join) -> Result<(), Failure> {
         Some(words) if same(words) => return Ok(()),
         Some(_) => {
             let message = format!(
-                "the fingerprint of `{}` is\n  {fingerprint}\nand that is not what you gave: do not use this file. Ask \
-                 the region authority by another way",
+                "the fingerprint of `{}` is\n  {fingerprint}\nand that is not what you gave; nothing was changed. If you \
+                 made no mistake in typing, do not use this file: ask the region authority by another way",
                 join.bootstrap.display()
             );
             return Err(Failure::new(Code::Usage, message));
@@ -127,8 +128,7 @@ fn compare(bootstrap: &Bootstrap, join: &Join) -> Result<(), Failure> {
         bootstrap.threshold,
         bootstrap.authority_keys.len(),
     );
-    let advice =
-        "compare the fingerprint with the region authority by another way, then give it with --words";
+    let advice = "nothing was changed. Compare the fingerprint with the region authority by another way, then give it with --words";
     if agree(&question, advice)? {
         Ok(())
     } else {

@@ -13,7 +13,7 @@ use lintas_proto::{
 };
 use zeroize::Zeroizing;
 
-use super::{Context, absolute, handover, unexpected};
+use super::{Context, absolute, handover, render::count, unexpected};
 use crate::{
     core::{
         keys::{Holds, open_file, wipe, wipe_all},
@@ -43,7 +43,8 @@ enum What {
         /// The identity key: identity.key, from its safe place.
         #[arg(long, value_name = "FILE")]
         identity: PathBuf,
-        /// File of 64 hex digits that opens the identity key, instead of its passphrase.
+        /// File of 64 hex digits that opens the identity key, instead of its passphrase (typed, or in the file that
+        /// LINTAS_IDENTITY_PASSPHRASE_FILE names).
         #[arg(long, value_name = "FILE")]
         identity_key_file: Option<PathBuf>,
         /// Make new transport and packet keys as well: they take over once the region's directory names them.
@@ -61,7 +62,7 @@ enum What {
     },
     /// Bring a keyset or a revocation, this agency's or another's, to the broker.
     Publish {
-        /// The file.
+        /// The file: keyset.bin, revocation.bin, or a revocation.txt typed in from the paper.
         file: PathBuf,
     },
     /// Let this agency's old identity key vouch for its new one, for `lintas region change --handover`.
@@ -135,7 +136,7 @@ fn plain_words(view: &KeysView) -> String {
     let mut out = format!("keys of {} in region {}\n", view.agency, view.region);
     for unit in &view.units {
         out.push_str(&format!(
-            "  unit {}: weeks {} to {}, until {}\n",
+            "  unit {}: keys for the weeks {} to {} (counted from 1970), until {}\n",
             unit.unit,
             unit.first_epoch,
             unit.last_epoch,
@@ -143,7 +144,7 @@ fn plain_words(view: &KeysView) -> String {
         ));
     }
     out.push_str(&format!(
-        "certified by the identity key until {} (delegation {})\n",
+        "certified by the identity key until {} (certificate {})\n",
         time(view.delegated_until_ms),
         view.delegation_version
     ));
@@ -167,6 +168,6 @@ fn plain_words(view: &KeysView) -> String {
     for agency in &view.to_publish {
         out.push_str(&format!("to be brought to the broker: the keyset of {agency}\n"));
     }
-    out.push_str(&format!("{} key pages\n", view.pages));
+    out.push_str(&format!("{}\n", count(view.pages, "key page")));
     out
 }

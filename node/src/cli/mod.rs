@@ -5,6 +5,7 @@ mod doctor;
 mod export;
 mod exposure;
 mod handover;
+mod help;
 mod inbox;
 mod init;
 mod join;
@@ -31,7 +32,7 @@ use std::{
     time::Duration,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{FromArgMatches as _, Parser, Subcommand};
 use serde::Serialize;
 
 use crate::{
@@ -45,18 +46,26 @@ use crate::{
     },
 };
 
+/// Heading of the options that every command takes.
+const EVERYWHERE: &str = "Options of every command";
+
+/// What stands at the end of the long help.
+fn ending() -> String {
+    format!("{}{EXIT_CODES}", help::EXAMPLES)
+}
+
 /// Signed, end-to-end encrypted intelligence packets between agencies.
 #[derive(Parser)]
-#[command(name = "lintas", bin_name = "lintas", version, after_long_help = EXIT_CODES, after_help = "Exit codes: see --help")]
+#[command(name = "lintas", bin_name = "lintas", version, after_long_help = ending(), after_help = "Examples and exit codes: --help")]
 struct Args {
     /// Data folder of the node; for `region office` and `region sign`, the folder of the office.
-    #[arg(long, global = true, env = "LINTAS_DATA", value_name = "DIR")]
+    #[arg(long, global = true, env = "LINTAS_DATA", value_name = "DIR", help_heading = EVERYWHERE)]
     data: Option<PathBuf>,
     /// File of 64 hex digits that opens the keys, instead of a passphrase.
-    #[arg(long, global = true, env = "LINTAS_KEY_FILE", value_name = "FILE")]
+    #[arg(long, global = true, env = "LINTAS_KEY_FILE", value_name = "FILE", help_heading = EVERYWHERE)]
     key_file: Option<PathBuf>,
-    /// Answer in JSON.
-    #[arg(long, global = true)]
+    /// Answer in JSON; errors too.
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     json: bool,
     #[command(subcommand)]
     command: Command,
@@ -68,36 +77,39 @@ enum Command {
     Init(init::Init),
     /// Take up the region, once its authority has admitted this agency.
     Join(join::Join),
-    /// Keep the connection to the broker: send what waits, receive what comes.
+    /// Keep the connection to the broker: send what waits, receive what comes, until Ctrl-C or SIGTERM.
     Run(run::Run),
+    /// How the node is: connection, directory, what waits, what is to be done.
+    Status,
+    /// Check everything that can be checked, and say what to do.
+    ///
+    /// With a running node and without; then it tries the broker once, for 20 seconds at most. Exit code 0: all is well;
+    /// 20: warnings, it works; 21: something is wrong.
+    Doctor,
     /// Seal a draft and keep it; it is sent as soon as the broker can be reached.
     Send(send::Send),
-    /// List what came.
+    /// List what was sent and where it stands, the newest first.
+    Outbox(inbox::List),
+    /// List what came, the newest first.
     Inbox(inbox::List),
     /// Open one packet and print it.
     Show(show::Show),
-    /// List what was sent and where it stands.
-    Outbox(inbox::List),
-    /// Give your word for an agency that is new, or held for a new identity key, so that it may be sent to.
-    Confirm(confirm::Confirm),
-    /// Which packets the loss of a key exposes, and what to do.
-    Exposure(exposure::Asked),
-    /// Check everything that can be checked, and say what to do.
-    Doctor,
-    /// How the node is.
-    Status,
     /// Write the attachments of a packet, in clear, into a folder.
     Export(export::Export),
-    /// The region authority: found a region, admit and revoke members, replace keys.
-    Region(Box<region::Region>),
-    /// Destroy the content of packets here for good: whoever has the disk cannot open them any more.
-    Purge(purge::Purge),
-    /// The keys of this agency: look, renew, revoke, publish, hand over.
+    /// Give your word for an agency that is new, or held for a new identity key, so that it may be sent to.
+    Confirm(confirm::Confirm),
+    /// The keys of this agency: look, renew, revoke, publish, hand over. Alone it shows them.
     Keys(keys::Keys),
     /// Make the running node drop its keys; it neither sends nor receives until `unlock`.
     Lock,
     /// Give a locked node its keys again.
     Unlock,
+    /// Destroy the content of packets here for good: whoever has the disk cannot open them any more.
+    Purge(purge::Purge),
+    /// Which packets the loss of a key exposes, and what to do.
+    Exposure(exposure::Asked),
+    /// The region authority: found a region, admit and revoke members, replace keys.
+    Region(Box<region::Region>),
 }
 
 /// How often the lock of the folder is tried.
@@ -124,8 +136,18 @@ struct Context {
 
 /// Runs a command line.
 pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let args = match Args::try_parse_from(args) {
+    let words: Vec<OsString> = args.into_iter().collect();
+    let json = words.iter().take_while(|word| *word != "--").any(|word| word == "--json");
+    let parsed = help::command().try_get_matches_from(words);
+    let args = match parsed.and_then(|matches| Args::from_arg_matches(&matches)) {
         Ok(args) => args,
+        Err(error) if json && error.use_stderr() => {
+            let text = error.render().to_string();
+            let message = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+            let failure = Failure::new(Code::Usage, message);
+            complain(&failure, json);
+            return failure.exit();
+        }
         Err(error) => {
             // Help and version go to standard output and are no error.
             let code = if error.use_stderr() { ExitCode::from(Code::Usage as u8) } else { ExitCode::SUCCESS };
@@ -133,7 +155,6 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             return code;
         }
     };
-    let json = args.json;
     match dispatch(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -282,7 +303,7 @@ fn agree(question: &str, instead: &str) -> Result<bool, Failure> {
 
 /// An answer to another question; cannot happen between a command and a daemon of one version.
 fn unexpected() -> Failure {
-    Failure::internal("the answer is one to another question; is the daemon of another version?")
+    Failure::internal("the answer is one to another question; is the running node of another version?")
 }
 
 fn complain(failure: &Failure, json: bool) {

@@ -1,6 +1,11 @@
 //! `lintas outbox`: what was sent, and where it stands.
 
-use super::{Context, inbox::List, render::outbox_entry, unexpected};
+use super::{
+    Context,
+    inbox::List,
+    render::{count, outbox_entry},
+    unexpected,
+};
 use crate::{
     core::view::Outbox,
     shell::{
@@ -19,5 +24,5 @@ pub(super) fn run(context: &Context, list: &List) -> Result<(), Failure> {
 
 fn plain_words(outbox: &Outbox) -> String {
     let entries: String = outbox.packets.iter().map(outbox_entry).collect();
-    format!("{} of {} packets\n{entries}", outbox.packets.len(), outbox.total)
+    format!("{} of {}\n{entries}", outbox.packets.len(), count(outbox.total, "packet"))
 }

@@ -3,7 +3,11 @@
 use clap::Args;
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 
-use super::{Context, render::kind, unexpected};
+use super::{
+    Context,
+    render::{count, kind},
+    unexpected,
+};
 use crate::{
     core::{text::one_line, view::Purged},
     shell::{
@@ -52,18 +56,14 @@ fn moment(text: &str) -> Result<u64, Failure> {
     let day = || text.parse::<Date>().ok().and_then(|day| day.to_zoned(TimeZone::UTC).ok());
     let found = text.parse::<Timestamp>().ok().or_else(|| day().map(|day| day.timestamp()));
     found.and_then(|time| u64::try_from(time.as_millisecond()).ok()).ok_or_else(|| {
-        let message = "--before needs a day, e.g. 2026-11-01, or a moment, e.g. 2026-11-01T12:00:00Z";
+        let message = "nothing was purged: --before needs a day, e.g. 2026-11-01, or a moment, e.g. 2026-11-01T12:00:00Z";
         Failure::new(Code::Usage, message)
     })
 }
 
 fn plain_words(purged: &Purged) -> String {
-    let what = if purged.done {
-        "packets are purged: nobody can open them here any more"
-    } else {
-        "packets to purge"
-    };
-    let mut out = format!("{} {what}\n", purged.total);
+    let what = if purged.done { "purged: nobody can open them here any more" } else { "to purge" };
+    let mut out = format!("{} {what}\n", count(purged.total, "packet"));
     for packet in &purged.packets {
         let direction = if packet.direction == "sent" { "sent to" } else { "from" };
         let with = packet.with.iter().map(|name| one_line(name)).collect::<Vec<_>>().join(", ");
@@ -80,7 +80,7 @@ fn plain_words(purged: &Purged) -> String {
     }
     if purged.left_waiting > 0 {
         let left = purged.left_waiting;
-        out.push_str(&format!("{left} packets are left: the broker has not answered to them yet\n"));
+        out.push_str(&format!("{} left out: the broker has not answered yet\n", count(left, "packet")));
     }
     out
 }

@@ -11,6 +11,11 @@ use crate::{
     shell::clock::show as time,
 };
 
+/// `1 packet`, `2 packets`.
+pub(super) fn count(number: usize, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+}
+
 /// `KIND_ALERT` → `alert`.
 pub(super) fn kind(code: &str) -> String {
     words(code.strip_prefix("KIND_").unwrap_or(code))

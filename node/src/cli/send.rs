@@ -20,7 +20,7 @@ use crate::{
         clock::show as time,
         control::{self, Watcher},
         desk::{How, Reply, Request},
-        failure::{Code, Failure},
+        failure::{Code, Failure, why},
         files,
     },
 };
@@ -28,19 +28,27 @@ use crate::{
 /// How often `--wait` looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
+const EXAMPLE: &str = "\
+Examples:
+  lintas send alert.json --attach photo.jpg --wait 30
+  lintas send alert.json --to KH/KH-AHT --to group:COMMIT
+Exit codes: 0 kept (with --wait: accepted by the broker); 6 the draft or a recipient is wrong, nothing was sealed;
+8 no answer yet, it is kept; 9 the broker refused it; 13 the directory is out of date, nothing was sealed.";
+
 /// Options of `send`.
 #[derive(Args)]
+#[command(after_help = EXAMPLE)]
 pub(super) struct Send {
-    /// The draft, a JSON file.
+    /// The draft, a JSON file as tests/case/alert.json.
     draft: PathBuf,
-    /// A file to attach; as often as there are files.
+    /// A file to attach, at most 4 GiB; as often as there are files, up to 64.
     #[arg(long, value_name = "FILE")]
     attach: Vec<PathBuf>,
     /// One more recipient: AGENCY/UNIT, AGENCY for its single point of contact, or group:GROUP for those of all members
     /// of a group.
     #[arg(long, value_name = "AGENCY/UNIT")]
     to: Vec<String>,
-    /// The unit of this agency that sends.
+    /// The unit of this agency that sends; as the draft says if left out.
     #[arg(long, value_name = "UNIT")]
     from: Option<String>,
     /// Seal although the directory is known to be out of date: keys and members in it may have been withdrawn. The
@@ -50,7 +58,7 @@ pub(super) struct Send {
     /// Send to a group without those of its members whom no officer has confirmed.
     #[arg(long)]
     without_unconfirmed: bool,
-    /// Wait so many seconds for the broker's answer.
+    /// Wait at most so many seconds for the broker's answer. Without it the command ends as soon as the packet is kept.
     #[arg(long, value_name = "SECONDS")]
     wait: Option<u32>,
 }
@@ -66,10 +74,11 @@ struct Sent {
 /// Seals, keeps, and says so.
 pub(super) fn run(context: &Context, send: Send) -> Result<(), Failure> {
     let bytes = files::read(&send.draft, DRAFT_BYTES_MAX as u64).map_err(|error| {
-        let message = format!("cannot read the draft `{}`: {error}", send.draft.display());
+        let message = format!("cannot read the draft `{}`: {}", send.draft.display(), why(&error));
         Failure::new(Code::Draft, message)
     })?;
-    let draft = String::from_utf8(bytes).map_err(|_| Failure::new(Code::Draft, "the draft is not text"))?;
+    let draft = String::from_utf8(bytes)
+        .map_err(|_| Failure::new(Code::Draft, "the draft is not text; it must be a JSON file"))?;
     let attach = send.attach.iter().map(|path| absolute(path)).collect::<Result<_, _>>()?;
     let how = How { despite_stale: send.despite_stale, without_unconfirmed: send.without_unconfirmed };
     let request = Request::Send { draft, attach, to: send.to, from: send.from, how };

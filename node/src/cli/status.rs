@@ -1,6 +1,10 @@
 //! `lintas status`: how the node is.
 
-use super::{Context, render::moves, unexpected};
+use super::{
+    Context,
+    render::{count, moves},
+    unexpected,
+};
 use crate::{
     core::{
         text::one_line,
@@ -45,8 +49,12 @@ pub(super) fn plain_words(status: &Status) -> String {
             .as_ref()
             .map_or_else(|| "not running: start `lintas run` to send and receive\n".to_owned(), connection),
     );
-    out.push_str(&format!("outbox: {} packets, {} without an answer\n", status.sent, status.waiting));
-    out.push_str(&format!("inbox: {} packets, {} deliveries not taken\n", status.received, status.rejected));
+    out.push_str(&format!(
+        "outbox: {}, {} without an answer\n",
+        count(status.sent, "packet"),
+        status.waiting
+    ));
+    out.push_str(&format!("inbox: {}, {} not taken\n", count(status.received, "packet"), status.rejected));
     for transfer in &status.transfers {
         out.push_str(&format!("{}\n", moves(transfer)));
     }

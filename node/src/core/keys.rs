@@ -49,7 +49,7 @@ impl Holds {
 #[derive(Debug, Error)]
 pub(crate) enum KeysError {
     /// The file is not one.
-    #[error("the key file is damaged: {0}; restore it from a copy")]
+    #[error("the sealed keys are damaged: {0}; restore their file (e.g. node.keys) from a copy")]
     Decode(#[from] DecodeError),
     /// Locked, or changed.
     #[error(transparent)]

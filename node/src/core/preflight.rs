@@ -222,6 +222,12 @@ fn clear(agency: &str, unit: Option<&UnitRef>, own: &str, rules: Rules<'_>) -> R
         let advice = format!("its units are {}", units.join(", "));
         return Err(objection(format!("{agency} has no unit {}", unit.unit), advice));
     }
+    if directory.is_self_revoked(agency) {
+        return Err(objection(
+            format!("{agency} has taken back all its keys, as after the loss of its node"),
+            format!("take {agency} out, and ask it by another way when it has new keys"),
+        ));
+    }
     if let Some(held) = directory.held().iter().find(|held| held.agency == agency) {
         let advice = format!("when it is: lintas confirm {agency} KEY; until then take {agency} out");
         return Err(objection(held.to_string(), advice));

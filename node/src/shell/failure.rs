@@ -11,14 +11,14 @@ Exit codes:
    1  a fault in this program; please report it
    2  the command line is wrong
    3  the data folder is not set up, or a file in it cannot be used
-   4  the keys stay locked: wrong or missing passphrase or key file
+   4  the keys stay closed: wrong or missing passphrase or key file
    5  another lintas process is using the data folder
-   6  the draft is not valid, or the preflight says no; nothing was sealed
+   6  the draft is not valid, or this node's checks say no; nothing was sealed
    7  there is no such packet or attachment
    8  the broker has not answered yet; the packet is kept and will be sent
    9  the broker refused the packet
   10  the disk failed or is full, or kept bytes are damaged
-  11  the daemon ended before it answered: look at `lintas outbox` before you send again
+  11  the running node ended before it answered: look at `lintas outbox` before you send again
   12  `lintas region`: nothing was drafted, signed or published; a rule of the region authority forbids it
   13  the directory is known to be out of date; nothing was sealed
   14  the node is locked: `lintas unlock`
@@ -87,12 +87,23 @@ impl Failure {
     /// What the system said about a file.
     pub(crate) fn file(doing: &str, path: &Path, error: &io::Error) -> Self {
         let code = if error.kind() == io::ErrorKind::NotFound { Code::NotFound } else { Code::Storage };
-        Self::new(code, format_args!("cannot {doing} `{}`: {error}", path.display()))
+        Self::new(code, format_args!("cannot {doing} `{}`: {}", path.display(), why(error)))
     }
 
     /// The exit code.
     pub(crate) fn exit(&self) -> ExitCode {
         ExitCode::from(self.code as u8)
+    }
+}
+
+/// What the system said, in plain words where they are known.
+pub(crate) fn why(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::NotFound {
+        "there is no such file or folder".to_owned()
+    } else if error.kind() == io::ErrorKind::PermissionDenied {
+        "this user may not; look whose it is and what its mode is (ls -l)".to_owned()
+    } else {
+        error.to_string()
     }
 }
 

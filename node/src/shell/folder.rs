@@ -29,7 +29,7 @@ use bytes::Bytes;
 use lintas_config::settings::NodeSettings;
 
 use super::{
-    failure::{Code, Failure},
+    failure::{Code, Failure, why},
     files,
 };
 
@@ -109,14 +109,15 @@ impl Folder {
     /// Reads `node.toml`.
     pub(crate) fn settings(&self) -> Result<NodeSettings, Failure> {
         let text = self.text("node.toml", "make the folder with `lintas init`")?;
-        NodeSettings::parse(&text).map_err(|error| Failure::new(Code::NotSetUp, error))
+        NodeSettings::parse(&text)
+            .map_err(|error| Failure::new(Code::NotSetUp, format_args!("node.toml, {error}; mend it")))
     }
 
     /// Reads a file that must be there.
     pub(crate) fn read(&self, name: &str, max: u64, advice: &str) -> Result<Bytes, Failure> {
         let path = self.path(name);
         files::read(&path, max).map(Bytes::from).map_err(|error| {
-            let message = format!("cannot read `{}`: {error}; {advice}", path.display());
+            let message = format!("cannot read `{}`: {}; {advice}", path.display(), why(&error));
             Failure::new(Code::NotSetUp, message)
         })
     }

@@ -28,9 +28,13 @@ pub(crate) fn of_files(folder: &Folder, key_file: Option<&Path>) -> Vec<Check> {
 
 /// What is to be said when the folder does not open.
 pub(crate) fn unopened(failure: &Failure) -> Check {
+    if failure.code == Code::NodeLocked {
+        let advice =
+            "if that is not intended: lintas unlock; then ask again, for what can be seen with keys only";
+        return Check::warning("open", failure.message.clone(), advice);
+    }
     let advice = match failure.code {
         Code::Locked => "give the right passphrase or key file; without it nothing that is kept can be read",
-        Code::NodeLocked => "unlock it with `lintas unlock`, then ask again",
         Code::InUse => "wait for the other process, or ask the running node",
         Code::Storage => "look at the disk, then restore `journal` and `blobs` from a copy if need be",
         Code::DaemonEnded => "look at the log of the node, and start it again",
@@ -43,6 +47,7 @@ pub(crate) fn unopened(failure: &Failure) -> Check {
         | Code::Refused
         | Code::Forbidden
         | Code::Stale
+        | Code::NodeLocked
         | Code::Warned
         | Code::Wrong => "do what the sentence says, then ask again",
     };

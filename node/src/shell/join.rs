@@ -33,7 +33,8 @@ impl PeerDirectory for Nobody {
 pub(crate) fn not_admitted(agency: &str) -> String {
     format!(
         "the region authority has not admitted {agency} yet, or its broker does not have the new directory: give the \
-         authority join-request.bin, and run this again when it says so. Nothing was changed"
+         authority join-request.bin, and run this again when it says so (after `init --replace`: when keyset.bin is \
+         published). Nothing was changed"
     )
 }
 

@@ -32,7 +32,8 @@ const ROSTERS: &str = "rosters";
 const MARK_BYTES_MAX: u64 = 2 << 20;
 /// Most files looked at in `rosters`.
 const ROSTERS_MAX: usize = 4_096;
-const ADVICE: &str = "join the region with `lintas join` once its authority has taken join-request.bin";
+const ADVICE: &str =
+    "this node has not joined its region: once the authority has admitted this agency, `lintas join`";
 
 /// What tells one `directory.bin` from another without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use rand_core::CryptoRng;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::{
-    failure::{Code, Failure},
+    failure::{Code, Failure, why},
     files,
 };
 use crate::core::vault::{PASSPHRASE_CHARS_MIN, Unlocker};
@@ -124,7 +124,7 @@ fn read_key_file(path: &Path) -> Result<Unlocker, Failure> {
         let message = format!("the key file `{}` {why}", path.display());
         Failure::new(Code::Locked, message)
     };
-    let text = secret_text(path).map_err(|error| bad(&format!("cannot be read: {error}")))?;
+    let text = secret_text(path).map_err(|error| bad(&format!("cannot be read: {}", why(&error))))?;
     let mut bytes = unhex(text.trim()).map_err(|_| bad("must hold 64 hex digits"))?;
     let key = <[u8; 32]>::try_from(bytes.as_slice()).map_err(|_| bad("must hold 64 hex digits"));
     bytes.zeroize();
@@ -133,7 +133,7 @@ fn read_key_file(path: &Path) -> Result<Unlocker, Failure> {
 
 fn passphrase_file(path: &Path) -> Result<Unlocker, Failure> {
     let text = secret_text(path).map_err(|error| {
-        let message = format!("the passphrase file `{}` cannot be read: {error}", path.display());
+        let message = format!("the passphrase file `{}` cannot be read: {}", path.display(), why(&error));
         Failure::new(Code::Locked, message)
     })?;
     let words = text.trim_end_matches(['\r', '\n']);

@@ -23,8 +23,15 @@ use crate::{
     },
 };
 
-/// Options of `region change`. Several changes can be made at once.
+const EXAMPLE: &str = "\
+Several changes can be made at once. Examples:
+  lintas region change --from directory.bin --sources mekong --admit join-request.bin --out proposal.bin
+  lintas region change --from directory.bin --suspend KH --out proposal.bin
+  lintas region change --from directory.bin --renew --out proposal.bin";
+
+/// Options of `region change`.
 #[derive(Args)]
+#[command(after_help = EXAMPLE)]
 pub(super) struct Change {
     /// The directory in force: the newest directory.bin that anybody has.
     #[arg(long, value_name = "FILE")]
@@ -53,7 +60,7 @@ pub(super) struct Change {
     /// A member that lost or replaced its identity key: its new join-request.bin.
     #[arg(long, num_args = 1.., value_name = "FILE")]
     identity: Vec<PathBuf>,
-    /// The old identity key's signature for the new one, so that no officer has to confirm it.
+    /// The old identity key's signature for the new one (64 bytes), so that no officer has to confirm it.
     #[arg(long, num_args = 1.., value_name = "FILE")]
     handover: Vec<PathBuf>,
     /// An office that comes: its authority.pub.
@@ -108,7 +115,8 @@ pub(super) fn run(ceremony: &Ceremony, change: &Change) -> Result<(), Failure> {
         valid_days: change.valid_days,
     };
     if !change.renew && changes == (Changes { valid_days: change.valid_days, ..Changes::default() }) {
-        let message = "nothing was asked for; with --renew only the validity begins anew";
+        let message = "nothing was asked for: say what to change, e.g. --suspend AGENCY (see --help); with --renew only the validity \
+                       begins anew";
         return Err(Failure::new(Code::Usage, message));
     }
     let proposal = authority::change(&directory, source.as_ref(), &changes, clock::now_ms())

@@ -33,8 +33,14 @@ use crate::shell::{
     folder::Folder,
 };
 
+const STEPS: &str = "\
+In this order: each office makes its key (office); somebody drafts (draft, later change); offices read and sign copies
+(review, sign); somebody joins them (publish). Only `office` and `sign` need a folder (--data) and a secret.
+Exit code 12: a rule of the authority forbids it, e.g. a signature is missing. docs/OPERATING.md has the commands.";
+
 /// The region authority: who is a member, signed by k of its n offices.
 #[derive(Args)]
+#[command(after_help = STEPS)]
 pub(super) struct Region {
     #[command(subcommand)]
     command: Command,

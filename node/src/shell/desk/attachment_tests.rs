@@ -14,7 +14,10 @@ use lintas_proto::{
 
 use super::*;
 use crate::{
-    core::draft::{Draft, Sender, compose},
+    core::{
+        draft::{Draft, Sender, compose},
+        health::Mark,
+    },
     shell::{blobs, control, door::Door, progress::nobody},
     testing::{AMBER, REGION, Region, core, digest, draft},
 };
@@ -212,9 +215,13 @@ fn a_sealed_file_goes_when_everything_about_its_packet_is_known() {
     fs::create_dir(&to).unwrap();
     let failure = desk.export(&kept.packet_id, &to).unwrap_err();
     assert!(failure.code == Code::NotFound && failure.message.contains("SHA-256"), "{failure}");
-    // The next start does not miss it.
+    // Neither the next start nor the doctor misses it.
     drop(desk);
-    assert_eq!(region.desk("TH").status().warnings, [""; 0]);
+    let desk = region.desk("TH");
+    assert_eq!(desk.status().warnings, [""; 0]);
+    let checks = desk.doctor();
+    let attachments = checks.iter().find(|check| check.check == "attachments").unwrap();
+    assert_eq!(attachments.mark, Mark::Ok, "{attachments:?}");
 }
 
 #[tokio::test]

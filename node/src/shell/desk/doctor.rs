@@ -69,7 +69,7 @@ impl Desk {
         checks.extend(
             older.map(|found| Check::wrong("key_pages", found, "restore the newest copy of node.keys")),
         );
-        checks.push(attachments(self.warning_of_blobs(), missing(&state, &self.folder)));
+        checks.push(attachments(self.warning_of_blobs(), missing(&state, &self.folder, now_ms)));
         checks.push(running(self.daemon));
         checks.push(connection(&link, self.daemon));
         let oldest = state.waiting().next().map(|(_, packet)| packet);
@@ -193,7 +193,7 @@ fn held(directory: &Directory) -> Check {
 
 fn refused(why: &Option<String>) -> Check {
     match why {
-        None => Check::ok("directory_file", "directory.bin is the directory in force"),
+        None => Check::ok("directory_file", "no directory that was put here by hand was refused"),
         Some(why) => Check::warning(
             "directory_file",
             format!(
@@ -252,11 +252,15 @@ fn journal(state: &State) -> Check {
     Check::ok("journal", found)
 }
 
-/// Attachments that kept packets name and that are not on the disk.
-fn missing(state: &State, folder: &Folder) -> usize {
+/// Attachments that kept packets need and that are not on the disk. Those of purged packets are gone, and those of a
+/// sent packet of which nothing more becomes.
+fn missing(state: &State, folder: &Folder, now_ms: u64) -> usize {
     let id = |reference: &AttachmentRef| hex(&reference.blob_id);
-    let out = state.outgoing().flat_map(|(_, packet)| &packet.attachments);
-    let received = state.incoming().flat_map(|(_, packet)| &packet.attachments);
+    let kept = |sequence: u64| state.ledger().purged_ms(sequence).is_none();
+    let out = state.outgoing().filter(|(sequence, packet)| kept(*sequence) && !packet.is_settled(now_ms));
+    let out = out.flat_map(|(_, packet)| &packet.attachments);
+    let received = state.incoming().filter(|(sequence, _)| kept(*sequence));
+    let received = received.flat_map(|(_, packet)| &packet.attachments);
     out.filter(|reference| !folder.blob_out(&id(reference)).exists()).count()
         + received.filter(|reference| !folder.blob_in(&id(reference)).exists()).count()
 }
@@ -275,9 +279,10 @@ fn attachments(unnamed: Option<String>, missing: usize) -> Check {
             let advice = "if `journal` was restored, restore the one that belongs to `blobs`; else they may be deleted";
             Check::warning("attachments", found, advice)
         }
-        None => {
-            Check::ok("attachments", "every attachment belongs to a packet, and every packet has its own")
-        }
+        None => Check::ok(
+            "attachments",
+            "every attachment belongs to a packet, and none that a packet needs is missing",
+        ),
     }
 }
 
@@ -291,15 +296,19 @@ fn running(daemon: bool) -> Check {
 
 fn connection(link: &LinkView, daemon: bool) -> Check {
     let trouble = one_line(&link.trouble);
-    let advice = "check the network, the broker's address in node.toml and that UDP is let through; what waits is kept";
+    let advice = "do what the sentence says; if it names no remedy, check the network, the broker's address in node.toml and \
+                  that UDP is let through. What waits is kept";
     if !link.connected {
         let since =
             if link.since_ms == 0 { String::new() } else { format!(" since {}", time(link.since_ms)) };
-        let why = if trouble.is_empty() { "it is being tried".to_owned() } else { trouble };
+        if daemon && trouble.is_empty() {
+            let found = format!("no session with the broker{since}: it is being tried for the first time");
+            return Check::warning("broker", found, "ask again in a minute");
+        }
         let found = if daemon {
-            format!("no session with the broker{since}: {why}")
+            format!("no session with the broker{since}: {trouble}")
         } else {
-            format!("the broker was tried just now, in vain: {why}")
+            format!("the broker was tried just now, in vain: {trouble}")
         };
         return Check::wrong("broker", found, advice);
     }

@@ -28,6 +28,7 @@ fn mark(checks: &[Check], name: &str) -> Mark {
 fn a_sound_node_has_nothing_wrong_but_the_broker_that_is_not_there() {
     let region = Region::new();
     let desk = region.desk("TH");
+    assert_eq!(mark(&desk.doctor(), "broker"), Mark::Warning, "it has hardly begun to try");
     desk.note_link(|link| link.trouble = "no handshake within 10000 ms".to_owned());
     let checks = desk.doctor();
     let wrong: Vec<_> = checks.iter().filter(|check| check.mark == Mark::Wrong).collect();

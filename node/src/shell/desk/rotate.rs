@@ -251,7 +251,8 @@ impl Desk {
         let directory = self.directory();
         directory.with_keyset(&signed).map_err(|error| {
             let message = format!(
-                "the keyset in `{}` is not believed, and nothing was changed: {error}; ask its agency for its newest",
+                "the keyset in `{}` is not believed, and nothing was changed: {error}; ask its agency for its newest. One of \
+                 `init --replace` was made under an old directory: make it again with directory.current of a running node",
                 path.display()
             );
             Failure::new(Code::NotSetUp, message)

@@ -221,5 +221,5 @@ fn refused(error: &dyn std::fmt::Display) -> Failure {
 
 fn objected(objections: &[Objection]) -> String {
     let lines: Vec<String> = objections.iter().map(|objection| format!("\n  - {objection}")).collect();
-    format!("this node's preflight says no, and nothing was sealed:{}", lines.concat())
+    format!("this node has checked the packet and says no; nothing was sealed:{}", lines.concat())
 }

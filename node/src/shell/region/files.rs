@@ -47,8 +47,10 @@ fn text(path: &Path) -> Result<String, Failure> {
     String::from_utf8(bytes.to_vec()).map_err(|_| unusable(path, &"it is not text"))
 }
 
-fn message<M: Shaped>(path: &Path, max: usize) -> Result<M, Failure> {
-    canonical::decode(&bytes(path, max as u64)?, max).map_err(|error| unusable(path, &error))
+/// `what` is what such a file is called.
+fn message<M: Shaped>(path: &Path, max: usize, what: &str) -> Result<M, Failure> {
+    canonical::decode(&bytes(path, max as u64)?, max)
+        .map_err(|error| unusable(path, &format_args!("it is no {what}, or it is damaged ({error})")))
 }
 
 /// The readable sources of a region.
@@ -58,12 +60,12 @@ pub(crate) fn sources(folder: &Path) -> Result<RegionSource, Failure> {
 
 /// Requests to join, as agencies hand them over.
 pub(crate) fn requests(paths: &[PathBuf]) -> Result<Vec<JoinRequest>, Failure> {
-    paths.iter().map(|path| message(path, limits::KEYSET_BYTES_MAX)).collect()
+    paths.iter().map(|path| message(path, limits::KEYSET_BYTES_MAX, "join-request.bin")).collect()
 }
 
 /// Public keys of brokers.
 pub(crate) fn brokers(paths: &[PathBuf]) -> Result<Vec<BrokerKeys>, Failure> {
-    paths.iter().map(|path| message(path, BROKER_BYTES_MAX)).collect()
+    paths.iter().map(|path| message(path, BROKER_BYTES_MAX, "broker.roster")).collect()
 }
 
 /// Signatures by which old identity keys vouch for new ones.
@@ -111,15 +113,30 @@ pub(crate) fn directory_bytes(path: &Path) -> Result<Bytes, Failure> {
     bytes(path, limits::DIRECTORY_BYTES_MAX as u64)
 }
 
+/// Whether these bytes have the shape of a directory.
+fn is_bundle(bytes: &Bytes) -> bool {
+    canonical::decode::<DirectoryBundle>(bytes, limits::DIRECTORY_BYTES_MAX).is_ok()
+}
+
+/// Bytes that have the shape of a directory.
+fn bundle(path: &Path) -> Result<Bytes, Failure> {
+    let bytes = directory_bytes(path)?;
+    if is_bundle(&bytes) {
+        return Ok(bytes);
+    }
+    let why = "it is no proposal and no directory.bin, or it is damaged; get it again from where it was made";
+    Err(unusable(path, &why))
+}
+
 /// A proposal that keeps every rule; signatures may be missing.
 pub(crate) fn proposal(path: &Path) -> Result<Proposal, Failure> {
-    Proposal::parse(&directory_bytes(path)?).map_err(|error| unusable(path, &error))
+    Proposal::parse(&bundle(path)?).map_err(|error| unusable(path, &error))
 }
 
 /// A directory that k of the authorities that it names itself have signed; with a bootstrap file, of those that the
 /// file names.
 pub(crate) fn directory(path: &Path, vouches: Option<&Path>) -> Result<Directory, Failure> {
-    let bytes = directory_bytes(path)?;
+    let bytes = bundle(path)?;
     let bootstrap = match vouches {
         Some(path) => bootstrap(path)?,
         None => Proposal::parse(&bytes)
@@ -162,6 +179,13 @@ pub(crate) fn carried(path: &Path) -> Result<Carried, Failure> {
     if let Ok(broker) = canonical::decode(&bytes, BROKER_BYTES_MAX) {
         return Ok(Carried::Broker(broker));
     }
+    if !is_bundle(&bytes) {
+        return Err(unusable(
+            path,
+            &"it is no directory.bin, proposal, bootstrap.toml, authority.pub, join-request.bin or broker.roster, or it \
+              is damaged; get it again from where it was made",
+        ));
+    }
     Ok(Carried::Directory(bytes))
 }
 
@@ -179,7 +203,7 @@ pub(crate) fn steps(history: &Path, from: u64, to: u64) -> Result<Vec<Bytes>, Fa
         if !path.exists() {
             break;
         }
-        let bundle: DirectoryBundle = message(&path, limits::DIRECTORY_BYTES_MAX)?;
+        let bundle: DirectoryBundle = message(&path, limits::DIRECTORY_BYTES_MAX, "directory.bin")?;
         found.push(bundle.roster);
     }
     Ok(found)

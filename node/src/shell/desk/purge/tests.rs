@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::shell::desk::How;
 use crate::{
-    core::{pages, vault::Unlocker, view::Kept},
+    core::{health::Mark, pages, vault::Unlocker, view::Kept},
     shell::{desk::Heard, folder::Folder},
     testing::{AMBER, Region, draft},
 };
@@ -260,6 +260,9 @@ fn attachments_go_with_their_packet_but_not_those_that_another_names() {
     drop(thailand);
     let thailand = region.desk("TH");
     assert!(!left.exists() && blobs() == 1);
+    let checks = thailand.doctor();
+    let attachments = checks.iter().find(|check| check.check == "attachments").unwrap();
+    assert_eq!(attachments.mark, Mark::Ok, "{attachments:?}");
     assert_eq!(thailand.export(&kept.packet_id, &to).unwrap_err().code, Code::NotFound);
 }
 

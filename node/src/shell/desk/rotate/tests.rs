@@ -122,6 +122,11 @@ fn a_foreign_revocation_is_carried_until_the_directory_has_it() {
     cambodia.renew(true);
     assert!(cambodia.keysets_to_publish().is_empty());
     assert_eq!(fs::read_dir(region.path("KH").join("keysets")).unwrap().count(), 0, "forgotten");
+    // Whoever writes to it is told why that is in vain.
+    let text = draft(&["TH/TH-MAR"], "t", AMBER, "NONE");
+    let told =
+        cambodia.send(&text, &[], &[], Some("KH-AHT"), &How::default(), &mut os_entropy()).unwrap_err();
+    assert!(told.code == Code::Draft && told.message.contains("TH has taken back all its keys"), "{told}");
     // A stranger's, an older one, and no keyset at all.
     let (_, _, stranger) =
         new_agency(REGION, Member { agency: "XX".to_owned(), ..Member::default() }, 1, &mut os_entropy())
