@@ -5,7 +5,10 @@
 
 mod agency;
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
 
 use agency::{Agency, code, wait_for, words};
 
@@ -183,4 +186,25 @@ fn a_new_machine_takes_the_place_of_the_old_one() {
     let wrong = wrong.env("LINTAS_DATA", agency.path("other")).output().unwrap();
     assert!(code(&wrong) == 3 && words(&wrong).contains("no agency"), "{}", words(&wrong));
     assert!(!agency.path("other").join("node.toml").exists());
+}
+
+#[test]
+fn a_lock_stops_the_sealing_of_a_large_file_and_the_officer_is_told() {
+    let agency = Agency::new();
+    let mut daemon = agency.daemon(&[]);
+    wait_for(&agency.data().join("control.sock"));
+    let file = agency.path("large.bin");
+    fs::File::create(&file).unwrap().set_len(4 << 30).unwrap();
+    let draft = agency.draft("TH/TH-VIC");
+    let mut send = agency.command(&["send", &draft, "--attach", file.to_str().unwrap()]);
+    let send = send.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let sealed = || fs::read_dir(agency.data().join("blobs/out")).unwrap().count();
+    until(|| sealed() == 1);
+    let locked = agency.lintas(&["lock"]);
+    assert_eq!(code(&locked), 0, "{}", words(&locked));
+    let send = send.wait_with_output().unwrap();
+    assert!(code(&send) == 14 && words(&send).contains("nothing was sealed"), "{}", words(&send));
+    assert_eq!(sealed(), 0);
+    assert_eq!(agency.json(&["status"])["locked"], true);
+    end(&mut daemon);
 }

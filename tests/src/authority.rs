@@ -56,6 +56,16 @@ impl Authority {
         self.sign_and_publish("proposal.bin", &[1, 2]);
     }
 
+    /// Drafts a change of the directory in force, has the first two offices sign it, publishes it.
+    pub fn enact(&self, name: &str, what: &[&str]) {
+        let from = self.published().join("directory.bin");
+        let mut change = ["region", "change", "--out", name, "--from"].map(OsStr::new).to_vec();
+        change.push(from.as_os_str());
+        change.extend(what.iter().map(OsStr::new));
+        let _ = self.lintas(&change).ok();
+        self.sign_and_publish(name, &[1, 2]);
+    }
+
     /// Has these offices sign a proposal, in the order given, and publishes it.
     pub fn sign_and_publish(&self, proposal: &str, offices: &[usize]) {
         for office in offices {

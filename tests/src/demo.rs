@@ -90,6 +90,7 @@ pub fn play(program: &Path, root: &Path, teller: &mut Teller) -> Result<Region, 
     refused_at_home(&region, &files, teller)?;
     refused_by_the_broker(&region, &viet_nam, teller)?;
     refused_stranger(&region, teller)?;
+    suspended(&region, &files, &viet_nam, teller)?;
 
     teller.step("Nothing that the officer wrote stands readable on any disk or in any log.");
     let searched = search(&region)?;
@@ -254,6 +255,42 @@ fn refused_stranger(region: &Region, teller: &mut Teller) -> Result<(), Differen
     let refusal = stranger::try_to_connect(region.broker_address());
     check(refusal.refused, &format!("the stranger was not refused: {}", refusal.words))?;
     teller.note(&format!("Refused: {}.", refusal.words));
+    Ok(())
+}
+
+/// A member is suspended while it is connected and something waits for it.
+fn suspended(
+    region: &Region,
+    files: &CaseFiles,
+    member: &Member,
+    teller: &mut Teller,
+) -> Result<(), Difference> {
+    teller
+        .step("Viet Nam's node is thought to be in wrong hands. It is connected, and an alert waits for it.");
+    let (mut session, _) = member
+        .connect(region.broker_address(), &member.hello(&region.directory()))
+        .map_err(|error| format!("Viet Nam cannot connect: {error}"))?;
+    let mut draft: Value = serde_json::from_slice(ALERT).map_err(|error| error.to_string())?;
+    (draft["from"], draft["to"]) = (json!("RCO-DESK"), json!([format!("VN/{}", member.unit.unit)]));
+    let path = files.alert.with_file_name("viet-nam.json");
+    fs::write(&path, draft.to_string()).map_err(|error| error.to_string())?;
+    let said = region.lintas("RCO", &["send", path.to_str().unwrap_or_default(), "--wait", "30"]);
+    check(said.code == 0, &format!("the alert was not sent: {said:?}"))?;
+    region.authority().enact("suspend.bin", &["--suspend", "VN"]);
+    region.take_published("broker");
+    teller.note(
+        "Two offices of the authority sign its suspension; the broker's operator puts the file in place.",
+    );
+    check(member.wait_for_end(&mut session).is_some(), "Viet Nam's connection was not ended")?;
+    let told = || -> Option<String> {
+        let packet = region.lintas("RCO", &["--json", "outbox"]).json()["packets"][0].clone();
+        let arrival = &packet["recipients"][0];
+        (arrival["state"] == "failed").then(|| arrival["why"].as_str().unwrap_or_default().to_owned())
+    };
+    check(wait(|| told().is_some()), "the coordinator was not told that nothing was delivered")?;
+    teller
+        .note("Its connection is ended, what waited is withheld, and the coordinator has the broker's word:");
+    teller.note(&format!("  {}", told().unwrap_or_default()));
     Ok(())
 }
 

@@ -175,7 +175,9 @@ impl Region {
     /// Puts what the authority has published last into a folder of the broker or of an agency.
     pub fn take_published(&self, folder: &str) {
         for name in ["bootstrap.toml", "directory.bin"] {
-            fs::copy(self.authority().published().join(name), self.folder(folder).join(name)).unwrap();
+            let place = self.folder(folder).join(name);
+            fs::copy(self.authority().published().join(name), place.with_extension("part")).unwrap();
+            fs::rename(place.with_extension("part"), place).unwrap();
         }
     }
 

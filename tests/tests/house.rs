@@ -140,3 +140,30 @@ fn the_top_level_holds_only_what_the_readme_names() {
         );
     }
 }
+
+/// `crate`, `module`, `function` or `folder/file.rs` between backticks in the last column of a table.
+fn named_tests(page: &str) -> Vec<String> {
+    let rows = page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("|---"));
+    let columns = rows.filter_map(|row| row.trim_end_matches('|').rsplit('|').next());
+    columns.flat_map(|column| column.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_tests_that_threats_names_are_there() {
+    let page = fs::read_to_string(root().join("docs/THREATS.md")).unwrap();
+    let before_advisories = page.split("## Advisories").next().unwrap();
+    let crates = ["proto", "config", "link", "journal", "broker", "node", "tests"];
+    let all: Vec<_> = crates.iter().flat_map(|name| sources(&root().join(name))).collect();
+    let named = named_tests(before_advisories);
+    assert!(named.len() > 50, "the table is not where this test looks: {named:?}");
+    for name in named {
+        let last = name.rsplit("::").next().unwrap().trim_end_matches('*');
+        let there = root().join(&name).exists()
+            || all.iter().any(|(path, text)| {
+                path.file_stem().is_some_and(|stem| stem == last)
+                    || path.iter().any(|part| part == last)
+                    || text.contains(&format!("fn {last}"))
+            });
+        assert!(there, "docs/THREATS.md names a test that is not there: `{name}`");
+    }
+}

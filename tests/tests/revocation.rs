@@ -11,20 +11,7 @@
 
 use std::{fs, path::Path};
 
-use bytes::Bytes;
-use lintas_config::{
-    Bootstrap, Directory,
-    issue::{bundle, fresh_seed, sign_roster},
-    os_entropy,
-};
 use lintas_link::{CloseCode, LinkError};
-use lintas_proto::{
-    canonical,
-    id::sha256,
-    limits,
-    schema::{DirectoryBundle, MemberStatus, Roster, SignedKeyset},
-    sign::{KeyRole, SigningKey, VerifyingKey},
-};
 use lintas_tests::{
     member::Member,
     process::wait,
@@ -34,54 +21,6 @@ use serde_json::{Value, json};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_lintas-demo");
 const NODES: [&str; 2] = ["TH", "VN"];
-
-/// An authority whose only key the test holds, in place of the one that founded the region.
-struct Authority {
-    key: SigningKey,
-    roster: Roster,
-    keysets: Vec<SignedKeyset>,
-}
-
-impl Authority {
-    fn over(region: &Region) -> Self {
-        let key = SigningKey::from_seed(KeyRole::Authority, &fresh_seed(&mut os_entropy())).unwrap();
-        let directory = region.directory();
-        let found: DirectoryBundle =
-            canonical::decode(directory.bytes(), limits::DIRECTORY_BYTES_MAX).unwrap();
-        let keyset = |bytes| canonical::decode(bytes, limits::KEYSET_BYTES_MAX).unwrap();
-        let roster = Roster {
-            authority_keys: vec![Bytes::copy_from_slice(&key.public_key())],
-            threshold: 1,
-            ..directory.roster().clone()
-        };
-        let authority = Self { key, roster, keysets: found.keysets.iter().map(keyset).collect() };
-        for folder in ["broker"].iter().chain(&NODES) {
-            let folder = region.folder(folder);
-            fs::write(folder.join("bootstrap.toml"), authority.bootstrap().to_text()).unwrap();
-            fs::write(folder.join("directory.bin"), authority.directory().bytes()).unwrap();
-        }
-        authority
-    }
-
-    fn bootstrap(&self) -> Bootstrap {
-        let keys = vec![VerifyingKey::parse(&self.key.public_key()).unwrap()];
-        Bootstrap { region: self.roster.region.clone(), authority_keys: keys, threshold: 1 }
-    }
-
-    fn directory(&self) -> Directory {
-        let signed = sign_roster(&self.roster, std::slice::from_ref(&self.key)).unwrap();
-        Directory::open(&bundle(&signed, self.keysets.clone()), &self.bootstrap()).unwrap()
-    }
-
-    /// The next roster, with that member revoked.
-    fn revoke(&mut self, agency: &str) -> Directory {
-        self.roster.prev_hash = Bytes::copy_from_slice(&sha256(&[&canonical::encode(&self.roster)]));
-        self.roster.version += 1;
-        let mut members = self.roster.members.iter_mut();
-        members.find(|member| member.agency == agency).unwrap().status = MemberStatus::Revoked as i32;
-        self.directory()
-    }
-}
 
 /// Where each recipient of TH's packets stands: `(unit, state, why)`.
 fn arrivals(region: &Region) -> Vec<(String, String, String)> {
@@ -97,16 +36,16 @@ fn a_member_is_revoked_while_packets_wait_for_it() {
     let root = tempfile::tempdir().unwrap();
     let kh = Member::of(&lintas_config::source::mekong().unwrap(), "KH");
     let mut region = Region::found_with(Path::new(PROGRAM), root.path(), &NODES, &[&kh], |broker| broker);
-    let mut authority = Authority::over(&region);
     region.start_broker();
     NODES.iter().for_each(|node| region.start_node(node));
     // KH is connected, and takes nothing.
-    let hello = kh.hello(&authority.directory());
+    let hello = kh.hello(&region.directory());
     let (mut session, _) = kh.connect(region.broker_address(), &hello).unwrap();
 
     let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("case/alert.json");
     let mut draft: Value = serde_json::from_slice(&fs::read(case).unwrap()).unwrap();
-    let vn = authority.roster.members.iter().find(|member| member.agency == "VN").unwrap();
+    let directory = region.directory();
+    let vn = directory.roster().members.iter().find(|member| member.agency == "VN").unwrap();
     let vn = format!("VN/{}", vn.units[0].unit);
     draft["to"] = json!(["KH/KH-AHT", vn]);
     let path = root.path().join("draft.json");
@@ -121,10 +60,8 @@ fn a_member_is_revoked_while_packets_wait_for_it() {
     assert!(wait(|| state("VN", "delivered") == 2), "{:?}", arrivals(&region));
     assert_eq!(state("KH", "pending"), 2, "{:?}", arrivals(&region));
 
-    let next = authority.revoke("KH");
-    let (part, place) = (root.path().join("next.bin"), region.folder("broker").join("directory.bin"));
-    fs::write(&part, next.bytes()).unwrap();
-    fs::rename(&part, &place).unwrap();
+    region.authority().enact("revoke.bin", &["--revoke", "KH"]);
+    region.take_published("broker");
     let placed_ms = now_ms();
     let ended = kh.wait_for_end(&mut session);
     println!("closed {} ms after the file was there", now_ms() - placed_ms);

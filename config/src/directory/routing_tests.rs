@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 use lintas_proto::{
-    schema::MemberStatus,
+    canonical,
+    schema::{DirectoryUpdate, MemberStatus},
     sign::{KeyRole, SigningKey},
 };
 
 use super::*;
 use crate::{
-    issue::{bundle, delegate, seed, sign_keyset},
+    issue::{bundle, delegate, seed, sign_keyset, sign_roster},
     os_entropy,
     testing::{NOW, Region, key, public, region},
 };
@@ -90,6 +91,42 @@ fn who_lists_the_key_of_a_newcomer_is_named_and_can_be_revoked() {
     assert_eq!(next.agency_of_transport(&transport.public_key()), Some("VN"));
     // Nodes get what the broker has.
     assert_eq!(first.succeed(next.bytes(), &[]).unwrap().hash(), next.hash());
+}
+
+#[test]
+fn a_newcomer_takes_identity_keys_as_they_are_now() {
+    let mut region = region();
+    let bootstrap = region.bootstrap();
+    let mut rosters = vec![canonical::encode(&region.sign())];
+    let fresh = key(KeyRole::Identity);
+    region.next_version();
+    region.roster.members[TH].identity_key = public(&fresh);
+    delegate(&mut region.secrets[TH], &fresh, 1, NOW, &mut os_entropy()).unwrap();
+    region.keysets[TH] = sign_keyset(&region.secrets[TH], 1, Bytes::new(), NOW).unwrap();
+    rosters.push(canonical::encode(&region.sign()));
+    let keysets: Vec<Bytes> = region.keysets.iter().map(canonical::encode).collect();
+    let take = |rosters: &[Bytes]| {
+        let update = DirectoryUpdate {
+            rosters: rosters.to_vec(),
+            keysets: keysets.clone(),
+            ..DirectoryUpdate::default()
+        };
+        Directory::take_first(&update, &bootstrap).unwrap()
+    };
+    assert!(take(&rosters).held().is_empty(), "the bootstrap vouches for the newest, too");
+    // And when it does not: the walk begins with the newest that it vouches for.
+    let authorities: Vec<SigningKey> = (0..3).map(|_| key(KeyRole::Authority)).collect();
+    region.next_version();
+    region.roster.authority_keys = authorities.iter().map(public).collect();
+    let mut signed = region.sign();
+    signed.signatures.extend(sign_roster(&region.roster, &authorities[..2]).unwrap().signatures);
+    signed.signatures.sort_by(|a, b| a.key_id.cmp(&b.key_id));
+    rosters.push(canonical::encode(&signed));
+    region.authorities = authorities;
+    region.next_version();
+    rosters.push(canonical::encode(&region.sign()));
+    let taken = take(&rosters);
+    assert_eq!((taken.roster().version, taken.held().len()), (4, 0));
 }
 
 #[test]

@@ -65,6 +65,8 @@ pub(super) fn run(context: &Context, from: &From<'_>, settings: &NodeSettings) -
         keyset: entry.keyset,
         member: true,
         in_force: true,
+        surely_ms: 0,
+        enough: false,
     };
     let word = rotation::word(&entry.region, agency, version, &identity, now_ms, &mut entropy);
     let secrets =

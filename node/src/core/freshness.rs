@@ -22,10 +22,10 @@ struct Claim {
     agency: String,
 }
 
-/// The highest versions named so far: at most one entry for each agency that signs packets.
+/// The highest versions that each agency has named so far: at most two entries for each that signs packets.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
-    roster: Option<Claim>,
+    rosters: BTreeMap<String, Claim>,
     keysets: BTreeMap<String, Claim>,
 }
 
@@ -54,8 +54,8 @@ impl Seen {
     pub(crate) fn note(&mut self, core: &Core) {
         let agency = &core.originator.agency;
         let claim = |version| Claim { version, packet_id: core.packet_id, agency: agency.clone() };
-        if self.roster.as_ref().is_none_or(|seen| seen.version < core.roster_version) {
-            self.roster = Some(claim(core.roster_version));
+        if self.rosters.get(agency).is_none_or(|seen| seen.version < core.roster_version) {
+            self.rosters.insert(agency.clone(), claim(core.roster_version));
         }
         if self.keysets.get(agency).is_none_or(|seen| seen.version < core.keyset_version) {
             self.keysets.insert(agency.clone(), claim(core.keyset_version));
@@ -67,10 +67,13 @@ impl Seen {
         self.keysets.remove(agency);
     }
 
-    /// Whether somebody has a newer directory. Keysets count of agencies whose present identity key is confirmed.
+    /// Whether somebody has a newer directory. Only the word of active members counts: whoever names versions that do not
+    /// exist stops nobody any more once the authority has suspended it. Keysets count of agencies whose present identity
+    /// key is confirmed.
     pub(crate) fn behind(&self, directory: &Directory, contacts: &Contacts) -> Option<Behind> {
         let have = directory.roster().version;
-        if let Some(claim) = self.roster.as_ref().filter(|claim| claim.version > have) {
+        let newer = |claim: &&Claim| claim.version > have && directory.member(&claim.agency).is_some();
+        if let Some(claim) = self.rosters.values().filter(newer).max_by_key(|claim| claim.version) {
             return Some(Behind { what: "roster".to_owned(), have, claim: claim.clone() });
         }
         self.keysets.iter().find_map(|(agency, claim)| {

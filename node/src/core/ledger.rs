@@ -77,6 +77,11 @@ impl Ledger {
         self.pages.get(&page).into_iter().flatten().copied()
     }
 
+    /// Pages under which keys of kept packets are sealed.
+    pub(crate) fn live_pages(&self) -> impl Iterator<Item = u64> {
+        self.pages.keys().copied()
+    }
+
     /// Where a purge moved the key of a record: page and sealed key.
     pub(crate) fn moved(&self, sequence: u64) -> Option<(u64, &Bytes)> {
         self.moved.get(&sequence).map(|(page, sealed)| (*page, sealed))

@@ -3,9 +3,11 @@
 //! | what | when |
 //! |---|---|
 //! | a unit's keys for the weeks to come are made | [`EPOCHS_AHEAD`] weeks ahead, this one included |
-//! | a private key is destroyed | 90 days and the skew of clocks after its week has ended, and only while the roster in force says that this clock is right |
+//! | a private key is destroyed | 90 days and the skew of clocks after its week has ended, by a clock on which a broker has agreed, or by the beginning of the roster in force |
 //! | a keyset is signed | when the keys to publish are others than published, when its end can be put off by a day or more and is less than 60 days away, when the directory has one that this node did not sign |
 //! | transport and packet keys to come take over | when the directory has the keyset that names them |
+//!
+//! But for the last, only while the roster in force says that this clock is right.
 
 use bytes::Bytes;
 use lintas_config::issue::{
@@ -36,8 +38,14 @@ pub(crate) struct Published {
     pub(crate) keyset: Option<(u64, Digest)>,
     /// The directory has this agency as an active member with this node's keys. Otherwise nothing is made or signed.
     pub(crate) member: bool,
-    /// The roster is valid at this time, so this clock is not far off.
+    /// The roster is valid at this time, so this clock is not far off. Otherwise nothing is made, signed or destroyed.
     pub(crate) in_force: bool,
+    /// What has died by then may be destroyed: a roster holds for up to 400 days, and a clock that is wrong within them
+    /// would destroy the keys of packets that are on their way.
+    pub(crate) surely_ms: u64,
+    /// A keyset that this node did not sign has been followed up already: no other one is, or two machines with the same
+    /// keys would outdo each other without end.
+    pub(crate) enough: bool,
 }
 
 /// What [`rotate`] did.
@@ -51,12 +59,14 @@ pub(crate) struct Rotated {
     pub(crate) signed: Option<u64>,
     /// Transport and packet keys took over from those before.
     pub(crate) switched: bool,
+    /// Version of the directory's keyset, if this node did not sign it.
+    pub(crate) strange: Option<u64>,
 }
 
 impl Rotated {
     /// Whether the secrets are to be kept.
     pub(crate) fn changed(self) -> bool {
-        self != Self::default()
+        Self { strange: None, ..self } != Self::default()
     }
 }
 
@@ -69,10 +79,13 @@ pub(crate) fn rotate(
 ) -> Result<Rotated, KeysError> {
     let own = own_keyset(secrets)?;
     let mut rotated = Rotated { switched: switch(secrets, published, own.as_ref()), ..Rotated::default() };
-    if published.in_force {
-        rotated.destroyed = destroy(secrets, now_ms);
+    rotated.strange = strange(published, own.as_ref());
+    if !published.in_force {
+        return Ok(rotated);
     }
+    rotated.destroyed = destroy(secrets, now_ms.min(published.surely_ms));
     if !published.member
+        || (published.enough && rotated.strange.is_some())
         || own.as_ref().is_some_and(OwnKeyset::is_revocation)
         || published.keyset.is_some_and(|(v, _)| v == u64::MAX)
     {
@@ -204,6 +217,13 @@ fn make(secrets: &mut NodeSecrets, units: &[String], now_ms: u64, entropy: &mut 
     secrets.encryption_seeds.len() - before
 }
 
+/// Version of a keyset in the directory that takes the place of this node's own.
+fn strange(published: &Published, own: Option<&OwnKeyset>) -> Option<u64> {
+    let (own, (version, hash)) = own.zip(published.keyset)?;
+    let is_strange = version >= own.says.version && hash != own.hash && version != u64::MAX;
+    is_strange.then_some(version)
+}
+
 /// Whether a keyset is to be signed.
 fn is_due(
     secrets: &NodeSecrets,
@@ -213,7 +233,7 @@ fn is_due(
 ) -> Result<bool, KeysError> {
     let Some(own) = own else { return Ok(true) };
     let says = &own.says;
-    if published.keyset.is_some_and(|(version, hash)| version >= says.version && hash != own.hash) {
+    if strange(published, Some(own)).is_some() {
         return Ok(true);
     }
     let listed = says.encryption_keys.iter().map(|key| (key.unit.as_str(), key.epoch));

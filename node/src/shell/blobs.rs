@@ -296,19 +296,32 @@ pub(crate) fn open(wanted: &Wanted<'_>, target: &Path, tell: Tell<'_>) -> Result
 }
 
 /// Seals one attachment of ours again, for another packet, a piece at a time. Durable in `blobs/out` when this returns;
-/// under its name only after all of it was checked.
+/// under its name only after all of it was checked. Stops when
+/// `goes_on` says so.
 pub(crate) fn seal_again(
     folder: &Folder,
     wanted: &Wanted<'_>,
     packet_id: PacketId,
     entropy: &mut dyn CryptoRng,
+    goes_on: &dyn Fn() -> bool,
 ) -> Result<(AttachmentRef, AttachmentKey), Failure> {
     let number = wanted.index + 1;
     let damaged = |error: &dyn std::fmt::Display| {
-        Failure::new(Code::Storage, format_args!("attachment {number} does not open: {error}"))
+        let message = format!(
+            "the sealed copy of attachment {number} on this machine's disk is damaged or gone ({error}); check the disk, \
+             and send what is in the packet again as a new one"
+        );
+        Failure::new(Code::NotFound, message)
+    };
+    let read = |error: io::Error| {
+        if error.kind() == io::ErrorKind::NotFound {
+            damaged(&error)
+        } else {
+            Failure::file("read", &wanted.sealed, &error)
+        }
     };
     let store = |error: std::io::Error| Failure::file("keep the attachment in", folder.root(), &error);
-    let mut file = File::open(&wanted.sealed).map_err(|error| damaged(&error))?;
+    let mut file = File::open(&wanted.sealed).map_err(read)?;
     let mut opener = BlobOpener::new(wanted.packet_id, wanted.index, wanted.reference, wanted.key)
         .map_err(|error| damaged(&error))?;
     let mut sealed = Vec::with_capacity(2 * PIECE_BYTES);
@@ -318,16 +331,19 @@ pub(crate) fn seal_again(
         PartFile::create(&folder.blob_out(&format!("{packet_id}-{}", wanted.index))).map_err(store)?;
     let (mut piece, mut plain) = (vec![0; PIECE_BYTES], Zeroizing::new(Vec::with_capacity(2 * PIECE_BYTES)));
     loop {
-        let count = file.read(&mut piece).map_err(|error| damaged(&error))?;
+        let count = file.read(&mut piece).map_err(read)?;
         if count == 0 {
             break;
         }
-        let read = piece.get(..count).unwrap_or_default();
-        opener.update(read, &mut plain).map_err(|error| damaged(&error))?;
+        let piece = piece.get(..count).unwrap_or_default();
+        opener.update(piece, &mut plain).map_err(|error| damaged(&error))?;
         sealer.update(&plain, &mut sealed).map_err(|error| damaged(&error))?;
         plain.clear();
         out.write(&sealed).map_err(store)?;
         sealed.clear();
+        if !goes_on() {
+            return Err(Failure::new(Code::Storage, "stopped, because the node is locked or ends"));
+        }
     }
     opener.finish(&mut plain).map_err(|error| damaged(&error))?;
     sealer.update(&plain, &mut sealed).map_err(|error| damaged(&error))?;

@@ -1,6 +1,6 @@
 //! The one place that reads the clock.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use jiff::{Timestamp, tz::TimeZone};
 
@@ -9,6 +9,12 @@ use jiff::{Timestamp, tz::TimeZone};
 pub(crate) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Now, on a clock that nobody sets.
+#[allow(clippy::disallowed_methods, reason = "the one place that reads the clock")]
+pub(crate) fn moment() -> Instant {
+    Instant::now()
 }
 
 /// Milliseconds since 1970 of a day (its beginning, UTC) or of a time with its zone; none if it is neither.

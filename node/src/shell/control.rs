@@ -115,7 +115,10 @@ async fn answer(mut stream: UnixStream, door: Arc<Door>) -> io::Result<()> {
                                    is it of another version, or the question too long?",
         )),
         Ok(request) => match door.answers(request).await {
-            Ok((desk, request)) => work(request, desk, &mut reader, &mut writer).await,
+            Ok((desk, request)) => {
+                let _working = door.work();
+                work(request, desk, &mut reader, &mut writer).await
+            }
             Err(answer) => answer,
         },
     };
@@ -142,13 +145,20 @@ async fn work(
     let _stop = StopWhenDropped(Arc::clone(&gone));
     let mut working = spawn_blocking(move || {
         let last = std::cell::Cell::new(0u64);
-        desk.answer_telling(request, &|done, total| {
+        let answer = desk.answer_telling(request, &|done, total| {
             if done == total || done.saturating_sub(last.get()) >= TELL_EVERY_BYTES || done < last.get() {
                 last.set(done);
                 // Whoever is slow to read misses some.
                 let _ = tell.try_send((done, total));
             }
-            !stop.load(Ordering::Relaxed)
+            !stop.load(Ordering::Relaxed) && !desk.is_leaving()
+        });
+        answer.map_err(|failure| match desk.is_leaving() {
+            true => Failure::new(
+                Code::NodeLocked,
+                format_args!("the node was locked, or ended, before this was done: {failure}"),
+            ),
+            false => failure,
         })
     });
     let (mut listening, mut byte) = (true, [0]);

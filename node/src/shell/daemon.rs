@@ -29,6 +29,8 @@ const ROTATE: Duration = Duration::from_secs(600);
 /// How often, and how many times, it is looked whether everybody has let go of the keys.
 const RELEASE: Duration = Duration::from_millis(20);
 const RELEASE_TRIES: usize = 1_500;
+/// How long the end waits for whoever still works. What is durable is whole at any moment.
+const LEAVE: Duration = Duration::from_secs(1);
 
 /// Runs until SIGTERM or SIGINT, or until the store fails. Without `with` it begins locked.
 pub(crate) fn run(folder: Folder, lock: Lock, with: Option<Unlocker>) -> Result<(), Failure> {
@@ -37,7 +39,10 @@ pub(crate) fn run(folder: Folder, lock: Lock, with: Option<Unlocker>) -> Result<
     let desk = with.map(|with| Desk::open(folder.clone(), Arc::clone(&lock), &with, true)).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(Failure::internal)?;
-    runtime.block_on(serve(folder, lock, desk.map(Arc::new)))
+    let ended = runtime.block_on(serve(folder, lock, desk.map(Arc::new)));
+    // Whoever still works would hold up the end, and with it the keys, for as long as it likes.
+    runtime.shutdown_timeout(LEAVE);
+    ended
 }
 
 /// What ends the daemon.
@@ -202,6 +207,9 @@ async fn unused(door: &Door, minutes: u32) {
         tokio::select! {
             () = door.used() => {}
             () = sleep(Duration::from_secs(u64::from(minutes) * 60)) => {
+                if door.in_use() {
+                    continue;
+                }
                 tracing::info!(minutes, "no command came for so long");
                 return;
             }
@@ -298,6 +306,14 @@ mod tests {
             sleep(Duration::from_secs(5 * 60)).await;
             assert_eq!(waiting.is_finished(), ends);
         }
+        // A command that works for longer than that is use.
+        let (work, idle) = (door.work(), Arc::clone(&door));
+        let waiting = tokio::spawn(async move { unused(&idle, 10).await });
+        sleep(Duration::from_secs(35 * 60)).await;
+        assert!(!waiting.is_finished());
+        drop(work);
+        sleep(Duration::from_secs(10 * 60)).await;
+        assert!(waiting.is_finished());
         let never = tokio::time::timeout(Duration::from_secs(1_000_000), unused(&door, 0)).await;
         assert!(never.is_err(), "0 is for ever");
     }

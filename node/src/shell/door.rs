@@ -35,6 +35,8 @@ pub(crate) struct Door {
     orders: mpsc::Sender<Order>,
     /// Rung when a command comes that counts as use.
     used: Notify,
+    /// Cloned for as long as a command works.
+    working: Arc<()>,
 }
 
 impl Door {
@@ -42,7 +44,15 @@ impl Door {
     pub(crate) fn new(desk: Option<Arc<Desk>>) -> (Arc<Self>, mpsc::Receiver<Order>) {
         let (orders, receiver) = mpsc::channel(1);
         let inside = desk.map_or_else(|| Inside::Locked { since_ms: clock::now_ms() }, Inside::Desk);
-        (Arc::new(Self { inside: Mutex::new(inside), orders, used: Notify::new() }), receiver)
+        (
+            Arc::new(Self {
+                inside: Mutex::new(inside),
+                orders,
+                used: Notify::new(),
+                working: Arc::default(),
+            }),
+            receiver,
+        )
     }
 
     /// From now on commands find that desk.
@@ -53,13 +63,28 @@ impl Door {
     /// From now on commands find nobody. Since when.
     pub(crate) fn close(&self) -> u64 {
         let since_ms = clock::now_ms();
-        *self.inside.lock().unwrap_or_else(PoisonError::into_inner) = Inside::Locked { since_ms };
+        let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Inside::Desk(desk) = &*inside {
+            // Sealing and opening of large attachments would hold the keys for long.
+            desk.stop_long_work();
+        }
+        *inside = Inside::Locked { since_ms };
         since_ms
     }
 
     /// Waits until a command uses the desk.
     pub(crate) async fn used(&self) {
         self.used.notified().await;
+    }
+
+    /// Held while a command works: meanwhile the node is in use.
+    pub(crate) fn work(&self) -> Arc<()> {
+        Arc::clone(&self.working)
+    }
+
+    /// Whether a command works now.
+    pub(crate) fn in_use(&self) -> bool {
+        Arc::strong_count(&self.working) > 1
     }
 
     fn inside(&self) -> Result<Arc<Desk>, u64> {

@@ -86,6 +86,8 @@ impl Session {
     /// Keeps a session open until the store fails. Dropped, it ends at once; [`close`](Self::close) tells the
     /// broker.
     pub(crate) async fn run(&self) -> Failure {
+        // A session before this one, under another transport key, may have been dropped in the middle.
+        self.desk.disconnected();
         let mut failures = 0;
         loop {
             let begun = Instant::now();
@@ -157,7 +159,9 @@ impl Session {
             link.trouble.clear();
         });
         self.desk.hear_of_directory(ack.roster_version, &ack.directory_hash);
-        let apart = ack.time_ms.abs_diff(clock::now_ms());
+        let now_ms = clock::now_ms();
+        self.desk.compare_clocks(now_ms, ack.time_ms);
+        let apart = ack.time_ms.abs_diff(now_ms);
         if apart > lintas_proto::limits::CLOCK_SKEW_MS_MAX {
             let minutes = apart / 60_000;
             self.desk.trouble(&format!(

@@ -30,6 +30,8 @@ fn publish(secrets: &NodeSecrets, units: &[&str]) -> Published {
         keyset: own,
         member: true,
         in_force: true,
+        surely_ms: u64::MAX,
+        enough: false,
     }
 }
 
@@ -108,8 +110,25 @@ fn a_seed_dies_ninety_days_and_five_minutes_after_its_week_and_not_before() {
     // A clock that no roster confirms destroys nothing.
     let stale = Published { in_force: false, ..published.clone() };
     assert_eq!(turn(&mut secrets, &stale, dies + 1_000 * DAY_MS).destroyed, 0);
+    // Nor does one that may be wrong within the time of the roster.
+    let unsure = Published { surely_ms: dies - 1, ..published.clone() };
+    assert_eq!(turn(&mut secrets, &unsure, dies + DAY_MS).destroyed, 0);
+    let published = publish(&secrets, &["TH-A"]);
     assert_eq!(turn(&mut secrets, &published, dies).destroyed, 1);
     assert_eq!(epochs(&secrets, "TH-A")[0], first + 1);
+}
+
+#[test]
+fn a_clock_that_no_roster_confirms_makes_and_signs_nothing() {
+    let (mut secrets, _) = agency();
+    let directory = publish(&secrets, &["TH-A"]);
+    turn(&mut secrets, &directory, NOW);
+    let wrong = Published { in_force: false, ..publish(&secrets, &["TH-A", "TH-B"]) };
+    for days in [20, 300, 10_000, 0] {
+        assert!(!turn(&mut secrets, &wrong, NOW + days * DAY_MS).changed(), "{days}");
+    }
+    let here = epochs(&secrets, "TH-A");
+    assert_eq!(here, (epoch_at(NOW)..epoch_at(NOW) + EPOCHS_AHEAD).collect::<Vec<_>>());
 }
 
 #[test]

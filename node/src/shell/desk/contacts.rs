@@ -15,6 +15,7 @@ use crate::{
     shell::{
         clock,
         failure::{Code, Failure},
+        store::StoreError,
     },
 };
 
@@ -25,7 +26,9 @@ impl Desk {
             return Ok(());
         }
         let records = first(&self.directory(), clock::now_ms());
-        self.store.keep(records.into_iter().map(Record::Confirmation).collect()).map_err(stored)
+        // Together or not at all: whoever was left out would wait for an officer.
+        let kept = self.store.keep_together(records.into_iter().map(Record::Confirmation).collect());
+        if kept.map_err(stored)? { Ok(()) } else { Err(stored(StoreError::NoRoom)) }
     }
 
     /// What the directory says of an agency, for an officer who compares it with the agency's own word.

@@ -49,6 +49,12 @@ impl Desk {
         let link = if self.daemon { self.link() } else { probe::try_broker(self) };
         let mut checks = vec![signing_keys(&keys, own)];
         checks.extend(encryption_keys(&keys, &directory, own, now_ms));
+        let strange = self.warning_of_stranger();
+        checks.extend(
+            strange.map(|found| {
+                Check::wrong("strange_keyset", found, "stop the other machine, or make new keys")
+            }),
+        );
         checks.extend(own.map(|own| keyset_end(own, now_ms)));
         checks.extend(own.map(|own| delegation_end(own, now_ms)));
         checks.push(directory_now(&directory, now_ms));
@@ -59,6 +65,10 @@ impl Desk {
         checks.push(clock_of_records(state.latest_ms(), now_ms));
         checks.push(clock_of_broker(&link));
         checks.push(journal(&state));
+        let older = self.warning_of_pages(&state);
+        checks.extend(
+            older.map(|found| Check::wrong("key_pages", found, "restore the newest copy of node.keys")),
+        );
         checks.push(attachments(self.warning_of_blobs(), missing(&state, &self.folder)));
         checks.push(running(self.daemon));
         checks.push(connection(&link, self.daemon));

@@ -1,5 +1,7 @@
 //! What the session asks of the desk: what to submit, and what to answer to what it heard.
 
+use std::sync::RwLockReadGuard;
+
 use bytes::Bytes;
 use lintas_config::os_entropy;
 use lintas_link::decode;
@@ -291,8 +293,10 @@ impl Desk {
 
     /// Keeps what was judged, then says what to acknowledge. Nothing is said about what is not durable.
     pub(crate) fn settle(&self, steps: Vec<Step>) -> Result<Settled, Broken> {
+        // Until the records are kept: meanwhile no page is destroyed, and no attachment of a packet that is purged.
+        let sealing = self.sealing();
         let mut batch = Batch::default();
-        let mut broken = None;
+        let (mut broken, mut gone) = (None, false);
         for step in steps {
             match step {
                 Step::Answer(heard) => match self.answered(&heard, &mut batch) {
@@ -305,6 +309,15 @@ impl Desk {
                 Step::Again { queue_sequence, record } => {
                     let evidence = self.evidence_of(record).map_err(Broken::Store)?;
                     batch.acknowledgements.push(Acknowledgement { queue_sequence, evidence });
+                }
+                Step::Verdict { verdict: Verdict::Accept(accepted), .. }
+                    if !self.missing(&accepted.attachments).is_empty() =>
+                {
+                    self.trouble(
+                        "a packet waits at the broker: its attachments went meanwhile with another packet that was \
+                         purged; they are fetched again",
+                    );
+                    gone = true;
                 }
                 Step::Verdict { queue_sequence, digest, unit, verdict } => {
                     let rejected = self.store.state().rejections().count();
@@ -325,12 +338,11 @@ impl Desk {
                 Step::Broken(why) => broken = Some(Broken::Protocol(why)),
             }
         }
-        Ok(Settled { broken, ..self.finish(batch)? })
+        let settled = self.finish(batch, &sealing)?;
+        Ok(Settled { broken, full: settled.full || gone, ..settled })
     }
 
-    fn finish(&self, mut batch: Batch) -> Result<Settled, Broken> {
-        // Until the records are kept: meanwhile no page is destroyed.
-        let _sealing = self.sealing();
+    fn finish(&self, mut batch: Batch, _sealing: &RwLockReadGuard<'_, ()>) -> Result<Settled, Broken> {
         let (pages, no_pages) = self.pages_for(&mut batch);
         let verdicts = std::mem::take(&mut batch.verdicts);
         let settled = settle(verdicts, &self.keys(), pages, &mut os_entropy())
@@ -357,6 +369,10 @@ impl Desk {
         }
         acknowledgements.sort_by_key(|acknowledgement| acknowledgement.queue_sequence);
         if !final_answers.is_empty() {
+            // A refusal and then a receipt: what the broker has taken is not replaced.
+            let mut pending = self.pending();
+            final_answers.iter().for_each(|digest| drop(pending.remove(digest)));
+            drop(pending);
             let mut pipeline = self.pipeline();
             final_answers.iter().for_each(|digest| pipeline.answered(digest));
             drop(pipeline);

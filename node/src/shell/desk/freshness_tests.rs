@@ -197,3 +197,20 @@ fn who_is_new_gets_nothing_until_an_officer_confirms_it() {
     assert_eq!(kept.to, ["ID/ID-NCB", "VN/VN-NCB"]);
     assert!(try_send(&thailand, &["group:XXX"], &How::default()).is_err());
 }
+
+#[test]
+fn whoever_names_a_version_that_does_not_exist_stops_nobody_once_it_is_suspended() {
+    let mut region = Region::new();
+    let (thailand, cambodia) = (region.desk("TH"), region.desk("KH"));
+    let mut lie = core(&from_cambodia(&cambodia).header);
+    lie.roster_version = 1_000_000;
+    thailand.sighted().note(&lie);
+    assert!(thailand.behind().unwrap().to_string().contains("signed by KH, names roster version 1000000"));
+    let second = region.next(|roster| {
+        let liar = roster.members.iter_mut().find(|member| member.agency == "KH").unwrap();
+        liar.status = lintas_proto::schema::MemberStatus::Suspended as i32;
+    });
+    let second = region.open(&second);
+    assert!(take(&thailand, &[&second]));
+    assert_eq!(thailand.behind(), None);
+}

@@ -17,6 +17,7 @@ use crate::{
         inbox::Verdict,
         keys::{Holds, Keys, KeysError, lock_file, open_again, with_secrets},
         pages::{self, Page, Pages},
+        state::State,
         vault::Unlocker,
     },
     shell::{
@@ -201,6 +202,19 @@ impl Desk {
             pages::add(secrets, seen, count, &mut os_entropy()).map(Some)
         })?;
         Ok(made.unwrap_or_default())
+    }
+
+    /// What is to be said of key pages that kept packets need and node.keys has not.
+    pub(super) fn warning_of_pages(&self, state: &State) -> Option<String> {
+        let pages = self.pages();
+        let missing = state.ledger().live_pages().filter(|page| pages.key(*page).is_none());
+        let packets: usize = missing.map(|page| state.ledger().on_page(page).count()).sum();
+        (packets > 0).then(|| {
+            format!(
+                "node.keys is an older copy: {packets} packets that are kept here do not open with it; stop the node and put \
+                 the newest copy back"
+            )
+        })
     }
 
     /// Makes the next page if it will be needed soon.

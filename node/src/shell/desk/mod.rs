@@ -16,7 +16,11 @@ mod send;
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicBool},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
 };
 
 use lintas_config::{Directory, os_entropy, settings::NodeSettings};
@@ -234,6 +238,10 @@ pub(crate) struct Desk {
     pages: Mutex<Pages>,
     /// Read from the moment a content key is sealed until its record is kept; written while pages are destroyed.
     sealing: RwLock<()>,
+    /// When a broker agreed on this clock, and what the clock said then.
+    agreed: Mutex<Option<(Instant, u64)>>,
+    /// Version of a keyset in the directory that this node did not sign, and when one was followed up.
+    stranger: Mutex<Option<(u64, Option<u64>)>>,
     /// Rung when a key page is to be made ahead.
     page_wanted: Notify,
     /// Rung when the session needs another transport key.
@@ -246,6 +254,8 @@ pub(crate) struct Desk {
     /// Rung when the session has something to submit, or room to.
     bell: Notify,
     daemon: bool,
+    /// Long work is to stop: the keys are to be dropped.
+    leaving: AtomicBool,
     /// Released last.
     _lock: Arc<Lock>,
 }
@@ -282,6 +292,8 @@ impl Desk {
             keys: Mutex::new(Arc::new(keys)),
             pages: Mutex::new(pages),
             sealing: RwLock::default(),
+            agreed: Mutex::default(),
+            stranger: Mutex::default(),
             page_wanted: Notify::new(),
             rekeyed: Notify::new(),
             store,
@@ -290,6 +302,7 @@ impl Desk {
             transfers: Transfers::default(),
             bell: Notify::new(),
             daemon,
+            leaving: AtomicBool::new(false),
             _lock: lock.into(),
         };
         desk.resume_pages()?;
@@ -361,6 +374,16 @@ impl Desk {
     /// Marks a clean end; nothing more is kept.
     pub(crate) fn close(&self) -> Result<(), Failure> {
         self.store.close().map_err(stored)
+    }
+
+    /// Stops what may take long: nobody is to hold the keys any more.
+    pub(crate) fn stop_long_work(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether long work is to stop.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
     }
 
     /// Waits until nothing can be kept any more.

@@ -68,7 +68,14 @@ impl Desk {
             let total = victims.len();
             (victims, Purged { done: confirmed, total, packets, left_waiting })
         };
-        if !confirmed || victims.is_empty() {
+        if !confirmed {
+            return Ok(purged);
+        }
+        if victims.is_empty() {
+            // An earlier purge may have been kept and not carried out: the disk was full, say.
+            let used = self.store.state().ledger().newest().0;
+            self.destroy_pages(used, false)?;
+            self.remove_purged_blobs()?;
             return Ok(purged);
         }
         let (kept, used) = self.keep_purge(&victims, now_ms)?;
@@ -118,7 +125,10 @@ impl Desk {
                 let key = self.pages().key(number).cloned();
                 let page = (number, key.ok_or_else(|| Failure::internal("a new key page is not there"))?);
                 for record in keys {
-                    moved.push(self.move_key(*record, &page)?);
+                    match self.move_key(*record, &page) {
+                        Ok(key) => moved.push(key),
+                        Err(failure) => return Ok((Err(failure), used)),
+                    }
                 }
             }
             let purge = StoredPurge { records, moved, pages: pages.to_vec(), time_ms: now_ms };

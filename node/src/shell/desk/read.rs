@@ -216,10 +216,18 @@ impl Desk {
             format!("only {mib} MiB of disk are left; make room before packets and attachments are refused")
         });
         let clock = backwards(state.latest_ms(), now_ms);
-        [refused.clone(), clock, room, self.warning_of_blobs(), self.warning_of_keys(now_ms)]
-            .into_iter()
-            .flatten()
-            .collect()
+        [
+            refused.clone(),
+            clock,
+            room,
+            self.warning_of_blobs(),
+            self.warning_of_keys(now_ms),
+            self.warning_of_stranger(),
+            self.warning_of_pages(state),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 
     /// What is to be said of attachments that no kept packet names.

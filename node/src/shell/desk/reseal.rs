@@ -181,7 +181,7 @@ impl Desk {
             canonical::decode(&stored.submission, limits::FRAME_BYTES_MAX).map_err(RecordError::from)?;
         let open = match self.open_sent(sequence) {
             Ok(open) => open,
-            Err(failure) => return Ok(Next::Final(failure.message)),
+            Err(failure) => return Ok(after(failure)),
         };
         Ok(match self.reseal(open, &submission.openings, packet, now_ms) {
             Ok(Some(Resealed { with, made, blobs, sealing })) => {
@@ -191,9 +191,7 @@ impl Desk {
             Ok(None) => {
                 Next::Final("there is no newer directory and no newer key to seal it under".to_owned())
             }
-            // A full disk may get room.
-            Err(failure) if failure.code == Code::Storage => Next::Wait(failure.message),
-            Err(failure) => Next::Final(failure.message),
+            Err(failure) => after(failure),
         })
     }
 
@@ -234,11 +232,16 @@ impl Desk {
         let packet_id = PacketId::new(now_ms, &mut entropy);
         let mut attachments: Attachments = Vec::with_capacity(keys.len());
         let mut blobs = Vec::with_capacity(keys.len());
+        if !keys.is_empty() {
+            let more = core.attachments.iter().map(|blob| blob.length).fold(0, u64::saturating_add);
+            self.room().check(&self.folder, more).map_err(|error| Failure::new(Code::Storage, error))?;
+        }
         let pairs = core.attachments.iter().zip(&keys);
         let sealed = (0u32..).zip(pairs).try_for_each(|(index, (reference, key))| {
             let sealed = self.folder.blob_out(&hex(&reference.blob_id));
             let wanted = Wanted { packet_id: core.packet_id, index, reference, key, sealed };
-            let again = blobs::seal_again(&self.folder, &wanted, packet_id, &mut entropy)?;
+            let goes_on = || !self.is_leaving();
+            let again = blobs::seal_again(&self.folder, &wanted, packet_id, &mut entropy, &goes_on)?;
             blobs.push(hex(&again.0.blob_id));
             attachments.push(again);
             Ok(())
@@ -270,6 +273,26 @@ impl Desk {
                 tracing::warn!(%error, "an attachment that belongs to no packet was not removed");
             }
         }
+    }
+}
+
+/// What this node says no to, or has lost, stays refused. A full disk may get room, a key file may be put back.
+fn after<'a>(failure: Failure) -> Next<'a> {
+    match failure.code {
+        Code::Draft | Code::Forbidden | Code::NotFound => Next::Final(failure.message),
+        Code::Internal
+        | Code::Usage
+        | Code::NotSetUp
+        | Code::Locked
+        | Code::InUse
+        | Code::NoAnswer
+        | Code::Refused
+        | Code::Storage
+        | Code::DaemonEnded
+        | Code::Stale
+        | Code::NodeLocked
+        | Code::Warned
+        | Code::Wrong => Next::Wait(failure.message),
     }
 }
 

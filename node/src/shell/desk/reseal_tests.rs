@@ -152,3 +152,77 @@ fn sealing_again_ends() {
     assert!(thailand.link().trouble.contains("KH is suspended"), "{}", thailand.link().trouble);
     assert_eq!(thailand.status().waiting, 0);
 }
+
+#[test]
+fn attachments_are_not_sealed_again_without_room_or_while_the_node_is_being_locked() {
+    let mut region = Region::new();
+    drop(region.desk("TH"));
+    let settings = region.path("TH").join("node.toml");
+    let text = fs::read_to_string(&settings).unwrap();
+    fs::write(&settings, format!("{text}attachments_mib_max = 1\n")).unwrap();
+    let file = region.root.path().join("list.pdf");
+    fs::write(&file, vec![7; 600_000]).unwrap();
+    let thailand = region.desk("TH");
+    let text_ = draft(&["KH/KH-AHT"], "trawler", AMBER, "NONE");
+    let kept = thailand.send(&text_, &[file], &[], None, &How::default(), &mut os_entropy()).unwrap();
+    region.rotate("KH");
+    let second = region.next(|_| {});
+    let second = region.open(&second);
+    assert!(thailand.take_update(&Region::update(&thailand.directory(), &[&second])).unwrap());
+    let old = next(&thailand);
+    let blobs = || fs::read_dir(region.path("TH").join("blobs/out")).unwrap().count();
+    refuse(&region, &thailand, &old, Reason::Reseal);
+    assert!(thailand.seal_again().unwrap(), "it waits");
+    assert!(thailand.link().trouble.contains("attachments_mib_max"), "{}", thailand.link().trouble);
+    drop(thailand);
+    fs::write(&settings, text).unwrap();
+    let thailand = region.desk("TH");
+    let old = next(&thailand);
+    refuse(&region, &thailand, &old, Reason::Reseal);
+    thailand.stop_long_work();
+    assert!(thailand.seal_again().unwrap(), "it waits");
+    assert!(thailand.link().trouble.contains("stopped"), "{}", thailand.link().trouble);
+    assert_eq!(blobs(), 1);
+    assert!(matches!(entry(&thailand, &kept.packet_id).standing, Standing::Waiting { .. }));
+}
+
+#[test]
+fn a_packet_whose_sealed_attachment_is_damaged_stays_refused() {
+    let mut region = Region::new();
+    let thailand = region.desk("TH");
+    let file = region.root.path().join("list.pdf");
+    fs::write(&file, vec![7; 100_000]).unwrap();
+    let text = draft(&["KH/KH-AHT"], "trawler", AMBER, "NONE");
+    let kept = thailand.send(&text, &[file], &[], None, &How::default(), &mut os_entropy()).unwrap();
+    let old = next(&thailand);
+    let blob = fs::read_dir(region.path("TH").join("blobs/out")).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = fs::read(&blob).unwrap();
+    bytes[50_000] ^= 1;
+    fs::write(&blob, bytes).unwrap();
+    region.rotate("KH");
+    let second = region.next(|_| {});
+    refuse(&region, &thailand, &old, Reason::Reseal);
+    take(&thailand, &region.open(&second));
+    assert!(matches!(entry(&thailand, &kept.packet_id).standing, Standing::Refused { .. }));
+    assert!(thailand.link().trouble.contains("attachment 1"), "{}", thailand.link().trouble);
+    assert!(
+        fs::read_dir(region.path("TH").join("blobs/out")).unwrap().all(|found| found.unwrap().path() == blob)
+    );
+}
+
+#[test]
+fn a_packet_that_the_broker_takes_after_all_is_not_replaced() {
+    let mut region = Region::new();
+    let thailand = region.desk("TH");
+    let text = draft(&["KH/KH-AHT"], "trawler", AMBER, "NONE");
+    let kept = thailand.send(&text, &[], &[], None, &How::default(), &mut os_entropy()).unwrap();
+    let old = next(&thailand);
+    refuse(&region, &thailand, &old, Reason::Reseal);
+    let heard = Heard { kind: FrameType::Receipt, payload: region.submitted("TH", &old) };
+    thailand.settle(thailand.judge(vec![heard])).unwrap();
+    region.rotate("KH");
+    let second = region.next(|_| {});
+    take(&thailand, &region.open(&second));
+    let entry = entry(&thailand, &kept.packet_id);
+    assert!(matches!(entry.standing, Standing::Accepted { .. }) && entry.replaced_by.is_none());
+}

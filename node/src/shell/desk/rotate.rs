@@ -1,6 +1,6 @@
 //! This agency's keys as time goes by, and what of them the region does not know yet.
 
-use std::path::Path;
+use std::{path::Path, sync::PoisonError};
 
 use bytes::Bytes;
 use lintas_config::{Directory, os_entropy};
@@ -29,6 +29,8 @@ use crate::{
 const KEYSETS: &str = "keysets";
 /// Most of them.
 const KEYSETS_MAX: usize = 1_024;
+/// How often a keyset that this node did not sign is followed up, at most: once a day.
+const STRANGER_MS: u64 = 24 * 60 * 60 * 1_000;
 /// Longest file that holds a keyset: on paper it is longer.
 const FILE_BYTES_MAX: u64 = 2 * limits::KEYSET_BYTES_MAX as u64;
 
@@ -37,10 +39,15 @@ impl Desk {
     /// every 10 minutes, and whenever a directory was taken up.
     pub(crate) fn rotate(&self, now_ms: u64) -> Result<(), Failure> {
         let published = self.published_at(now_ms);
+        let mut strange = None;
         let rotated = self.change_secrets(Part::All, |secrets| {
             let rotated = rotation::rotate(secrets, &published, now_ms, &mut os_entropy())?;
+            strange = rotated.strange;
             Ok(Some(rotated).filter(|rotated| rotated.changed()))
         })?;
+        if let Some(version) = strange {
+            self.meet_stranger(version, rotated.is_some_and(|rotated| rotated.signed.is_some()), now_ms);
+        }
         let Some(rotated) = rotated else { return Ok(()) };
         let (made, destroyed) = (rotated.made, rotated.destroyed);
         tracing::info!(made, destroyed, keyset = rotated.signed, "keys were rotated");
@@ -51,6 +58,26 @@ impl Desk {
             self.want_directory();
         }
         Ok(())
+    }
+
+    /// The directory has a keyset that this node did not sign.
+    fn meet_stranger(&self, version: u64, signed: bool, now_ms: u64) {
+        let mut met = self.stranger.lock().unwrap_or_else(PoisonError::into_inner);
+        let followed_ms = signed.then_some(now_ms).or(met.and_then(|(_, followed_ms)| followed_ms));
+        if met.replace((version, followed_ms)).is_none_or(|(before, _)| before != version) {
+            tracing::warn!(version, "the directory has a keyset that this node did not sign");
+        }
+    }
+
+    /// What is to be said of a keyset that this node did not sign.
+    pub(super) fn warning_of_stranger(&self) -> Option<String> {
+        let (version, _) = (*self.stranger.lock().unwrap_or_else(PoisonError::into_inner))?;
+        Some(format!(
+            "the directory had keyset {version} of this agency, which this node did not sign: node.keys was put back from \
+             an older copy, or another machine uses the same keys. What comes for keys that are not here cannot be \
+             opened. If another machine runs with these keys, stop it, then start this node again; if it is nobody of \
+             yours, run `lintas keys renew --all --identity FILE`"
+        ))
     }
 
     /// As [`rotate`](Self::rotate); what goes wrong is told in `lintas status`.
@@ -207,7 +234,11 @@ impl Desk {
         files::private_folder(&folder).map_err(|error| Failure::file("make", &folder, &error))?;
         // The directory has such an agency, so its code is no path.
         let path = folder.join(format!("{}.bin", keyset.says.agency));
-        files::replace(&path, &keyset.bytes).map_err(|error| Failure::file("write", &path, &error))?;
+        // Above all a revocation that waits stays.
+        let waits = read_keyset(&path).is_ok_and(|waiting| waiting.says.version > keyset.says.version);
+        if !waits {
+            files::replace(&path, &keyset.bytes).map_err(|error| Failure::file("write", &path, &error))?;
+        }
         self.want_directory();
         Ok(())
     }
@@ -246,7 +277,29 @@ impl Desk {
     }
 
     fn published_at(&self, now_ms: u64) -> Published {
-        published(&self.directory(), &self.keys(), now_ms)
+        let met = *self.stranger.lock().unwrap_or_else(PoisonError::into_inner);
+        let enough =
+            met.and_then(|(_, followed_ms)| followed_ms).is_some_and(|ms| now_ms.abs_diff(ms) < STRANGER_MS);
+        let directory = self.directory();
+        let surely_ms = if self.is_agreed(now_ms) { now_ms } else { directory.roster().not_before_ms };
+        Published { enough, surely_ms, ..published(&directory, &self.keys(), now_ms) }
+    }
+
+    /// A broker has said what time it is: whether this clock, which says `now_ms`, is right by it.
+    pub(crate) fn compare_clocks(&self, now_ms: u64, theirs_ms: u64) {
+        let agreed = now_ms.abs_diff(theirs_ms) <= limits::CLOCK_SKEW_MS_MAX;
+        *self.agreed.lock().unwrap_or_else(PoisonError::into_inner) =
+            agreed.then(|| (clock::moment(), now_ms));
+    }
+
+    /// Whether a broker has agreed on this clock since the start, and nobody has set it since.
+    fn is_agreed(&self, now_ms: u64) -> bool {
+        let agreed = *self.agreed.lock().unwrap_or_else(PoisonError::into_inner);
+        agreed.is_some_and(|(since, then_ms)| {
+            let passed_ms = u64::try_from(clock::moment().saturating_duration_since(since).as_millis())
+                .unwrap_or(u64::MAX);
+            then_ms.saturating_add(passed_ms).abs_diff(now_ms) <= limits::CLOCK_SKEW_MS_MAX
+        })
     }
 }
 
@@ -259,6 +312,8 @@ fn published(directory: &Directory, keys: &crate::core::keys::Keys, now_ms: u64)
         keyset: directory.keyset_version(agency).zip(directory.keyset_hash(agency).copied()),
         member: check_membership(directory, keys).is_ok(),
         in_force: directory.at(now_ms).in_force(),
+        surely_ms: 0,
+        enough: false,
     }
 }
 

@@ -34,7 +34,7 @@ impl Session {
         loop {
             let brought = self.bring(connection).await?;
             if wanted || brought == Brought::All {
-                if last.is_some_and(|last| last.elapsed() > Duration::from_millis(PAUSE_MS_MAX)) {
+                if last.is_some_and(|last| last.elapsed() > Duration::from_millis(2 * PAUSE_MS_MAX)) {
                     failures = 0;
                 }
                 let fetched = self.fetch_directory(connection).await?;
@@ -51,7 +51,8 @@ impl Session {
                 let patience = if failed { pause_ms(failures) } else { LOOK_MS };
                 tokio::select! {
                     () = self.desk.directory_wanted() => wanted = true,
-                    () = sleep(Duration::from_millis(patience)) => {}
+                    // Another one may be in its place, signed by another machine with the same keys.
+                    () = sleep(Duration::from_millis(patience)) => wanted = failed,
                 }
             }
         }

@@ -501,3 +501,23 @@ async fn a_broker_that_refuses_the_node_is_not_hammered_and_nothing_is_lost() {
 }
 
 mod directories;
+
+/// A session is dropped in the middle when the node takes up another transport key.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_on_its_way_when_a_session_was_dropped_goes_out_in_the_next() {
+    let (hub, address) = Hub::start(Region::new());
+    let thailand = Arc::new(hub.region.desk_at("TH", &address.to_string()));
+    let request = Request::Send {
+        draft: draft(&["KH/KH-AHT"], "trawler", AMBER, "NONE"),
+        attach: vec![],
+        to: vec![],
+        from: None,
+        how: How::default(),
+    };
+    let Ok(Reply::Kept(kept)) = thailand.answer(request) else { panic!("not kept") };
+    assert!(matches!(thailand.next_work(), Ok(Work::Submit(_))), "the first session submits it");
+    let running = run(&thailand);
+    let is_accepted = || matches!(standing(&thailand, &kept.packet_id).standing, Standing::Accepted { .. });
+    soon("receipt", is_accepted).await;
+    running.abort();
+}

@@ -337,3 +337,65 @@ fn packets_that_are_sealed_during_a_purge_open_afterwards() {
     }
     ids.iter().for_each(|id| assert_purged(&thailand, id));
 }
+
+/// The disk was full, say, when node.keys was to be written.
+#[test]
+fn a_purge_that_was_kept_and_not_carried_out_is_carried_out_when_it_is_asked_again() {
+    let region = Region::new();
+    let (thailand, cambodia) = (region.desk("TH"), region.desk("KH"));
+    let (ids, _) = exchanged(&region, &thailand, &cambodia, 1);
+    let page = cambodia.store.state().ledger().newest().0;
+    let in_the_way = Folder::at(&region.path("KH")).path(".node.keys.part");
+    fs::create_dir(&in_the_way).unwrap();
+    purge(&cambodia, &ids, true).unwrap_err();
+    purge(&cambodia, &ids, true).unwrap_err();
+    fs::remove_dir(&in_the_way).unwrap();
+    assert!(numbers(&cambodia).contains(&page), "nobody has destroyed it");
+    purge(&cambodia, &ids, true).unwrap();
+    assert!(!numbers(&cambodia).contains(&page));
+}
+
+/// The same attachment came for another unit, whose packet is purged between judging and keeping.
+#[test]
+fn a_delivery_whose_attachment_goes_with_a_purge_is_not_acknowledged() {
+    let region = Region::new();
+    let (thailand, cambodia) = (region.desk("TH"), region.desk("KH"));
+    let file = region.root.path().join("note.txt");
+    fs::write(&file, "attached").unwrap();
+    let text = draft(&["KH/KH-AHT"], "t", AMBER, "NONE");
+    thailand.send(&text, &[file], &[], None, &How::default(), &mut os_entropy()).unwrap();
+    let payload = canonical::encode(&region.delivery(&submitted(&thailand), 0, 1));
+    let blob = fs::read_dir(region.path("TH").join("blobs/out")).unwrap().next().unwrap().unwrap();
+    let here = region.path("KH").join("blobs/in").join(blob.file_name());
+    fs::copy(blob.path(), &here).unwrap();
+    let heard = || vec![Heard { kind: FrameType::Delivery, payload: payload.clone() }];
+    let steps = cambodia.judge(heard());
+    fs::remove_file(&here).unwrap();
+    let settled = cambodia.settle(steps).unwrap();
+    assert!(settled.full && settled.acknowledgements.is_empty());
+    assert_eq!(cambodia.status().received, 0);
+    fs::copy(blob.path(), &here).unwrap();
+    assert_eq!(cambodia.settle(cambodia.judge(heard())).unwrap().acknowledgements.len(), 1);
+}
+
+#[test]
+fn an_older_copy_of_the_key_file_is_told_at_once() {
+    let region = Region::new();
+    let thailand = region.desk("TH");
+    let folder = Folder::at(&region.path("TH"));
+    let before = fs::read(folder.path("node.keys")).unwrap();
+    let kept = post(&thailand, "t");
+    assert_eq!(thailand.status().warnings, [""; 0]);
+    drop(thailand);
+    let newest = fs::read(folder.path("node.keys")).unwrap();
+    fs::write(folder.path("node.keys"), before).unwrap();
+    let thailand = region.desk("TH");
+    assert!(thailand.show(&kept.packet_id).is_err());
+    let told = thailand.status().warnings.join("; ");
+    assert!(told.contains("node.keys is an older copy: 1 packets"), "{told}");
+    drop(thailand);
+    fs::write(folder.path("node.keys"), newest).unwrap();
+    let thailand = region.desk("TH");
+    assert_eq!(thailand.status().warnings, [""; 0]);
+    assert!(thailand.show(&kept.packet_id).is_ok());
+}

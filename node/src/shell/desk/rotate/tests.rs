@@ -44,7 +44,7 @@ fn a_packet_opens_after_the_key_that_it_came_under_has_died() {
     // The roster of this test ends before: what it does not confirm destroys nothing.
     cambodia.rotate(now + 200 * DAY_MS).unwrap();
     assert!(cambodia.keys().decryption_key("KH-AHT", &opening.enc_key_id).is_some());
-    let published = Published { in_force: true, member: true, ..Published::default() };
+    let published = Published { in_force: true, member: true, surely_ms: u64::MAX, ..Published::default() };
     let destroy = |secrets: &mut NodeSecrets| {
         rotation::rotate(secrets, &published, now + 200 * DAY_MS, &mut os_entropy()).map(Some)
     };
@@ -108,6 +108,12 @@ fn a_foreign_revocation_is_carried_until_the_directory_has_it() {
         assert_eq!(cambodia.keysets_to_publish(), std::slice::from_ref(&revocation));
         assert_eq!(cambodia.keys_view().unwrap().to_publish, ["TH"]);
     }
+    // A keyset that comes later takes nothing away from it.
+    let before = Bytes::copy_from_slice(cambodia.directory().keyset_hash("TH").unwrap());
+    let ordinary = sign_keyset(&region.secrets["TH"], 2, before, clock::now_ms()).unwrap();
+    fs::write(&text, canonical::encode(&ordinary)).unwrap();
+    cambodia.publish_keyset(&text).unwrap();
+    assert_eq!(cambodia.keysets_to_publish(), std::slice::from_ref(&revocation));
     // Not this agency's own.
     assert_eq!(cambodia.revoke_keys(Some(&binary), clock::now_ms()).unwrap_err().code, Code::Usage);
     let signed = canonical::decode(&revocation, limits::KEYSET_BYTES_MAX).unwrap();
@@ -206,4 +212,52 @@ fn the_end_of_the_delegation_is_told_two_months_ahead() {
     let warning = cambodia.warning_of_keys(end - 59 * DAY_MS).unwrap();
     assert!(warning.contains("lintas keys renew --identity") && warning.contains("ends on 20"), "{warning}");
     assert!(cambodia.warning_of_keys(end).unwrap().contains("ended on"));
+}
+
+/// Two machines with the same keys, or an older copy of node.keys that was put back.
+#[test]
+fn a_keyset_that_this_node_did_not_sign_is_told_and_followed_up_once_a_day() {
+    let region = Region::new();
+    let cambodia = region.desk("KH");
+    let publish = |version, now_ms| {
+        let before = Bytes::copy_from_slice(cambodia.directory().keyset_hash("KH").unwrap());
+        let strange = sign_keyset(&region.secrets["KH"], version, before, now_ms).unwrap();
+        let next = cambodia.directory().with_keyset(&strange).unwrap();
+        fs::write(region.path("KH").join("directory.bin"), next.bytes()).unwrap();
+        cambodia.renew(true);
+        cambodia.keys_view().unwrap().keyset_version.unwrap()
+    };
+    let now = clock::now_ms();
+    assert_eq!(cambodia.status().warnings, [""; 0]);
+    assert_eq!(publish(2, now + 1), 3, "followed up");
+    let told = |version: u64| {
+        let text = format!("keyset {version} of this agency, which this node did not sign");
+        cambodia.status().warnings.iter().any(|warning| warning.contains(&text))
+    };
+    assert!(told(2), "{:?}", cambodia.status().warnings);
+    take_up(&region, &cambodia);
+    assert_eq!(publish(4, now + 2), 3, "not without end");
+    assert!(told(4), "{:?}", cambodia.status().warnings);
+    cambodia.rotate(now + 25 * 3_600_000).unwrap();
+    assert_eq!(cambodia.keys_view().unwrap().keyset_version, Some(5));
+}
+
+#[test]
+fn a_clock_that_is_wrong_within_the_time_of_the_roster_destroys_nothing() {
+    let region = Region::with(|roster| roster.not_after_ms = roster.not_before_ms + 399 * DAY_MS);
+    let cambodia = region.desk("KH");
+    let now = clock::now_ms();
+    let first = || cambodia.keys().epochs().map(|(_, epoch)| epoch).min();
+    let before = first();
+    let later = now + 200 * DAY_MS;
+    cambodia.rotate(later).unwrap();
+    assert_eq!(first(), before, "nobody has agreed on this clock");
+    cambodia.compare_clocks(later, now);
+    cambodia.rotate(later).unwrap();
+    cambodia.compare_clocks(now, now);
+    cambodia.rotate(later).unwrap();
+    assert_eq!(first(), before, "it was right, and was set since");
+    cambodia.compare_clocks(later, later + 1);
+    cambodia.rotate(later).unwrap();
+    assert!(first() > before);
 }
