@@ -193,8 +193,7 @@ fn a_lost_node_is_replaced_under_the_same_identity() {
     drill.carry(&drill.region.folder("TH").join("directory.current"), "directory.current");
     let opens = std::path::absolute(drill.region.identity_key_file("KH")).unwrap();
     let broker = drill.region.broker_address().to_string();
-    let line =
-        "lintas init --replace --identity identity.key --directory directory.current --broker 203.0.113.7:7411";
+    let line = "lintas init --replace --identity identity.key --directory directory.current --broker 203.0.113.7:7411";
     let means = [("203.0.113.7:7411", broker.as_str())];
     let more = ["--identity-key-file", opens.to_str().unwrap()];
     let _ = drill.step("KH-new", line, &means, &more).ok();

@@ -1,6 +1,11 @@
 //! Attachments at the desk: names of strangers, room, interruption, and when sealed files go.
 
-use std::{cell::Cell, fs, path::Path, sync::Arc};
+use std::{
+    cell::Cell,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use lintas_config::os_entropy;
 use lintas_proto::{

@@ -1,6 +1,7 @@
 //! The desk: everything that can be asked of a node, whether a daemon asks itself or a command does it alone.
 
 mod answers;
+mod ask;
 mod attachments;
 mod contacts;
 mod doctor;
@@ -15,7 +16,6 @@ mod rotate;
 mod send;
 
 use std::{
-    path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
@@ -23,190 +23,31 @@ use std::{
     time::Instant,
 };
 
-use lintas_config::{Directory, os_entropy, settings::NodeSettings};
-use serde::{Deserialize, Serialize};
+use lintas_config::{Directory, settings::NodeSettings};
 use tokio::sync::Notify;
 
 use super::{
     clock,
     failure::{Code, Failure},
     folder::{Folder, Lock},
-    progress::{Tell, Transfers},
+    progress::Transfers,
     store::{Store, StoreError},
     trust::{self, Look},
 };
 use crate::core::{
-    exposure::Exposure,
     freshness::Seen,
-    health::Check,
     keys::{Holds, Keys, KeysError, open_file},
     outbox::Pipeline,
     pages::Pages,
     vault::{Unlocker, VaultError, Wrapping},
-    view::{
-        ContactView, Exported, Inbox, Kept, KeysView, LinkView, Outbox, OutboxEntry, PacketView, Purged,
-        Status,
-    },
+    view::LinkView,
 };
 
+pub(crate) use ask::{Reply, Request};
 pub(crate) use exchange::{Broken, Heard, Step, Upload, Work};
 pub(crate) use keyring::{Opening, Secret};
 pub(crate) use rotate::revocation_text;
-use send::Asked;
 pub(crate) use send::How;
-
-/// What a command asks.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Request {
-    /// Seal and keep a packet.
-    Send {
-        /// The draft, as written.
-        draft: String,
-        /// Files to attach, absolute paths.
-        attach: Vec<PathBuf>,
-        /// More recipients.
-        to: Vec<String>,
-        /// The unit that sends.
-        from: Option<String>,
-        /// What the officer asks for beyond it.
-        #[serde(default)]
-        how: How,
-    },
-    /// What came.
-    Inbox {
-        /// At most so many.
-        limit: usize,
-    },
-    /// What was sent.
-    Outbox {
-        /// At most so many.
-        limit: usize,
-    },
-    /// One packet of the outbox.
-    Standing {
-        /// Packet id.
-        id: String,
-    },
-    /// One packet, opened.
-    Show {
-        /// Packet id, or the first digits of the header digest.
-        id: String,
-    },
-    /// Writes attachments in clear.
-    Export {
-        /// As in `Show`.
-        id: String,
-        /// Folder, an absolute path.
-        to: PathBuf,
-    },
-    /// What the directory says of an agency.
-    Contact {
-        /// Agency.
-        agency: String,
-    },
-    /// An officer's word for an agency: if it is held, its new identity key is believed.
-    Confirm {
-        /// Agency.
-        agency: String,
-        /// 64 hex digits, white space between them or not.
-        key: String,
-        /// Groups through which it may be reached; none for all of its groups.
-        #[serde(default)]
-        groups: Vec<String>,
-    },
-    /// Which packets the loss of a key exposes.
-    Exposure {
-        /// A key, unit, epoch or the node, in words.
-        lost: String,
-        /// Packets before this are left out.
-        since_ms: Option<u64>,
-        /// With titles.
-        titles: bool,
-    },
-    /// Whether the node is sound.
-    Doctor,
-    /// How the node is.
-    Status,
-    /// Destroys packets for good, or only lists them.
-    Purge {
-        /// Packet ids, or first digits of header digests.
-        ids: Vec<String>,
-        /// Those that came, or were sealed, before that time.
-        before_ms: Option<u64>,
-        /// Those whose sender's time is over.
-        expired: bool,
-        /// Whether to do it.
-        confirmed: bool,
-    },
-    /// The keys of this agency.
-    Keys,
-    /// A new word of the identity key: canonical bytes of `NodeSecrets` with a delegation and its seed only, in hex.
-    Renew {
-        /// As above.
-        word: Secret,
-        /// Transport and packet keys as well.
-        all: bool,
-    },
-    /// Takes this agency out of its region for ever.
-    Revoke {
-        /// A revocation that was signed in advance, an absolute path.
-        revocation: Option<PathBuf>,
-    },
-    /// Brings a keyset, this agency's or another's, to the broker.
-    Publish {
-        /// An absolute path.
-        file: PathBuf,
-    },
-    /// Drops the keys; only a daemon can.
-    Lock,
-    /// Takes the keys up again; only a daemon can.
-    Unlock {
-        /// What opens them.
-        with: Opening,
-    },
-}
-
-impl std::fmt::Debug for Request {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Request { .. }")
-    }
-}
-
-/// What it answers.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Reply {
-    /// To `Send`.
-    Kept(Kept),
-    /// To `Inbox`.
-    Inbox(Inbox),
-    /// To `Outbox`.
-    Outbox(Outbox),
-    /// To `Standing`.
-    Standing(Box<OutboxEntry>),
-    /// To `Show`.
-    Packet(Box<PacketView>),
-    /// To `Export`.
-    Exported(Vec<Exported>),
-    /// To `Doctor`.
-    Doctor(Vec<Check>),
-    /// To `Exposure`.
-    Exposure(Box<Exposure>),
-    /// To `Contact`.
-    Contact(Box<ContactView>),
-    /// To `Status` and `Confirm`.
-    Status(Box<Status>),
-    /// To `Purge`.
-    Purged(Box<Purged>),
-    /// To `Keys`, `Renew`, `Revoke` and `Publish`.
-    Keys(Box<KeysView>),
-    /// To `Lock`, and to `Status` of a daemon that is locked.
-    Locked {
-        /// Since when, milliseconds since 1970.
-        since_ms: u64,
-    },
-}
 
 /// An open data folder.
 #[derive(Debug)]
@@ -316,59 +157,6 @@ impl Desk {
             tracing::warn!("{warning}");
         }
         Ok(desk)
-    }
-
-    /// As [`answer_telling`](Self::answer_telling), telling nobody.
-    #[cfg(test)]
-    pub(crate) fn answer(&self, request: Request) -> Result<Reply, Failure> {
-        self.answer_telling(request, &super::progress::nobody)
-    }
-
-    /// Does what a command asks; tells how far sealing and opening of attachments are.
-    pub(crate) fn answer_telling(&self, request: Request, tell: Tell<'_>) -> Result<Reply, Failure> {
-        match request {
-            Request::Send { draft, attach, to, from, how } => {
-                let order =
-                    Asked { draft: &draft, attach: &attach, to: &to, from: from.as_deref(), how: &how };
-                self.send_telling(&order, &mut os_entropy(), tell).map(Reply::Kept)
-            }
-            Request::Inbox { limit } => self.inbox(limit).map(Reply::Inbox),
-            Request::Outbox { limit } => self.outbox(limit).map(Reply::Outbox),
-            Request::Standing { id } => self.standing(&id).map(Box::new).map(Reply::Standing),
-            Request::Show { id } => self.show(&id).map(Box::new).map(Reply::Packet),
-            Request::Export { id, to } => self.export_telling(&id, &to, tell).map(Reply::Exported),
-            Request::Contact { agency } => self.contact(&agency).map(Box::new).map(Reply::Contact),
-            Request::Confirm { agency, key, groups } => {
-                self.confirm(&agency, &key, &groups)?;
-                Ok(Reply::Status(Box::new(self.status())))
-            }
-            Request::Exposure { lost, since_ms, titles } => {
-                self.exposure(&lost, since_ms, titles).map(Box::new).map(Reply::Exposure)
-            }
-            Request::Doctor => Ok(Reply::Doctor(self.doctor())),
-            Request::Status => Ok(Reply::Status(Box::new(self.status()))),
-            Request::Purge { ids, before_ms, expired, confirmed } => {
-                let chosen = purge::Chosen { ids: &ids, before_ms, expired };
-                self.purge(&chosen, confirmed, clock::now_ms()).map(Box::new).map(Reply::Purged)
-            }
-            Request::Keys => self.keys_view().map(Box::new).map(Reply::Keys),
-            Request::Renew { word, all } => {
-                self.renew_keys(&word, all, clock::now_ms())?;
-                self.keys_view().map(Box::new).map(Reply::Keys)
-            }
-            Request::Revoke { revocation } => {
-                self.revoke_keys(revocation.as_deref(), clock::now_ms())?;
-                self.keys_view().map(Box::new).map(Reply::Keys)
-            }
-            Request::Publish { file } => {
-                self.publish_keyset(&file)?;
-                self.keys_view().map(Box::new).map(Reply::Keys)
-            }
-            Request::Lock | Request::Unlock { .. } => Err(Failure::new(
-                Code::Usage,
-                "no daemon runs here, so nothing holds the keys; start `lintas run`",
-            )),
-        }
     }
 
     /// Marks a clean end; nothing more is kept.

@@ -15,7 +15,7 @@ use lintas_proto::{
 
 use super::*;
 use crate::{
-    core::view::Standing,
+    core::view::{Kept, Standing},
     shell::control,
     testing::{AMBER, Region, core, digest, draft},
 };
