@@ -31,8 +31,8 @@ const LANES: u32 = 1;
 const MEMORY_KIB_MAX: u32 = 1024 * 1024;
 /// Most passes that a lock on disk may ask for.
 const PASSES_MAX: u32 = 16;
-/// Shortest passphrase, characters.
-pub(crate) const PASSPHRASE_CHARS_MIN: usize = 8;
+/// Shortest new passphrase, characters: it stands alone (NIST SP 800-63B-4, section 3.1.1.2).
+pub(crate) const PASSPHRASE_CHARS_MIN: usize = 15;
 const LOCK_PURPOSE: &str = "lintas/v1/lock";
 
 /// A 32-byte secret.

@@ -113,7 +113,9 @@ fn new(key_file: Option<&Path>, whose: Whose, entropy: &mut dyn CryptoRng) -> Re
     if let Unlocker::Passphrase(words) = &words
         && words.chars().count() < PASSPHRASE_CHARS_MIN
     {
-        let message = format!("the passphrase needs at least {PASSPHRASE_CHARS_MIN} characters");
+        let message = format!(
+            "the passphrase needs at least {PASSPHRASE_CHARS_MIN} characters: a few words that nobody else would put together"
+        );
         return Err(Failure::new(Code::Locked, message));
     }
     Ok(words)
