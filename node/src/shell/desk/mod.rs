@@ -8,6 +8,7 @@ mod doctor;
 mod exchange;
 mod exposure;
 mod keyring;
+mod outgoing;
 mod purge;
 mod read;
 mod renew;
@@ -44,8 +45,9 @@ use crate::core::{
 };
 
 pub(crate) use ask::{Reply, Request};
-pub(crate) use exchange::{Broken, Heard, Step, Upload, Work};
+pub(crate) use exchange::{Broken, Heard, Step};
 pub(crate) use keyring::{Opening, Secret};
+pub(crate) use outgoing::{Upload, Work};
 pub(crate) use rotate::revocation_text;
 pub(crate) use send::How;
 
