@@ -19,6 +19,7 @@ use lintas_config::{
 };
 use lintas_proto::canonical;
 use lintas_tests::{
+    case::draft,
     member::Member,
     process::wait,
     region::{Region, now_ms},
@@ -70,15 +71,6 @@ fn entry(region: &Region, id: &str) -> Value {
     packets.into_iter().find(|packet| packet["packet_id"] == id).unwrap()
 }
 
-fn draft(root: &Path, name: &str, to: &Value) -> String {
-    let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("case/alert.json");
-    let mut draft: Value = serde_json::from_slice(&fs::read(case).unwrap()).unwrap();
-    draft["to"] = to.clone();
-    let path = root.join(name);
-    fs::write(&path, draft.to_string()).unwrap();
-    path.to_str().unwrap().to_owned()
-}
-
 /// VN has nothing but its keys and the bootstrap file: the broker gives it the directory.
 fn join(region: &mut Region) {
     for name in ["bootstrap.toml", "directory.bin"] {
@@ -117,7 +109,7 @@ fn nodes_follow_the_directory_by_themselves() {
     assert_eq!(status(&region, "TH")["link"]["since_ms"], since);
 
     // Who is new in a group gets nothing through it before an officer's word.
-    let through_group = draft(root.path(), "group.json", &json!(["group:TRAWL"]));
+    let through_group = draft(root.path(), "group.json", |alert| alert["to"] = json!(["group:TRAWL"]));
     let refused = region.lintas("TH", &["send", &through_group]);
     assert!(refused.code == 6 && refused.err.contains("lintas confirm VN"), "{refused:?}");
     assert_eq!(status(&region, "TH")["unconfirmed"].as_array().unwrap().len(), 2);
@@ -130,7 +122,7 @@ fn nodes_follow_the_directory_by_themselves() {
 
     // TH is away while KH changes its keys. What it sealed meanwhile is sealed again, by itself.
     assert!(region.stop_node("TH"));
-    let to_kh = draft(root.path(), "kh.json", &json!([format!("KH/{}", kh.unit.unit)]));
+    let to_kh = draft(root.path(), "kh.json", |alert| alert["to"] = json!([format!("KH/{}", kh.unit.unit)]));
     let sent = region.lintas("TH", &["--json", "send", &to_kh]).ok().json();
     let old = sent["packet_id"].as_str().unwrap();
     rotate(&region, &kh);
