@@ -330,7 +330,8 @@ impl Keeper {
         };
         durable().map_err(Trouble::Disk)?;
         tell_identities(&next);
-        tracing::info!(roster = version, agency = cause, "a new directory is in force");
+        let agency = Some(cause).filter(|cause| !cause.is_empty());
+        tracing::info!(roster = version, agency, "a new directory is in force");
         let metrics = &self.shared.metrics;
         let kind = if !cause.is_empty() && next.is_self_revoked(cause) {
             &metrics.self_revocations

@@ -67,8 +67,8 @@ pub(super) async fn listen(
                 tasks.spawn(async move {
                     let address = handshake.remote_address();
                     match greet(handshake, shared, (intake, desk), &sessions).await {
-                        Ok(error) => tracing::info!(%address, %error, "session ended"),
-                        Err(error) => tracing::warn!(%address, %error, "refused"),
+                        Ok(why) => tracing::info!(%address, %why, "session ended"),
+                        Err(why) => tracing::warn!(%address, %why, "refused"),
                     }
                 });
             }

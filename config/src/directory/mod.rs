@@ -9,6 +9,10 @@
 //! - [`Directory::resume`]: after a restart, against the [`HighWater`] mark of the one in force before it.
 //!
 //! None of them changes the directory in force: on any error it stays in force.
+//!
+//! The rules of the two layers stand in `roster` and `keyset`, those of the whole in `parts`; `mark` is what must be
+//! remembered, `at` what is valid at a moment. `exchange` says how a directory travels, `routing` what a broker makes
+//! of identity keys that nobody vouches for, `unsigned` what can be said of a proposal, `own` of one agency alone.
 
 mod at;
 mod bootstrap;
