@@ -9,6 +9,8 @@
 //! make records, audit events and receipts, and hands one group to the journal; when it is durable the receipt
 //! goes out and `shell::session` of each recipient hands the packet over; [`core::outcome`] makes the
 //! recipient's acknowledgement into the record that ends the queue entry and brings evidence to the originator.
+//! Attachments go up and down beside it (`shell::transfer`). The directory under which all of this happens changes
+//! meanwhile: `shell::keeper` puts the next one in force, and [`core::leave`] says what waits for whoever has left it.
 
 mod cli;
 pub mod core;

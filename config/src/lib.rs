@@ -4,10 +4,11 @@
 //! |---|---|
 //! | [`source`] | how its authority describes it, in files that people read |
 //! | [`issue`] | how keys are made, and keysets and rosters signed |
-//! | [`authority`] | from sources and requests to a roster, and to the next one |
-//! | [`directory`] | who is a member, with which keys; what may follow what |
+//! | [`authority`] | from sources and requests to a roster, and to the next one; who reviews and signs it |
+//! | [`directory`] | who is a member, with which keys; what may follow what; how it travels |
 //! | [`settings`] | what the operator of a broker or a node may set |
 //! | [`words`] | keys as words and digits that two people compare |
+//! | `document` | files that people write, read with errors that say what to do |
 
 pub mod authority;
 pub mod directory;

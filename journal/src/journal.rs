@@ -60,7 +60,8 @@ impl<D: Disk> Journal<D> {
         let failed =
             |cause| OpenError::Io { doing: "prepare segments", source: std::io::Error::other(cause) };
         space.tend().map_err(failed)?;
-        info!(?report, "journal open");
+        let OpenReport { segments, replayed, clean_close, rewritten_bytes, next_sequence: next, .. } = report;
+        info!(segments, replayed, clean_close, rewritten_bytes, next_sequence = next, "journal open");
         let next_number = tail.number.saturating_add(1);
         let map = Arc::new(SharedMap::new(map));
         let journal =

@@ -160,7 +160,7 @@ pub enum LinkError {
     #[error("the peer no longer reads this stream (code {0})")]
     StreamStopped(u64),
     /// The stream was ended on this side.
-    #[error("this stream has ended; this is a fault in the calling program")]
+    #[error("this side has ended the stream")]
     StreamEnded,
     /// Something other than a question about the directory was to be sent to a peer that nobody vouches for.
     #[error(

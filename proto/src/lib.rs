@@ -6,17 +6,24 @@
 //! # The way of a packet
 //!
 //! 1. **compose** (node core): draft → body, label, recipients
-//! 2. **preflight** (node core): own agency's release policy, before anything is encrypted
-//! 3. **seal** ([`envelope::seal`]): body → ciphertext, one key wrap per recipient, header signed
+//! 2. **preflight** (node core): recipients known and confirmed, label consistent, before anything is encrypted
+//! 3. **seal** ([`envelope::seal`]): body and attachments → ciphertext, one key wrap per recipient, header signed
 //! 4. **outbox** (node shell): durable before anything is said to the user
-//! 5. **submit** ([`frame`] over QUIC): pipelined; same packet twice → the same receipt
-//! 6. **admit** (broker core): signature, canonical bytes, replay, expiry, policy ([`envelope::verify`])
-//! 7. **commit** (broker shell): one durable write holds packet, queue entries and audit entries
-//! 8. **receipt** ([`receipt`]): signed promise with the log position, only after 7
-//! 9. **deliver** (QUIC): per-recipient order, credit window, redelivery until acknowledged
-//! 10. **open** ([`envelope::open`]): verify everything again, decrypt
-//! 11. **inbox** (node shell): durable, encrypted at rest, deduplicated; then acknowledge
-//! 12. **evidence** ([`evidence`]): the acknowledgement is committed and travels back to the originator
+//! 5. **upload** ([`frame`] over QUIC): attachments go up beside the session, before their packet
+//!    ([`envelope::segment`])
+//! 6. **submit** ([`frame`] over QUIC): pipelined; same packet twice → the same receipt
+//! 7. **admit** (broker core): signature, canonical bytes, replay, expiry, policy ([`envelope::verify`])
+//! 8. **commit** (broker shell): one durable write holds packet, queue entries and audit entries
+//! 9. **receipt** ([`receipt`]): signed promise with the log position, only after 8
+//! 10. **deliver** (QUIC): per-recipient order, credit window, redelivery until acknowledged
+//! 11. **open** ([`envelope::open`]): verify everything again, decrypt
+//! 12. **download** (QUIC): attachments come down beside the session, before their delivery is kept
+//! 13. **inbox** (node shell): durable, encrypted at rest, deduplicated; then acknowledge
+//! 14. **evidence** ([`evidence`]): the acknowledgement is committed and travels back to the originator
+//!
+//! Whom a packet may come from and go to, and under which keys, says the directory (crate `lintas-config`). It changes
+//! while packets are on their way. What was sealed for keys that have gone is refused at 7 and sealed again at 3; what
+//! waits at 10 for whoever has left is withheld, and 14 says so.
 
 pub mod audit;
 pub mod canonical;

@@ -5,7 +5,7 @@
 //! one folder, as if each had been carried to where it is needed.
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsString,
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -16,6 +16,7 @@ use serde_json::Value;
 use crate::{
     ROLE_BROKER, ROLE_NODE,
     authority::Authority,
+    case,
     process::wait,
     region::{Region, Said, said},
 };
@@ -112,12 +113,9 @@ impl Drill {
 
     /// `lintas send` of the sample alert at `who`, an agency with a unit of its own `from`.
     pub fn send(&self, who: &str, from: &str, to: &str) -> Said {
-        let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("case/alert.json");
-        let mut draft: Value = serde_json::from_slice(&fs::read(case).unwrap()).unwrap();
-        (draft["from"], draft["to"]) = (from.into(), vec![to].into());
-        let path = self.authority.path("draft.json");
-        fs::write(&path, draft.to_string()).unwrap();
-        self.region.lintas(who, &[OsStr::new("--json"), OsStr::new("send"), path.as_os_str()])
+        let change = |alert: &mut Value| (alert["from"], alert["to"]) = (from.into(), vec![to].into());
+        let draft = case::draft(&self.authority.path(""), "draft.json", change);
+        self.region.lintas(who, &["--json", "send", &draft])
     }
 
     /// As [`send`](Self::send); the packet's id.

@@ -14,6 +14,7 @@
 )]
 
 pub mod authority;
+pub mod case;
 pub mod demo;
 pub mod drill;
 pub mod member;

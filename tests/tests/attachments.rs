@@ -11,14 +11,14 @@
 use std::{
     fs::{self, File},
     io::Write as _,
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
     thread::sleep,
     time::Duration,
 };
 
 use lintas_proto::envelope::blob::blob_length;
-use lintas_tests::{process::wait, region::Region, wire::Tap};
+use lintas_tests::{case::titled, process::wait, region::Region, wire::Tap};
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_lintas-demo");
@@ -46,19 +46,6 @@ fn write_random(path: &Path, mib: u64) {
 fn sha256_of(file: &Path) -> String {
     let output = Command::new("sha256sum").arg("--").arg(file).output().unwrap();
     String::from_utf8(output.stdout).unwrap().split(' ').next().unwrap().to_owned()
-}
-
-fn case(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("case").join(name)
-}
-
-fn draft(root: &Path, title: &str) -> String {
-    let mut alert: Value = serde_json::from_slice(&fs::read(case("alert.json")).unwrap()).unwrap();
-    alert["to"] = serde_json::json!(["KH/KH-AHT"]);
-    alert["body"]["title"] = serde_json::json!([{ "language": "en", "text": title }]);
-    let path = root.join(format!("{title}.json"));
-    fs::write(&path, alert.to_string()).unwrap();
-    path.to_str().unwrap().to_owned()
 }
 
 /// Length of the one part in a folder.
@@ -126,7 +113,7 @@ fn go_up(region: &mut Region, root: &Path, large: &Large) -> String {
         modest(region, "broker");
         region.kill_broker();
     });
-    let small = send(region, &[&draft(root, "small")]);
+    let small = send(region, &[&titled(root, "small")]);
     region.start_broker();
     let accepted = |packet: &str| {
         let entry = entry(region, "TH", "outbox", packet).unwrap();
@@ -165,7 +152,7 @@ fn a_large_file_arrives_although_broker_and_node_are_killed_on_its_way() {
     region.start_node("TH");
     let file = root.path().join("seized-phone.img");
     write_random(&file, mib);
-    let packet = send(&region, &[&draft(root.path(), "large"), "--attach", file.to_str().unwrap()]);
+    let packet = send(&region, &[&titled(root.path(), "large"), "--attach", file.to_str().unwrap()]);
     let large = Large { mib, sealed: blob_length(mib * MIB).unwrap(), packet };
     let small = go_up(&mut region, root.path(), &large);
     let (up, before) = tap.counted();

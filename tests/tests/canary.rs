@@ -5,6 +5,7 @@
 use std::{cell::RefCell, path::Path};
 
 use lintas_tests::{
+    case::file,
     demo::CANARY,
     process::wait,
     region::Region,
@@ -27,8 +28,7 @@ fn no_plaintext_on_any_disk_in_any_log_or_on_the_wire() {
     region.start_broker();
     region.start_node("TH");
     region.start_node("KH");
-    let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("case");
-    let (alert, list) = (case.join("alert.json"), case.join("crew-list.pdf"));
+    let (alert, list) = (file("alert.json"), file("crew-list.pdf"));
     let arguments = ["send", alert.to_str().unwrap(), "--attach", list.to_str().unwrap(), "--wait", "30"];
     let _ = region.lintas("TH", &arguments).ok();
     let shown = wait(|| {

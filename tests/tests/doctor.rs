@@ -85,7 +85,7 @@ fn a_doctor_sees_broker_node_and_keys_and_ends_with_the_worst() {
 fn an_officer_learns_what_the_loss_of_a_key_exposes() {
     let root = tempfile::tempdir().unwrap();
     let region = Region::found(Path::new(PROGRAM), root.path(), &["TH"]);
-    let draft = Path::new(env!("CARGO_MANIFEST_DIR")).join("case/alert.json");
+    let draft = lintas_tests::case::file("alert.json");
     let sent = region.lintas("TH", &["--json", "send", draft.to_str().unwrap()]).ok();
     let packet_id = sent.json()["packet_id"].as_str().unwrap().to_owned();
     let recipient = sent.json()["to"][0].as_str().unwrap().to_owned();

@@ -256,7 +256,8 @@ fn replace_identity(stolen: bool) {
     drill.is_up("TH", 2);
     let held = drill.status("TH")["held"].clone();
     assert!(held[0].as_str().is_some_and(|held| held.contains("KH")), "{held}");
-    drill.stands("TH", &waits, "failed");
+    let why = drill.stands("TH", &waits, "failed");
+    assert!(stolen || why.contains("its old one does not vouch for"), "{why}");
     drill.region.start_node("KH");
     is_out(&drill, "KH");
     join(&mut drill, "KH-new", 2);
@@ -269,6 +270,10 @@ fn replace_identity(stolen: bool) {
     both_ways(&drill, "KH-new");
     // What it wrote before is believed now, too.
     drill.stands("KH-new", &early, "delivered");
+    // A broker that crashes has forgotten nothing of it.
+    drill.region.kill_broker();
+    drill.region.start_broker();
+    both_ways(&drill, "KH-new");
     assert!(["KH", "KH-new", "TH"].iter().all(|node| drill.region.stop_node(node)));
     assert!(drill.region.stop_broker());
 }

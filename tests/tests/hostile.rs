@@ -23,12 +23,12 @@ use lintas_proto::{
     schema::{Reason, UnitRef},
 };
 use lintas_tests::{
+    case::titled,
     member::{Answer, Member, Session},
     process::wait,
     region::Region,
     stranger,
 };
-use serde_json::Value;
 use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_lintas-demo");
@@ -83,13 +83,8 @@ impl World {
 
     /// An honest officer's alert.
     fn send(&self, title: &str) {
-        let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("case/alert.json");
-        let mut draft: Value = serde_json::from_slice(&fs::read(case).unwrap()).unwrap();
-        draft["to"] = serde_json::json!(["KH/KH-AHT"]);
-        draft["body"]["title"] = serde_json::json!([{ "language": "en", "text": title }]);
-        let path = self.root.path().join("draft.json");
-        fs::write(&path, draft.to_string()).unwrap();
-        let _ = self.region.lintas("TH", &["--json", "send", path.to_str().unwrap()]).ok();
+        let draft = titled(self.root.path(), title);
+        let _ = self.region.lintas("TH", &["--json", "send", &draft]).ok();
     }
 
     fn received(&self) -> u64 {

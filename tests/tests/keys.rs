@@ -10,20 +10,14 @@
 
 use std::{fs, path::Path};
 
-use lintas_tests::{process::wait, region::Region};
+use lintas_tests::{case::titled, process::wait, region::Region};
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_lintas-demo");
 
 /// Sends an alert from TH to KH; its packet id.
 fn send(region: &Region, root: &Path, title: &str) -> String {
-    let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("case/alert.json");
-    let mut alert: Value = serde_json::from_slice(&fs::read(case).unwrap()).unwrap();
-    alert["to"] = serde_json::json!(["KH/KH-AHT"]);
-    alert["body"]["title"] = serde_json::json!([{ "language": "en", "text": title }]);
-    let path = root.join("draft.json");
-    fs::write(&path, alert.to_string()).unwrap();
-    let said = region.lintas("TH", &["--json", "send", path.to_str().unwrap()]).ok();
+    let said = region.lintas("TH", &["--json", "send", &titled(root, title)]).ok();
     said.json()["packet_id"].as_str().unwrap().to_owned()
 }
 

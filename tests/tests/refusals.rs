@@ -20,6 +20,7 @@ use lintas_proto::{
     sign::{KeyRole, Signed, SigningKey},
 };
 use lintas_tests::{
+    case,
     member::{Answer, Member},
     process::wait,
     region::{Region, Said, now_ms},
@@ -75,12 +76,8 @@ impl World {
 
     /// A draft as an officer writes it, changed by `change`; and what `lintas send` says of it.
     fn send(&self, change: impl FnOnce(&mut Value)) -> Said {
-        let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("case/alert.json");
-        let mut draft: Value = serde_json::from_slice(&fs::read(case).unwrap()).unwrap();
-        change(&mut draft);
-        let path = self.root.path().join("draft.json");
-        fs::write(&path, draft.to_string()).unwrap();
-        self.region.lintas("TH", &["--json", "send", path.to_str().unwrap()])
+        let draft = case::draft(self.root.path(), "draft.json", change);
+        self.region.lintas("TH", &["--json", "send", &draft])
     }
 
     fn outbox(&self) -> usize {
@@ -269,7 +266,7 @@ fn an_attachment_that_is_too_large_is_refused_with_the_remedy() {
     let large = world.root.path().join("large.bin");
     // Sparse: it takes no room.
     fs::File::create(&large).unwrap().set_len(4 * 1024 * 1024 * 1024 + 1).unwrap();
-    let draft = Path::new(env!("CARGO_MANIFEST_DIR")).join("case/alert.json");
+    let draft = case::file("alert.json");
     let arguments = ["--json", "send", draft.to_str().unwrap(), "--attach", large.to_str().unwrap()];
     let said = world.region.lintas("TH", &arguments);
     assert_eq!(said.code, 6, "{said:?}");

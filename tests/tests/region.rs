@@ -18,6 +18,7 @@ use std::{
 };
 
 use lintas_tests::{
+    case::titled,
     demo,
     process::wait,
     region::{Region, Said, now_ms},
@@ -30,20 +31,6 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_lintas-demo");
 
 fn region(root: &Path) -> Region {
     Region::found(Path::new(PROGRAM), root, &["KH", "TH"])
-}
-
-/// A short alert without attachments; its title tells it apart.
-fn draft(root: &Path, title: &str) -> String {
-    let mut alert: Value = serde_json::from_slice(&fs::read(case("alert.json")).unwrap()).unwrap();
-    alert["to"] = serde_json::json!(["KH/KH-AHT"]);
-    alert["body"]["title"] = serde_json::json!([{ "language": "en", "text": title }]);
-    let path = root.join(format!("{}.json", title.replace(' ', "-")));
-    fs::write(&path, alert.to_string()).unwrap();
-    path.to_str().unwrap().to_owned()
-}
-
-fn case(name: &str) -> std::path::PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("case").join(name)
 }
 
 fn packets(said: &Said) -> Vec<Value> {
@@ -91,7 +78,7 @@ fn kill_9_at_random_moments_loses_nothing_and_doubles_nothing() {
                 if stop.load(Ordering::Relaxed) {
                     break;
                 }
-                let said = officer.lintas(&["--json", "send", &draft(&folder, &format!("alert {number}"))]);
+                let said = officer.lintas(&["--json", "send", &titled(&folder, &format!("alert {number}"))]);
                 if said.code == 0 {
                     kept.insert(said.json()["packet_id"].as_str().unwrap().to_owned());
                 }
@@ -146,7 +133,7 @@ fn a_node_that_is_offline_keeps_what_it_is_given_and_sends_it_later() {
     let root = tempfile::tempdir().unwrap();
     let mut region = region(root.path());
     // No daemon, no broker: the command opens the store itself.
-    let draft = draft(root.path(), "written at sea");
+    let draft = titled(root.path(), "written at sea");
     let said = region.lintas("TH", &["--json", "send", &draft]).ok();
     let packet = said.json()["packet_id"].as_str().unwrap().to_owned();
     region.start_node("TH");
@@ -169,7 +156,7 @@ fn a_node_that_was_away_catches_up_in_order() {
     region.start_node("TH");
     let sent: Vec<String> = (0..40)
         .map(|number| {
-            let draft = draft(root.path(), &format!("alert {number}"));
+            let draft = titled(root.path(), &format!("alert {number}"));
             let said = region.lintas("TH", &["--json", "send", &draft]).ok();
             said.json()["packet_id"].as_str().unwrap().to_owned()
         })

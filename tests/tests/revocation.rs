@@ -9,10 +9,11 @@
     reason = "tests"
 )]
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use lintas_link::{CloseCode, LinkError};
 use lintas_tests::{
+    case,
     member::Member,
     process::wait,
     region::{Region, now_ms},
@@ -42,16 +43,12 @@ fn a_member_is_revoked_while_packets_wait_for_it() {
     let hello = kh.hello(&region.directory());
     let (mut session, _) = kh.connect(region.broker_address(), &hello).unwrap();
 
-    let case = Path::new(env!("CARGO_MANIFEST_DIR")).join("case/alert.json");
-    let mut draft: Value = serde_json::from_slice(&fs::read(case).unwrap()).unwrap();
     let directory = region.directory();
     let vn = directory.roster().members.iter().find(|member| member.agency == "VN").unwrap();
     let vn = format!("VN/{}", vn.units[0].unit);
-    draft["to"] = json!(["KH/KH-AHT", vn]);
-    let path = root.path().join("draft.json");
-    fs::write(&path, draft.to_string()).unwrap();
+    let draft = case::draft(root.path(), "draft.json", |alert| alert["to"] = json!(["KH/KH-AHT", vn]));
     for _ in 0..2 {
-        let _ = region.lintas("TH", &["--json", "send", path.to_str().unwrap()]).ok();
+        let _ = region.lintas("TH", &["--json", "send", &draft]).ok();
     }
     let state = |agency: &str, state: &str| {
         let all = arrivals(&region);

@@ -1,7 +1,8 @@
 //! Decides: pure, synchronous, takes time and randomness as arguments.
 //!
 //! - [`admit`]: gates 1 to 6, from bytes to a verified submission; [`release`] is the sixth
-//! - [`plan`]: gates 7 to 10, and what one group commit holds: packets, queue entries, audit events, receipts; [`quota`] is the tenth
+//! - [`plan`]: gates 7 to 10, and what one group commit holds: packets, queue entries, audit events, receipts;
+//!   [`quota`] is the tenth
 //! - [`refuse`]: what a sender is told when a gate stays shut
 //! - [`outcome`]: how a queue entry ends; [`leave`]: whose entries are withheld, because their recipient has left
 //! - [`earlier`]: directories that packets may name; [`pace`]: how often something may change

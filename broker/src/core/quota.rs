@@ -1,6 +1,7 @@
 //! Quota: how much one agency may submit, and how much may wait for one agency.
 //!
-//! A packet that is refused for a full disk has been counted. Rates are not durable: a broker that starts gives every agency a full minute's worth.
+//! A packet that is refused for a full disk has been counted. Rates are not durable: a broker that starts gives every
+//! agency a full minute's worth.
 
 use std::collections::BTreeMap;
 

@@ -3,8 +3,8 @@
 //! done on threads of their own, and the change itself is an exchange of one pointer.
 //!
 //! What follows from a change is done by those who wait for [`Shared::changed`]: the listener closes the connections
-//! of whoever has left, the sequencer withholds what waits for them, the sessions tell their nodes. The audit events
-//! of a change (DIRECTORY_CHANGED, KEY_CHANGED) will be planned by the sequencer there, too.
+//! of whoever has left, the sequencer withholds what waits for them, the sessions tell their nodes. A
+//! change makes no audit events of its own yet (DIRECTORY_CHANGED, KEY_CHANGED).
 
 use std::{
     fs::{self, Metadata},
@@ -330,7 +330,8 @@ impl Keeper {
         };
         durable().map_err(Trouble::Disk)?;
         tell_identities(&next);
-        tracing::info!(roster = version, agency = cause, "a new directory is in force");
+        let agency = Some(cause).filter(|cause| !cause.is_empty());
+        tracing::info!(roster = version, agency, "a new directory is in force");
         let metrics = &self.shared.metrics;
         let kind = if !cause.is_empty() && next.is_self_revoked(cause) {
             &metrics.self_revocations

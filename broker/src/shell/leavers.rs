@@ -3,7 +3,7 @@
 use lintas_config::Directory;
 use lintas_proto::id::Digest;
 
-use super::sequencer::End;
+use super::intake::End;
 use crate::core::{leave::Sweep, ledger::Ledger, outcome::How};
 
 /// See the module.

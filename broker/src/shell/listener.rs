@@ -19,8 +19,8 @@ use tokio::{sync::mpsc, task::JoinSet, time::timeout};
 use super::{
     clock,
     directory_streams::{Desk, KINDS},
+    intake::Intake,
     notices::Notices,
-    sequencer::Intake,
     session::Session,
     shared::Shared,
 };
@@ -67,8 +67,8 @@ pub(super) async fn listen(
                 tasks.spawn(async move {
                     let address = handshake.remote_address();
                     match greet(handshake, shared, (intake, desk), &sessions).await {
-                        Ok(error) => tracing::info!(%address, %error, "session ended"),
-                        Err(error) => tracing::warn!(%address, %error, "refused"),
+                        Ok(why) => tracing::info!(%address, %why, "session ended"),
+                        Err(why) => tracing::warn!(%address, %why, "refused"),
                     }
                 });
             }
@@ -110,7 +110,7 @@ async fn greet(
     };
     let now_ms = clock::now_ms();
     if let Err((reason, text)) = check(&hello, &agency, &shared, now_ms) {
-        tracing::warn!(agency, ?reason, "hello refused");
+        tracing::warn!(agency, reason = reason.as_str_name(), "hello refused");
         // Says no more than why: the peer may not be whom it claims to be.
         let ack = HelloAck {
             protocol: PROTOCOL,

@@ -1,14 +1,24 @@
 //! Does: QUIC, disk, clock.
 //!
+//! The way of a packet:
+//!
 //! - [`listener`]: who may connect, and the hello
+//! - [`transfer`]: attachments, up before their packet and down after it; [`upload`]: one that goes on where it was cut
 //! - [`session`]: one node: its submissions in, its queue out
-//! - [`transfer`]: attachments, up and down; [`upload`]: one that goes on where it was cut
-//! - [`sequencer`]: one thread that gives every packet its place in the journal; [`leavers`]: what it withholds
+//! - [`intake`]: what sessions hand over to the [`sequencer`]: one thread that gives every packet its place in the
+//!   journal; [`leavers`]: what it withholds
 //! - [`answer`]: receipts and refusals on their way out
-//! - [`metrics`]: what is counted; [`operator`]: where the operator asks for it, and for health
-//! - [`keeper`]: new directories while the broker runs; [`directory_files`], [`earlier`]: the directory on disk
-//! - [`directory_streams`]: what nodes ask and bring about it; [`offer`]: what they are given; [`notices`]: what they are told
+//!
+//! The way of a directory:
+//!
+//! - [`directory_streams`]: what nodes ask and bring about it
+//! - [`keeper`]: takes in what is new, and puts it in force; [`directory_files`], [`earlier`]: the directory on disk
+//! - [`offer`]: what nodes are given of it; [`notices`]: what they are told
+//!
+//! Beside both:
+//!
 //! - [`shared`], [`blobs`] and their [`inventory`], [`index`], [`folder`], [`clock`]: what they stand on
+//! - [`metrics`]: what is counted; [`operator`]: where the operator asks for it, and for health
 //! - [`start`]: all of it up, and down again
 
 mod answer;
@@ -19,6 +29,7 @@ mod directory_streams;
 mod earlier;
 mod folder;
 mod index;
+mod intake;
 mod inventory;
 mod keeper;
 mod leavers;

@@ -12,18 +12,26 @@ use std::{
 
 use bytes::Bytes;
 use lintas_config::Directory;
-use lintas_journal::{Class, CommitError, CommitHandle, Committed, Compaction, FileDisk, NewRecord};
+use lintas_journal::{
+    Class, CommitError, CommitHandle, Committed, CompactReport, Compaction, FileDisk, NewRecord,
+};
 use lintas_proto::{audit::group::GroupError, frame::FrameType, schema::Reason};
 use thiserror::Error;
 use tokio::{
     runtime::Handle,
-    sync::{OwnedSemaphorePermit, mpsc, watch},
+    sync::{mpsc, watch},
     time::sleep,
 };
 
-use super::{answer::AnswerTo, clock, index::Index, leavers::Leavers, shared::Shared};
+use super::{
+    answer::AnswerTo,
+    clock,
+    index::Index,
+    intake::{End, Intake, Submitted},
+    leavers::Leavers,
+    shared::Shared,
+};
 use crate::core::{
-    admit::Verified,
     ledger::Ended,
     outcome::{self, How},
     plan::{Plan, Sealed, Verdict},
@@ -57,32 +65,6 @@ enum Fatal {
     Sign(#[from] GroupError),
     #[error(transparent)]
     Ledger(#[from] RecordError),
-}
-
-/// What sessions hand over.
-#[derive(Debug)]
-pub(crate) enum Intake {
-    /// A submission that passed the gates without state.
-    Submit(Box<Submitted>),
-    /// The end of an entry of the session's own queue.
-    End(End),
-}
-
-/// A submission on its way to the journal.
-#[derive(Debug)]
-pub(crate) struct Submitted {
-    pub(crate) verified: Verified,
-    pub(crate) answer: AnswerTo,
-    /// Its share of the bytes that all sessions together may have under way.
-    pub(crate) share: OwnedSemaphorePermit,
-}
-
-/// The end of one queue entry.
-#[derive(Debug)]
-pub(crate) struct End {
-    pub(crate) agency: String,
-    pub(crate) queue_sequence: u64,
-    pub(crate) how: How,
 }
 
 /// The sequencer's own state.
@@ -356,7 +338,15 @@ impl Sequencer {
         };
         let live = Box::new(move |sequence| !spent.contains(sequence));
         match self.journal.compact(Compaction { covers: self.last_sequence, snapshot, live }) {
-            Ok(report) => tracing::info!(?report, "journal compacted"),
+            Ok(CompactReport { segments, segments_freed, records_carried, snapshot_bytes }) => {
+                tracing::info!(
+                    segments,
+                    segments_freed,
+                    records_carried,
+                    snapshot_bytes,
+                    "journal compacted"
+                );
+            }
             Err(error @ (CommitError::Poisoned | CommitError::Closed)) => return Err(error.into()),
             Err(error) => tracing::warn!(%error, "journal not compacted; tried again later"),
         }
@@ -401,7 +391,7 @@ fn log_refusal(refused: &Refused) {
     if refused.reason == Reason::Replay {
         tracing::warn!(packet = id, "a packet id came again with other content");
     } else {
-        tracing::debug!(packet = id, reason = ?refused.reason, "packet refused");
+        tracing::debug!(packet = id, reason = refused.reason.as_str_name(), "packet refused");
     }
 }
 

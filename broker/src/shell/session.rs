@@ -24,8 +24,8 @@ use super::{
     answer::{Answer, AnswerTo},
     clock,
     directory_streams::Desk,
+    intake::{End, Intake, Submitted},
     notices::Notices,
-    sequencer::{End, Intake, Submitted},
     shared::{Shared, StoredError},
     transfer,
 };
@@ -115,7 +115,11 @@ impl Session {
                 self.hand_over(Intake::Submit(Box::new(Submitted { verified, answer, share }))).await
             }
             Err(refused) => {
-                tracing::debug!(agency = self.agency, reason = ?refused.reason, "packet refused");
+                tracing::debug!(
+                    agency = self.agency,
+                    reason = refused.reason.as_str_name(),
+                    "packet refused"
+                );
                 self.shared.refuse(answer, &refused, now_ms);
                 Ok(())
             }

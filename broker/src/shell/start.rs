@@ -28,11 +28,12 @@ use super::{
     directory_streams::Desk,
     folder::{Folder, FolderError},
     index::{self, Index},
+    intake::Intake,
     keeper::Keeper,
     leavers::Leavers,
     listener::{Members, listen},
     operator,
-    sequencer::{Intake, Sequencer},
+    sequencer::Sequencer,
     shared::{Parts, Shared},
 };
 use crate::core::{

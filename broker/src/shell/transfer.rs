@@ -1,5 +1,5 @@
-//! Attachments over streams of their own: up from the originator before its packet, down to those whom a packet
-//! that names them was admitted for.
+//! Streams beside the session. Attachments: up from the originator before its packet, down to those whom a packet that
+//! names them was admitted for. What is about the directory goes to [`directory_streams`](super::directory_streams).
 
 use std::{
     io::{Read as _, Seek as _, SeekFrom},
@@ -33,7 +33,7 @@ const SESSION_TRANSFERS_MAX: usize = 8;
 /// How long a transfer waits for those of other agencies to end, before the node is told to try again.
 const PLACE_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Serves blob streams until the connection ends.
+/// Serves further streams until the connection ends.
 pub(super) async fn serve(session: &Session) -> Result<(), LinkError> {
     let mut streams = JoinSet::new();
     let places = Arc::new(Semaphore::new(SESSION_TRANSFERS_MAX));
@@ -44,7 +44,7 @@ pub(super) async fn serve(session: &Session) -> Result<(), LinkError> {
                 let (session, places) = (session.clone(), Arc::clone(&places));
                 streams.spawn(async move {
                     if let Err(error) = stream(&session, &places, writer, reader).await {
-                        tracing::info!(agency = session.agency, %error, "an attachment's transfer ended early");
+                        tracing::info!(agency = session.agency, %error, "a stream beside the session ended early");
                     }
                 });
             }

@@ -1,5 +1,15 @@
 //! What the node decides: pure, with time and randomness as arguments. Never imports the shell, the runtime,
 //! files or the network.
+//!
+//! - [`draft`], [`preflight`]: from what an officer writes to recipients that may have it; [`contacts`]: whom an officer
+//!   has confirmed; [`freshness`]: whether the directory is known to be out of date
+//! - [`outbox`]: which packet goes next; [`answer`]: what the broker and recipients say about it
+//! - [`inbox`]: what comes; [`archive`]: what was kept, opened again
+//! - [`state`]: what the node knows, folded over [`records`], with [`ledger`] and [`tally`]
+//! - [`keys`], [`vault`]: secret keys, sealed and in use; [`rotation`]: how they change by themselves; [`pages`]: what
+//!   content keys are sealed under; [`listed`]: what the directory says of keys; [`paper`]: a keyset on paper
+//! - [`exposure`]: what the loss of a key exposes; [`health`]: what `lintas doctor` says
+//! - [`view`], [`text`]: what is shown, and safe to print
 
 pub(crate) mod answer;
 pub(crate) mod archive;

@@ -4,7 +4,10 @@
 //! file. To destroy a packet for good, the keys that share its page move to a new page, and the old page leaves the key
 //! file, which is sealed anew under another key each time it is written.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use lintas_proto::schema::{KeyPage, NodeSecrets};
@@ -67,7 +70,7 @@ impl Pages {
     }
 
     /// Pages that are here and will seal nothing any more, or nothing yet but are passed over, without those in `live`.
-    pub(crate) fn idle(&self, live: impl Fn(u64) -> bool) -> std::collections::BTreeSet<u64> {
+    pub(crate) fn idle(&self, live: impl Fn(u64) -> bool) -> BTreeSet<u64> {
         let serving = self.serving.map(|serving| serving.number);
         let idle = |number: &u64| *number <= self.used && Some(*number) != serving && !live(*number);
         self.keys.keys().copied().filter(idle).collect()
@@ -145,7 +148,7 @@ pub(crate) fn add(
 }
 
 /// Takes pages out of a key file; true if any of them was there.
-pub(crate) fn remove(secrets: &mut NodeSecrets, numbers: &std::collections::BTreeSet<u64>) -> bool {
+pub(crate) fn remove(secrets: &mut NodeSecrets, numbers: &BTreeSet<u64>) -> bool {
     let (gone, kept): (Vec<_>, Vec<_>) =
         std::mem::take(&mut secrets.pages).into_iter().partition(|page| numbers.contains(&page.number));
     secrets.pages = kept;

@@ -1,4 +1,15 @@
 //! What the node does: files, clock, sockets, the network.
+//!
+//! - [`daemon`]: the process that keeps everything going; [`door`]: open, or locked; [`control`]: where commands knock
+//! - [`desk`]: everything that can be asked of a node
+//! - [`session`]: the link to the broker; [`directory_link`]: keysets and directories beside it
+//! - [`courier`]: attachments beside it; [`transfer`]: one of them over the wire; [`arriving`]: one on its way to the
+//!   disk; [`blobs`]: all of them there; [`progress`]: how far long work is
+//! - [`join`]: the first directory; [`trust`]: the one in force, and its mark
+//! - [`store`]: the journal; [`folder`], [`files`]: the disk; [`unlock`], [`memory`]: secrets on their way in, and in
+//!   memory; [`clock`]
+//! - [`health`], [`probe`]: what is looked at when something is wrong; [`failure`]: what a command says then
+//! - [`region`]: the region authority's files
 
 mod arriving;
 pub(crate) mod blobs;

@@ -1,7 +1,7 @@
 //! The session with the broker: kept open, opened again after a pause when it ends.
 //!
-//! Four futures share it: one submits, one receives, one writes, one keeps the directory. Whichever ends, ends the session; what was
-//! unanswered is submitted again, and what was not acknowledged is delivered again.
+//! Four futures share it: one submits, one receives, one writes, one keeps the directory. Whichever ends, ends the
+//! session; what was unanswered is submitted again, and what was not acknowledged is delivered again.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},

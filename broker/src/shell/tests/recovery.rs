@@ -9,7 +9,7 @@ use crate::{
     shell::{
         answer::{Answer, AnswerTo},
         index,
-        sequencer::{End, Intake, Submitted},
+        intake::{End, Intake, Submitted},
         start::Engine,
     },
     testing::{BROKER, unit},

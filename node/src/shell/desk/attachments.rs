@@ -60,7 +60,7 @@ impl Desk {
             match std::fs::remove_file(&path) {
                 Ok(()) => tracing::debug!(
                     blob = hex(&blob.blob_id),
-                    "a sealed attachment was delivered and removed"
+                    "a sealed attachment that nobody needs any more was removed"
                 ),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => tracing::warn!(%error, "a sealed attachment was not removed"),

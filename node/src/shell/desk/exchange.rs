@@ -1,4 +1,4 @@
-//! What the session asks of the desk: what to submit, and what to answer to what it heard.
+//! What the session asks of the desk: how to introduce itself, and what to answer to what it heard.
 
 use std::sync::RwLockReadGuard;
 
@@ -8,7 +8,7 @@ use lintas_link::decode;
 use lintas_proto::{
     frame::FrameType,
     id::Digest,
-    schema::{Acknowledgement, AttachmentRef, Delivery, DirectoryNotice, Hello, Reason},
+    schema::{Acknowledgement, AttachmentRef, Delivery, DirectoryNotice, Hello},
 };
 
 use super::{Desk, answers::Batch};
@@ -16,7 +16,6 @@ use crate::{
     core::{
         freshness::sighting,
         inbox::{Bench, Judgement, Verdict, judge, settle},
-        outbox::Next,
         records::{Record, RecordError},
         text::one_line,
     },
@@ -25,37 +24,6 @@ use crate::{
 
 /// Most rejected deliveries that are kept and answered.
 const REJECTIONS_MAX: usize = if cfg!(test) { 8 } else { 10_000 };
-
-/// A packet to be submitted.
-#[derive(Debug)]
-pub(crate) struct Submission {
-    /// Canonical bytes of `Submission`.
-    pub(crate) bytes: Bytes,
-}
-
-/// Attachments to be uploaded before their packet.
-#[derive(Debug)]
-pub(crate) struct Upload {
-    /// SHA-256 of its header.
-    pub(crate) digest: Digest,
-    /// Its id.
-    pub(crate) packet: String,
-    /// In order.
-    pub(crate) attachments: Vec<AttachmentRef>,
-    /// The broker could not use what came last time.
-    pub(crate) doubted: bool,
-}
-
-/// What the session is to do for the outbox.
-#[derive(Debug)]
-pub(crate) enum Work {
-    /// Submit a packet.
-    Submit(Submission),
-    /// Upload attachments, then say [`uploaded`](Desk::uploaded).
-    Upload(Upload),
-    /// Wait for the bell; at the latest until then.
-    Wait(Option<u64>),
-}
 
 /// What came on the session stream.
 #[derive(Debug)]
@@ -156,40 +124,6 @@ impl Desk {
         // First of all nothing is replaced any more: then it may be submitted again.
         self.pending().clear();
         self.pipeline().disconnected();
-    }
-
-    /// What to do now for the packets that wait.
-    pub(crate) fn next_work(&self) -> Result<Work, StoreError> {
-        let sequence = {
-            let state = self.store.state();
-            let waiting = state.waiting().map(|(_, packet)| (packet.digest, !packet.attachments.is_empty()));
-            let mut pipeline = self.pipeline();
-            let next = pipeline.next(waiting, clock::now_ms());
-            let (Next::Upload(digest) | Next::Submit(digest)) = next else {
-                let until_ms = if let Next::Wait(until_ms) = next { until_ms } else { None };
-                return Ok(Work::Wait(until_ms));
-            };
-            let Some((sequence, packet)) = state.own(&digest) else {
-                return Ok(Work::Wait(None));
-            };
-            if next == Next::Upload(digest) {
-                let (packet, attachments) = (packet.packet_id.to_string(), packet.attachments.clone());
-                let put_off = pipeline.why_put_off(&digest);
-                let doubted = put_off.is_some_and(|put_off| put_off.reason == Reason::Malformed);
-                return Ok(Work::Upload(Upload { digest, packet, attachments, doubted }));
-            }
-            sequence
-        };
-        let Record::Outgoing(stored) = self.store.read(sequence)? else {
-            return Err(RecordError::Missing("an outgoing packet").into());
-        };
-        Ok(Work::Submit(Submission { bytes: stored.submission }))
-    }
-
-    /// A packet cannot go now; it is tried again later.
-    pub(crate) fn put_off(&self, digest: Digest, reason: Reason, text: String) {
-        self.pipeline().put_off(digest, reason, text, clock::now_ms());
-        self.bell.notify_one();
     }
 
     /// Judges frames in order, until one that breaks the protocol. Nothing is kept yet.

@@ -1,4 +1,13 @@
 //! The desk: everything that can be asked of a node, whether a daemon asks itself or a command does it alone.
+//!
+//! - [`ask`]: what a command asks, and who answers it
+//! - [`send`]: seals a packet and keeps it; [`outgoing`]: what the session is to do for it; [`answers`]: what is said
+//!   about it; [`reseal`]: seals it again when keys have moved
+//! - [`exchange`]: what came on the session, judged and kept
+//! - [`read`]: looks at what was kept; [`purge`]: destroys it; [`attachments`]: their files
+//! - [`renew`]: a new directory; [`contacts`]: an officer's word for who is new
+//! - [`keyring`]: the key file; [`rotate`]: the keys as time goes by; [`exposure`]: what a lost one exposes
+//! - [`doctor`]: whether all of it is well
 
 mod answers;
 mod ask;
@@ -8,6 +17,7 @@ mod doctor;
 mod exchange;
 mod exposure;
 mod keyring;
+mod outgoing;
 mod purge;
 mod read;
 mod renew;
@@ -44,8 +54,9 @@ use crate::core::{
 };
 
 pub(crate) use ask::{Reply, Request};
-pub(crate) use exchange::{Broken, Heard, Step, Upload, Work};
+pub(crate) use exchange::{Broken, Heard, Step};
 pub(crate) use keyring::{Opening, Secret};
+pub(crate) use outgoing::{Upload, Work};
 pub(crate) use rotate::revocation_text;
 pub(crate) use send::How;
 

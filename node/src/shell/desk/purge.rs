@@ -7,7 +7,10 @@
 //! | node.keys is written without those pages, under a new key; the old file is overwritten | opening removes the blobs |
 //! | the sealed attachments are removed | |
 
-use std::{collections::BTreeSet, sync::PoisonError, sync::RwLockReadGuard};
+use std::{
+    collections::BTreeSet,
+    sync::{PoisonError, RwLockReadGuard},
+};
 
 use lintas_config::os_entropy;
 use lintas_proto::{

@@ -10,7 +10,10 @@ use lintas_proto::{
     sign::{Signed, VerifyingKey},
 };
 
-use super::{Desk, check_membership, keyring::Part, keyring::Secret};
+use super::{
+    Desk, check_membership,
+    keyring::{Part, Secret},
+};
 use crate::{
     core::{
         keys::{KeysError, OwnKeyset, wipe_all},
