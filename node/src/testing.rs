@@ -160,6 +160,15 @@ impl Region {
         self.keysets[at] = sign_keyset(secrets, before.version + 1, hash, clock::now_ms()).unwrap();
     }
 
+    /// Puts an agency's keyset of the first directory in the place of its newest, which is returned.
+    pub(crate) fn put_back(&mut self, agency: &str) -> SignedKeyset {
+        let at = self.roster.members.iter().position(|member| member.agency == agency).unwrap();
+        let first: lintas_proto::schema::DirectoryBundle =
+            canonical::decode(&self.bundle, limits::DIRECTORY_BYTES_MAX).unwrap();
+        let keyset = canonical::decode(&first.keysets[at], limits::KEYSET_BYTES_MAX).unwrap();
+        std::mem::replace(&mut self.keysets[at], keyset)
+    }
+
     /// A directory of this region, from its bytes.
     pub(crate) fn open(&self, bundle: &Bytes) -> Directory {
         Directory::open(bundle, &self.bootstrap).unwrap()

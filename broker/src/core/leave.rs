@@ -14,7 +14,7 @@
 use std::ops::Bound;
 
 use lintas_config::Directory;
-use lintas_proto::schema::UnitRef;
+use lintas_proto::{id::Digest, schema::UnitRef};
 
 use super::{ledger::Ledger, queue::Held};
 
@@ -127,6 +127,30 @@ impl Sweep {
         }
         self.over = true;
         found
+    }
+}
+
+/// Under which directory every queue was searched to its end, and from which durable record on that will hold after a
+/// power cut, too: what was withheld is in the ledger before it is on the disk.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sought(Option<(Digest, u64)>);
+
+impl Sought {
+    /// The search is over under that directory, none while it is not; `last_sequence` is the last record so far.
+    pub fn set(&mut self, under: Option<Digest>, last_sequence: u64) {
+        let same = self.0.filter(|(before, _)| Some(*before) == under);
+        self.0 = same.or(under.map(|under| (under, last_sequence)));
+    }
+
+    /// More is about to be withheld.
+    pub fn begin(&mut self) {
+        self.0 = None;
+    }
+
+    /// Whether the search under that directory is over and durable, when records up to `durable` are.
+    #[must_use]
+    pub fn is_over(&self, directory: &Digest, durable: u64) -> bool {
+        self.0.is_some_and(|(under, record)| under == *directory && record <= durable)
     }
 }
 

@@ -154,10 +154,13 @@ impl Sequencer {
         let directory = self.shared.directory();
         // All that was planned under an earlier directory is in the ledger.
         ends.extend(self.leavers.next(&self.shared.ledger(), &directory, now_ms));
+        if ends.iter().any(|end| matches!(end.how, How::Withheld { .. })) {
+            self.shared.sought().begin();
+        }
         for end in ends {
             self.end(&end, &directory, now_ms)?;
         }
-        self.shared.set_sought(self.leavers.sought_under());
+        self.shared.sought().set(self.leavers.sought_under(), self.last_sequence);
         self.remove_blobs();
         if !submissions.is_empty() {
             self.submit(submissions, &directory, now_ms)?;

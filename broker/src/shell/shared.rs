@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     fmt::Display,
-    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use lintas_config::Directory;
@@ -21,6 +21,7 @@ use tokio::sync::{Semaphore, watch};
 use super::{answer::AnswerTo, blobs::Blobs, metrics::Metrics};
 use crate::core::{
     earlier::{Earlier, Taken},
+    leave::Sought,
     ledger::Ledger,
     queue::Queue,
     record::{Fact, RecordError},
@@ -53,7 +54,7 @@ pub(crate) struct Shared {
     /// Counts the changes of the directory.
     pub(crate) changed: watch::Sender<u64>,
     /// Hash of the directory under which the sequencer has ended what waited for whoever has left.
-    sought: Mutex<Option<Digest>>,
+    sought: Mutex<Sought>,
     /// Why the operator's directory is not in force, if so.
     refused_directory: Mutex<Option<String>>,
     region: String,
@@ -89,7 +90,7 @@ impl Shared {
             directory: RwLock::new(Arc::new(directory)),
             earlier: RwLock::new(earlier),
             changed: watch::Sender::new(0),
-            sought: Mutex::new(None),
+            sought: Mutex::default(),
             refused_directory: Mutex::new(None),
             broker,
             receipt_key,
@@ -140,16 +141,18 @@ impl Shared {
     }
 
     /// See [`owes_nothing_to_held`](Self::owes_nothing_to_held). For the sequencer only.
-    pub(super) fn set_sought(&self, under: Option<Digest>) {
-        *self.sought.lock().unwrap_or_else(PoisonError::into_inner) = under;
+    pub(super) fn sought(&self) -> MutexGuard<'_, Sought> {
+        self.sought.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether no packet waits any more for an agency that `directory` holds, and none planned before can follow.
+    /// Whether no packet waits any more for an agency that `directory` holds, nor will after a power cut, and none
+    /// planned before can follow.
     pub(super) fn owes_nothing_to_held(&self, directory: &Directory) -> bool {
-        let sought = *self.sought.lock().unwrap_or_else(PoisonError::into_inner);
+        let sought = *self.sought();
         let ledger = self.ledger();
         let waits = |agency: &str| ledger.queue(agency).is_some_and(Queue::has_packets);
-        sought == Some(*directory.hash()) && !directory.held().iter().any(|held| waits(&held.agency))
+        sought.is_over(directory.hash(), *self.durable.borrow())
+            && !directory.held().iter().any(|held| waits(&held.agency))
     }
 
     /// Remembers why the operator's directory is not taken, and says it once.

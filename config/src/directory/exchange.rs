@@ -83,6 +83,24 @@ impl Directory {
         self.succeed(&pack(roster, keysets), steps)
     }
 
+    /// Canonical bytes of the `SignedKeyset`s here of which `update` holds an older one: what a broker lacks that was
+    /// put back from a backup. Of active members only; no broker takes another's. The versions in `update` are
+    /// believed, so this is for nothing but to bring it what everybody may see.
+    ///
+    /// # Errors
+    /// [`DirectoryError`] if `update` cannot be read.
+    pub fn newer_than(&self, update: &DirectoryUpdate) -> Result<Vec<Bytes>, DirectoryError> {
+        let (ours, mut offered, mut newer) = (self.keysets()?, Keysets::new(), Vec::new());
+        put_all(&mut offered, &update.keysets)?;
+        for (agency, theirs) in &offered {
+            let Some(ours) = ours.get(agency).filter(|_| self.member(agency).is_some()) else { continue };
+            if version(theirs)? < version(ours)? {
+                newer.push(ours.clone());
+            }
+        }
+        Ok(newer)
+    }
+
     /// The first directory of a node that has nothing but the bootstrap file. It has seen nobody before, so every
     /// identity key is believed on the word of k authorities, also one that was another in an earlier roster.
     ///

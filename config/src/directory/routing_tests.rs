@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use lintas_proto::{
     canonical,
-    schema::{DirectoryUpdate, MemberStatus},
+    schema::{DirectoryGet, DirectoryUpdate, MemberStatus},
     sign::{KeyRole, SigningKey},
 };
 
@@ -152,4 +152,21 @@ fn a_broker_follows_the_roster_where_a_node_waits_for_its_officer() {
     let old = bundle(&region.sign(), vec![region.keysets[0].clone()]);
     assert!(newer.succeed(&old, &[]).is_err());
     assert_eq!(newer.merge(&old, &[]).unwrap().keyset_version("TH"), Some(2));
+}
+
+#[test]
+fn what_a_broker_lacks_is_found_for_active_members_only() {
+    let mut region = region();
+    let old = region.open().unwrap();
+    region.rotate(TH, 1);
+    let newest = canonical::encode(&region.keysets[TH]);
+    let ahead = old.with_keyset(&region.keysets[TH]).unwrap();
+    let offered = |by: &Directory| by.answer(&DirectoryGet::default(), Vec::new()).unwrap();
+    assert_eq!(ahead.newer_than(&offered(&old)).unwrap(), [newest]);
+    assert!(old.newer_than(&offered(&ahead)).unwrap().is_empty());
+    assert!(ahead.newer_than(&offered(&ahead)).unwrap().is_empty());
+    region.next_version();
+    region.roster.members[TH].status = MemberStatus::Suspended as i32;
+    let suspended = ahead.succeed(&region.bundle(), &[]).unwrap();
+    assert!(suspended.newer_than(&offered(&old)).unwrap().is_empty(), "no broker takes it");
 }

@@ -105,15 +105,17 @@ pub(crate) fn loss(lost: &Lost, packet: &Packet, listed: &[ListedKeys]) -> Loss 
         }
         Lost::Epoch(epoch) => Loss {
             contents: sealed_to
-                .any(|(_, id)| epoch_of(id, packet.core.created_ms, listed) == u64::from(*epoch)),
+                .any(|(unit, id)| epoch_of((unit, id), packet.core.created_ms, listed) == u64::from(*epoch)),
             signature: false,
         },
     }
 }
 
-/// Epoch of an encryption key: as listed, or, for a key that is listed no longer, that of the packet.
-fn epoch_of(id: &Digest, created_ms: u64, listed: &[ListedKeys]) -> u64 {
-    let key = listed.iter().flat_map(|keys| &keys.encryption).find(|key| key.id == *id);
+/// Epoch of a unit's encryption key: as its agency lists it, or, for a key that is listed no longer, that of the packet.
+/// A revoked agency may list the same key, under any epoch.
+fn epoch_of((unit, id): (&UnitRef, &Digest), created_ms: u64, listed: &[ListedKeys]) -> u64 {
+    let of_agency = listed.iter().filter(|keys| keys.agency == unit.agency);
+    let key = of_agency.flat_map(|keys| &keys.encryption).find(|key| key.unit == unit.unit && key.id == *id);
     key.map_or(created_ms / limits::EPOCH_MS, |key| u64::from(key.epoch))
 }
 
@@ -255,6 +257,7 @@ pub(crate) fn advice(lost: &Lost, found: &Exposure) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::listed::ListedUnitKey;
 
     #[test]
     fn what_is_lost_is_named_in_four_ways() {
@@ -271,5 +274,21 @@ mod tests {
         {
             assert!(Lost::parse(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_revoked_agency_that_lists_the_key_of_another_hides_nothing() {
+        let lists = |agency: &str, unit: &str, epoch| ListedKeys {
+            agency: agency.to_owned(),
+            not_after_ms: 0,
+            delegated_until_ms: 0,
+            transport: Vec::new(),
+            packet: Vec::new(),
+            encryption: vec![ListedUnitKey { unit: unit.to_owned(), epoch, not_after_ms: 0, id: [1; 32] }],
+        };
+        let listed = [lists("KH", "TH-MAR", 7), lists("TH", "TH-MAR", 2_930)];
+        let unit = UnitRef { agency: "TH".to_owned(), unit: "TH-MAR".to_owned() };
+        assert_eq!(epoch_of((&unit, &[1; 32]), 0, &listed), 2_930);
+        assert_eq!(epoch_of((&unit, &[2; 32]), 3 * limits::EPOCH_MS, &listed), 3, "listed no longer");
     }
 }

@@ -115,6 +115,7 @@ impl Pipeline {
     /// The broker, or this node, puts the packet off.
     pub(crate) fn put_off(&mut self, digest: Digest, reason: Reason, text: String, now_ms: u64) {
         self.unanswered.remove(&digest);
+        self.aside.remove(&digest);
         self.uploading.remove(&digest);
         // The broker does not keep for ever what no packet names.
         self.uploaded.remove(&digest);

@@ -173,3 +173,21 @@ fn a_packet_on_its_way_is_judged_under_the_directory_in_force() {
     world.publish_next();
     assert_eq!(plan(&world), Reason::UnknownSender);
 }
+
+#[test]
+fn what_is_withheld_must_be_on_the_disk_before_anybody_is_served_anew() {
+    let (mut sought, directory, other) = (Sought::default(), [1; 32], [2; 32]);
+    assert!(!sought.is_over(&directory, u64::MAX), "nobody has searched yet");
+    sought.set(Some(directory), 7);
+    assert!(!sought.is_over(&directory, 6), "a power cut would bring the packet back");
+    // Others go on meanwhile: the broker does not wait for a moment in which all is durable.
+    sought.set(Some(directory), 9);
+    assert!(sought.is_over(&directory, 7) && !sought.is_over(&other, 7));
+    // The disk was full, and one more is withheld later.
+    sought.begin();
+    assert!(!sought.is_over(&directory, u64::MAX));
+    sought.set(Some(directory), 12);
+    assert!(!sought.is_over(&directory, 11) && sought.is_over(&directory, 12));
+    sought.set(None, 13);
+    assert!(!sought.is_over(&directory, u64::MAX));
+}

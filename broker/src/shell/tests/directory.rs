@@ -259,3 +259,31 @@ async fn a_hangup_makes_the_broker_look_at_a_file_that_seems_the_same() {
     th.told(&world).await;
     broker.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_was_put_back_from_a_backup_takes_the_newer_keysets_from_any_member() {
+    let (mut world, folder) = scene();
+    Broker::start(folder.path()).await.stop().await.unwrap();
+    let files = ["directory.current", "directory.mark"].map(|name| folder.path().join(name));
+    let backup = files.clone().map(|file| std::fs::read(file).unwrap());
+    let broker = Broker::start(folder.path()).await;
+    let kh = Node::connect(&world, &broker, "KH").await;
+    for _ in 0..2 {
+        let next = world.next_keyset("KH");
+        assert_eq!(bring_signed(&kh.connection, &next).await.0, Reason::Accepted);
+        world.put_keyset(next);
+    }
+    broker.stop().await.unwrap();
+    for (file, bytes) in files.iter().zip(&backup) {
+        put(file, bytes);
+    }
+    let broker = Broker::start(folder.path()).await;
+    let mut th = Node::connect(&world, &broker, "TH").await;
+    let get = DirectoryGet { region: REGION.to_owned(), ..DirectoryGet::default() };
+    // What a node does that has seen more.
+    let lacking = world.directory.newer_than(&ask(&th.connection, &get).await.unwrap()).unwrap();
+    assert_eq!(lacking.len(), 1);
+    assert_eq!(bring(&th.connection, lacking[0].clone()).await.0, Reason::Accepted);
+    th.told(&world).await;
+    broker.stop().await.unwrap();
+}

@@ -132,6 +132,28 @@ fn a_hub_that_lies_about_the_directory_is_not_believed() {
 }
 
 #[test]
+fn a_broker_that_was_put_back_from_a_backup_is_brought_the_newer_keysets() {
+    let mut region = Region::new();
+    let thailand = region.desk("TH");
+    region.rotate("KH");
+    let second = region.next(|_| {});
+    let second = region.open(&second);
+    assert!(take(&thailand, &[&second]));
+    assert_eq!(thailand.keysets_to_bring(), [""; 0]);
+    // The newest roster, with the keysets of the day of the backup.
+    let newest = region.put_back("KH");
+    let third = region.next(|_| {});
+    let put_back = region.open(&third);
+    let update = Region::update(&second, &[&put_back]);
+    assert!(thailand.take_update(&update).unwrap_err().message.contains("rolled back"));
+    let brought = thailand.keysets_to_bring();
+    assert_eq!(brought, [canonical::encode(&newest)]);
+    let mended = put_back.with_keyset(&newest).unwrap();
+    assert!(take(&thailand, &[&mended]));
+    assert_eq!((thailand.directory().roster().version, thailand.keysets_to_bring().len()), (3, 0));
+}
+
+#[test]
 fn a_swapped_identity_key_is_held_until_an_officer_confirms_it() {
     let mut region = Region::new();
     let thailand = region.desk("TH");

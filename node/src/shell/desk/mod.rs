@@ -77,6 +77,8 @@ pub(crate) struct Desk {
     renewed: Notify,
     /// Rung when a newer directory is to be fetched.
     wanted: Notify,
+    /// Keysets of which the broker offered older ones: canonical bytes of `SignedKeyset`.
+    ahead: Mutex<Vec<bytes::Bytes>>,
     /// Deliveries stayed with the broker because of the directory.
     left_aside: AtomicBool,
     /// How new a directory others have, by packets that are not kept. Those that are kept are in the journal.
@@ -137,6 +139,7 @@ impl Desk {
             unnamed_blobs: 0,
             renewed: Notify::new(),
             wanted: Notify::new(),
+            ahead: Mutex::default(),
             left_aside: AtomicBool::new(false),
             sighted: Mutex::default(),
             pending: Mutex::default(),

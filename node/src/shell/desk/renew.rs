@@ -74,7 +74,12 @@ impl Desk {
     pub(crate) fn take_update(&self, update: &DirectoryUpdate) -> Result<bool, Failure> {
         let _one = self.looked.lock().unwrap_or_else(PoisonError::into_inner);
         let in_force = self.directory();
-        let next = in_force.take(update).map_err(|error| {
+        let taken = in_force.take(update);
+        // A broker that was put back from a backup has older keysets, which no node believes. It is brought the newer
+        // ones; otherwise no roster would come from it any more until every agency has rotated its keys.
+        let newer = if taken.is_err() { in_force.newer_than(update).unwrap_or_default() } else { Vec::new() };
+        *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) = newer;
+        let next = taken.map_err(|error| {
             let version = in_force.roster().version;
             let message = format!(
                 "the broker offered a directory that is not believed: {error}; roster version {version} stays in \
@@ -127,7 +132,8 @@ impl Desk {
     /// Keysets that the broker is to take into its directory: canonical bytes of `SignedKeyset`. Whoever makes one rings
     /// [`want_directory`](Self::want_directory).
     pub(crate) fn keysets_to_bring(&self) -> Vec<Bytes> {
-        self.unpublished_keyset().into_iter().chain(self.keysets_to_publish()).collect()
+        let ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.unpublished_keyset().into_iter().chain(self.keysets_to_publish()).chain(ahead).collect()
     }
 
     /// A delivery that stays with the broker because of the directory: it comes again in a new session.

@@ -56,6 +56,8 @@ enum Next<'a> {
     Replaced { with: PacketId, records: Vec<Record>, blobs: Vec<String>, sealing: RwLockReadGuard<'a, ()> },
     /// The refusal stands, for this reason.
     Final(String),
+    /// The broker did not know the directory, and has just given the same one: it is submitted as it is.
+    Again,
     /// Something is missing that may come.
     Wait(String),
 }
@@ -123,7 +125,7 @@ impl Desk {
         let id = packet.packet_id;
         // Held to the end: once the session is over the packet is submitted again, and must not be replaced.
         let mut pending = self.pending();
-        let refused = pending.contains_key(digest);
+        let (refused, again) = (pending.contains_key(digest), matches!(next, Next::Again));
         let done = match next {
             Next::Replaced { with, records, blobs, sealing } => {
                 let kept = refused && self.store.keep_together(records)?;
@@ -145,6 +147,11 @@ impl Desk {
                 }
                 refused
             }
+            Next::Again => {
+                let why = "the broker has caught up with the directory; the packet is submitted again";
+                self.put_off(*digest, Reason::StaleDirectory, why.to_owned());
+                true
+            }
             Next::Wait(why) => {
                 self.trouble(&format!("packet {id} waits to be sealed again: {why}"));
                 false
@@ -152,6 +159,8 @@ impl Desk {
         };
         if done {
             pending.remove(digest);
+        }
+        if done && !again {
             self.pipeline().answered(digest);
         }
         Ok(())
@@ -188,6 +197,7 @@ impl Desk {
                 let records = vec![Record::Refusal(refusal.clone()), made.record];
                 Next::Replaced { with, records, blobs, sealing }
             }
+            Ok(None) if is_stale(refusal) => Next::Again,
             Ok(None) => {
                 Next::Final("there is no newer directory and no newer key to seal it under".to_owned())
             }
@@ -274,6 +284,12 @@ impl Desk {
             }
         }
     }
+}
+
+/// Whether the broker refused a packet because it did not know the directory that it names.
+fn is_stale(stored: &StoredRefusal) -> bool {
+    canonical::decode::<Refusal>(&stored.refusal, limits::HELLO_BYTES_MAX)
+        .is_ok_and(|refusal| refusal.reason == Reason::StaleDirectory as i32)
 }
 
 /// What this node says no to, or has lost, stays refused. A full disk may get room, a key file may be put back.

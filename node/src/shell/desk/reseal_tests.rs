@@ -154,6 +154,21 @@ fn sealing_again_ends() {
 }
 
 #[test]
+fn a_packet_is_submitted_again_when_it_was_the_broker_that_had_to_catch_up() {
+    let region = Region::new();
+    let thailand = region.desk("TH");
+    let text = draft(&["KH/KH-AHT"], "trawler", AMBER, "NONE");
+    let kept = thailand.send(&text, &[], &[], None, &How::default(), &mut os_entropy()).unwrap();
+    let packet = next(&thailand);
+    refuse(&region, &thailand, &packet, Reason::StaleDirectory);
+    // The broker, put back from a backup, was brought the newer keysets, and has the directory of this node now.
+    assert!(!thailand.seal_again().unwrap());
+    assert!(matches!(entry(&thailand, &kept.packet_id).standing, Standing::Waiting { why: Some(_), .. }));
+    let until_ms = thailand.next_submission().unwrap().err().flatten();
+    assert!(until_ms.is_some_and(|ms| ms > clock::now_ms()), "after a pause, however often it is refused");
+}
+
+#[test]
 fn attachments_are_not_sealed_again_without_room_or_while_the_node_is_being_locked() {
     let mut region = Region::new();
     drop(region.desk("TH"));
