@@ -71,7 +71,7 @@ fn keys_that_the_directory_does_not_know_are_wrong() {
 
 #[test]
 fn a_directory_that_was_refused_or_is_behind_is_told() {
-    let region = Region::new();
+    let mut region = Region::new();
     let desk = region.desk("TH");
     assert_eq!(mark(&desk.doctor(), "directory_file"), Mark::Ok);
     fs::write(region.path("TH").join("directory.bin"), b"nonsense").unwrap();
@@ -81,6 +81,14 @@ fn a_directory_that_was_refused_or_is_behind_is_told() {
     assert_eq!(mark(&checks, "directory_file"), Mark::Warning);
     assert_eq!(mark(&checks, "directory_version"), Mark::Warning);
     assert!(found(&checks, "directory_version").found.contains("version 7"));
+    // What the broker names within a session counts as well.
+    let directory = desk.directory();
+    desk.hear_of_directory(directory.roster().version, directory.hash());
+    assert_eq!(mark(&desk.doctor(), "directory_version"), Mark::Ok);
+    fs::write(region.path("TH").join("directory.bin"), region.next(|_| {})).unwrap();
+    desk.renew(true);
+    desk.hear_of_directory(1, &[0; 32]);
+    assert_eq!(mark(&desk.doctor(), "directory_version"), Mark::Warning);
 }
 
 #[test]

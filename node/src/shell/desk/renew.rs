@@ -59,6 +59,7 @@ impl Desk {
     pub(crate) fn hear_of_directory(&self, roster_version: u64, directory_hash: &[u8]) {
         let ours = self.directory();
         let version = ours.roster().version;
+        self.note_link(|link| link.broker_roster = roster_version);
         if roster_version < version {
             self.trouble(&format!(
                 "the broker's directory (roster version {roster_version}) is older than this node's ({version}); tell its \

@@ -160,7 +160,11 @@ pub(super) fn version(directory: &Directory, link: &LinkView) -> Check {
         let advice = "let the node fetch it, or get directory.bin from the region authority";
         return Check::warning("directory_version", found, advice);
     }
-    Check::ok("directory_version", format!("this node has roster version {ours}, the broker {theirs}"))
+    if theirs < ours {
+        let found = format!("the broker has roster version {theirs}, older than this node's {ours}");
+        return Check::warning("directory_version", found, "tell the operator of the broker");
+    }
+    Check::ok("directory_version", format!("this node and the broker have roster version {ours}"))
 }
 
 #[cfg(test)]
