@@ -86,12 +86,17 @@ async fn rosters_in_between_are_walked() {
     put(&path.join("directory.bin"), world.directory.bytes());
     start(path).await.unwrap();
     assert_eq!(version(path), 1, "a roster is missing");
+    let present = Folder::at(path).directory().unwrap();
+    let refused = present.merge(world.directory.bytes(), &[]).unwrap_err().to_string();
+    assert!(refused.contains("after roster version 1 comes 2, not 3"), "{refused}");
     std::fs::create_dir(&steps).unwrap();
     put(&steps.join("README.txt"), b"not a step");
     put(&steps.join("x.bin"), b"\xff");
     put(&steps.join("roster-2.bin"), &bundle.roster);
     start(path).await.unwrap();
     assert_eq!(version(path), 1, "a file that is no roster");
+    let refused = Folder::at(path).operators(1).unwrap_err().to_string();
+    assert!(refused.contains("x.bin is no roster"), "{refused}");
     std::fs::remove_file(steps.join("x.bin")).unwrap();
     start(path).await.unwrap();
     assert_eq!(version(path), 3);
