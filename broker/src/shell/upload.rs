@@ -101,7 +101,8 @@ impl Upload {
         self.file.write_all(bytes).map_err(BlobError::Io)?;
         self.here = self.here.saturating_add(bytes.len() as u64);
         if self.here.saturating_sub(self.synced) >= SYNC_BYTES {
-            self.file.sync_data().map_err(BlobError::Io)?;
+            let synced = self.file.sync_data();
+            self.or_begin_anew(synced)?;
             self.synced = self.here;
             self.note();
             self.place.room.check_free(&self.place.folder, 0)?;
@@ -119,8 +120,9 @@ impl Upload {
             inventory.remove_part(agency, blob);
             return Err(BlobError::Mismatch);
         }
+        let synced = self.file.sync_all();
+        self.or_begin_anew(synced)?;
         let keep = || -> io::Result<()> {
-            self.file.sync_all()?;
             fs::rename(part, whole)?;
             sync_folder(folder)
         };
@@ -128,6 +130,20 @@ impl Upload {
         // Only now may a packet name it.
         inventory.keep(agency, *blob, length, Some(clock::now_ms()));
         Ok(())
+    }
+
+    /// After a failed sync the cache may show bytes that the disk never gets, and a later sync may succeed all the same:
+    /// the part is thrown away, so that the next upload begins at 0.
+    fn or_begin_anew(&self, synced: io::Result<()>) -> Result<(), BlobError> {
+        synced.map_err(|error| {
+            let Place { agency, blob, part, inventory, .. } = &self.place;
+            // Emptied as well: its name may not go away.
+            let _ = self.file.set_len(0);
+            if fs::remove_file(part).is_ok() {
+                inventory.remove_part(agency, blob);
+            }
+            BlobError::Io(error)
+        })
     }
 
     fn note(&self) {
@@ -140,5 +156,29 @@ impl Drop for Upload {
     fn drop(&mut self) {
         // Changes nothing once the part has left the account.
         self.note();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        shell::blobs::{Blobs, Room},
+        testing::TempFolder,
+    };
+
+    #[tokio::test]
+    async fn after_a_failed_sync_nothing_of_a_part_counts() {
+        let folder = TempFolder::new();
+        let blobs = Blobs::open(folder.path().to_owned(), Room::new(100, 0), |_, _| false).unwrap();
+        let begin = async || blobs.upload("TH", [7; 32], 3_000_000).await.unwrap().unwrap();
+        let mut upload = begin().await;
+        upload.write(&[1; 2_200_000]).unwrap();
+        drop(upload);
+        let upload = begin().await;
+        assert!(upload.here() > 0);
+        assert!(upload.or_begin_anew(Err(io::Error::other("the disk failed"))).is_err());
+        drop(upload);
+        assert_eq!(begin().await.here(), 0);
     }
 }

@@ -93,10 +93,20 @@ impl Arriving {
         self.here = self.here.saturating_add(bytes.len() as u64);
         let due = self.here.saturating_sub(self.synced) >= SYNC_BYTES;
         if due {
-            self.file.sync_data()?;
+            let synced = self.file.sync_data();
+            self.or_begin_anew(synced)?;
             self.synced = self.here;
         }
         Ok(due)
+    }
+
+    /// After a failed sync the cache may show bytes that the disk never gets, and a later sync may succeed all the same:
+    /// nothing of the part counts any more.
+    fn or_begin_anew(&self, synced: io::Result<()>) -> io::Result<()> {
+        synced.inspect_err(|_| {
+            // If this fails too, the disk takes nothing any more.
+            let _ = self.file.set_len(0);
+        })
     }
 
     /// Checks root and length; durable under its name when this returns, or thrown away.
@@ -107,7 +117,8 @@ impl Arriving {
             self.file.set_len(0)?;
             return Ok(Check::ThrownAway);
         }
-        self.file.sync_all()?;
+        let synced = self.file.sync_all();
+        self.or_begin_anew(synced)?;
         renameat_with(CWD, &self.part, CWD, &self.target, RenameFlags::NOREPLACE)?;
         sync_folder(self.target.parent().unwrap_or(Path::new("/")))?;
         Ok(Check::Kept)
@@ -154,6 +165,22 @@ mod tests {
         assert_eq!(std::fs::read(&target).unwrap(), bytes);
         assert!(Arriving::open(&target, reference.length).unwrap().is_none());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "no part is left");
+    }
+
+    #[test]
+    fn after_a_failed_sync_nothing_of_a_part_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("ab");
+        let (bytes, reference) = blob(3_000_000);
+        let mut part = open(&target, &reference);
+        part.write(&bytes[..2_200_000]).unwrap();
+        part.or_begin_anew(Ok(())).unwrap();
+        drop(part);
+        let part = open(&target, &reference);
+        assert!(part.here() > 0);
+        assert!(part.or_begin_anew(Err(io::Error::other("the disk failed"))).is_err());
+        drop(part);
+        assert_eq!(open(&target, &reference).here(), 0);
     }
 
     #[test]
