@@ -12,12 +12,23 @@ use prost_types::{
     field_descriptor_proto::{Label, Type},
 };
 
-const FILES: [&str; 10] =
-    ["label", "envelope", "evidence", "entities", "body", "directory", "keys", "ledger", "store", "wire"];
+const FILES: [&str; 11] = [
+    "label",
+    "envelope",
+    "evidence",
+    "entities",
+    "body",
+    "directory",
+    "audit",
+    "keys",
+    "ledger",
+    "store",
+    "wire",
+];
 
 /// Messages that hold secrets or an officer's words (all of body.proto and entities.proto): never printed, not
 /// even by `{:?}`. The same list stands in src/schema.rs.
-const SECRET: [&str; 32] = [
+const SECRET: [&str; 34] = [
     "Account",
     "Alert",
     "AttachmentKey",
@@ -46,6 +57,8 @@ const SECRET: [&str; 32] = [
     "Request",
     "Route",
     "RouteLeg",
+    "SnapshotSlotKey",
+    "StoredSlotKey",
     "Text",
     "Thread",
     "Vehicle",

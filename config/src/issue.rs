@@ -73,7 +73,13 @@ pub fn new_agency(
 ) -> Result<(Seed, NodeSecrets, JoinRequest), IssueError> {
     let identity_seed = fresh_seed(entropy);
     let identity = SigningKey::from_seed(KeyRole::Identity, &identity_seed)?;
-    let member = Member { identity_key: Bytes::copy_from_slice(&identity.public_key()), ..member };
+    let witness_seed = fresh_seed(entropy);
+    let witness = SigningKey::from_seed(KeyRole::Witness, &witness_seed)?;
+    let member = Member {
+        identity_key: Bytes::copy_from_slice(&identity.public_key()),
+        witness_key: Bytes::copy_from_slice(&witness.public_key()),
+        ..member
+    };
     let secret = |entropy: &mut dyn CryptoRng| Bytes::copy_from_slice(fresh_seed(entropy).as_slice());
     let mut secrets = NodeSecrets {
         region: region.to_owned(),
@@ -81,6 +87,7 @@ pub fn new_agency(
         transport_seed: secret(entropy),
         packet_seed: secret(entropy),
         slot_key: secret(entropy),
+        witness_seed: Bytes::copy_from_slice(witness_seed.as_slice()),
         ..NodeSecrets::default()
     };
     delegate(&mut secrets, &identity, 1, now_ms, entropy)?;
@@ -281,7 +288,8 @@ pub fn new_broker(
     name: &str,
     entropy: &mut dyn CryptoRng,
 ) -> Result<(BrokerSecrets, BrokerKeys), IssueError> {
-    let (transport_seed, receipt_seed) = (fresh_seed(entropy), fresh_seed(entropy));
+    let (transport_seed, receipt_seed, log_seed) =
+        (fresh_seed(entropy), fresh_seed(entropy), fresh_seed(entropy));
     let keys = BrokerKeys {
         name: name.to_owned(),
         transport_key: Bytes::copy_from_slice(
@@ -290,11 +298,14 @@ pub fn new_broker(
         receipt_key: Bytes::copy_from_slice(
             &SigningKey::from_seed(KeyRole::Receipt, &receipt_seed)?.public_key(),
         ),
+        log_key: Bytes::copy_from_slice(&SigningKey::from_seed(KeyRole::Log, &log_seed)?.public_key()),
+        ended_logs: Vec::new(),
     };
     let secrets = BrokerSecrets {
         name: name.to_owned(),
         transport_seed: Bytes::copy_from_slice(transport_seed.as_slice()),
         receipt_seed: Bytes::copy_from_slice(receipt_seed.as_slice()),
+        log_seed: Bytes::copy_from_slice(log_seed.as_slice()),
     };
     Ok((secrets, keys))
 }

@@ -49,6 +49,18 @@ pub enum FrameType {
     KeysetStatus = 15,
     /// `DirectoryNotice`, broker to node: the directory has changed.
     DirectoryNotice = 16,
+    /// `WitnessRequest`, broker to node: a checkpoint to be cosigned.
+    WitnessRequest = 17,
+    /// `WitnessAnswer`, node to broker.
+    WitnessAnswer = 18,
+    /// `LogGet`, node to broker: the first frame of a stream for a file of the log.
+    LogGet = 19,
+    /// `LogHead`, broker to node; the bytes follow unframed.
+    LogHead = 20,
+    /// `ErasurePut`, node to broker: the first frame of an erasure stream.
+    ErasurePut = 21,
+    /// `ErasureStatus`, broker to node.
+    ErasureStatus = 22,
 }
 
 /// A frame header that is not one.
@@ -88,6 +100,12 @@ impl TryFrom<u8> for FrameType {
             14 => Self::KeysetPut,
             15 => Self::KeysetStatus,
             16 => Self::DirectoryNotice,
+            17 => Self::WitnessRequest,
+            18 => Self::WitnessAnswer,
+            19 => Self::LogGet,
+            20 => Self::LogHead,
+            21 => Self::ErasurePut,
+            22 => Self::ErasureStatus,
             other => return Err(FrameError::UnknownType(other)),
         })
     }
@@ -102,6 +120,9 @@ impl FrameType {
                 limits::HELLO_BYTES_MAX
             }
             Self::DirectoryHead | Self::KeysetStatus | Self::DirectoryNotice => limits::HELLO_BYTES_MAX,
+            Self::WitnessRequest | Self::WitnessAnswer => limits::HELLO_BYTES_MAX,
+            Self::LogGet | Self::LogHead | Self::ErasureStatus => limits::HELLO_BYTES_MAX,
+            Self::ErasurePut => limits::ERASURE_BYTES_MAX,
             Self::DirectoryGet => limits::DIRECTORY_GET_BYTES_MAX,
             Self::KeysetPut => limits::KEYSET_PUT_BYTES_MAX,
             Self::Submission | Self::Delivery => limits::FRAME_BYTES_MAX,

@@ -63,3 +63,16 @@ pub const EPOCH_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
 pub const CHECKPOINT_BYTES_MAX: usize = 4 * 1024;
 /// By when a receipt's events stand in a published tree, milliseconds after the receipt: 2 minutes.
 pub const INCLUDED_WITHIN_MS: u64 = 2 * 60 * 1_000;
+/// Most witnesses of a region: that many cosignatures fit into a checkpoint.
+pub const WITNESSES_MAX: usize = 16;
+/// Longest erasure order with its signature, bytes.
+pub const ERASURE_BYTES_MAX: usize = 64 * 1024;
+/// Most entries that one order erases.
+pub const ERASURE_INDICES_MAX: usize = 4_096;
+/// By when a quorum has cosigned an epoch, milliseconds after its end: 1 minute. Later, its time is not attested.
+pub const COSIGNED_WITHIN_MS: u64 = 60 * 1_000;
+/// How old the last cosigned root entry with the present directory may be before nothing is sealed any more,
+/// milliseconds: 24 hours.
+pub const ATTESTED_WITHIN_MS: u64 = 24 * 60 * 60 * 1_000;
+/// Longest file of a log, bytes; longer ones are read in pieces.
+pub const LOG_PIECE_BYTES_MAX: u64 = 16 * 1024 * 1024;

@@ -52,6 +52,8 @@ unprintable!(
     Request,
     Route,
     RouteLeg,
+    SnapshotSlotKey,
+    StoredSlotKey,
     Text,
     Thread,
     Vehicle,

@@ -65,6 +65,8 @@ pub enum Signed {
     Delegation,
     /// A keyset.
     Keyset,
+    /// An order to erase openings of the audit log.
+    ErasureOrder,
 }
 
 impl Signed {
@@ -79,6 +81,7 @@ impl Signed {
             Self::Roster => "application/vnd.lintas.roster.v1+protobuf",
             Self::Delegation => "application/vnd.lintas.delegation.v1+protobuf",
             Self::Keyset => "application/vnd.lintas.keyset.v1+protobuf",
+            Self::ErasureOrder => "application/vnd.lintas.erasure-order.v1+protobuf",
         }
     }
 }
@@ -137,9 +140,20 @@ impl SigningKey {
     /// Signature over PAE(type, body), 64 bytes.
     #[must_use]
     pub fn sign(&self, signed: Signed, body: &[u8]) -> [u8; 64] {
+        self.sign_raw(&pae(signed, body))
+    }
+
+    /// Signature over bare bytes. For the formats of others, with keys that sign nothing else: see
+    /// [`crate::audit::note`].
+    pub(crate) fn sign_raw(&self, message: &[u8]) -> [u8; 64] {
         let mut out = [0; 64];
-        out.copy_from_slice(self.pair.sign(&pae(signed, body)).as_ref());
+        out.copy_from_slice(self.pair.sign(message).as_ref());
         out
+    }
+
+    /// Whether it is a key of that role.
+    pub(crate) fn is(&self, role: KeyRole) -> bool {
+        self.id == key_id(role, &self.public_key())
     }
 }
 

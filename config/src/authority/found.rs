@@ -177,7 +177,8 @@ pub fn admit(source: &RegionSource, request: &JoinRequest) -> Result<(Member, Si
     for unit in &asks.units {
         no_more(described, unit)?;
     }
-    let member = described.member(asks.identity_key.clone());
+    let member =
+        Member { witness_key: asks.witness_key.clone(), ..described.member(asks.identity_key.clone()) };
     check_member(&member)?;
     check_keyset(&source.region, &member, keyset)?;
     Ok((member, keyset.clone()))

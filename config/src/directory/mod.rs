@@ -12,7 +12,8 @@
 //!
 //! The rules of the two layers stand in `roster` and `keyset`, those of the whole in `parts`; `mark` is what must be
 //! remembered, `at` what is valid at a moment. `exchange` says how a directory travels, `routing` what a broker makes
-//! of identity keys that nobody vouches for, `unsigned` what can be said of a proposal, `own` of one agency alone.
+//! of identity keys that nobody vouches for, `unsigned` what can be said of a proposal, `own` of one agency alone;
+//! `logs` who keeps, reads and watches the audit logs.
 
 mod at;
 mod bootstrap;
@@ -20,6 +21,7 @@ pub mod chain;
 mod error;
 mod exchange;
 mod keyset;
+mod logs;
 mod mark;
 mod own;
 mod parts;
@@ -34,7 +36,7 @@ use lintas_proto::{
     canonical,
     id::{Digest, sha256},
     limits,
-    schema::{DirectoryBundle, Member, MemberStatus, Roster, SignedKeyset, UnitRef},
+    schema::{DirectoryBundle, EndedLog, Member, MemberStatus, Roster, SignedKeyset, UnitRef},
     sign::{KeyRole, VerifyingKey, key_id},
 };
 
@@ -43,6 +45,7 @@ pub use self::{
     bootstrap::Bootstrap,
     error::{DirectoryError, IdentityChanged, Layer, StampError, SuccessionError},
     keyset::SIGNING_KEYS_MAX,
+    logs::{LogOwner, LogRef},
     mark::{HighWater, MarkError},
     own::{OwnEntry, own_entry},
     roster::{
@@ -86,6 +89,10 @@ pub struct Broker {
     pub transport_key: [u8; 32],
     /// Signs receipts and evidence.
     pub receipt_key: VerifyingKey,
+    /// Signs checkpoints of its logs.
+    pub log_key: VerifyingKey,
+    /// Its logs that have ended, in order.
+    pub ended_logs: Vec<EndedLog>,
 }
 
 impl Directory {

@@ -68,6 +68,8 @@ pub(super) fn brokers(roster: &Roster) -> Result<Vec<Broker>, DirectoryError> {
             name: broker.name.clone(),
             transport_key: *key(&broker.name, &broker.transport_key)?.as_bytes(),
             receipt_key: key(&broker.name, &broker.receipt_key)?,
+            log_key: key(&broker.name, &broker.log_key)?,
+            ended_logs: broker.ended_logs.clone(),
         })
     };
     roster.brokers.iter().map(broker).collect()
@@ -93,13 +95,19 @@ pub(super) fn check_keys_once(
         [
             (broker.name.as_str(), broker.transport_key.as_ref()),
             (broker.name.as_str(), broker.receipt_key.as_ref()),
+            (broker.name.as_str(), broker.log_key.as_ref()),
         ]
     });
+    let witnesses = roster
+        .members
+        .iter()
+        .filter(|member| !member.witness_key.is_empty())
+        .map(|member| (member.agency.as_str(), member.witness_key.as_ref()));
     let agencies = keys
         .iter()
         .filter(|(agency, _)| !revoked.contains(agency.as_str()))
         .flat_map(|(agency, keys)| keys.all().map(move |key| (agency.as_str(), key)));
-    for (whose, key) in authorities.chain(identities).chain(brokers).chain(agencies) {
+    for (whose, key) in authorities.chain(identities).chain(brokers).chain(witnesses).chain(agencies) {
         if let Some(other) = seen.insert(key, whose) {
             let both = if other == whose { whose.to_owned() } else { format!("{other} and {whose}") };
             return Err(DirectoryError::KeyTwice(both));

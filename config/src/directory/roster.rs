@@ -8,7 +8,7 @@ use lintas_proto::{
     sign::{KeyRole, SUITE, Signed, VerifyingKey, key_id},
 };
 
-use super::DirectoryError;
+use super::{DirectoryError, logs};
 
 /// The roster format of this version.
 pub const FORMAT: u32 = 1;
@@ -139,10 +139,11 @@ pub(crate) fn check(roster: &Roster) -> Result<(), DirectoryError> {
     name("region", &roster.region)?;
     for broker in &roster.brokers {
         name("broker", &broker.name)?;
-        for bytes in [&broker.transport_key, &broker.receipt_key] {
+        for bytes in [&broker.transport_key, &broker.receipt_key, &broker.log_key] {
             VerifyingKey::parse(bytes).map_err(|error| key(&format!("broker {}", broker.name), error))?;
         }
     }
+    logs::check(roster)?;
     roster.members.iter().try_for_each(member)
 }
 
@@ -177,12 +178,24 @@ pub(crate) fn member(member: &Member) -> Result<(), DirectoryError> {
             member.units.len() <= UNITS_MAX && ascending(member.units.iter().map(|unit| unit.unit.as_str())),
         ),
         ("a handover is a signature of 64 bytes, or absent", matches!(member.handover.len(), 0 | 64)),
+        (
+            "an auditor reads named agencies, sorted, each once, or \"*\" alone; nobody else does",
+            member.audits.is_empty()
+                || (member.roles.contains(&(Role::Auditor as i32))
+                    && ascending(member.audits.iter().map(String::as_str))
+                    && (member.audits == ["*"]
+                        || member.audits.iter().all(|agency| check_code(agency).is_ok()))),
+        ),
     ];
     if let Some((what, _)) = rules.iter().find(|(_, holds)| !holds) {
         return Err(rule(&member.agency, what));
     }
     member.groups.iter().try_for_each(|group| code("group", group))?;
     member.units.iter().try_for_each(unit)?;
+    if !member.witness_key.is_empty() {
+        VerifyingKey::parse(&member.witness_key)
+            .map_err(|error| key(&format!("witness key of {}", member.agency), error))?;
+    }
     VerifyingKey::parse(&member.identity_key)
         .map(drop)
         .map_err(|error| key(&format!("identity key of {}", member.agency), error))
@@ -220,7 +233,7 @@ pub(super) fn ascending<T: PartialOrd>(items: impl Iterator<Item = T> + Clone) -
     items.clone().zip(items.skip(1)).all(|(a, b)| a < b)
 }
 
-fn rule(whose: &str, what: &'static str) -> DirectoryError {
+pub(super) fn rule(whose: &str, what: &'static str) -> DirectoryError {
     DirectoryError::Rule { whose: whose.to_owned(), what }
 }
 

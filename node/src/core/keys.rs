@@ -156,10 +156,12 @@ pub(crate) fn wipe_all(secrets: NodeSecrets) {
         slot_key,
         next_transport_seed,
         next_packet_seed,
+        witness_seed,
         ..
     } = secrets;
-    let own = [transport_seed, packet_seed, delegate_seed, slot_key, next_transport_seed, next_packet_seed];
-    own.into_iter().for_each(wipe);
+    let used = [transport_seed, packet_seed, delegate_seed, slot_key, witness_seed];
+    let own = used.into_iter().chain([next_transport_seed, next_packet_seed]);
+    own.for_each(wipe);
     secrets.encryption_seeds.into_iter().for_each(|known| wipe(known.seed));
     secrets.pages.into_iter().for_each(|page| wipe(page.key));
 }
@@ -191,6 +193,8 @@ pub(crate) struct Keys {
     pub(crate) packet: SigningKey,
     /// Key of the agency's audit slots; the broker has it too.
     pub(crate) slot_key: Zeroizing<[u8; 32]>,
+    /// Cosigns checkpoints; of use only while the roster names it.
+    pub(crate) witness: SigningKey,
     encryption: Vec<UnitKey>,
     /// Until when the identity key lets this node sign keysets, milliseconds since 1970.
     pub(crate) delegated_until_ms: u64,
@@ -267,6 +271,7 @@ fn decode(secrets: &NodeSecrets) -> Result<Keys, KeysError> {
         transport_seed: seed("transport", &secrets.transport_seed)?,
         packet: SigningKey::from_seed(KeyRole::Packet, &seed("packet", &secrets.packet_seed)?)?,
         slot_key: seed("slot", &secrets.slot_key)?,
+        witness: SigningKey::from_seed(KeyRole::Witness, &seed("witness", &secrets.witness_seed)?)?,
         encryption,
         delegated_until_ms: delegation.not_after_ms,
         delegation_version: delegation.version,

@@ -33,6 +33,19 @@ impl Frontier {
         self.size
     }
 
+    /// Roots of the complete subtrees, largest first: as many as the size has one bits.
+    #[must_use]
+    pub fn subtrees(&self) -> &[Digest] {
+        &self.subtrees
+    }
+
+    /// A tree of `size` leaves from the roots of its complete subtrees, largest first; `None` if their number is wrong.
+    #[must_use]
+    pub fn resume(size: u64, subtrees: Vec<Digest>) -> Option<Self> {
+        let fits = usize::try_from(size.count_ones()).is_ok_and(|count| count == subtrees.len());
+        fits.then_some(Self { size, subtrees })
+    }
+
     /// Appends a leaf hash.
     pub fn push(&mut self, leaf: Digest) {
         let mut hash = leaf;
@@ -152,6 +165,62 @@ pub fn root_from_path(
         last >>= 1;
     }
     if last == 0 { Ok(hash) } else { Err(error) }
+}
+
+/// A consistency proof that does not hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the tree of {new} leaves does not continue the one of {old}")]
+pub struct ConsistencyError {
+    /// Size of the earlier tree.
+    pub old: u64,
+    /// Size of the later tree.
+    pub new: u64,
+}
+
+/// Checks that the tree of size and root `new` begins with the leaves of the tree `old`.
+///
+/// # Errors
+/// [`ConsistencyError`]. RFC 9162 section 2.1.4.2; the empty tree is consistent with every tree, by an empty proof.
+pub fn verify_consistency(
+    old: (u64, &Digest),
+    new: (u64, &Digest),
+    proof: &[Digest],
+) -> Result<(), ConsistencyError> {
+    let error = ConsistencyError { old: old.0, new: new.0 };
+    let holds = |holds| if holds { Ok(()) } else { Err(error) };
+    if old.0 == 0 {
+        return holds(proof.is_empty() && *old.1 == sha256(&[]));
+    }
+    if old.0 >= new.0 {
+        return holds(old == new && proof.is_empty());
+    }
+    // A tree that is complete is its own first subtree, and the proof does not repeat it.
+    let (first, rest) = match proof.split_first() {
+        _ if old.0.is_power_of_two() => (*old.1, proof),
+        Some((first, rest)) => (*first, rest),
+        None => return Err(error),
+    };
+    let shift = (old.0 - 1).trailing_ones();
+    let (mut at, mut last) = ((old.0 - 1) >> shift, (new.0 - 1) >> shift);
+    let (mut from_old, mut from_new) = (first, first);
+    for step in rest {
+        if last == 0 {
+            return Err(error);
+        }
+        if at % 2 == 1 || at == last {
+            from_old = node_hash(step, &from_old);
+            from_new = node_hash(step, &from_new);
+            while at % 2 == 0 && at != 0 {
+                at >>= 1;
+                last >>= 1;
+            }
+        } else {
+            from_new = node_hash(&from_new, step);
+        }
+        at >>= 1;
+        last >>= 1;
+    }
+    holds(last == 0 && from_old == *old.1 && from_new == *new.1)
 }
 
 #[cfg(test)]

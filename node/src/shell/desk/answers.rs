@@ -76,7 +76,13 @@ impl Desk {
             | FrameType::DirectoryHead
             | FrameType::KeysetPut
             | FrameType::KeysetStatus
-            | FrameType::DirectoryNotice => Ok(()),
+            | FrameType::DirectoryNotice
+            | FrameType::WitnessRequest
+            | FrameType::WitnessAnswer
+            | FrameType::LogGet
+            | FrameType::LogHead
+            | FrameType::ErasurePut
+            | FrameType::ErasureStatus => Ok(()),
         }
     }
 

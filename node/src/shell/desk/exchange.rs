@@ -156,7 +156,13 @@ impl Desk {
             | FrameType::DirectoryGet
             | FrameType::DirectoryHead
             | FrameType::KeysetPut
-            | FrameType::KeysetStatus => {
+            | FrameType::KeysetStatus
+            | FrameType::WitnessRequest
+            | FrameType::WitnessAnswer
+            | FrameType::LogGet
+            | FrameType::LogHead
+            | FrameType::ErasurePut
+            | FrameType::ErasureStatus => {
                 return Step::Broken(format!("the broker sent a {kind:?} frame in the session"));
             }
         }
