@@ -167,6 +167,15 @@ impl Ledger {
             (_, Some(_)) => Err("behind a packet stands its admission"),
             (Fact::Outcome(outcome), None) => self.end(sequence, outcome),
             (Fact::Taken(taken), None) => self.take(sequence, taken).map(|()| None),
+            (
+                Fact::Epoch(_)
+                | Fact::Events(_)
+                | Fact::SlotKey(_)
+                | Fact::Members(_)
+                | Fact::Erasure(_)
+                | Fact::LogBegun(_),
+                None,
+            ) => Ok(None),
         };
         done.map_err(|what| RecordError::Contradiction { sequence, what })
     }

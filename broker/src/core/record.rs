@@ -6,6 +6,12 @@
 //! | 2 | ADMISSION | `StoredAdmission`; the packet is the record just before |
 //! | 3 | OUTCOME | `StoredOutcome` |
 //! | 4 | TAKEN | `StoredTaken` |
+//! | 5 | EPOCH | `StoredEpoch` |
+//! | 6 | EVENTS | `StoredEvents` |
+//! | 7 | SLOT_KEY | `StoredSlotKey` |
+//! | 8 | MEMBERS | `StoredMembers` |
+//! | 9 | ERASURE | `StoredErasure` |
+//! | 10 | LOG_BEGUN | `StoredLogBegun` |
 
 use bytes::Bytes;
 use lintas_journal::{NewRecord, Record};
@@ -13,7 +19,10 @@ use lintas_proto::{
     canonical::{self, DecodeError},
     id::Digest,
     limits,
-    schema::{StoredAdmission, StoredOutcome, StoredTaken},
+    schema::{
+        StoredAdmission, StoredEpoch, StoredErasure, StoredEvents, StoredLogBegun, StoredMembers,
+        StoredOutcome, StoredSlotKey, StoredTaken,
+    },
 };
 use thiserror::Error;
 
@@ -21,6 +30,12 @@ const PACKET: u16 = 1;
 const ADMISSION: u16 = 2;
 const OUTCOME: u16 = 3;
 const TAKEN: u16 = 4;
+const EPOCH: u16 = 5;
+const EVENTS: u16 = 6;
+const SLOT_KEY: u16 = 7;
+const MEMBERS: u16 = 8;
+const ERASURE: u16 = 9;
+const LOG_BEGUN: u16 = 10;
 
 /// Longest record of a broker, bytes: a submission, or an admission with a receipt for each recipient.
 pub const RECORD_BYTES_MAX: usize = limits::FRAME_BYTES_MAX;
@@ -36,6 +51,18 @@ pub enum Fact {
     Outcome(StoredOutcome),
     /// An originator has its evidence.
     Taken(StoredTaken),
+    /// An epoch of the audit log has ended.
+    Epoch(StoredEpoch),
+    /// Audit events that change no queue.
+    Events(StoredEvents),
+    /// An agency's slots are salted with another key.
+    SlotKey(StoredSlotKey),
+    /// The slot tree has other members.
+    Members(StoredMembers),
+    /// Openings are to be forgotten.
+    Erasure(StoredErasure),
+    /// The log before has ended, and everything with it.
+    LogBegun(StoredLogBegun),
 }
 
 /// A record that this version cannot read.
@@ -78,6 +105,12 @@ impl Fact {
             Self::Admission(admission) => (ADMISSION, canonical::encode(admission)),
             Self::Outcome(outcome) => (OUTCOME, canonical::encode(outcome)),
             Self::Taken(taken) => (TAKEN, canonical::encode(taken)),
+            Self::Epoch(epoch) => (EPOCH, canonical::encode(epoch)),
+            Self::Events(events) => (EVENTS, canonical::encode(events)),
+            Self::SlotKey(key) => (SLOT_KEY, canonical::encode(key)),
+            Self::Members(members) => (MEMBERS, canonical::encode(members)),
+            Self::Erasure(erasure) => (ERASURE, canonical::encode(erasure)),
+            Self::LogBegun(begun) => (LOG_BEGUN, canonical::encode(begun)),
         };
         NewRecord { kind, payload }
     }
@@ -89,6 +122,12 @@ impl Fact {
             Self::Admission(admission) => (Some(&admission.recipients), None, None),
             Self::Outcome(outcome) => (None, Some(&outcome.events), None),
             Self::Taken(taken) => (None, None, Some(taken.agency.as_str())),
+            Self::Epoch(_)
+            | Self::Events(_)
+            | Self::SlotKey(_)
+            | Self::Members(_)
+            | Self::Erasure(_)
+            | Self::LogBegun(_) => (None, None, None),
         };
         let units = units.into_iter().flatten().filter_map(|recipient| recipient.unit.as_ref());
         let events = events.into_iter().flatten().map(|event| event.agency.as_str());
@@ -99,7 +138,15 @@ impl Fact {
     pub fn blobs(&self) -> impl Iterator<Item = (&str, Digest)> {
         let admission = match self {
             Self::Admission(admission) => admission.originator.as_ref().zip(Some(&admission.blobs)),
-            Self::Packet(_) | Self::Outcome(_) | Self::Taken(_) => None,
+            Self::Packet(_)
+            | Self::Outcome(_)
+            | Self::Taken(_)
+            | Self::Epoch(_)
+            | Self::Events(_)
+            | Self::SlotKey(_)
+            | Self::Members(_)
+            | Self::Erasure(_)
+            | Self::LogBegun(_) => None,
         };
         admission.into_iter().flat_map(|(originator, blobs)| {
             let blobs = blobs.iter().filter_map(|blob| Digest::try_from(blob.as_ref()).ok());
@@ -113,13 +160,26 @@ impl Fact {
     /// [`RecordError`].
     pub fn from_record(record: &Record) -> Result<Self, RecordError> {
         let (sequence, payload) = (record.sequence, &record.payload);
-        let decode = |error| RecordError::Decode { sequence, error };
-        Ok(match record.kind {
-            PACKET => Self::Packet(payload.clone()),
-            ADMISSION => Self::Admission(canonical::decode(payload, RECORD_BYTES_MAX).map_err(decode)?),
-            OUTCOME => Self::Outcome(canonical::decode(payload, RECORD_BYTES_MAX).map_err(decode)?),
-            TAKEN => Self::Taken(canonical::decode(payload, RECORD_BYTES_MAX).map_err(decode)?),
-            kind => return Err(RecordError::Kind { sequence, kind }),
-        })
+        let max = RECORD_BYTES_MAX;
+        let read = || -> Result<Option<Self>, DecodeError> {
+            Ok(Some(match record.kind {
+                PACKET => Self::Packet(payload.clone()),
+                ADMISSION => Self::Admission(canonical::decode(payload, max)?),
+                OUTCOME => Self::Outcome(canonical::decode(payload, max)?),
+                TAKEN => Self::Taken(canonical::decode(payload, max)?),
+                EPOCH => Self::Epoch(canonical::decode(payload, max)?),
+                EVENTS => Self::Events(canonical::decode(payload, max)?),
+                SLOT_KEY => Self::SlotKey(canonical::decode(payload, max)?),
+                MEMBERS => Self::Members(canonical::decode(payload, max)?),
+                ERASURE => Self::Erasure(canonical::decode(payload, max)?),
+                LOG_BEGUN => Self::LogBegun(canonical::decode(payload, max)?),
+                _ => return Ok(None),
+            }))
+        };
+        match read() {
+            Ok(Some(fact)) => Ok(fact),
+            Ok(None) => Err(RecordError::Kind { sequence, kind: record.kind }),
+            Err(error) => Err(RecordError::Decode { sequence, error }),
+        }
     }
 }

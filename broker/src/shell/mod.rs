@@ -15,6 +15,8 @@
 //! - [`keeper`]: takes in what is new, and puts it in force; [`directory_files`], [`earlier`]: the directory on disk
 //! - [`offer`]: what nodes are given of it; [`notices`]: what they are told
 //!
+//! The way of an audit event: from the journal through [`log`], which publishes it.
+//!
 //! Beside both:
 //!
 //! - [`shared`], [`blobs`] and their [`inventory`], [`index`], [`folder`], [`clock`]: what they stand on
@@ -34,6 +36,7 @@ mod inventory;
 mod keeper;
 mod leavers;
 mod listener;
+mod log;
 mod metrics;
 mod notices;
 mod offer;

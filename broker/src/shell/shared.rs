@@ -18,7 +18,7 @@ use lintas_proto::{
 use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
 
-use super::{answer::AnswerTo, blobs::Blobs, metrics::Metrics};
+use super::{answer::AnswerTo, blobs::Blobs, log::LogState, metrics::Metrics};
 use crate::core::{
     earlier::{Earlier, Taken},
     leave::Sought,
@@ -60,6 +60,9 @@ pub(crate) struct Shared {
     region: String,
     pub(crate) broker: String,
     pub(crate) receipt_key: SigningKey,
+    /// Of the audit log.
+    #[allow(dead_code, reason = "being built")]
+    pub(crate) log: LogState,
     pub(crate) blobs: Blobs,
     pub(crate) reader: Reader<FileDisk>,
     /// Most unacknowledged deliveries of one session.
@@ -80,7 +83,7 @@ pub(crate) struct Shared {
 impl Shared {
     /// Starts from what recovery folded; `durable` is its last record.
     pub(crate) fn new(parts: Parts, durable: u64) -> Self {
-        let Parts { ledger, directory, earlier, broker, receipt_key, blobs, reader, credit } = parts;
+        let Parts { ledger, directory, earlier, broker, receipt_key, log_key, blobs, reader, credit } = parts;
         let metrics = Metrics::default();
         metrics.handed_over(durable);
         Self {
@@ -94,6 +97,7 @@ impl Shared {
             refused_directory: Mutex::new(None),
             broker,
             receipt_key,
+            log: LogState::new(log_key),
             blobs,
             reader,
             credit,
@@ -213,28 +217,28 @@ impl Shared {
 
     /// A stored admission.
     pub(crate) fn admission(&self, sequence: u64) -> Result<StoredAdmission, StoredError> {
-        match Fact::from_record(&self.reader.read(sequence)?)? {
-            Fact::Admission(admission) => Ok(admission),
-            Fact::Packet(_) | Fact::Outcome(_) | Fact::Taken(_) => Err(other(sequence, "an admission")),
-        }
+        let Fact::Admission(admission) = Fact::from_record(&self.reader.read(sequence)?)? else {
+            return Err(other(sequence, "an admission"));
+        };
+        Ok(admission)
     }
 
     /// A stored outcome.
     pub(crate) fn outcome(&self, sequence: u64) -> Result<StoredOutcome, StoredError> {
-        match Fact::from_record(&self.reader.read(sequence)?)? {
-            Fact::Outcome(outcome) => Ok(outcome),
-            Fact::Packet(_) | Fact::Admission(_) | Fact::Taken(_) => Err(other(sequence, "an outcome")),
-        }
+        let Fact::Outcome(outcome) = Fact::from_record(&self.reader.read(sequence)?)? else {
+            return Err(other(sequence, "an outcome"));
+        };
+        Ok(outcome)
     }
 
     /// The packet of an admission: it stands in the record just before.
     pub(crate) fn packet(&self, admission: u64) -> Result<Submission, StoredError> {
         let sequence = admission.saturating_sub(1);
-        match Fact::from_record(&self.reader.read(sequence)?)? {
-            Fact::Packet(bytes) => canonical::decode(&bytes, limits::FRAME_BYTES_MAX)
-                .map_err(|error| RecordError::Decode { sequence, error }.into()),
-            Fact::Admission(_) | Fact::Outcome(_) | Fact::Taken(_) => Err(other(sequence, "a packet")),
-        }
+        let Fact::Packet(bytes) = Fact::from_record(&self.reader.read(sequence)?)? else {
+            return Err(other(sequence, "a packet"));
+        };
+        canonical::decode(&bytes, limits::FRAME_BYTES_MAX)
+            .map_err(|error| RecordError::Decode { sequence, error }.into())
     }
 
     /// Stops the process: going on would promise what cannot be kept.
@@ -252,6 +256,7 @@ pub(crate) struct Parts {
     pub(crate) earlier: Earlier,
     pub(crate) broker: String,
     pub(crate) receipt_key: SigningKey,
+    pub(crate) log_key: SigningKey,
     pub(crate) blobs: Blobs,
     pub(crate) reader: Reader<FileDisk>,
     pub(crate) credit: usize,

@@ -106,10 +106,13 @@ pub(crate) async fn run(
     let (settings, secrets) = (folder.settings()?, folder.secrets()?);
     let _lock = folder.lock()?;
     let directory = folder.directory()?;
-    let (transport, receipt_key) = keys(&secrets)?;
-    let me =
-        Me { name: secrets.name.clone(), transport: transport.public(), receipt: receipt_key.public_key() };
-    let speaks = (secrets.name.clone(), receipt_key);
+    let (transport, speaks) = (transport_key(&secrets)?, Voice::of(&secrets)?);
+    let me = Me {
+        name: secrets.name.clone(),
+        transport: transport.public(),
+        receipt: speaks.receipt_key.public_key(),
+        log: speaks.log_key.public_key(),
+    };
     // The settings cap the journal.
     let uncapped = Limits { segments_max: u32::MAX, ..Limits::default() };
     let (engine, intake) = Engine::start(folder, &settings, uncapped, directory, speaks)?;
@@ -169,6 +172,26 @@ struct Me {
     name: String,
     transport: [u8; 32],
     receipt: [u8; 32],
+    log: [u8; 32],
+}
+
+/// In whose name the broker signs, and with what.
+pub(super) struct Voice {
+    pub(super) name: String,
+    pub(super) receipt_key: SigningKey,
+    pub(super) log_key: SigningKey,
+}
+
+impl Voice {
+    pub(super) fn of(secrets: &BrokerSecrets) -> Result<Self, IssueError> {
+        let receipt = issue::seed("receipt", &secrets.receipt_seed)?;
+        let log = issue::seed("log", &secrets.log_seed)?;
+        Ok(Self {
+            name: secrets.name.clone(),
+            receipt_key: SigningKey::from_seed(KeyRole::Receipt, &receipt)?,
+            log_key: SigningKey::from_seed(KeyRole::Log, &log)?,
+        })
+    }
 }
 
 impl Me {
@@ -177,6 +200,7 @@ impl Me {
             broker.name == self.name
                 && broker.transport_key == self.transport
                 && broker.receipt_key.as_bytes() == &self.receipt
+                && broker.log_key.as_bytes() == &self.log
         };
         if directory.brokers().iter().any(is_me) {
             Ok(())
@@ -201,7 +225,7 @@ impl Engine {
         settings: &BrokerSettings,
         limits: Limits,
         directory: Directory,
-        (broker, receipt_key): (String, SigningKey),
+        Voice { name: broker, receipt_key, log_key }: Voice,
     ) -> Result<(Self, mpsc::Sender<Intake>), RunError> {
         let (db, anchor) = index::open(&folder.index())?;
         let mut fold = Folding::default();
@@ -224,7 +248,7 @@ impl Engine {
             cause: String::new(),
         };
         let earlier = folder.earlier(present)?;
-        let parts = Parts { ledger, directory, earlier, broker, receipt_key, blobs, reader, credit };
+        let parts = Parts { ledger, directory, earlier, broker, receipt_key, log_key, blobs, reader, credit };
         let shared = Arc::new(Shared::new(parts, durable));
         let (intake, intakes) = mpsc::channel(INTAKES_MAX);
         let index = Arc::new(Index::start(db)?);
@@ -270,11 +294,8 @@ impl Engine {
     }
 }
 
-fn keys(secrets: &BrokerSecrets) -> Result<(TransportKey, SigningKey), RunError> {
-    let transport = TransportKey::from_seed(&*issue::seed("transport", &secrets.transport_seed)?)?;
-    let receipt = issue::seed("receipt", &secrets.receipt_seed)?;
-    let receipt = SigningKey::from_seed(KeyRole::Receipt, &receipt).map_err(IssueError::from)?;
-    Ok((transport, receipt))
+fn transport_key(secrets: &BrokerSecrets) -> Result<TransportKey, RunError> {
+    Ok(TransportKey::from_seed(&*issue::seed("transport", &secrets.transport_seed)?)?)
 }
 
 /// A group holds what the sequencer plans at once, with the admissions, and a segment holds two groups. Of the two

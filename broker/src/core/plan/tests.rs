@@ -36,10 +36,8 @@ fn opened(world: &World, receipt: &Bytes) -> (Receipt, Vec<AuditEvent>) {
 }
 
 fn admission(fact: &Fact) -> &StoredAdmission {
-    match fact {
-        Fact::Admission(admission) => admission,
-        Fact::Packet(_) | Fact::Outcome(_) | Fact::Taken(_) => panic!("{fact:?}"),
-    }
+    let Fact::Admission(admission) = fact else { panic!("{fact:?}") };
+    admission
 }
 
 #[test]

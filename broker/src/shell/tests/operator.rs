@@ -1,5 +1,4 @@
 use lintas_journal::Limits;
-use lintas_proto::sign::{KeyRole, SigningKey};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -7,8 +6,11 @@ use tokio::{
 
 use super::*;
 use crate::{
-    shell::{operator::ill, start::Engine},
-    testing::{BROKER, DAY, unit},
+    shell::{
+        operator::ill,
+        start::{Engine, Voice},
+    },
+    testing::{DAY, unit},
 };
 
 /// A port that is free now.
@@ -115,10 +117,8 @@ async fn a_roster_out_of_force_is_bad_health_and_the_port_serves_nothing_else() 
 async fn health_says_what_is_wrong() {
     let (world, folder) = scene();
     let at = Folder::at(folder.path());
-    let secret = lintas_config::issue::seed("receipt", &world.broker.receipt_seed).unwrap();
-    let key = SigningKey::from_seed(KeyRole::Receipt, &secret).unwrap();
     let (settings, directory) = (at.settings().unwrap(), at.directory().unwrap());
-    let speaks = (BROKER.to_owned(), key);
+    let speaks = Voice::of(&world.broker).unwrap();
     let (engine, intake) = Engine::start(&at, &settings, Limits::default(), directory, speaks).unwrap();
     let shared = Arc::clone(&engine.shared);
     let now_ms = clock::now_ms();

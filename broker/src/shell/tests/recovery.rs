@@ -10,9 +10,9 @@ use crate::{
         answer::{Answer, AnswerTo},
         index,
         intake::{End, Intake, Submitted},
-        start::Engine,
+        start::{Engine, Voice},
     },
-    testing::{BROKER, unit},
+    testing::unit,
 };
 
 /// Looks at a journal and keeps nothing.
@@ -214,11 +214,7 @@ async fn a_full_disk_refuses_packets_and_still_drains() {
     let at = Folder::at(folder.path());
     let small = Limits { segments_max: 5, ..Limits::default() };
     let open = |path: &Path| Folder::at(path).directory().unwrap();
-    let key = |world: &World| {
-        let seed = lintas_config::issue::seed("receipt", &world.broker.receipt_seed).unwrap();
-        lintas_proto::sign::SigningKey::from_seed(lintas_proto::sign::KeyRole::Receipt, &seed).unwrap()
-    };
-    let speaks = (BROKER.to_owned(), key(&world));
+    let speaks = Voice::of(&world.broker).unwrap();
     let settings = at.settings().unwrap();
     let (engine, intake) = Engine::start(&at, &settings, small, open(folder.path()), speaks).unwrap();
     let places = Arc::new(Semaphore::new(4));
