@@ -334,6 +334,8 @@ impl Desk {
             | Record::Refusal(_)
             | Record::Evidence(_)
             | Record::Doubted(_)
+            | Record::Inclusion(_)
+            | Record::RootProof(_)
             | Record::Confirmation(_)
             | Record::Purge(_) => Err(RecordError::Missing("the answer to a delivery").into()),
         }

@@ -170,6 +170,7 @@ impl Desk {
             tracing::warn!("{warning}");
         }
         desk.begin_contacts()?;
+        desk.submit_what_ended();
         desk.tidy();
         desk.unnamed_blobs = desk.sweep()?;
         if let Some(warning) = desk.warning_of_blobs() {
