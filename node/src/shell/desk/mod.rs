@@ -5,6 +5,7 @@
 //!   about it; [`reseal`]: seals it again when keys have moved
 //! - [`exchange`]: what came on the session, judged and kept
 //! - [`read`]: looks at what was kept; [`purge`]: destroys it; [`attachments`]: their files
+//! - [`inclusion`]: what was promised, and found in the broker's audit log
 //! - [`renew`]: a new directory; [`contacts`]: an officer's word for who is new
 //! - [`keyring`]: the key file; [`rotate`]: the keys as time goes by; [`exposure`]: what a lost one exposes
 //! - [`doctor`]: whether all of it is well
@@ -16,7 +17,9 @@ mod contacts;
 mod doctor;
 mod exchange;
 mod exposure;
+mod inclusion;
 mod keyring;
+mod known;
 mod outgoing;
 mod purge;
 mod read;
@@ -57,6 +60,7 @@ use crate::core::{
 
 pub(crate) use ask::{Reply, Request};
 pub(crate) use exchange::{Broken, Heard, Step};
+pub(crate) use inclusion::Pending;
 pub(crate) use keyring::{Opening, Secret};
 pub(crate) use outgoing::{Upload, Work};
 pub(crate) use rotate::revocation_text;
@@ -108,6 +112,10 @@ pub(crate) struct Desk {
     link: Mutex<LinkView>,
     /// To the session, for whoever reads the audit log.
     log_line: LogLine,
+    known: Mutex<(
+        Option<Arc<lintas_proto::audit::note::SignedCheckpoint>>,
+        Vec<crate::core::log::findings::Finding>,
+    )>,
     transfers: Transfers,
     /// Rung when the session has something to submit, or room to.
     bell: Notify,
@@ -159,6 +167,7 @@ impl Desk {
             pipeline: Mutex::default(),
             link: Mutex::default(),
             log_line: LogLine::default(),
+            known: Mutex::default(),
             transfers: Transfers::default(),
             bell: Notify::new(),
             daemon,
