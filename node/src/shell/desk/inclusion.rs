@@ -102,6 +102,16 @@ impl Desk {
         state.receipts().unwitnessed(root_origin).filter(|epoch| *epoch < size).take(max).collect()
     }
 
+    /// How well the receipt of our packet with that header digest is proven.
+    #[cfg(test)]
+    pub(crate) fn grade_of(
+        &self,
+        digest: &lintas_proto::id::Digest,
+    ) -> Option<crate::core::log::receipts::Grade> {
+        let state = self.store.state();
+        state.own(digest).and_then(|(sequence, _)| state.receipts().grade(sequence))
+    }
+
     /// Keeps what was found. Without room on the disk it is found again later.
     pub(crate) fn keep_proofs(&self, records: Vec<Record>) -> Result<(), StoreError> {
         if records.is_empty() {

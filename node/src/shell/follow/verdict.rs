@@ -91,7 +91,8 @@ async fn back_dated<S: LogSource>(
     let old = |proof: &&LeafProof| proof.index >= earlier.before && time_ms(proof) < before.entry.time_ms;
     let Some(old) = leaves.iter().find(old) else { return Ok(None) };
     let size = earlier.before;
-    let tiles = reader.tiles(&shown.logs.sub, size, |wanted| tile::root(wanted, size).map(drop)).await?;
+    let (sub, now) = (&shown.logs.sub, earlier.size_now);
+    let tiles = reader.tiles(sub, now, |wanted| tile::root(wanted, size).map(drop)).await?;
     let slot = open_slot(shown.logs, reader, &before, (size, &tiles)).await?;
     let text = format!(
         "entry {} of {} says that it is of {}; at {} the log had {size} entries, and not this one",
