@@ -9,6 +9,7 @@
 //! - [`deliver`]: what a session hands over next
 //! - [`ledger`]: the state that is folded over the journal, of [`queue`]s and more
 //! - [`record`]: what the journal holds, byte by byte
+//! - [`log`]: the audit log as it is published, folded over the same records
 //! - [`snapshot`]: the ledger as bytes, so that old segments can go; [`spent`] are the records that go with them
 
 pub mod admit;
@@ -16,6 +17,7 @@ pub mod deliver;
 pub mod earlier;
 pub mod leave;
 pub mod ledger;
+pub mod log;
 pub mod outcome;
 pub mod pace;
 pub mod plan;
