@@ -14,6 +14,7 @@
 //! | 9 | `StoredConfirmation` | the first directory was believed, or an officer confirmed an agency; before anything is sent to it |
 //! | 10 | `StoredInclusion` | events of this agency were found in the broker's log, and every proof holds |
 //! | 11 | `StoredRootProof` | the epoch of such events was found in its root log; again, once a quorum has cosigned it |
+//! | 12 | `StoredFinding` | the broker's log shows what it should not |
 
 use bytes::Bytes;
 use lintas_proto::{
@@ -24,8 +25,8 @@ use lintas_proto::{
     limits,
     receipt::ReceiptError,
     schema::{
-        StoredConfirmation, StoredEvidence, StoredInclusion, StoredIncoming, StoredOutgoing, StoredPurge,
-        StoredReceipt, StoredRefusal, StoredRejection, StoredRootProof,
+        StoredConfirmation, StoredEvidence, StoredFinding, StoredInclusion, StoredIncoming, StoredOutgoing,
+        StoredPurge, StoredReceipt, StoredRefusal, StoredRejection, StoredRootProof,
     },
 };
 use thiserror::Error;
@@ -87,6 +88,8 @@ pub(crate) enum Record {
     Inclusion(StoredInclusion),
     /// Kind 11.
     RootProof(StoredRootProof),
+    /// Kind 12.
+    Finding(StoredFinding),
 }
 
 impl Record {
@@ -104,6 +107,7 @@ impl Record {
             Self::Confirmation(stored) => (9, canonical::encode(stored)),
             Self::Inclusion(stored) => (10, canonical::encode(stored)),
             Self::RootProof(stored) => (11, canonical::encode(stored)),
+            Self::Finding(stored) => (12, canonical::encode(stored)),
         }
     }
 
@@ -122,6 +126,7 @@ impl Record {
             9 => Self::Confirmation(canonical::decode(payload, max)?),
             10 => Self::Inclusion(canonical::decode(payload, max)?),
             11 => Self::RootProof(canonical::decode(payload, max)?),
+            12 => Self::Finding(canonical::decode(payload, max)?),
             other => return Err(RecordError::Kind(other)),
         })
     }
@@ -139,6 +144,7 @@ impl Record {
             Self::Confirmation(stored) => stored.time_ms,
             Self::Inclusion(stored) => stored.time_ms,
             Self::RootProof(stored) => stored.time_ms,
+            Self::Finding(stored) => stored.time_ms,
         }
     }
 
@@ -156,7 +162,8 @@ impl Record {
             | Self::Incoming(_)
             | Self::Confirmation(_)
             | Self::Inclusion(_)
-            | Self::RootProof(_) => false,
+            | Self::RootProof(_)
+            | Self::Finding(_) => false,
         }
     }
 }

@@ -17,7 +17,11 @@ use super::{
     contacts::Contacts,
     freshness::Seen,
     ledger::Ledger,
-    log::receipts::{Grade, Receipts},
+    log::{
+        findings::Findings,
+        promises::Promises,
+        receipts::{Grade, Receipts},
+    },
     tally::Tally,
 };
 
@@ -179,6 +183,8 @@ pub(crate) struct State {
     seen: Seen,
     ledger: Ledger,
     receipts: Receipts,
+    findings: Findings,
+    promises: Promises,
     /// This machine's clock when the newest record was made.
     latest_ms: u64,
 }
@@ -296,6 +302,16 @@ impl State {
     /// How new a directory the senders of received packets have.
     pub(crate) fn seen(&self) -> &Seen {
         &self.seen
+    }
+
+    /// What the broker's log should not show.
+    pub(crate) fn findings(&self) -> &Findings {
+        &self.findings
+    }
+
+    /// What receipts promised.
+    pub(crate) fn promises(&mut self) -> &mut Promises {
+        &mut self.promises
     }
 
     /// This machine's clock when the newest record was made; 0 before the first.

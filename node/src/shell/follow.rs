@@ -379,7 +379,7 @@ impl<'a> Follower<'a> {
 
     async fn tell(&self, finding: Finding) {
         let desk = Arc::clone(self.desk);
-        blocking(move || desk.find(finding)).await;
+        blocking(move || desk.note_finding(finding)).await;
     }
 
     /// What the broker has not shown for long, or not as it should, is told: it is this node's word.
@@ -391,7 +391,7 @@ impl<'a> Follower<'a> {
         };
         if since >= PATIENCE {
             let text = format!("this node cannot prove that its packets stand in the log: {what}");
-            self.desk.find(Finding::accusation(Kind::Withheld, text, Vec::new()));
+            self.desk.note_finding(Finding::accusation(Kind::Withheld, text, Vec::new()));
         }
     }
 }

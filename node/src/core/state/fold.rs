@@ -44,6 +44,10 @@ impl State {
                 self.receipts.rooted(sequence, stored);
                 Ok(())
             }
+            Record::Finding(stored) => {
+                self.findings.apply(sequence, stored);
+                Ok(())
+            }
         }
     }
 
@@ -94,6 +98,7 @@ impl State {
     fn apply_receipt(&mut self, record: u64, stored: &StoredReceipt) -> Result<(), RecordError> {
         let signed: SignedReceipt = canonical::decode(&stored.receipt, limits::RECEIPT_BYTES_MAX)?;
         let (receipt, events) = Receipt::parse(&signed.receipt)?;
+        self.promises.note(&receipt.origin, &receipt.events, record);
         let Some(sequence) = self.outgoing_by_digest.get(&receipt.header_digest) else {
             return Err(RecordError::Missing("the packet of a receipt"));
         };
@@ -154,6 +159,9 @@ impl State {
     fn apply_incoming(&mut self, sequence: u64, stored: &StoredIncoming) -> Result<(), RecordError> {
         let core = core_of(&stored.header)?;
         self.seen.note(&core);
+        let signed: SignedReceipt = canonical::decode(&stored.receipt, limits::RECEIPT_BYTES_MAX)?;
+        let (receipt, _) = Receipt::parse(&signed.receipt)?;
+        self.promises.note(&receipt.origin, &receipt.events, sequence);
         let opening = stored.opening.as_ref().ok_or(RecordError::Missing("opening"))?;
         let digest = sha256(&[&stored.header]);
         let previous =
@@ -175,8 +183,6 @@ impl State {
             attachments: core.attachments,
         };
         self.incoming.insert(sequence, packet);
-        let signed: SignedReceipt = canonical::decode(&stored.receipt, limits::RECEIPT_BYTES_MAX)?;
-        let (receipt, _) = Receipt::parse(&signed.receipt)?;
         self.receipts.promised(sequence, sequence, &receipt);
         self.ledger.sealed(sequence, stored.key_page, stored.received_ms);
         Ok(())

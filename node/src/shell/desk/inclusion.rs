@@ -92,7 +92,8 @@ impl Desk {
             | Record::Purge(_)
             | Record::Confirmation(_)
             | Record::Inclusion(_)
-            | Record::RootProof(_) => Err(RecordError::Missing("a receipt").into()),
+            | Record::RootProof(_)
+            | Record::Finding(_) => Err(RecordError::Missing("a receipt").into()),
         }
     }
 

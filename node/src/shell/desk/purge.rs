@@ -157,6 +157,7 @@ impl Desk {
                 | Record::Inclusion(_)
                 | Record::RootProof(_)
                 | Record::Confirmation(_)
+                | Record::Finding(_)
                 | Record::Purge(_) => return Err(wrong_record()),
             }
         };

@@ -12,7 +12,7 @@ use lintas_proto::{
 
 use super::*;
 use crate::{
-    core::log::{findings::Weight, receipts::Grade},
+    core::log::receipts::Grade,
     shell::desk::{Heard, How, Request, Work},
     testing::{AMBER, Region, draft, log::FakeLog, submission_events},
 };
@@ -57,10 +57,10 @@ impl World {
     }
 
     /// The one finding.
-    fn finding(&self) -> (Kind, Weight, Vec<Bytes>) {
-        let found = self.desk.found();
+    fn finding(&self) -> (String, bool, Vec<Bytes>) {
+        let found = self.desk.findings().unwrap();
         assert_eq!(found.len(), 1, "{found:?}");
-        (found[0].kind, found[0].weight, found[0].exhibits.clone())
+        (found[0].kind.clone(), found[0].is_evidence, found[0].exhibits.clone())
     }
 }
 
@@ -85,7 +85,7 @@ async fn a_receipt_is_included_then_witnessed_and_stays_so_after_a_restart() {
     world.log.publish(2);
     assert_eq!(world.round().await.unwrap(), 1);
     assert_eq!(world.grade(&packet), Some(Grade::Witnessed));
-    assert_eq!(world.desk.found(), []);
+    assert_eq!(world.desk.findings().unwrap(), []);
     let World { region, desk, log, .. } = world;
     drop(desk);
     let desk = Arc::new(region.desk("TH"));
@@ -114,7 +114,7 @@ async fn a_long_log_costs_a_few_tiles() {
     assert!(sent.iter().all(|packet| world.grade(packet) == Some(Grade::Witnessed)));
     let given = *world.log.given.lock().unwrap();
     assert!(whole > 1_500_000 && given < 200_000, "{given} of {whole} bytes");
-    assert_eq!(world.desk.found(), []);
+    assert_eq!(world.desk.findings().unwrap(), []);
 }
 
 #[tokio::test]
@@ -124,16 +124,16 @@ async fn a_promise_that_a_witnessed_log_does_not_keep_is_evidence() {
     world.log.end_epoch(world.start_ms + 5_000);
     world.log.publish(3);
     world.round().await.unwrap();
-    assert_eq!(world.desk.found(), [], "its deadline is not over");
+    assert_eq!(world.desk.findings().unwrap(), [], "its deadline is not over");
     world.log.end_epoch(world.start_ms + 60_000);
     world.log.publish(1);
     world.round().await.unwrap();
-    assert_eq!(world.desk.found(), [], "no quorum has seen it");
+    assert_eq!(world.desk.findings().unwrap(), [], "no quorum has seen it");
     world.log.end_epoch(world.start_ms + 61_000);
     world.log.publish(3);
     world.round().await.unwrap();
     let (kind, weight, exhibits) = world.finding();
-    assert_eq!((kind, weight, &exhibits[0]), (Kind::PromiseNotKept, Weight::Evidence, &receipt));
+    assert_eq!((kind, weight, &exhibits[0]), (Kind::PromiseNotKept.as_str().to_owned(), true, &receipt));
     // What it consists of convinces a stranger.
     let slot: SlotOpening = canonical::decode(&exhibits[1], 64 * 1024).unwrap();
     let root: RootProof = canonical::decode(&exhibits[2], 64 * 1024).unwrap();
@@ -154,7 +154,7 @@ async fn another_leaf_where_one_was_promised_is_evidence() {
     world.log.publish(3);
     world.round().await.unwrap();
     let (kind, weight, exhibits) = world.finding();
-    assert_eq!((kind, weight, &exhibits[0]), (Kind::OtherLeaf, Weight::Evidence, &receipt));
+    assert_eq!((kind, weight, &exhibits[0]), (Kind::OtherLeaf.as_str().to_owned(), true, &receipt));
     let proof: lintas_proto::schema::LeafProof = canonical::decode(&exhibits[1], 64 * 1024).unwrap();
     let slot: SlotOpening = canonical::decode(&exhibits[2], 64 * 1024).unwrap();
     let root = slot.root.as_ref().try_into().unwrap();
@@ -173,7 +173,7 @@ async fn times_outside_of_the_epoch_are_evidence() {
         world.log.publish(3);
         world.round().await.unwrap();
         let (kind, weight, exhibits) = world.finding();
-        assert_eq!((kind, weight), (Kind::BackDated, Weight::Evidence));
+        assert_eq!((kind, weight), (Kind::BackDated.as_str().to_owned(), true));
         assert_eq!(exhibits.len(), if before.is_some() { 6 } else { 4 });
     }
 }
@@ -210,10 +210,10 @@ async fn what_is_shown_wrongly_proves_nothing_and_keeps_nothing() {
         let outcome = follower.round(&world.log).await;
         assert!(outcome.is_err(), "{what}: {outcome:?}");
         assert_eq!(world.grade(&packet), Some(Grade::Promised), "{what}");
-        assert_eq!(world.desk.found(), [], "{what}: it may be an accident");
+        assert_eq!(world.desk.findings().unwrap(), [], "{what}: it may be an accident");
         follower.suspect(&outcome.unwrap_err(), Duration::from_secs(601));
         let (kind, weight, _) = world.finding();
-        assert_eq!((kind, weight), (Kind::Withheld, Weight::Accusation), "{what}");
+        assert_eq!((kind, weight), (Kind::Withheld.as_str().to_owned(), false), "{what}");
     }
 }
 
