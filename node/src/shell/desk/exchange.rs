@@ -305,6 +305,7 @@ impl Desk {
         let mut records = std::mem::take(&mut batch.records);
         let first_answer = records.len();
         records.extend(answers);
+        self.remember(&[], &records);
         let durable = self.store.keep_what_fits(records).map_err(Broken::Store)?;
         let full = durable.iter().any(|kept| !kept);
         if full {

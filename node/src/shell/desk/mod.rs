@@ -5,7 +5,7 @@
 //!   about it; [`reseal`]: seals it again when keys have moved
 //! - [`exchange`]: what came on the session, judged and kept
 //! - [`read`]: looks at what was kept; [`purge`]: destroys it; [`attachments`]: their files
-//! - [`inclusion`]: what was promised, and found in the broker's audit log
+//! - [`evidence`]: what can be proven of one packet; [`inclusion`]: what was promised, and found in the broker's audit log
 //! - [`renew`]: a new directory; [`contacts`]: an officer's word for who is new
 //! - [`keyring`]: the key file; [`rotate`]: the keys as time goes by; [`exposure`]: what a lost one exposes
 //! - [`watch`]: the broker's log, watched; [`fresh`]: whether the directory is fresh
@@ -16,6 +16,7 @@ mod ask;
 mod attachments;
 mod contacts;
 mod doctor;
+mod evidence;
 mod exchange;
 mod exposure;
 mod fresh;
@@ -192,6 +193,7 @@ impl Desk {
         desk.attested = Mutex::new(fresh::open(&desk.folder, &desk.directory(), compared_ms)?);
         desk.compare_ended();
         desk.tell_broken_promises();
+        desk.remember(&[], &[]);
         desk.submit_what_ended();
         desk.tidy();
         desk.unnamed_blobs = desk.sweep()?;
@@ -356,3 +358,7 @@ mod freshness_tests;
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "what a test writes need not survive a power cut")]
 mod reseal_tests;
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "what a test writes need not survive a power cut")]
+mod evidence_tests;

@@ -95,6 +95,7 @@ impl Desk {
         // What was wrong with directory.bin counts no more.
         self.note_offered(None);
         self.put_in_force(next);
+        self.remember(&update.rosters, &[]);
         Ok(true)
     }
 
@@ -184,6 +185,7 @@ impl Desk {
         if let Err(failure) = membership {
             self.trouble(&failure.message);
         }
+        self.remember(&[], &[]);
         self.submit_what_ended();
         // Units may have come, and what was published may take the place of what came before it.
         self.rotate_or_tell(clock::now_ms());

@@ -307,6 +307,7 @@ fn after<'a>(failure: Failure) -> Next<'a> {
         | Code::DaemonEnded
         | Code::Stale
         | Code::NodeLocked
+        | Code::Evidence
         | Code::Warned
         | Code::Wrong => Next::Wait(failure.message),
     }
