@@ -52,7 +52,10 @@ fn an_acknowledgement_ends_the_entry_and_brings_evidence_back() {
     assert_eq!((last.originator.as_str(), book.ledger.packet(2)), ("TH", None));
     assert!(book.ledger.spent().contains(1, 0) && !book.ledger.spent().contains(2, 9), "the receipt stays");
     assert!(book.ledger.spent().contains(4, 0), "nobody needs the mark that evidence was taken");
-    assert!(!book.ledger.spent().contains(3, 2) && book.ledger.spent().contains(3, 3), "nor the outcome, in the end");
+    assert!(
+        !book.ledger.spent().contains(3, 2) && book.ledger.spent().contains(3, 3),
+        "nor the outcome, in the end"
+    );
 }
 
 #[test]

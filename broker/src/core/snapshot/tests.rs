@@ -1,7 +1,5 @@
 use lintas_config::os_entropy;
-use lintas_proto::schema::{
-    EventType, StoredAdmission, StoredOutcome, StoredRecipient, StoredTaken,
-};
+use lintas_proto::schema::{EventType, StoredAdmission, StoredOutcome, StoredRecipient, StoredTaken};
 use proptest::prelude::*;
 
 use super::*;
