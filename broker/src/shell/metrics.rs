@@ -64,6 +64,8 @@ pub(crate) struct Metrics {
     last_sequence: AtomicU64,
     /// When the sequencer began its last round, milliseconds since 1970. Of the sequencer.
     round_ms: AtomicU64,
+    /// When an epoch was published last, milliseconds since 1970. Of the publisher.
+    published_ms: AtomicU64,
 }
 
 /// A live session; dropped, it counts no more.
@@ -119,6 +121,11 @@ impl Metrics {
 
     pub(crate) fn round(&self, now_ms: u64) {
         self.round_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// An epoch is published.
+    pub(crate) fn published(&self, now_ms: u64) {
+        self.published_ms.store(now_ms, Ordering::Relaxed);
     }
 
     /// When the sequencer began its last round; 0 before the first.
@@ -195,6 +202,7 @@ pub(crate) fn page(shared: &Shared) -> String {
         page.head(name, "gauge", help);
         page.line(name, "", value);
     }
+    page.log(shared);
     page.groups(metrics);
     page.0
 }
@@ -221,6 +229,25 @@ impl Page {
         self.head(&name, "counter", help);
         for (value, counter) in counters {
             self.line(&name, &format!("{{{label}=\"{value}\"}}"), counter.get());
+        }
+    }
+
+    /// How far the audit log is published.
+    fn log(&mut self, shared: &Shared) {
+        let (published, durable) = (*shared.log.published.borrow(), *shared.durable.borrow());
+        let published_ms = shared.metrics.published_ms.load(Ordering::Relaxed);
+        let unpublished = durable.saturating_sub(published.sequence);
+        for (name, help, value) in [
+            ("log_epochs", "Epochs of the audit log that are published.", published.epochs),
+            (
+                "log_published_timestamp_seconds",
+                "When an epoch was published last, seconds since 1970; 0 before the first since the start.",
+                published_ms / 1_000,
+            ),
+            ("log_unpublished_records", "Durable records that no published epoch covers yet.", unpublished),
+        ] {
+            self.head(name, "gauge", help);
+            self.line(name, "", value);
         }
     }
 
