@@ -34,7 +34,7 @@ pub(crate) struct Facts {
 
 impl Facts {
     pub(crate) fn new() -> Self {
-        let key = SigningKey::from_seed(KeyRole::Receipt, &[7; 32]).unwrap();
+        let key = SigningKey::from_seed(KeyRole::Receipt, &[7; 32].into()).unwrap();
         let (all, events, members) = (Vec::new(), BTreeMap::new(), Vec::new());
         Self { all, events, members, key, ended: 0, epochs: 0, time_ms: NOW, salts: 0, rosters: 0 }
     }
