@@ -185,6 +185,7 @@ impl World {
         Speaker {
             region: REGION,
             broker: BROKER,
+            log: BROKER,
             key: &self.receipt_key,
             directory_hash: *self.directory.hash(),
         }

@@ -51,6 +51,19 @@ fn scene() -> (World, TempFolder) {
     (world, folder)
 }
 
+/// Epochs of an hour, so that records can be counted.
+fn quiet_scene() -> (World, TempFolder) {
+    scene_with_epochs(3_600_000)
+}
+
+fn scene_with_epochs(epoch_ms: u32) -> (World, TempFolder) {
+    let (mut world, folder) = (World::new(clock::now_ms()), TempFolder::new());
+    world.roster.epoch_ms = epoch_ms;
+    world.publish();
+    world.write(folder.path());
+    (world, folder)
+}
+
 /// Adds lines to the broker's settings.
 fn set(folder: &Path, lines: &str) {
     let path = folder.join("broker.toml");
