@@ -50,12 +50,12 @@ fn published(facts: &Facts) -> (Memory, PublishedLog) {
 }
 
 /// The files, read as an auditor reads them.
-struct Auditor {
-    files: BTreeMap<String, Vec<u8>>,
-    ended: u64,
+pub(in crate::shell) struct Auditor {
+    pub(in crate::shell) files: BTreeMap<String, Vec<u8>>,
+    pub(in crate::shell) ended: u64,
 }
 
-struct OneLog<'a> {
+pub(in crate::shell) struct OneLog<'a> {
     auditor: &'a Auditor,
     agency: Option<String>,
     size: u64,
@@ -67,12 +67,17 @@ impl Auditor {
         self.files.get(&target.to_string())
     }
 
-    fn log(&self, agency: Option<&str>, size: u64) -> OneLog<'_> {
+    pub(in crate::shell) fn log(&self, agency: Option<&str>, size: u64) -> OneLog<'_> {
         OneLog { auditor: self, agency: agency.map(str::to_owned), size }
     }
 
     /// What became of the opening of an entry.
-    fn opened(&self, agency: &str, index: u64, leaf: &[u8]) -> Result<AuditEvent, OpeningError> {
+    pub(in crate::shell) fn opened(
+        &self,
+        agency: &str,
+        index: u64,
+        leaf: &[u8],
+    ) -> Result<AuditEvent, OpeningError> {
         let at = usize::try_from(index % 256).unwrap();
         let openings = self.get(Some(agency), LogFile::Openings(index / 256)).unwrap();
         let sealed = entries(openings).nth(at).flatten().expect("an opening for each entry");
@@ -83,12 +88,12 @@ impl Auditor {
 }
 
 impl OneLog<'_> {
-    fn root(&self) -> Digest {
+    pub(in crate::shell) fn root(&self) -> Digest {
         tile::root(self, self.size).unwrap()
     }
 
     /// The entry, proven to stand there in the tree of that root.
-    fn entry(&self, index: u64, root: &Digest) -> &[u8] {
+    pub(in crate::shell) fn entry(&self, index: u64, root: &Digest) -> &[u8] {
         let width = u16::try_from((self.size - index / 256 * 256).min(256)).unwrap();
         let bundle = self.auditor.get(self.agency.as_deref(), LogFile::Entries(index / 256, width)).unwrap();
         assert_eq!(entries(bundle).count(), usize::from(width));
@@ -332,7 +337,7 @@ fn every_epoch_verifies_from_the_files_on_a_disk() {
 }
 
 /// All files below a folder, by path.
-pub(super) fn read_all(folder: &std::path::Path) -> BTreeMap<String, Vec<u8>> {
+pub(in crate::shell) fn read_all(folder: &std::path::Path) -> BTreeMap<String, Vec<u8>> {
     let (mut all, mut folders) = (BTreeMap::new(), vec![folder.to_owned()]);
     while let Some(next) = folders.pop() {
         for entry in std::fs::read_dir(next).unwrap() {
