@@ -10,6 +10,7 @@ mod mark;
 mod operator;
 mod packets;
 mod recovery;
+mod told;
 
 use std::{
     collections::VecDeque,

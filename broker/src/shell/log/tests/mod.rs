@@ -186,8 +186,8 @@ fn assert_same(
         assert!(random(path) || there == bytes, "{path}");
         assert_eq!(there.len(), bytes.len(), "{path}");
     }
-    let more = other.keys().filter(|path| !one.contains_key(*path));
-    assert_eq!(more.filter(|path| !path.contains(".p/")).next(), None);
+    let mut more = other.keys().filter(|path| !one.contains_key(*path));
+    assert_eq!(more.find(|path| !path.contains(".p/")), None);
     let read = |files: &BTreeMap<String, Vec<u8>>| Auditor { files: files.clone(), ended };
     let (one, other) = (read(one), read(other));
     for (agency, events) in &leaves.events {
