@@ -336,6 +336,23 @@ fn every_epoch_verifies_from_the_files_on_a_disk() {
     }
 }
 
+/// More files in one epoch than are synced one by one.
+#[test]
+fn an_epoch_of_many_agencies_verifies_too() {
+    let (folder, mut facts) = (TempFolder::new(), Facts::new());
+    let audit_folder = folder.path().join("audit");
+    let agencies: Vec<String> = (0..40).map(|number| format!("A{number:02}")).collect();
+    facts.members(&agencies.iter().map(String::as_str).collect::<Vec<_>>());
+    for _ in 0..2 {
+        facts.packet("A00", &agencies.iter().map(|agency| unit(agency, "A")).collect::<Vec<_>>());
+        facts.erase("A01", &[0]);
+        facts.epoch();
+        let disk = super::disk::Files::open(audit_folder.clone()).unwrap();
+        let state = publish(disk, &facts, usize::MAX).unwrap().unwrap();
+        audit(read_all(&audit_folder), &state, &facts, &[("A01".to_owned(), 0)]);
+    }
+}
+
 /// All files below a folder, by path.
 pub(in crate::shell) fn read_all(folder: &std::path::Path) -> BTreeMap<String, Vec<u8>> {
     let (mut all, mut folders) = (BTreeMap::new(), vec![folder.to_owned()]);
