@@ -5,6 +5,7 @@ mod directory;
 mod gates;
 mod hello;
 mod leaving;
+mod log;
 mod mark;
 mod operator;
 mod packets;
