@@ -16,6 +16,8 @@
 //! | `journal/` | everything durable |
 //! | `index/` | sled: an index over the journal, rebuilt at any doubt |
 //! | `blobs/<agency>/` | ciphertext of attachments |
+//! | `audit/<number>/` | the audit log, as others read it (docs/AUDIT.md); number of the log, from 1 |
+//! | `audit/published` | how far it is published (SHA-256, then `PublishedLog`) |
 //! | `broker.lock` | locked while a broker runs on the folder |
 
 use std::{
@@ -124,6 +126,10 @@ impl Folder {
 
     pub(crate) fn blobs(&self) -> PathBuf {
         self.0.join("blobs")
+    }
+
+    pub(crate) fn audit(&self) -> PathBuf {
+        self.0.join("audit")
     }
 
     /// Makes keys and default settings; says what the region authority needs.
