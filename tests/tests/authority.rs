@@ -318,7 +318,10 @@ fn members_come_are_suspended_and_reinstated_and_what_is_revoked_never_returns()
     let says = |text: &str| changes.iter().any(|change| change["text"] == text);
     assert!(says("is REVOKED, for ever"), "{changes:?}");
     // KH was a witness beside TH and VN.
-    assert!(says("2 witnesses watch the log, 2 of them must cosign it; tolerates no false witness"), "{changes:?}");
+    assert!(
+        says("2 witnesses watch the log, 2 of them must cosign it; tolerates no false witness"),
+        "{changes:?}"
+    );
 }
 
 #[test]
