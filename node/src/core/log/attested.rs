@@ -103,7 +103,7 @@ impl Attested {
     }
 
     /// The bytes of the file; from now on they count as written.
-    pub(crate) fn to_bytes(&mut self) -> Vec<u8> {
+    pub(crate) fn encode(&mut self) -> Vec<u8> {
         self.written = self.times.clone();
         let mut text = format!(
             "{FIRST_LINE}\ndirectory {} since {} before {}\n",
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn the_file_reads_as_it_was_written_and_is_not_written_for_every_entry() {
         let mut attested = Attested::begin(&[1; 32], T);
-        let bytes = attested.to_bytes();
+        let bytes = attested.encode();
         assert_eq!(Attested::parse(&bytes).as_ref(), Some(&attested));
         assert!(!attested.note(&entry(1, T + 10_000), T + 10_000, T + 10_000));
         assert!(attested.note(&entry(1, T + WRITE_MS), T + WRITE_MS, T + WRITE_MS));

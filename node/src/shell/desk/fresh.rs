@@ -56,7 +56,7 @@ pub(super) fn open(folder: &Folder, directory: &Directory, compared_ms: u64) -> 
 
 fn write(folder: &Folder, attested: &mut Attested) -> Result<(), Failure> {
     let path = folder.path(FILE);
-    files::replace(&path, &attested.to_bytes()).map_err(|error| Failure::file("write", &path, &error))
+    files::replace(&path, &attested.encode()).map_err(|error| Failure::file("write", &path, &error))
 }
 
 impl Desk {

@@ -140,7 +140,7 @@ impl Desk {
     }
 
     /// Compares the checkpoint that came inside a packet of `from` with what this node and others were shown.
-    pub(super) fn hear_checkpoint(&self, from: &str, note: &[u8]) {
+    pub(crate) fn hear_checkpoint(&self, from: &str, note: &[u8]) {
         if note.is_empty() {
             return;
         }

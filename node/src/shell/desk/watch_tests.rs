@@ -401,7 +401,7 @@ fn entry(directory: &lintas_proto::id::Digest, time_ms: u64) -> RootEntry {
 /// As if people had compared the first directory so many hours ago.
 fn age(region: &Region, hours: u64) {
     let mut old = Attested::begin(region.directory().hash(), clock::now_ms() - hours * HOUR_MS);
-    fs::write(region.path("TH").join("attested"), old.to_bytes()).unwrap();
+    fs::write(region.path("TH").join("attested"), old.encode()).unwrap();
 }
 
 #[test]
