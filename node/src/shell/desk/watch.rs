@@ -74,7 +74,7 @@ impl Desk {
             .ok_or_else(|| LearnError::NotSigned("the directory names no such log".to_owned()))?;
         let learned = self.watch.learn(signed, key, judge);
         match &learned {
-            Err(LearnError::Fork(finding)) => self.find(finding.as_ref().clone()),
+            Err(LearnError::Fork(finding)) => self.note_finding(finding.as_ref().clone()),
             // Tiles will show what a proof could not.
             Err(LearnError::Unproven { .. }) => {
                 self.wait_for_tiles(&self.broker_of(signed), Arc::clone(signed))
@@ -104,7 +104,7 @@ impl Desk {
         if matches!(reason, Reason::StaleDirectory) {
             self.want_directory();
         }
-        finding.into_iter().for_each(|finding| self.find(finding));
+        finding.into_iter().for_each(|finding| self.note_finding(finding));
         if let Some(open) = open {
             self.wait_for_tiles(&self.broker_of(&open), open);
         }
@@ -155,13 +155,15 @@ impl Desk {
             }
             Origin::Ended(signed, ended) => {
                 let witnessed = signed.witnessed_at(&directory.witnesses()).is_some();
-                gossip::of_ended(&signed, &ended, witnessed).into_iter().for_each(|one| self.find(one));
+                gossip::of_ended(&signed, &ended, witnessed)
+                    .into_iter()
+                    .for_each(|one| self.note_finding(one));
             }
             Origin::Present(signed) => {
                 let Some((_, key)) = witness::log_of(&directory, &signed) else { return };
                 match self.watch.compared(&signed, key) {
                     Some(Compared::Same) => {}
-                    Some(Compared::Fork(finding)) => self.find(finding),
+                    Some(Compared::Fork(finding)) => self.note_finding(finding),
                     // Without one of ours it waits for the first.
                     Some(Compared::Apart(_)) | None => self.wait_for_tiles(from, signed),
                 }
@@ -171,7 +173,7 @@ impl Desk {
 
     fn wait_for_tiles(&self, from: &str, signed: Arc<SignedCheckpoint>) {
         let fork = self.watch.waiting().add(from, signed, clock::now_ms());
-        fork.into_iter().for_each(|finding| self.find(finding));
+        fork.into_iter().for_each(|finding| self.note_finding(finding));
         self.watch.compare.notify_one();
     }
 
@@ -198,7 +200,7 @@ impl Desk {
                 None => {}
                 Some(Compared::Same) => self.watch.waiting().done(&heard),
                 Some(Compared::Fork(finding)) => {
-                    self.find(finding);
+                    self.note_finding(finding);
                     self.watch.waiting().done(&heard);
                 }
                 Some(Compared::Apart(pair)) => open.push(Open { heard, pair }),
@@ -227,11 +229,11 @@ impl Desk {
                     tracing::debug!(%error, "a checkpoint of others was not taken over");
                 }
             }
-            Verdict::Fork(finding) => self.find(finding),
+            Verdict::Fork(finding) => self.note_finding(finding),
             Verdict::Unproven => {
                 let why = tiles.err().unwrap_or_else(|| "what it gave is of another tree".to_owned());
                 let late = self.watch.waiting().unanswered(heard, pair, &why, clock::now_ms());
-                late.into_iter().for_each(|finding| self.find(finding));
+                late.into_iter().for_each(|finding| self.note_finding(finding));
                 return false;
             }
         }
@@ -249,7 +251,7 @@ impl Desk {
                 let origin = root_origin(&log_name(&broker.name, number));
                 let Some(known) = self.watch.known(&origin, &broker.log_key) else { continue };
                 let witnessed = known.witnessed_at(&witnesses).is_some();
-                gossip::of_ended(&known, ended, witnessed).into_iter().for_each(|one| self.find(one));
+                gossip::of_ended(&known, ended, witnessed).into_iter().for_each(|one| self.note_finding(one));
             }
         }
     }
@@ -273,12 +275,12 @@ impl Desk {
             } else {
                 Finding::accusation(Kind::OtherLeaf, text, exhibits)
             };
-            self.find(finding);
+            self.note_finding(finding);
         }
     }
 
     /// Keeps what the broker's log should not show, and raises the alarm. The same is kept once.
-    pub(crate) fn find(&self, finding: Finding) {
+    pub(crate) fn note_finding(&self, finding: Finding) {
         let (text, kind, weight) = (finding.text.clone(), finding.kind.as_str(), finding.weight);
         let stored = finding.into_stored(clock::now_ms());
         let wanted = self.store.state().findings().wants(&stored);
