@@ -51,6 +51,12 @@ pub(crate) struct Metrics {
     pub(crate) submission_bytes: Counter,
     pub(crate) attachment_bytes: Counter,
     pub(crate) attachment_bytes_given: Counter,
+    pub(crate) epochs: Counter,
+    pub(crate) refusals_logged: Counter,
+    pub(crate) slot_keys: Counter,
+    pub(crate) erasures: Counter,
+    /// Of the sequencer.
+    clock_behind_ms: AtomicU64,
     sessions: AtomicU64,
     groups: [Counter; GROUP_RECORDS.len() + 1],
     group_records: Counter,
@@ -58,6 +64,8 @@ pub(crate) struct Metrics {
     last_sequence: AtomicU64,
     /// When the sequencer began its last round, milliseconds since 1970. Of the sequencer.
     round_ms: AtomicU64,
+    /// When an epoch was published last, milliseconds since 1970. Of the publisher.
+    published_ms: AtomicU64,
 }
 
 /// A live session; dropped, it counts no more.
@@ -106,8 +114,18 @@ impl Metrics {
         self.last_sequence.store(last_sequence, Ordering::Relaxed);
     }
 
+    /// By how much the clock is behind the log.
+    pub(crate) fn clock_behind(&self, behind_ms: u64) {
+        self.clock_behind_ms.store(behind_ms, Ordering::Relaxed);
+    }
+
     pub(crate) fn round(&self, now_ms: u64) {
         self.round_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// An epoch is published.
+    pub(crate) fn published(&self, now_ms: u64) {
+        self.published_ms.store(now_ms, Ordering::Relaxed);
     }
 
     /// When the sequencer began its last round; 0 before the first.
@@ -138,6 +156,10 @@ pub(crate) fn page(shared: &Shared) -> String {
         ("evidence_taken", "Evidence that its originator has taken.", &metrics.taken),
         ("submission_bytes", "Bytes of submissions received.", &metrics.submission_bytes),
         ("attachment_bytes", "Bytes of attachments received.", &metrics.attachment_bytes),
+        ("audit_epochs", "Epochs of the audit log that have ended.", &metrics.epochs),
+        ("audit_refusals", "Refusals that stand in the audit log.", &metrics.refusals_logged),
+        ("audit_slot_keys", "Slot keys that agencies have brought.", &metrics.slot_keys),
+        ("audit_erasures", "Orders of erasure that were carried out.", &metrics.erasures),
         ("attachment_bytes_given", "Bytes of attachments handed over.", &metrics.attachment_bytes_given),
     ] {
         page.counter(name, help, counter);
@@ -164,6 +186,11 @@ pub(crate) fn page(shared: &Shared) -> String {
             "Last record handed to the journal.",
             metrics.last_sequence.load(Ordering::Relaxed),
         ),
+        (
+            "clock_behind_milliseconds",
+            "By how much the clock is behind the newest time in the audit log.",
+            metrics.clock_behind_ms.load(Ordering::Relaxed),
+        ),
         ("journal_durable_sequence", "Last record known to be durable.", *shared.durable.borrow()),
         ("roster_version", "Version of the roster in force.", roster.version),
         (
@@ -175,6 +202,7 @@ pub(crate) fn page(shared: &Shared) -> String {
         page.head(name, "gauge", help);
         page.line(name, "", value);
     }
+    page.log(shared);
     page.groups(metrics);
     page.0
 }
@@ -201,6 +229,25 @@ impl Page {
         self.head(&name, "counter", help);
         for (value, counter) in counters {
             self.line(&name, &format!("{{{label}=\"{value}\"}}"), counter.get());
+        }
+    }
+
+    /// How far the audit log is published.
+    fn log(&mut self, shared: &Shared) {
+        let (published, durable) = (*shared.log.published.borrow(), *shared.durable.borrow());
+        let published_ms = shared.metrics.published_ms.load(Ordering::Relaxed);
+        let unpublished = durable.saturating_sub(published.sequence);
+        for (name, help, value) in [
+            ("log_epochs", "Epochs of the audit log that are published.", published.epochs),
+            (
+                "log_published_timestamp_seconds",
+                "When an epoch was published last, seconds since 1970; 0 before the first since the start.",
+                published_ms / 1_000,
+            ),
+            ("log_unpublished_records", "Durable records that no published epoch covers yet.", unpublished),
+        ] {
+            self.head(name, "gauge", help);
+            self.line(name, "", value);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Starting and stopping: folder, index, journal, sequencer, listener, in this order, and back.
+//! Starting and stopping: folder, index, journal, publisher, sequencer, listener, in this order, and back.
 
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
@@ -8,11 +8,13 @@ use lintas_config::{
     issue::{self, IssueError},
     settings::BrokerSettings,
 };
-use lintas_journal::{CommitError, Committer, FileDisk, Fold, FoldError, Journal, Limits, OpenError, Record};
+use lintas_journal::{
+    Class, CommitError, Committer, FileDisk, Fold, FoldError, Journal, Limits, OpenError, Record,
+};
 use lintas_link::{CloseCode, LinkError, Server, TransportKey};
 use lintas_proto::{
     id::hex,
-    schema::BrokerSecrets,
+    schema::{BrokerSecrets, StoredLogBegun},
     sign::{KeyRole, SigningKey},
 };
 use thiserror::Error;
@@ -32,15 +34,16 @@ use super::{
     keeper::Keeper,
     leavers::Leavers,
     listener::{Members, listen},
+    log::publisher::{PublishError, Publisher},
     operator,
-    sequencer::Sequencer,
+    sequencer::{Logbook, Refusals, Sequencer, room},
     shared::{Parts, Shared},
 };
 use crate::core::{
     earlier::Taken,
     ledger::Ledger,
     quota::Quota,
-    record::{Fact, RECORD_BYTES_MAX},
+    record::{Fact, RECORD_BYTES_MAX, RecordError},
     snapshot,
 };
 
@@ -67,6 +70,9 @@ pub(crate) enum RunError {
     /// The journal failed.
     #[error("journal: {0}")]
     Commit(#[from] CommitError),
+    /// The published log does not go on.
+    #[error("audit log: {0}")]
+    Publish(#[from] PublishError),
     /// The network cannot be used.
     #[error("network: {0}")]
     Link(#[from] LinkError),
@@ -81,6 +87,25 @@ pub(crate) enum RunError {
         "the directory does not list the broker `{0}` with these keys; ask the region authority for a new directory"
     )]
     NotListed(String),
+    /// A record that was just written contradicts the ledger.
+    #[error("journal: {0}")]
+    Record(#[from] RecordError),
+    /// The roster in force is older than what the journal knows of this broker's logs.
+    #[error(
+        "by the journal {known} logs of this broker have ended, by its roster {number}; give it the newest directory of \
+         the region authority"
+    )]
+    RosterBehindLog {
+        /// Ended logs by the journal.
+        known: u64,
+        /// Ended logs by the roster.
+        number: u64,
+    },
+    /// The log has ended while the broker ran.
+    #[error(
+        "the region authority has ended this broker's log; start the broker again, it begins the next one"
+    )]
+    LogEnded,
     /// The broker stopped because what is durable became uncertain.
     #[error("the broker stopped because its disk failed; start it again, it will recover what is durable")]
     Failed,
@@ -162,7 +187,11 @@ async fn follow(
         if closed > 0 {
             tracing::info!(closed, "connections closed: their keys have left the directory");
         }
-        me.is_listed(&shared.directory())?;
+        let directory = shared.directory();
+        me.is_listed(&directory)?;
+        if ended_logs(&directory, &me.name).is_some_and(|ended| ended > shared.ledger().audit().number()) {
+            return Err(RunError::LogEnded);
+        }
     }
     Ok(())
 }
@@ -215,6 +244,7 @@ pub(super) struct Engine {
     pub(super) shared: Arc<Shared>,
     committer: Committer<FileDisk>,
     index: Arc<Index>,
+    publisher: Publisher,
     sequencer: JoinHandle<()>,
 }
 
@@ -230,9 +260,10 @@ impl Engine {
         let (db, anchor) = index::open(&folder.index())?;
         let mut fold = Folding::default();
         let limits = journal_limits(settings, limits);
-        let (journal, report) = Journal::open(FileDisk::open(folder.journal())?, limits, anchor, &mut fold)?;
-        let durable = report.next_sequence.saturating_sub(1);
-        let Folding { ledger, spent_bytes } = fold;
+        let (mut journal, _) = Journal::open(FileDisk::open(folder.journal())?, limits, anchor, &mut fold)?;
+        begin_log(&mut journal, &mut fold.ledger, &directory, &broker)?;
+        let durable = journal.next_sequence().saturating_sub(1);
+        let Folding { ledger, spent_bytes, spent_records } = fold;
         let room = Room::new(settings.attachments_mib_max, settings.free_mib_min);
         let blobs = Blobs::open(folder.blobs(), room, |agency, blob| ledger.names_blob(agency, blob))?;
         for (agency, blob) in ledger.named_blobs().filter(|(agency, blob)| !blobs.has(agency, blob)) {
@@ -250,6 +281,7 @@ impl Engine {
         let earlier = folder.earlier(present)?;
         let parts = Parts { ledger, directory, earlier, broker, receipt_key, log_key, blobs, reader, credit };
         let shared = Arc::new(Shared::new(parts, durable));
+        let publisher = Publisher::start(&shared, folder.audit())?;
         let (intake, intakes) = mpsc::channel(INTAKES_MAX);
         let index = Arc::new(Index::start(db)?);
         let sequencer = Sequencer {
@@ -260,29 +292,35 @@ impl Engine {
             changed: shared.changed.subscribe(),
             runtime: tokio::runtime::Handle::current(),
             last_sequence: durable,
-            spent_bytes,
             ended: VecDeque::new(),
             tick_ms: 0,
-            squeeze_ms: None,
+            room: room::Room::new(spent_bytes, spent_records),
             quota: Quota::new(settings.submissions_per_minute, settings.queue_entries_max),
+            refusals: Refusals::default(),
+            logbook: Logbook::default(),
+            is_behind: false,
             leavers: Leavers::default(),
         };
         let thread = std::thread::Builder::new().name("sequencer".to_owned());
         let sequencer = thread.spawn(move || sequencer.run())?;
-        Ok((Self { shared, committer, index, sequencer }, intake))
+        Ok((Self { shared, committer, index, publisher, sequencer }, intake))
     }
 
     /// Waits for the sequencer, which ends with the last session, and closes the journal. When the disk has
     /// failed nothing is waited for: a thread may hang on it.
     pub(super) async fn stop(self) -> Result<(), RunError> {
-        let Self { shared, committer, index, sequencer } = self;
+        let Self { shared, committer, index, publisher, sequencer } = self;
         if *shared.failed.borrow() {
-            let parting = tokio::task::spawn_blocking(move || drop((sequencer, committer)));
+            let parting = tokio::task::spawn_blocking(move || drop((sequencer, publisher, committer)));
             let _ = timeout(Duration::from_millis(PARTING_MS_MAX), parting).await;
             return Err(RunError::Failed);
         }
         // A sequencer that panicked has said so.
-        let _ = tokio::task::spawn_blocking(move || sequencer.join()).await;
+        let threads = move || {
+            let _ = sequencer.join();
+            publisher.stop();
+        };
+        let _ = tokio::task::spawn_blocking(threads).await;
         if *shared.failed.borrow() {
             return Err(RunError::Failed);
         }
@@ -292,6 +330,39 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Begins the next log when the roster says that the one of the ledger has ended: a record before everything else, and
+/// the ledger is empty.
+fn begin_log(
+    journal: &mut Journal<FileDisk>,
+    ledger: &mut Ledger,
+    directory: &Directory,
+    broker: &str,
+) -> Result<(), RunError> {
+    let (Some(number), known) = (ended_logs(directory, broker), ledger.audit().number()) else {
+        // Whether it is listed is asked when the newest directory is there.
+        return Ok(());
+    };
+    if number < known {
+        return Err(RunError::RosterBehindLog { known, number });
+    }
+    if number > known {
+        let fact = Fact::LogBegun(StoredLogBegun { number, time_ms: clock::now_ms() });
+        let committed = journal.commit(&[fact.to_record()], Class::Essential)?;
+        ledger.apply(committed.first_sequence, &fact)?;
+        tracing::warn!(
+            number,
+            "the region authority has ended the log before; queues are empty, and nodes submit again what has no final answer"
+        );
+    }
+    Ok(())
+}
+
+/// How many logs of the broker have ended, by the roster.
+fn ended_logs(directory: &Directory, broker: &str) -> Option<u64> {
+    let listed = directory.brokers().iter().find(|listed| listed.name == broker);
+    listed.and_then(|listed| u64::try_from(listed.ended_logs.len()).ok())
 }
 
 fn transport_key(secrets: &BrokerSecrets) -> Result<TransportKey, RunError> {
@@ -318,11 +389,14 @@ struct Folding {
     ledger: Ledger,
     /// Packets that ended since the snapshot, bytes.
     spent_bytes: u64,
+    /// Spent records in the snapshot.
+    spent_records: u64,
 }
 
 impl Fold for Folding {
     fn restore(&mut self, bytes: &[u8]) -> Result<(), FoldError> {
         self.ledger = snapshot::decode(bytes).map_err(FoldError::new)?;
+        self.spent_records = self.ledger.spent().len();
         Ok(())
     }
 

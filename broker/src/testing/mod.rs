@@ -1,6 +1,7 @@
 //! A small region for tests: three agencies with two units each, one authority, one broker.
 
 mod book;
+mod facts;
 
 use std::{
     collections::BTreeMap,
@@ -34,7 +35,10 @@ use lintas_proto::{
     sign::{KeyRole, SigningKey, VerifyingKey},
 };
 
-pub(crate) use self::book::{Book, QUEUE_ENTRIES_MAX};
+pub(crate) use self::{
+    book::{Book, QUEUE_ENTRIES_MAX},
+    facts::Facts,
+};
 use crate::core::{
     admit::{self, Verified},
     outcome::{self, How},
@@ -181,6 +185,7 @@ impl World {
         Speaker {
             region: REGION,
             broker: BROKER,
+            log: BROKER,
             key: &self.receipt_key,
             directory_hash: *self.directory.hash(),
         }

@@ -1,6 +1,12 @@
 //! The audit log on its way out: published, cosigned, read.
 #![allow(dead_code, reason = "being built")]
 
+pub(crate) mod disk;
+pub(crate) mod files;
+pub(crate) mod publisher;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use lintas_proto::{audit::note::SignedCheckpoint, id::Digest, sign::SigningKey};
