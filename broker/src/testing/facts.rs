@@ -87,7 +87,8 @@ impl Facts {
             let received = self.event(&unit.agency, EventType::Received);
             receipts.push(self.receipt(&unit.agency, vec![received]));
         }
-        let mut signed = sign_receipts(&receipts, &self.key).unwrap().into_iter().map(|it| canonical::encode(&it));
+        let mut signed =
+            sign_receipts(&receipts, &self.key).unwrap().into_iter().map(|it| canonical::encode(&it));
         let receipt = signed.next().unwrap();
         let recipients = to.iter().zip(signed);
         self.all.push(Fact::Admission(StoredAdmission {
@@ -110,7 +111,11 @@ impl Facts {
     pub(crate) fn outcome(&mut self, from: &str, to: &str) {
         let kind = EventType::Acknowledged;
         let events = vec![self.stored(from, kind), self.stored(to, kind)];
-        self.all.push(Fact::Outcome(StoredOutcome { agency: to.to_owned(), events, ..StoredOutcome::default() }));
+        self.all.push(Fact::Outcome(StoredOutcome {
+            agency: to.to_owned(),
+            events,
+            ..StoredOutcome::default()
+        }));
     }
 
     /// A record with so many events of one agency.

@@ -187,9 +187,7 @@ impl<D: Disk> Publishing<D> {
         let published = self.shared.log.published.borrow().sequence;
         match self.shared.reader.read(sequence) {
             Ok(record) => Ok(Some(Fact::from_record(&record)?)),
-            Err(ReadError::NotFound { .. })
-                if self.shared.ledger().spent().contains(sequence, published) =>
-            {
+            Err(ReadError::NotFound { .. }) if self.shared.ledger().spent().contains(sequence, published) => {
                 Ok(None)
             }
             Err(ReadError::NotFound { .. }) => Err(PublishError::Lost(sequence)),

@@ -133,10 +133,6 @@ impl Hub {
         for (kind, payload) in self.queue(&hello) {
             writer.send(kind, payload).await?;
         }
-        let requests = self.held.lock().unwrap().witness_requests.clone();
-        for request in requests.iter().filter(|_| hello.agency == "TH") {
-            writer.send_message(FrameType::WitnessRequest, request).await?;
-        }
         if hello.roster_version < self.directory().roster().version {
             let (version, hash) = (self.directory().roster().version, *self.directory().hash());
             let notice =
@@ -204,7 +200,9 @@ impl Hub {
             evidence: ack.evidence.clone(),
         };
         let signed = held.acknowledgements.iter().filter(|ack| !ack.evidence.is_empty());
-        signed.map(|ack| (FrameType::Evidence, canonical::encode(&evidence(ack)))).collect()
+        let signed = signed.map(|ack| (FrameType::Evidence, canonical::encode(&evidence(ack))));
+        let requests = held.witness_requests.iter();
+        signed.chain(requests.map(|one| (FrameType::WitnessRequest, canonical::encode(one)))).collect()
     }
 
     async fn log(&self, mut writer: FrameWriter, question: &Bytes) -> Result<(), LinkError> {
