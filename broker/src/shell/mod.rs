@@ -21,7 +21,7 @@
 //!
 //! - [`shared`], [`blobs`] and their [`inventory`], [`index`], [`folder`], [`clock`]: what they stand on
 //! - [`metrics`]: what is counted; [`operator`]: where the operator asks for it, and for health
-//! - [`start`]: all of it up, and down again
+//! - [`start`]: all of it up, and down again; [`recover`]: from the journal
 
 mod answer;
 mod blobs;
@@ -41,6 +41,7 @@ mod metrics;
 mod notices;
 mod offer;
 mod operator;
+mod recover;
 mod sequencer;
 mod session;
 mod shared;

@@ -5,7 +5,7 @@ pub(crate) mod disk;
 pub(crate) mod files;
 pub(crate) mod publisher;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::sync::Arc;
 

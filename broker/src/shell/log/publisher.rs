@@ -167,7 +167,7 @@ impl<D: Disk> Publishing<D> {
     /// Publishes what is durable now, then signs the newest of it.
     fn work(&mut self) -> Result<(), PublishError> {
         let (durable, mut entropy) = (*self.shared.durable.borrow(), lintas_config::os_entropy());
-        while self.next <= durable && !*self.stop.borrow() && !*self.shared.failed.borrow() {
+        while self.next <= durable && !self.is_over() {
             if let Some(fact) = self.record(self.next)?
                 && let Some(publication) = self.fold.apply(self.next, &fact, &mut entropy)?
             {
@@ -179,7 +179,12 @@ impl<D: Disk> Publishing<D> {
             }
             self.next += 1;
         }
-        self.sign()
+        if self.is_over() { Ok(()) } else { self.sign() }
+    }
+
+    /// Whether the broker stops, or is gone.
+    fn is_over(&self) -> bool {
+        *self.stop.borrow() || self.stop.has_changed().is_err() || *self.shared.failed.borrow()
     }
 
     /// A record; none if nobody needs it and it is gone.

@@ -8,7 +8,7 @@ use crate::core::snapshot;
 /// Spent records, in bytes, after which old segments are compacted. Tests are to get there.
 const COMPACT_AFTER_BYTES: u64 = if cfg!(test) { 64 * 1024 } else { 128 * 1024 * 1024 };
 /// The same when every queue is empty: a segment.
-const COMPACT_AT_REST_BYTES: u64 = COMPACT_AFTER_BYTES / 2;
+const COMPACT_AT_REST_BYTES: u64 = if cfg!(test) { 64 * 1024 } else { 64 * 1024 * 1024 };
 /// About as long is a record that holds no packet, bytes.
 const RECORD_BYTES: u64 = 2 * 1024;
 /// On a full disk whatever can go is compacted, but not more often than this, milliseconds.
@@ -72,12 +72,14 @@ impl Sequencer {
     /// was erased that the published log no longer needs.
     pub(super) fn compact(&mut self, now_ms: u64) -> Result<(), Fatal> {
         let published = self.shared.log.published.borrow().sequence;
-        let (spent_records, erased, at_rest) = {
+        let (spent_records, erased, bytes, enough) = {
             let ledger = self.shared.ledger();
-            (ledger.spent().len(), ledger.audit().erased(), ledger.entries() == 0)
+            let spent_records = ledger.spent().len();
+            let bytes = self.room.bytes(spent_records);
+            let at_rest = || bytes >= COMPACT_AT_REST_BYTES && ledger.entries() == 0;
+            let enough = bytes >= COMPACT_AFTER_BYTES || at_rest();
+            (spent_records, ledger.audit().erased(), bytes, enough)
         };
-        let bytes = self.room.bytes(spent_records);
-        let enough = bytes >= if at_rest { COMPACT_AT_REST_BYTES } else { COMPACT_AFTER_BYTES };
         let squeeze = self.room.squeeze_ms.is_some_and(|at| at <= now_ms) && bytes > 0;
         let is_erased = erased > self.room.overwritten && erased <= published;
         let overwrite = is_erased && now_ms >= self.room.erase_ms;

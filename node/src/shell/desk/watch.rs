@@ -55,6 +55,7 @@ impl Desk {
 
     /// Takes a larger checkpoint, signed by the log, that continues the one that is known: `proof` leads from there
     /// (RFC 9162 section 2.1.4). Durable when this returns. What contradicts it is noted as a finding.
+    #[allow(dead_code, reason = "who follows the log is being built")]
     pub(crate) fn learn_checkpoint(
         &self,
         signed: SignedCheckpoint,
@@ -72,8 +73,13 @@ impl Desk {
         let (_, key) = witness::log_of(&directory, signed)
             .ok_or_else(|| LearnError::NotSigned("the directory names no such log".to_owned()))?;
         let learned = self.watch.learn(signed, key, judge);
-        if let Err(LearnError::Fork(finding)) = &learned {
-            self.note_finding(finding.as_ref().clone());
+        match &learned {
+            Err(LearnError::Fork(finding)) => self.note_finding(finding.as_ref().clone()),
+            // Tiles will show what a proof could not.
+            Err(LearnError::Unproven { .. }) => {
+                self.wait_for_tiles(&self.broker_of(signed), Arc::clone(signed))
+            }
+            Err(LearnError::NotSigned(_) | LearnError::Damaged(_) | LearnError::Disk(_)) | Ok(()) => {}
         }
         learned
     }
@@ -100,8 +106,7 @@ impl Desk {
         }
         finding.into_iter().for_each(|finding| self.note_finding(finding));
         if let Some(open) = open {
-            let from = self.directory().log_of(&open.claim().origin).map(|log| log.broker.name.clone());
-            self.wait_for_tiles(&from.unwrap_or_default(), open);
+            self.wait_for_tiles(&self.broker_of(&open), open);
         }
         Ok(WitnessAnswer { reason: reason as i32, size, cosignature: Bytes::new() })
     }
@@ -135,7 +140,7 @@ impl Desk {
     }
 
     /// Compares the checkpoint that came inside a packet of `from` with what this node and others were shown.
-    pub(super) fn hear_checkpoint(&self, from: &str, note: &[u8]) {
+    pub(crate) fn hear_checkpoint(&self, from: &str, note: &[u8]) {
         if note.is_empty() {
             return;
         }
@@ -170,6 +175,12 @@ impl Desk {
         let fork = self.watch.waiting().add(from, signed, clock::now_ms());
         fork.into_iter().for_each(|finding| self.note_finding(finding));
         self.watch.compare.notify_one();
+    }
+
+    /// Name of the broker that keeps the log of a checkpoint.
+    fn broker_of(&self, signed: &SignedCheckpoint) -> String {
+        let directory = self.directory();
+        directory.log_of(&signed.claim().origin).map(|log| log.broker.name.clone()).unwrap_or_default()
     }
 
     /// Waits until there is something to compare.
@@ -291,6 +302,7 @@ impl Desk {
     }
 
     /// All findings that were kept, oldest first, with their exhibits.
+    #[allow(dead_code, reason = "who follows the log is being built")]
     pub(crate) fn findings(&self) -> Result<Vec<StoredFinding>, StoreError> {
         let sequences: Vec<u64> = self.store.state().findings().all().map(|(at, _)| at).collect();
         let read = |at: u64| match self.store.read(at) {
