@@ -47,7 +47,7 @@ pub(super) struct Show {
 pub(super) enum Verify {
     /// Check a file that `lintas evidence --out` has written; needs no node and no connection.
     Verify {
-        /// The file.
+        /// What `lintas evidence ID --out FILE` wrote.
         file: PathBuf,
         /// A directory that you have by a way you trust: directory.bin.
         #[arg(

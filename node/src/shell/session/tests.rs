@@ -207,7 +207,12 @@ impl Hub {
 
     async fn log(&self, mut writer: FrameWriter, question: &Bytes) -> Result<(), LinkError> {
         let get: LogGet = canonical::decode(question, limits::HELLO_BYTES_MAX)?;
-        let Some(LogFile::Tile(tile)) = LogFile::parse(&get.path) else { panic!("{}", get.path) };
+        let Some(LogFile::Tile(tile)) = LogFile::parse(&get.path) else {
+            // Nothing is published here.
+            let head = LogHead { reason: Reason::MissingAttachment as i32, ..LogHead::default() };
+            writer.send_message(FrameType::LogHead, &head).await?;
+            return writer.finish().await;
+        };
         let tree = Tree(self.held.lock().unwrap().log.clone());
         let now = Tile::of_tree(tile.level, tile.index, tree.0.len() as u64).unwrap();
         let hash = |index| tree.hash(tile.level, tile.index * 256 + index).unwrap();
