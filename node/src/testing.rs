@@ -1,5 +1,7 @@
 //! A region for tests: an authority, a broker's keys, three agencies with data folders of their own.
 
+pub(crate) mod log;
+
 use std::{collections::BTreeMap, io, path::PathBuf};
 
 use bytes::Bytes;

@@ -1,0 +1,1 @@
+//! Single events, read from the files.
