@@ -163,7 +163,7 @@ impl LogBuilder {
             rosters: Vec::new(),
             time_ms,
             epoch_ms: 10_000,
-            cosign_every: 3,
+            cosign_every: 5,
             agencies: Vec::new(),
             log_key: std::sync::Arc::new(SigningKey::from_seed(KeyRole::Log, &log_seed).unwrap()),
             witnesses: witnesses.into_iter().map(|(name, key)| (name, std::sync::Arc::new(key))).collect(),
