@@ -1,7 +1,7 @@
 //! The session with the broker: kept open, opened again after a pause when it ends.
 //!
-//! Four futures share it: one submits, one receives, one writes, one keeps the directory. Whichever ends, ends the
-//! session; what was unanswered is submitted again, and what was not acknowledged is delivered again.
+//! Five futures share it: one submits, one receives, one writes, one keeps the directory, one fetches what is asked of the
+//! audit log. Whichever ends, ends the session; what was unanswered is submitted again, and what was not acknowledged is delivered again.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -28,6 +28,7 @@ use super::{
     courier::{self, WaitingRoom},
     desk::{Broken, Desk, Heard, Work},
     failure::Failure,
+    log_link,
 };
 use crate::core::outbox::{reconnect_after_ms, refused_after_ms};
 
@@ -191,6 +192,7 @@ impl Session {
             ended = self.submit(connection, frames.clone()) => ended,
             ended = self.receive(connection, reader, frames) => ended,
             ended = self.keep_current(connection) => ended,
+            error = log_link::serve(connection, self.desk.log_line().open()) => Err(error.into()),
         };
         let Err(ended) = ended else {
             return Ended::Link("the broker ended the session".to_owned());

@@ -34,12 +34,14 @@ use std::{
 };
 
 use lintas_config::{Directory, settings::NodeSettings};
+use lintas_proto::audit::files::LogFile;
 use tokio::sync::Notify;
 
 use super::{
     clock,
     failure::{Code, Failure},
     folder::{Folder, Lock},
+    log_link::{LogError, LogLine, Piece},
     progress::Transfers,
     store::{Store, StoreError},
     trust::{self, Look},
@@ -104,6 +106,8 @@ pub(crate) struct Desk {
     pipeline: Mutex<Pipeline>,
     /// Written by the session, read by whoever asks.
     link: Mutex<LinkView>,
+    /// To the session, for whoever reads the audit log.
+    log_line: LogLine,
     transfers: Transfers,
     /// Rung when the session has something to submit, or room to.
     bell: Notify,
@@ -154,6 +158,7 @@ impl Desk {
             store,
             pipeline: Mutex::default(),
             link: Mutex::default(),
+            log_line: LogLine::default(),
             transfers: Transfers::default(),
             bell: Notify::new(),
             daemon,
@@ -225,6 +230,23 @@ impl Desk {
     /// Changes what is known of the connection.
     pub(crate) fn note_link(&self, change: impl FnOnce(&mut LinkView)) {
         change(&mut self.link.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The session's way to those who read the audit log.
+    pub(crate) fn log_line(&self) -> &LogLine {
+        &self.log_line
+    }
+
+    /// A piece of a file of the broker's audit log, over the session that is open: at most `length` bytes from `offset`
+    /// on, 0 for all. Nothing of it is verified.
+    pub(crate) async fn fetch_log(
+        &self,
+        origin: &str,
+        file: LogFile,
+        offset: u64,
+        length: u64,
+    ) -> Result<Piece, LogError> {
+        self.log_line.get(origin, file, offset, length).await
     }
 
     fn sighted(&self) -> MutexGuard<'_, Seen> {
