@@ -38,7 +38,8 @@ pub struct PastRoster {
     pub brokers: Vec<Broker>,
     /// Audit epoch in milliseconds.
     pub epoch_ms: u32,
-    hash: Digest,
+    /// SHA-256 of its bytes.
+    pub hash: Digest,
     prev_hash: Bytes,
     authorities: Authorities,
 }

@@ -183,6 +183,18 @@ impl LogBuilder {
             self.subs.entry(agency.clone()).or_default();
         }
         let signed = directory.signed_roster().unwrap();
+        if !self.rosters.is_empty() {
+            for agency in self.agencies.clone() {
+                self.event(&AuditEvent {
+                    r#type: EventType::DirectoryChanged as i32,
+                    agency,
+                    time_ms: self.time_ms,
+                    version: directory.roster().version,
+                    evidence_digest: Bytes::copy_from_slice(directory.roster_hash()),
+                    ..AuditEvent::default()
+                });
+            }
+        }
         self.rosters.push((self.root.size(), directory.roster().version, signed));
     }
 

@@ -118,6 +118,17 @@ impl Anchor {
         self.rosters.get(*version)
     }
 
+    /// The version whose members have the slots from that epoch on.
+    pub(crate) fn turn_at(&self, epoch: u64) -> Option<u64> {
+        let at = self.turns.binary_search_by_key(&epoch, |(from, _)| *from).ok()?;
+        self.turns.get(at).map(|(_, version)| *version)
+    }
+
+    /// A believed roster.
+    pub(crate) fn roster(&self, version: u64) -> Option<&PastRoster> {
+        self.rosters.get(version)
+    }
+
     /// Receipt keys of the brokers of every roster that the log names, and of the newest.
     pub(crate) fn receipt_key(&self, id: &lintas_proto::id::Digest) -> Option<&VerifyingKey> {
         let named = self.turns.iter().filter_map(|(_, version)| self.rosters.get(*version));

@@ -9,6 +9,7 @@
 pub(crate) mod anchor;
 pub(crate) mod finding;
 pub(crate) mod listing;
+pub(crate) mod own;
 pub(crate) mod packets;
 pub(crate) mod root;
 pub(crate) mod source;

@@ -202,8 +202,8 @@ pub(crate) fn pair(event: &AuditEvent) -> Option<Pair> {
 /// Events of the same epochs of several sub-logs.
 #[derive(Debug, Default)]
 pub(crate) struct Counterparts {
-    /// Which entry of the originator's and of the recipient's sub-log.
-    seen: BTreeMap<Pair, (Option<u64>, Option<u64>)>,
+    /// Entries without their counterpart: of the originator's and of the recipient's sub-log.
+    seen: BTreeMap<Pair, (Vec<u64>, Vec<u64>)>,
     /// Times of events whose openings are not there, by agency.
     unseen: std::collections::BTreeSet<(String, u64)>,
 }
@@ -217,8 +217,11 @@ impl Counterparts {
         }
         let by_originator = pair.originator == agency;
         let sides = self.seen.entry(pair.clone()).or_default();
-        if by_originator { sides.0 = Some(index) } else { sides.1 = Some(index) }
-        if sides.0.is_some() && sides.1.is_some() {
+        let (mine, other) = if by_originator { (&mut sides.0, &mut sides.1) } else { (&mut sides.1, &mut sides.0) };
+        if other.pop().is_none() {
+            mine.push(index);
+        }
+        if sides.0.is_empty() && sides.1.is_empty() {
             self.seen.remove(&pair);
         }
     }
@@ -231,9 +234,9 @@ impl Counterparts {
     /// What has no counterpart in a sub-log that is in scope as well.
     pub(crate) fn end(&mut self, root_origin: &str, in_scope: &dyn Fn(&str) -> bool, found: &mut Findings) {
         for (pair, sides) in std::mem::take(&mut self.seen) {
-            let (here, there, index) = match sides {
-                (Some(index), _) => (&pair.originator, &pair.recipient, index),
-                (None, Some(index)) => (&pair.recipient, &pair.originator, index),
+            let (here, there, index) = match (sides.0.first(), sides.1.first()) {
+                (Some(index), _) => (&pair.originator, &pair.recipient, *index),
+                (None, Some(index)) => (&pair.recipient, &pair.originator, *index),
                 (None, None) => continue,
             };
             if !in_scope(there) {

@@ -159,20 +159,23 @@ impl<'a> RootScan<'a> {
         }
         let epoch_ms = self.anchor.newest().map_or(0, |roster| u64::from(roster.epoch_ms));
         let slack_ms = limits::COSIGNED_WITHIN_MS.max(epoch_ms.saturating_mul(2));
+        let mut beyond: Option<(u64, u64, u64)> = None;
         while let Some(next) = self.list.get(self.state.at.1) {
             if next.size > checkpoint.size {
-                let late = next.at_s.unwrap_or(0).saturating_mul(1_000);
-                let (kind, text) = if late > self.state.last_ms.saturating_add(slack_ms) {
-                    let text = "a checkpoint that the log signed is larger than the one that it shows now: epochs were taken away";
-                    (Kind::Rollback, text)
-                } else {
-                    (Kind::Note, "cosigned checkpoints are a little newer than the checkpoint")
-                };
-                let finding = Finding::new(kind, log, text).of(LogFile::Checkpoint);
-                found.push(finding.of(LogFile::Cosigned(next.file)).epoch(next.size.saturating_sub(1)));
-                return;
+                beyond = Some((next.size, next.at_s.unwrap_or(0), next.file));
             }
             self.advance(found);
+        }
+        if let Some((size, at_s, file)) = beyond {
+            let lost = at_s.saturating_mul(1_000) > self.state.last_ms.saturating_add(slack_ms);
+            let (kind, text) = if lost {
+                let text = "a checkpoint that the log signed is larger than the one that it shows now: epochs were taken away";
+                (Kind::Rollback, text)
+            } else {
+                (Kind::Note, "cosigned checkpoints are a little newer than the checkpoint")
+            };
+            let finding = Finding::new(kind, log, text).of(LogFile::Checkpoint).of(LogFile::Cosigned(file));
+            found.push(finding.epoch(size.saturating_sub(1)));
         }
         if let Some(ended) = self.anchor.ended.as_ref().filter(|ended| ended.size > checkpoint.size) {
             let text = format!("the roster says that this log ended with {} epochs; fewer are shown", ended.size);

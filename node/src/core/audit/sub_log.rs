@@ -82,6 +82,8 @@ pub(crate) struct SubScan<'a> {
     pub(crate) state: SubState,
     /// Records of `sizes` that were read and not used.
     sizes: std::collections::VecDeque<(u64, u64)>,
+    /// DIRECTORY_CHANGED of this epoch: version and hash of the roster, if the opening is there.
+    changed: Vec<Option<(u64, Bytes)>>,
     /// Leaves that were read and not used.
     window: std::collections::VecDeque<Leaf>,
 }
@@ -121,6 +123,7 @@ impl<'a> SubScan<'a> {
             threads,
             state,
             sizes: std::collections::VecDeque::new(),
+            changed: Vec::new(),
             window: std::collections::VecDeque::new(),
         })
     }
@@ -149,6 +152,7 @@ impl<'a> SubScan<'a> {
             if self.state.tree.size() != before {
                 root = None;
             }
+            self.check_turn(epoch, found);
             if self.state.tree.size() == size {
                 let root = *root.get_or_insert_with(|| self.state.tree.root());
                 self.check_slot(epoch, size, &root, found);
@@ -201,6 +205,13 @@ impl<'a> SubScan<'a> {
 
     fn take(&mut self, index: u64, leaf: &Leaf, others: Option<&mut Counterparts>, found: &mut Findings) {
         let state = &mut self.state;
+        let changes = EventType::DirectoryChanged as i32;
+        if leaf.says.is_none_or(|(kind, _)| i32::from(kind) == changes) {
+            self.changed.push(match &leaf.opening {
+                Opened::Event(event) => Some((event.version, event.evidence_digest.clone())),
+                Opened::Erased | Opened::LeftOut | Opened::Lost => None,
+            });
+        }
         match (&leaf.opening, leaf.says) {
             (Opened::Event(event), _) => {
                 state.opened = state.opened.saturating_add(1);
@@ -356,6 +367,31 @@ impl<'a> SubScan<'a> {
             found.push(Finding::new(kind, &self.origin, text).of(LogFile::Sizes));
         }
         !self.sizes.is_empty()
+    }
+
+    /// `rosters` carries no signature; the sub-logs say as well when a roster came into force.
+    fn check_turn(&mut self, epoch: &Epoch<'_>, found: &mut Findings) {
+        let (seen, turn) = (std::mem::take(&mut self.changed), self.anchor.turn_at(epoch.number));
+        let wrong = |kind, text: String| {
+            Finding::new(kind, &self.anchor.origin, text).of(LogFile::Rosters).epoch(epoch.number)
+        };
+        for (version, hash) in seen.iter().flatten() {
+            if turn.is_none_or(|turn| turn < *version) {
+                let text = format!("the sub-logs say that roster version {version} came into force in this epoch; it does not");
+                found.push(wrong(Kind::Damaged, text));
+            }
+            if self.anchor.roster(*version).is_some_and(|roster| roster.hash != hash.as_ref()) {
+                let text = format!("the sub-log of {} names another roster as version {version}", self.agency);
+                found.push(wrong(Kind::Contradiction, text));
+            }
+        }
+        let Some(version) = turn.filter(|_| epoch.number > 0) else { return };
+        let member = epoch.roster.is_some_and(|roster| roster.index_of(&self.agency).is_some());
+        let told = seen.iter().any(|seen| seen.as_ref().is_none_or(|(seen, _)| *seen == version));
+        if member && !told && !self.state.stopped {
+            let text = format!("it says that roster version {version} came into force in this epoch; the sub-logs do not");
+            found.push(wrong(Kind::Damaged, text));
+        }
     }
 
     fn check_slot(&mut self, epoch: &Epoch<'_>, size: u64, root: &Digest, found: &mut Findings) {
