@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use lintas_proto::audit::{files::LogFile, tile::WIDTH};
+use serde::{Deserialize, Serialize};
 
 use super::{
     anchor::Anchor,
@@ -71,4 +72,39 @@ pub(crate) fn compare(
         }
     }
     compared
+}
+
+/// A piece of a file of the broker's log, on its way from the node to a command.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct LogPiece {
+    /// Length of the whole file; none if there is no such file.
+    pub(crate) file_length: Option<u64>,
+    /// In hex.
+    pub(crate) bytes: String,
+}
+
+/// As [`Promised`], on its way from the node to a command.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct OwnEvent {
+    pub(crate) origin: String,
+    pub(crate) index: u64,
+    /// In hex.
+    pub(crate) leaf: String,
+    pub(crate) packet: String,
+    pub(crate) deadline_ms: u64,
+}
+
+/// Some of them.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct OwnPage {
+    pub(crate) events: Vec<OwnEvent>,
+    /// Where to go on; none at the end.
+    pub(crate) next: Option<u64>,
+}
+
+/// An order of erasure that the broker has logged.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Ordered {
+    /// Index of the first ERASED event.
+    pub(crate) index: u64,
 }

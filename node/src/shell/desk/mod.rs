@@ -12,6 +12,7 @@
 mod answers;
 mod ask;
 mod attachments;
+mod audit;
 mod contacts;
 mod doctor;
 mod exchange;
@@ -55,6 +56,7 @@ use crate::core::{
     view::LinkView,
 };
 
+pub(crate) use audit::piece_bytes;
 pub(crate) use ask::{Reply, Request};
 pub(crate) use exchange::{Broken, Heard, Step};
 pub(crate) use keyring::{Opening, Secret};
