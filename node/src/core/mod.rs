@@ -23,6 +23,7 @@ pub(crate) mod inbox;
 pub(crate) mod keys;
 pub(crate) mod ledger;
 pub(crate) mod listed;
+pub(crate) mod log;
 pub(crate) mod outbox;
 pub(crate) mod pages;
 pub(crate) mod paper;

@@ -12,6 +12,7 @@
 //! | 7 | `StoredEvidence` | evidence about our packet could not be verified; before it is acknowledged |
 //! | 8 | `StoredPurge` | packets are purged; before the pages of their keys are destroyed |
 //! | 9 | `StoredConfirmation` | the first directory was believed, or an officer confirmed an agency; before anything is sent to it |
+//! | 12 | `StoredFinding` | the broker's log shows what it should not |
 
 use bytes::Bytes;
 use lintas_proto::{
@@ -22,8 +23,8 @@ use lintas_proto::{
     limits,
     receipt::ReceiptError,
     schema::{
-        StoredConfirmation, StoredEvidence, StoredIncoming, StoredOutgoing, StoredPurge, StoredReceipt,
-        StoredRefusal, StoredRejection,
+        StoredConfirmation, StoredEvidence, StoredFinding, StoredIncoming, StoredOutgoing, StoredPurge,
+        StoredReceipt, StoredRefusal, StoredRejection,
     },
 };
 use thiserror::Error;
@@ -81,6 +82,8 @@ pub(crate) enum Record {
     Purge(StoredPurge),
     /// Kind 9.
     Confirmation(StoredConfirmation),
+    /// Kind 12.
+    Finding(StoredFinding),
 }
 
 impl Record {
@@ -96,6 +99,7 @@ impl Record {
             Self::Doubted(stored) => (7, canonical::encode(stored)),
             Self::Purge(stored) => (8, canonical::encode(stored)),
             Self::Confirmation(stored) => (9, canonical::encode(stored)),
+            Self::Finding(stored) => (12, canonical::encode(stored)),
         }
     }
 
@@ -112,6 +116,7 @@ impl Record {
             7 => Self::Doubted(canonical::decode(payload, max)?),
             8 => Self::Purge(canonical::decode(payload, max)?),
             9 => Self::Confirmation(canonical::decode(payload, max)?),
+            12 => Self::Finding(canonical::decode(payload, max)?),
             other => return Err(RecordError::Kind(other)),
         })
     }
@@ -127,6 +132,7 @@ impl Record {
             Self::Rejection(stored) => stored.received_ms,
             Self::Purge(stored) => stored.time_ms,
             Self::Confirmation(stored) => stored.time_ms,
+            Self::Finding(stored) => stored.time_ms,
         }
     }
 
@@ -139,7 +145,7 @@ impl Record {
             | Self::Rejection(_)
             | Self::Doubted(_)
             | Self::Purge(_) => true,
-            Self::Outgoing(_) | Self::Incoming(_) | Self::Confirmation(_) => false,
+            Self::Outgoing(_) | Self::Incoming(_) | Self::Confirmation(_) | Self::Finding(_) => false,
         }
     }
 }

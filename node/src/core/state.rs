@@ -13,7 +13,13 @@ use lintas_proto::{
     schema::{AttachmentRef, Kind, Reason, UnitRef},
 };
 
-use super::{contacts::Contacts, freshness::Seen, ledger::Ledger, tally::Tally};
+use super::{
+    contacts::Contacts,
+    freshness::Seen,
+    ledger::Ledger,
+    log::{findings::Findings, promises::Promises},
+    tally::Tally,
+};
 
 /// What the broker said to a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,6 +179,8 @@ pub(crate) struct State {
     contacts: Contacts,
     seen: Seen,
     ledger: Ledger,
+    findings: Findings,
+    promises: Promises,
     /// This machine's clock when the newest record was made.
     latest_ms: u64,
 }
@@ -252,6 +260,16 @@ impl State {
     /// How new a directory the senders of received packets have.
     pub(crate) fn seen(&self) -> &Seen {
         &self.seen
+    }
+
+    /// What the broker's log should not show.
+    pub(crate) fn findings(&self) -> &Findings {
+        &self.findings
+    }
+
+    /// What receipts promised.
+    pub(crate) fn promises(&mut self) -> &mut Promises {
+        &mut self.promises
     }
 
     /// This machine's clock when the newest record was made; 0 before the first.

@@ -9,6 +9,7 @@
 //! - [`join`]: the first directory; [`trust`]: the one in force, and its mark
 //! - [`store`]: the journal; [`folder`], [`files`]: the disk; [`unlock`], [`memory`]: secrets on their way in, and in
 //!   memory; [`clock`]
+//! - [`watch`]: what is known of the audit log, on disk
 //! - [`health`], [`probe`]: what is looked at when something is wrong; [`failure`]: what a command says then
 //! - [`region`]: the region authority's files
 
@@ -37,3 +38,4 @@ pub(crate) mod store;
 pub(crate) mod transfer;
 pub(crate) mod trust;
 pub(crate) mod unlock;
+pub(crate) mod watch;

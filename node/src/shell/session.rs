@@ -1,6 +1,6 @@
 //! The session with the broker: kept open, opened again after a pause when it ends.
 //!
-//! Five futures share it: one submits, one receives, one writes, one keeps the directory, one fetches what is asked of the
+//! Six futures share it: one submits, one receives, one writes, one keeps the directory, one compares checkpoints of others with ours, one fetches what is asked of the
 //! audit log. Whichever ends, ends the session; what was unanswered is submitted again, and what was not acknowledged is delivered again.
 
 use std::{
@@ -192,6 +192,7 @@ impl Session {
             ended = self.submit(connection, frames.clone()) => ended,
             ended = self.receive(connection, reader, frames) => ended,
             ended = self.keep_current(connection) => ended,
+            ended = self.compare(connection) => ended,
             error = log_link::serve(connection, self.desk.log_line().open()) => Err(error.into()),
         };
         let Err(ended) = ended else {
@@ -252,6 +253,10 @@ impl Session {
             let settled = self.blocking(move |desk| desk.settle(steps)).await??;
             if settled.full && again_at.is_none() {
                 again_at = Some(Instant::now() + Duration::from_millis(AGAIN_MS));
+            }
+            for answer in settled.witness_answers {
+                let frame = (FrameType::WitnessAnswer, canonical::encode(&answer));
+                frames.send(frame).await.map_err(|_| closed())?;
             }
             for acknowledgement in settled.acknowledgements {
                 let frame = (FrameType::Acknowledgement, canonical::encode(&acknowledgement));
@@ -336,6 +341,7 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
+mod compare;
 mod directory;
 mod ended;
 

@@ -23,7 +23,7 @@ impl State {
         self.latest_ms = self.latest_ms.max(record.made_ms());
         match record {
             Record::Outgoing(stored) => self.apply_outgoing(sequence, stored),
-            Record::Receipt(stored) => self.apply_receipt(stored),
+            Record::Receipt(stored) => self.apply_receipt(sequence, stored),
             Record::Refusal(stored) => self.apply_refusal(stored),
             Record::Incoming(stored) => self.apply_incoming(sequence, stored),
             Record::Evidence(stored) => self.apply_evidence(stored),
@@ -36,6 +36,10 @@ impl State {
                 Ok(())
             }
             Record::Purge(stored) => self.apply_purge(stored),
+            Record::Finding(stored) => {
+                self.findings.apply(sequence, stored);
+                Ok(())
+            }
         }
     }
 
@@ -81,9 +85,10 @@ impl State {
         Ok(Outgoing { in_place_of: Some(before.packet_id), generation, ..packet })
     }
 
-    fn apply_receipt(&mut self, stored: &StoredReceipt) -> Result<(), RecordError> {
+    fn apply_receipt(&mut self, sequence: u64, stored: &StoredReceipt) -> Result<(), RecordError> {
         let signed: SignedReceipt = canonical::decode(&stored.receipt, limits::RECEIPT_BYTES_MAX)?;
         let (receipt, events) = Receipt::parse(&signed.receipt)?;
+        self.promises.note(&receipt.origin, &receipt.events, sequence);
         let Some(sequence) = self.outgoing_by_digest.get(&receipt.header_digest) else {
             return Err(RecordError::Missing("the packet of a receipt"));
         };
@@ -135,6 +140,9 @@ impl State {
     fn apply_incoming(&mut self, sequence: u64, stored: &StoredIncoming) -> Result<(), RecordError> {
         let core = core_of(&stored.header)?;
         self.seen.note(&core);
+        let signed: SignedReceipt = canonical::decode(&stored.receipt, limits::RECEIPT_BYTES_MAX)?;
+        let (receipt, _) = Receipt::parse(&signed.receipt)?;
+        self.promises.note(&receipt.origin, &receipt.events, sequence);
         let opening = stored.opening.as_ref().ok_or(RecordError::Missing("opening"))?;
         let digest = sha256(&[&stored.header]);
         let previous =

@@ -90,6 +90,7 @@ impl Desk {
             | Record::Evidence(_)
             | Record::Rejection(_)
             | Record::Confirmation(_)
+            | Record::Finding(_)
             | Record::Purge(_)
             | Record::Doubted(_) => return Err(RecordError::Missing("the packet").into()),
         };

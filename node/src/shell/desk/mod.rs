@@ -7,6 +7,7 @@
 //! - [`read`]: looks at what was kept; [`purge`]: destroys it; [`attachments`]: their files
 //! - [`renew`]: a new directory; [`contacts`]: an officer's word for who is new
 //! - [`keyring`]: the key file; [`rotate`]: the keys as time goes by; [`exposure`]: what a lost one exposes
+//! - [`watch`]: the broker's log, watched; [`fresh`]: whether the directory is fresh
 //! - [`doctor`]: whether all of it is well
 
 mod answers;
@@ -17,6 +18,7 @@ mod contacts;
 mod doctor;
 mod exchange;
 mod exposure;
+mod fresh;
 mod keyring;
 mod outgoing;
 mod purge;
@@ -25,6 +27,7 @@ mod renew;
 mod reseal;
 mod rotate;
 mod send;
+mod watch;
 
 use std::{
     sync::{
@@ -46,10 +49,12 @@ use super::{
     progress::Transfers,
     store::{Store, StoreError},
     trust::{self, Look},
+    watch::Watch,
 };
 use crate::core::{
     freshness::Seen,
     keys::{Holds, Keys, KeysError, open_file},
+    log::attested::Attested,
     outbox::Pipeline,
     pages::Pages,
     vault::{Unlocker, VaultError, Wrapping},
@@ -59,6 +64,7 @@ use crate::core::{
 pub(crate) use audit::piece_bytes;
 pub(crate) use ask::{Reply, Request};
 pub(crate) use exchange::{Broken, Heard, Step};
+pub(crate) use fresh::begin as begin_attested;
 pub(crate) use keyring::{Opening, Secret};
 pub(crate) use outgoing::{Upload, Work};
 pub(crate) use rotate::revocation_text;
@@ -110,6 +116,10 @@ pub(crate) struct Desk {
     link: Mutex<LinkView>,
     /// To the session, for whoever reads the audit log.
     log_line: LogLine,
+    /// What is known of the broker's log.
+    watch: Watch,
+    /// Which directories it attests.
+    attested: Mutex<Attested>,
     transfers: Transfers,
     /// Rung when the session has something to submit, or room to.
     bell: Notify,
@@ -136,6 +146,9 @@ impl Desk {
         let (keys, pages) = Keys::parse(&plain).map_err(locked)?;
         check_membership(&directory, &keys)?;
         let store = Store::open(&folder, settings.segment_mib).map_err(stored)?;
+        let watch =
+            Watch::open(&folder).map_err(|error| Failure::file("make", &folder.path("witness"), &error))?;
+        let attested = Mutex::new(Attested::begin(directory.hash(), 0));
         let mut desk = Self {
             folder,
             settings,
@@ -161,6 +174,8 @@ impl Desk {
             pipeline: Mutex::default(),
             link: Mutex::default(),
             log_line: LogLine::default(),
+            watch,
+            attested,
             transfers: Transfers::default(),
             bell: Notify::new(),
             daemon,
@@ -172,6 +187,10 @@ impl Desk {
             tracing::warn!("{warning}");
         }
         desk.begin_contacts()?;
+        let compared_ms = desk.store.state().contacts().first_ms().unwrap_or_default();
+        desk.attested = Mutex::new(fresh::open(&desk.folder, &desk.directory(), compared_ms)?);
+        desk.compare_ended();
+        desk.tell_broken_promises();
         desk.tidy();
         desk.unnamed_blobs = desk.sweep()?;
         if let Some(warning) = desk.warning_of_blobs() {

@@ -155,6 +155,7 @@ impl Desk {
                 | Record::Rejection(_)
                 | Record::Doubted(_)
                 | Record::Confirmation(_)
+                | Record::Finding(_)
                 | Record::Purge(_) => return Err(wrong_record()),
             }
         };

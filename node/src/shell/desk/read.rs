@@ -19,7 +19,6 @@ use crate::{
     shell::{
         blobs::{self, Wanted},
         clock,
-        desk::send::WAIT_FOR_DIRECTORY,
         failure::{Code, Failure},
         files,
         progress::Tell,
@@ -181,11 +180,12 @@ impl Desk {
         let (directory, now_ms) = (self.directory(), clock::now_ms());
         let disk_free_bytes = files::free_bytes(self.folder.root()).ok();
         let unconfirmed = self.awaiting().iter().map(ToString::to_string).collect();
-        let behind = self.behind();
+        let stale = self.stale();
         let state = self.store.state();
         let (link, keys) = (self.link(), self.keys());
         let mut warnings = self.warnings(&state, disk_free_bytes, now_ms);
-        warnings.extend(behind.map(|behind| format!("{behind}; {WAIT_FOR_DIRECTORY}")));
+        warnings.extend(stale);
+        warnings.extend(self.warnings_of_log(&state));
         Status {
             agency: keys.agency.clone(),
             region: keys.region.clone(),

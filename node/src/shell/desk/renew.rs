@@ -153,6 +153,8 @@ impl Desk {
         *self.directory.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&next);
         let roster = next.roster().version;
         tracing::info!(roster, "a new directory is in force");
+        self.note_in_force(&next);
+        self.compare_ended();
         for held in next.held() {
             tracing::warn!(agency = held.agency, "held: {held}");
         }
