@@ -48,6 +48,9 @@ pub(crate) fn unopened(failure: &Failure) -> Check {
         | Code::Forbidden
         | Code::Stale
         | Code::NodeLocked
+        | Code::AuditDamaged
+        | Code::AuditIncomplete
+        | Code::AuditNotAttested
         | Code::Warned
         | Code::Wrong => "do what the sentence says, then ask again",
     };

@@ -108,3 +108,15 @@ pub(crate) struct Ordered {
     /// Index of the first ERASED event.
     pub(crate) index: u64,
 }
+
+/// A finding that the node keeps.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Found {
+    pub(crate) kind: String,
+    pub(crate) text: String,
+    pub(crate) is_evidence: bool,
+    pub(crate) time_ms: u64,
+    /// In hex.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) exhibits: Vec<String>,
+}

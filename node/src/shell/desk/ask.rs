@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     core::{
-        audit::own::{LogPiece, Ordered, OwnPage},
+        audit::own::{Found, LogPiece, Ordered, OwnPage},
         exposure::Exposure,
         health::Check,
         view::{
@@ -146,6 +146,8 @@ pub(crate) enum Request {
         /// About so many.
         limit: usize,
     },
+    /// What this node has found in the broker's log.
+    Findings,
     /// Orders the broker to forget openings.
     Erase {
         /// Origin of this agency's sub-log.
@@ -202,6 +204,8 @@ pub(crate) enum Reply {
     LogPiece(LogPiece),
     /// To `AuditOwn`.
     AuditOwn(OwnPage),
+    /// To `Findings`.
+    Findings(Vec<Found>),
     /// To `Erase`.
     Ordered(Ordered),
     /// To `Lock`, and to `Status` of a daemon that is locked.
@@ -262,6 +266,7 @@ impl Desk {
                 self.audit_piece(&origin, &path, offset).map(Reply::LogPiece)
             }
             Request::AuditOwn { after, limit } => self.audit_own(after, limit).map(Reply::AuditOwn),
+            Request::Findings => self.audit_findings().map(Reply::Findings),
             Request::Erase { origin, indices, ground } => {
                 self.audit_erase(&origin, &indices, &ground).map(Reply::Ordered)
             }

@@ -15,7 +15,7 @@ use lintas_proto::{
 use super::Desk;
 use crate::{
     core::{
-        audit::own::{LogPiece, Ordered, OwnEvent, OwnPage},
+        audit::own::{Found, LogPiece, Ordered, OwnEvent, OwnPage},
         records::Record,
         text::{one_line, reason},
     },
@@ -72,10 +72,24 @@ impl Desk {
                 | Record::Rejection(_)
                 | Record::Doubted(_)
                 | Record::Purge(_)
-                | Record::Confirmation(_) => {}
+                | Record::Confirmation(_)
+                | Record::Finding(_) => {}
             }
         }
         Ok(OwnPage { events, next: Some(at) })
+    }
+
+    /// What this node has found in the broker's log, with exhibits.
+    pub(super) fn audit_findings(&self) -> Result<Vec<Found>, Failure> {
+        let found = self.findings().map_err(|error| Failure::new(Code::Storage, error))?;
+        let view = |one: lintas_proto::schema::StoredFinding| Found {
+            exhibits: one.exhibits.iter().map(|exhibit| hex(exhibit)).collect(),
+            kind: one.kind,
+            text: one.text,
+            is_evidence: one.is_evidence,
+            time_ms: one.time_ms,
+        };
+        Ok(found.into_iter().map(view).collect())
     }
 
     /// Orders the broker to forget openings of this agency's sub-log.

@@ -307,6 +307,9 @@ fn after<'a>(failure: Failure) -> Next<'a> {
         | Code::DaemonEnded
         | Code::Stale
         | Code::NodeLocked
+        | Code::AuditDamaged
+        | Code::AuditIncomplete
+        | Code::AuditNotAttested
         | Code::Warned
         | Code::Wrong => Next::Wait(failure.message),
     }
