@@ -151,11 +151,9 @@ impl Mirror<'_> {
         let Some(next) = self.believed(owner, &bytes) else { return Ok(None) };
         let before = self.local(owner, LogFile::Checkpoint).and_then(|old| self.believed(owner, &old));
         let old = before.as_ref().map_or(0, |before| before.size);
-        if let Some(before) = before.filter(|before| before.size >= next.size) {
-            if before.size > next.size || before.root != next.root {
-                self.keep_both(owner, &before, &next, &bytes)?;
-                return Ok(None);
-            }
+        if let Some(before) = before.as_ref().filter(|before| before.size > next.size) {
+            self.keep_both(owner, before, &next, &bytes)?;
+            return Ok(None);
         }
         for index in old / WIDTH..next.size.div_ceil(WIDTH) {
             self.once(owner, LogFile::Entries(index, width(index, next.size)))?;
@@ -164,38 +162,52 @@ impl Mirror<'_> {
         for tile in tiles {
             self.once(owner, LogFile::Tile(tile))?;
         }
+        if !self.continues(owner, before.as_ref(), &next, &bytes)? {
+            return Ok(None);
+        }
         self.write(owner, PENDING, &bytes)?;
         Ok(Some((old, next.size)))
     }
 
-    /// Takes the new checkpoint, if the tree before it is a prefix of its tree and everything is on the disk.
-    fn accept(&mut self, owner: Option<&str>) -> Result<(), Failure> {
+    /// Whether the tree before is a prefix of the new one, as the tiles say that were fetched.
+    fn continues(
+        &mut self,
+        owner: Option<&str>,
+        before: Option<&Checkpoint>,
+        next: &Checkpoint,
+        note: &Bytes,
+    ) -> Result<bool, Failure> {
         let origin = self.origin(owner);
+        let tiles = Tiles { folder: &self.folder, log: &origin, owner, size: next.size };
+        let Some(before) = before else { return Ok(true) };
+        let (Ok(proof), Ok(derived)) =
+            (tile::consistency(&tiles, before.size, next.size), tile::root(&tiles, next.size))
+        else {
+            let text = "tiles of the new tree are missing or damaged; the checkpoint before it stays";
+            self.done.findings.push(Finding::new(Kind::Missing, &origin, text).of(LogFile::Checkpoint));
+            return Ok(false);
+        };
+        let old = (before.size, &before.root);
+        if derived == next.root && verify_consistency(old, (next.size, &next.root), &proof).is_ok() {
+            return Ok(true);
+        }
+        self.keep_both(owner, before, next, note)?;
+        Ok(false)
+    }
+
+    /// Takes the new checkpoint, now that everything that it needs is on the disk.
+    fn accept(&mut self, owner: Option<&str>) -> Result<(), Failure> {
         let path = self.folder.path(owner, LogFile::Checkpoint);
         let pending = path.with_file_name(PENDING);
         let bytes = files::read(&pending, 4 << 10).map_err(|error| Failure::file("read", &pending, &error))?;
-        let bytes = Bytes::from(bytes);
-        let Some(next) = self.believed(owner, &bytes) else { return Ok(()) };
-        let before = self.local(owner, LogFile::Checkpoint).and_then(|old| self.believed(owner, &old));
-        if let Some(before) = &before {
-            let tiles = Tiles { folder: &self.folder, log: &origin, owner, size: next.size };
-            let proof = tile::consistency(&tiles, before.size, next.size);
-            let derived = tile::root(&tiles, next.size);
-            let (Ok(proof), Ok(derived)) = (proof, derived) else {
-                let text = "tiles of the new tree are missing or damaged; the checkpoint before it stays";
-                self.done.findings.push(Finding::new(Kind::Missing, &origin, text).of(LogFile::Checkpoint));
-                return Ok(());
-            };
-            let old = (before.size, &before.root);
-            if derived != next.root || verify_consistency(old, (next.size, &next.root), &proof).is_err() {
-                return self.keep_both(owner, before, &next, &bytes);
-            }
-        }
+        let size = |bytes: &[u8]| SignedCheckpoint::parse(bytes).map_or(0, |signed| signed.claim().size);
+        let before = self.local(owner, LogFile::Checkpoint).map(|before| size(&before));
+        let after = size(&bytes);
         self.sync(&path)?;
         files::replace(&path, &bytes).map_err(|error| Failure::file("write", &path, &error))?;
         let _ = std::fs::remove_file(&pending);
-        if let Some(before) = before.filter(|before| before.size < next.size) {
-            self.drop_partial(owner, before.size, next.size);
+        if let Some(before) = before.filter(|before| *before < after) {
+            self.drop_partial(owner, before, after);
         }
         Ok(())
     }

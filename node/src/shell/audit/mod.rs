@@ -5,3 +5,6 @@
 
 pub(crate) mod folder;
 pub(crate) mod mirror;
+
+#[cfg(test)]
+mod tests;
