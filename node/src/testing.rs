@@ -2,7 +2,12 @@
 
 pub(crate) mod log;
 
-use std::{collections::BTreeMap, io, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    io,
+    path::PathBuf,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use bytes::Bytes;
 use lintas_config::{
@@ -51,6 +56,8 @@ pub(crate) struct Region {
     roster: Roster,
     roster_hash: Digest,
     keysets: Vec<SignedKeyset>,
+    /// The next place that a receipt promises.
+    pub(crate) next_index: AtomicU64,
 }
 
 fn member(agency: &str, country: &str, units: &[(&str, UnitFunction)]) -> Member {
@@ -114,7 +121,19 @@ impl Region {
         let first = bundle(&sign_roster(&roster, std::slice::from_ref(&authority)).unwrap(), keysets.clone());
         let roster_hash = sha256(&[&canonical::encode(&roster)]);
         let root = TempDir::new().unwrap();
-        Self { root, broker, bootstrap, bundle: first, secrets, authority, roster_hash, roster, keysets }
+        let next_index = AtomicU64::new(4);
+        Self {
+            root,
+            broker,
+            bootstrap,
+            bundle: first,
+            secrets,
+            authority,
+            roster_hash,
+            roster,
+            keysets,
+            next_index,
+        }
     }
 
     /// The bytes of the next directory, which the authority signs after `change`.
@@ -249,6 +268,11 @@ impl Region {
         SigningKey::from_seed(KeyRole::Receipt, &key).unwrap()
     }
 
+    /// The key that signs checkpoints of the broker's log.
+    pub(crate) fn log_key(&self) -> SigningKey {
+        SigningKey::from_seed(KeyRole::Log, &seed("log", &self.broker.log_seed).unwrap()).unwrap()
+    }
+
     /// The broker's receipt for an agency, canonical bytes.
     pub(crate) fn receipt(
         &self,
@@ -275,7 +299,10 @@ impl Region {
             header_digest: digest,
             time_ms: now,
             deadline_ms: now + 10_000,
-            events: (4..).zip(events).map(|(at, said)| log_event(at, [9; 32], &event(said))).collect(),
+            events: (self.next_index.fetch_add(events.len() as u64, Ordering::Relaxed)..)
+                .zip(events)
+                .map(|(at, said)| log_event(at, [9; 32], &event(said)))
+                .collect(),
         };
         let key = self.receipt_key();
         canonical::encode(&sign_receipts(&[receipt.to_bytes()], &key).unwrap()[0])

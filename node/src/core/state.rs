@@ -103,7 +103,7 @@ pub(crate) struct Outgoing {
     pub(crate) replaced_by: Option<PacketId>,
     /// How often the same was sealed before.
     pub(crate) generation: u32,
-    /// An officer sent it although the directory was known to be out of date.
+    /// An officer sent it although the directory was known to be out of date, or not attested.
     pub(crate) despite_stale: bool,
 }
 

@@ -17,6 +17,7 @@ pub(crate) const FINDINGS_MAX: usize = if cfg!(test) { 4 } else { 500 };
 pub(crate) const EXHIBITS_BYTES_MAX: usize = 640 * 1024;
 
 /// What was found. Names are stable.
+#[allow(dead_code, reason = "who follows the log is being built")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     /// Two trees of one log, of which neither continues the other.

@@ -166,3 +166,76 @@ pub(crate) fn of_ended(
         Finding::evidence(Kind::Rollback, text, exhibits)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use lintas_proto::{
+        schema::EndedLog,
+        sign::{KeyRole, SigningKey},
+    };
+    use zeroize::Zeroizing;
+
+    use super::{super::standing::tests::Tree, *};
+    use crate::core::log::findings::Weight;
+
+    fn signed(tree: &Tree, size: u64) -> Arc<SignedCheckpoint> {
+        let key = SigningKey::from_seed(KeyRole::Log, &Zeroizing::new([1; 32])).unwrap();
+        Arc::new(SignedCheckpoint::sign(tree.checkpoint(size, "hub.example/audit"), &key).unwrap())
+    }
+
+    fn pair(one: &Arc<SignedCheckpoint>, other: &Arc<SignedCheckpoint>) -> Pair {
+        match compare(one, other) {
+            Compared::Apart(pair) => pair,
+            Compared::Same | Compared::Fork(_) => panic!(),
+        }
+    }
+
+    #[test]
+    fn a_broker_that_does_not_answer_is_accused_after_a_while_even_if_newer_ones_come() {
+        let tree = Tree::new(40, u64::MAX);
+        let (ours, mut waiting) = (signed(&tree, 3), Waiting::default());
+        assert_eq!(waiting.add("KH", signed(&tree, 10), 1_000), None);
+        for attempt in 0..4u64 {
+            // A newer one comes with each packet.
+            assert_eq!(waiting.add("KH", signed(&tree, 20 + attempt), 2_000 + attempt), None);
+            let heard = waiting.all().pop().unwrap();
+            let now_ms = if attempt < 3 { 1_000 + PATIENCE_MS - 1 } else { 1_000 + PATIENCE_MS };
+            let accused = waiting.unanswered(&heard, &pair(&ours, &heard.signed), "no such file", now_ms);
+            assert_eq!(accused.is_some(), attempt == 3, "{attempt}");
+            if let Some(finding) = accused {
+                assert_eq!((finding.kind, finding.weight), (Kind::Withheld, Weight::Accusation));
+                assert!(finding.text.contains("KH") && finding.exhibits.len() == 2, "{}", finding.text);
+            }
+        }
+        let heard = waiting.all().pop().unwrap();
+        waiting.done(&heard);
+        assert!(waiting.all().is_empty());
+    }
+
+    #[test]
+    fn what_waits_is_bounded_and_compared_among_itself() {
+        let (tree, other) = (Tree::new(40, u64::MAX), Tree::new(40, 5));
+        let mut waiting = Waiting::default();
+        for number in 0..20 {
+            waiting.add(&format!("A{number}"), signed(&tree, 30), 0);
+        }
+        assert_eq!(waiting.all().len(), WAITING_MAX);
+        let fork = waiting.add("A1", signed(&other, 30), 0).unwrap();
+        assert_eq!((fork.kind, fork.weight), (Kind::Fork, Weight::Evidence));
+        waiting.keep_only(|_| false);
+        assert!(waiting.all().is_empty());
+    }
+
+    #[test]
+    fn the_end_of_a_log_is_what_its_broker_had_signed() {
+        let (tree, other) = (Tree::new(40, u64::MAX), Tree::new(40, 5));
+        let root = Bytes::copy_from_slice(&tree.checkpoint(20, "").root);
+        let ended = EndedLog { size: 20, root };
+        assert_eq!(of_ended(&signed(&tree, 20), &ended, true), None);
+        assert_eq!(of_ended(&signed(&tree, 10), &ended, true), None);
+        assert_eq!(of_ended(&signed(&tree, 30), &ended, false), None, "only the broker had signed it");
+        assert_eq!(of_ended(&signed(&other, 20), &ended, false).unwrap().kind, Kind::Fork);
+        assert_eq!(of_ended(&signed(&tree, 30), &ended, true).unwrap().kind, Kind::Rollback);
+    }
+}

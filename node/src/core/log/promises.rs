@@ -64,9 +64,13 @@ impl Promises {
         }
     }
 
-    /// The sub-log is verified up to that size: what was promised there is compared with it by whoever verified it.
-    pub(crate) fn forget_below(&mut self, origin: &str, size: u64) {
-        if let Some(log) = self.logs.get_mut(origin) {
+    /// This agency's sub-log under that root log is verified up to that size: what was promised below is compared with the
+    /// log itself.
+    #[allow(dead_code, reason = "who follows the log is being built")]
+    pub(crate) fn included(&mut self, root_origin: &str, size: u64) {
+        let is_under =
+            |origin: &str| origin.strip_prefix(root_origin).is_some_and(|rest| rest.starts_with('/'));
+        for (_, log) in self.logs.iter_mut().filter(|(origin, _)| is_under(origin)) {
             let before = log.len();
             *log = log.split_off(&size);
             self.places -= before - log.len();
@@ -99,7 +103,8 @@ mod tests {
         promises.note("hub/audit/TH", &[event(5, 7)], 13);
         let broken = Broken { origin: "hub/audit/TH".to_owned(), index: 5, records: [10, 13] };
         assert_eq!((promises.take_broken(), promises.take_broken()), (vec![broken], vec![]));
-        promises.forget_below("hub/audit/TH", 6);
+        promises.included("hub/audit", 6);
+        promises.included("hub.log2/audi", 9);
         promises.note("hub/audit/TH", &[event(5, 8), event(6, 8)], 14);
         assert_eq!(promises.take_broken().len(), 1, "the place before is the verified log's");
     }

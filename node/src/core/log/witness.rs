@@ -133,9 +133,12 @@ fn smaller(size: u64) -> Refused {
 }
 
 fn continued(pair: &Pair, proof: &[Digest], signed: Arc<SignedCheckpoint>, size: u64) -> Decision {
-    let finding = match pair.judge_proof(proof) {
-        Verdict::Consistent => return Decision::Keep(signed),
-        Verdict::Fork(finding) => finding,
+    let refused =
+        Refused::new(Reason::Policy, size, "its proof does not lead from what this node knows to it");
+    match pair.judge_proof(proof) {
+        Verdict::Consistent => Decision::Keep(signed),
+        Verdict::Fork(finding) => Decision::Refuse(Refused { finding: Some(finding), ..refused }),
+        // It may be a fork, or a wrong proof of a sound log: the tiles will show it.
         Verdict::Unproven => {
             let text = format!(
                 "the broker asked this node to cosign its log `{}` with {} entries, and did not prove that it continues \
@@ -143,12 +146,8 @@ fn continued(pair: &Pair, proof: &[Digest], signed: Arc<SignedCheckpoint>, size:
                 pair.large().origin,
                 pair.large().size
             );
-            Finding::accusation(Kind::Fork, text, pair.notes())
+            let finding = Finding::accusation(Kind::Fork, text, pair.notes());
+            Decision::Refuse(Refused { finding: Some(finding), open: Some(signed), ..refused })
         }
-    };
-    Decision::Refuse(Refused {
-        finding: Some(finding),
-        open: Some(signed),
-        ..Refused::new(Reason::Policy, size, "its proof does not lead from what this node knows to it")
-    })
+    }
 }

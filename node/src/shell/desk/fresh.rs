@@ -62,6 +62,7 @@ fn write(folder: &Folder, attested: &mut Attested) -> Result<(), Failure> {
 impl Desk {
     /// This node has verified a root entry in a checkpoint that a quorum of witnesses had cosigned by `witnessed_at_ms`;
     /// where the region has no witnesses, in one that the broker has signed.
+    #[allow(dead_code, reason = "who follows the log is being built")]
     pub(crate) fn note_attested(&self, entry: &RootEntry, witnessed_at_ms: u64) {
         self.attest(|attested| attested.note(entry, witnessed_at_ms, clock::now_ms()));
     }
@@ -103,8 +104,8 @@ impl Desk {
                  vouches that it is the newest"
             ),
             Unattested::Old { at_ms } => format!(
-                "the broker's audit log attested the directory here (roster version {version}) last on {}, more than 24 \
-                 hours ago, so nobody vouches that it is still the newest",
+                "the directory here (roster version {version}) was last attested, by the broker's audit log or by those who \
+                 compared the first one, on {}, more than 24 hours ago: nobody vouches that it is still the newest",
                 time(at_ms)
             ),
             Unattested::Other { since_ms } => format!(

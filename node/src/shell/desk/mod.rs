@@ -353,4 +353,8 @@ mod freshness_tests;
 
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "what a test writes need not survive a power cut")]
+mod watch_tests;
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "what a test writes need not survive a power cut")]
 mod reseal_tests;

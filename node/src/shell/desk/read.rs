@@ -112,7 +112,7 @@ impl Desk {
 
     /// One packet, opened again from disk.
     pub(super) fn show(&self, id: &str) -> Result<PacketView, Failure> {
-        match self.find(id)? {
+        match self.look_up(id)? {
             Found::Received(sequence, packet) => {
                 let mut open = self.open_received(sequence)?;
                 open.warnings.extend(self.store.state().misses_previous(&packet).then(|| GAP.to_owned()));
@@ -143,7 +143,7 @@ impl Desk {
         to: &Path,
         tell: Tell<'_>,
     ) -> Result<Vec<Exported>, Failure> {
-        let (open, incoming) = match self.find(id)? {
+        let (open, incoming) = match self.look_up(id)? {
             Found::Received(sequence, _) => (self.open_received(sequence)?, true),
             Found::Sent(sequence, _) => (self.open_sent(sequence)?, false),
         };
@@ -242,7 +242,7 @@ impl Desk {
     }
 
     /// By packet id, or by the first digits of the header digest.
-    fn find(&self, id: &str) -> Result<Found, Failure> {
+    fn look_up(&self, id: &str) -> Result<Found, Failure> {
         let id = id.to_ascii_lowercase();
         let digits = id.len() >= DIGITS_MIN && !id.contains('-');
         let state = self.store.state();

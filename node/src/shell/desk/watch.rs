@@ -55,6 +55,7 @@ impl Desk {
 
     /// Takes a larger checkpoint, signed by the log, that continues the one that is known: `proof` leads from there
     /// (RFC 9162 section 2.1.4). Durable when this returns. What contradicts it is noted as a finding.
+    #[allow(dead_code, reason = "who follows the log is being built")]
     pub(crate) fn learn_checkpoint(
         &self,
         signed: SignedCheckpoint,
@@ -72,8 +73,13 @@ impl Desk {
         let (_, key) = witness::log_of(&directory, signed)
             .ok_or_else(|| LearnError::NotSigned("the directory names no such log".to_owned()))?;
         let learned = self.watch.learn(signed, key, judge);
-        if let Err(LearnError::Fork(finding)) = &learned {
-            self.note_finding(finding.as_ref().clone());
+        match &learned {
+            Err(LearnError::Fork(finding)) => self.find(finding.as_ref().clone()),
+            // Tiles will show what a proof could not.
+            Err(LearnError::Unproven { .. }) => {
+                self.wait_for_tiles(&self.broker_of(signed), Arc::clone(signed))
+            }
+            Err(LearnError::NotSigned(_) | LearnError::Damaged(_) | LearnError::Disk(_)) | Ok(()) => {}
         }
         learned
     }
@@ -98,10 +104,9 @@ impl Desk {
         if matches!(reason, Reason::StaleDirectory) {
             self.want_directory();
         }
-        finding.into_iter().for_each(|finding| self.note_finding(finding));
+        finding.into_iter().for_each(|finding| self.find(finding));
         if let Some(open) = open {
-            let from = self.directory().log_of(&open.claim().origin).map(|log| log.broker.name.clone());
-            self.wait_for_tiles(&from.unwrap_or_default(), open);
+            self.wait_for_tiles(&self.broker_of(&open), open);
         }
         Ok(WitnessAnswer { reason: reason as i32, size, cosignature: Bytes::new() })
     }
@@ -150,13 +155,13 @@ impl Desk {
             }
             Origin::Ended(signed, ended) => {
                 let witnessed = signed.witnessed_at(&directory.witnesses()).is_some();
-                gossip::of_ended(&signed, &ended, witnessed).into_iter().for_each(|one| self.note_finding(one));
+                gossip::of_ended(&signed, &ended, witnessed).into_iter().for_each(|one| self.find(one));
             }
             Origin::Present(signed) => {
                 let Some((_, key)) = witness::log_of(&directory, &signed) else { return };
                 match self.watch.compared(&signed, key) {
                     Some(Compared::Same) => {}
-                    Some(Compared::Fork(finding)) => self.note_finding(finding),
+                    Some(Compared::Fork(finding)) => self.find(finding),
                     // Without one of ours it waits for the first.
                     Some(Compared::Apart(_)) | None => self.wait_for_tiles(from, signed),
                 }
@@ -166,8 +171,14 @@ impl Desk {
 
     fn wait_for_tiles(&self, from: &str, signed: Arc<SignedCheckpoint>) {
         let fork = self.watch.waiting().add(from, signed, clock::now_ms());
-        fork.into_iter().for_each(|finding| self.note_finding(finding));
+        fork.into_iter().for_each(|finding| self.find(finding));
         self.watch.compare.notify_one();
+    }
+
+    /// Name of the broker that keeps the log of a checkpoint.
+    fn broker_of(&self, signed: &SignedCheckpoint) -> String {
+        let directory = self.directory();
+        directory.log_of(&signed.claim().origin).map(|log| log.broker.name.clone()).unwrap_or_default()
     }
 
     /// Waits until there is something to compare.
@@ -187,7 +198,7 @@ impl Desk {
                 None => {}
                 Some(Compared::Same) => self.watch.waiting().done(&heard),
                 Some(Compared::Fork(finding)) => {
-                    self.note_finding(finding);
+                    self.find(finding);
                     self.watch.waiting().done(&heard);
                 }
                 Some(Compared::Apart(pair)) => open.push(Open { heard, pair }),
@@ -216,11 +227,11 @@ impl Desk {
                     tracing::debug!(%error, "a checkpoint of others was not taken over");
                 }
             }
-            Verdict::Fork(finding) => self.note_finding(finding),
+            Verdict::Fork(finding) => self.find(finding),
             Verdict::Unproven => {
                 let why = tiles.err().unwrap_or_else(|| "what it gave is of another tree".to_owned());
                 let late = self.watch.waiting().unanswered(heard, pair, &why, clock::now_ms());
-                late.into_iter().for_each(|finding| self.note_finding(finding));
+                late.into_iter().for_each(|finding| self.find(finding));
                 return false;
             }
         }
@@ -238,7 +249,7 @@ impl Desk {
                 let origin = root_origin(&log_name(&broker.name, number));
                 let Some(known) = self.watch.known(&origin, &broker.log_key) else { continue };
                 let witnessed = known.witnessed_at(&witnesses).is_some();
-                gossip::of_ended(&known, ended, witnessed).into_iter().for_each(|one| self.note_finding(one));
+                gossip::of_ended(&known, ended, witnessed).into_iter().for_each(|one| self.find(one));
             }
         }
     }
@@ -262,12 +273,12 @@ impl Desk {
             } else {
                 Finding::accusation(Kind::OtherLeaf, text, exhibits)
             };
-            self.note_finding(finding);
+            self.find(finding);
         }
     }
 
     /// Keeps what the broker's log should not show, and raises the alarm. The same is kept once.
-    pub(crate) fn note_finding(&self, finding: Finding) {
+    pub(crate) fn find(&self, finding: Finding) {
         let (text, kind, weight) = (finding.text.clone(), finding.kind.as_str(), finding.weight);
         let stored = finding.into_stored(clock::now_ms());
         let wanted = self.store.state().findings().wants(&stored);
@@ -289,6 +300,7 @@ impl Desk {
     }
 
     /// All findings that were kept, oldest first, with their exhibits.
+    #[allow(dead_code, reason = "who follows the log is being built")]
     pub(crate) fn findings(&self) -> Result<Vec<StoredFinding>, StoreError> {
         let sequences: Vec<u64> = self.store.state().findings().all().map(|(at, _)| at).collect();
         let read = |at: u64| match self.store.read(at) {
