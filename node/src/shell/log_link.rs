@@ -111,10 +111,12 @@ async fn receive(
 ) -> Result<Piece, LogError> {
     writer.send_message(FrameType::LogGet, question).await?;
     let head: LogHead = quick(reader.next_message(FrameType::LogHead)).await?;
-    match Reason::try_from(head.reason).unwrap_or_default() {
-        Reason::Accepted => {}
-        Reason::MissingAttachment => return Err(LogError::Missing(file)),
-        reason => return Err(LogError::Refused { reason, text: one_line(&head.text) }),
+    let reason = Reason::try_from(head.reason).unwrap_or_default();
+    if reason == Reason::MissingAttachment {
+        return Err(LogError::Missing(file));
+    }
+    if reason != Reason::Accepted {
+        return Err(LogError::Refused { reason, text: one_line(&head.text) });
     }
     let left = head.file_length.saturating_sub(question.offset);
     if head.length > max.min(left) {

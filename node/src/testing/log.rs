@@ -91,7 +91,7 @@ impl FakeLog {
     }
 
     pub(crate) fn sub_root(&mut self) -> Digest {
-        for leaf in self.leaves.iter().skip(self.frontier.size() as usize) {
+        for leaf in self.leaves.iter().skip(usize::try_from(self.frontier.size()).unwrap()) {
             self.frontier.push(leaf_hash(leaf));
         }
         self.frontier.root()
@@ -190,7 +190,7 @@ fn tree(files: &mut BTreeMap<(String, LogFile), Bytes>, origin: &str, entries: &
     let hashes: Vec<Digest> = entries.iter().map(|entry| leaf_hash(entry)).collect();
     for tile in new_tiles(0, hashes.len() as u64) {
         let length = 256usize.pow(u32::from(tile.level));
-        let from = tile.index as usize * 256;
+        let from = usize::try_from(tile.index).unwrap() * 256;
         let hash = |n: usize| root(&hashes[n * length..(n + 1) * length]);
         let bytes: Vec<u8> = (from..from + usize::from(tile.width)).flat_map(hash).collect();
         files.insert((origin.to_owned(), LogFile::Tile(tile)), bytes.into());
@@ -211,6 +211,7 @@ impl LogSource for FakeLog {
         let from = offset.min(file_length);
         let until = if length == 0 { file_length } else { from.saturating_add(length).min(file_length) };
         *self.given.lock().unwrap() += until - from;
-        Ok(Piece { file_length, bytes: bytes.slice(from as usize..until as usize) })
+        let at = |at: u64| usize::try_from(at).unwrap();
+        Ok(Piece { file_length, bytes: bytes.slice(at(from)..at(until)) })
     }
 }

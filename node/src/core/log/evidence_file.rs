@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use lintas_config::{
     Bootstrap, Directory, DirectoryError,
-    directory::{Broker, PastRoster, PastRosters},
+    directory::{Broker, PastRoster, PastRosters, chain::STEPS_MAX},
 };
 use lintas_proto::{
     audit::{
@@ -23,7 +23,7 @@ use lintas_proto::{
         verify::{PacketKeys as _, VerifiedHeader, verify_header},
     },
     evidence::{Evidence, verify_evidence},
-    id::{Digest, hex, sha256},
+    id::{Digest, hex},
     limits,
     receipt::{Receipt, sub_log_origin, verify_receipt},
     schema::{
@@ -96,6 +96,9 @@ impl Region {
         }
         for roster in &file.rosters {
             offer(&mut offered, roster).map_err(|error| wrong(&error))?;
+        }
+        if offered.len() > STEPS_MAX {
+            return Err(wrong(&"there are more than anybody walks"));
         }
         if let Some((version, error)) = past.believe(&offered).first() {
             return Err(wrong(&format!("version {version}: {error}")));
@@ -265,7 +268,10 @@ fn statements(
         let asked = |unit: &UnitRef| events.iter().any(|event| event.recipient.as_ref() == Some(unit));
         let broker_says_no = evidence.actor.unit.is_empty() && evidence.outcome != Outcome::Acceptance;
         let recipient = evidence.recipient.as_ref();
-        let may = recipient.is_none_or(|unit| asked(unit) && (broker_says_no || evidence.actor == *unit));
+        let may = match recipient {
+            Some(unit) => asked(unit) && (broker_says_no || evidence.actor == *unit),
+            None => broker_says_no,
+        };
         if !about || !may {
             return Err(wrong(&format!("{} may not say this of this packet", name(&evidence.actor))));
         }
@@ -487,9 +493,4 @@ pub(crate) fn bundles(
         Some(canonical::encode(&DirectoryBundle { roster, keysets: keysets.into_values().collect() }))
     };
     bundles.into_iter().filter_map(pack).collect()
-}
-
-/// SHA-256 of a packet's header, as files and folders name it.
-pub(crate) fn header_digest(header: &Bytes) -> Digest {
-    sha256(&[header])
 }

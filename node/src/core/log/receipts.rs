@@ -121,13 +121,16 @@ impl Receipts {
     }
 
     /// Events were found; in the record with that sequence.
-    pub(crate) fn included(&mut self, sequence: u64, stored: &StoredInclusion) {
+    /// Gives the sub-log.
+    pub(crate) fn included(&mut self, sequence: u64, stored: &StoredInclusion) -> Option<String> {
+        let mut origin = None;
         for packet in &stored.packets {
             let first = packet.leaves.first().map(|leaf| leaf.index).unwrap_or_default();
             let Some(packet) = self.by_index.get(&(stored.origin.clone(), first)) else { continue };
             let promise =
                 self.promises.get_mut(packet).filter(|promise| promise.root_origin() == stored.origin);
             let Some(promise) = promise else { continue };
+            origin = Some(promise.origin.clone());
             promise.place = Some(Place { record: sequence, epoch: stored.epoch });
             self.open.remove(packet);
         }
@@ -135,6 +138,7 @@ impl Receipts {
         if !self.roots.get(&key).is_some_and(|root| root.witnessed) {
             self.unwitnessed.insert(key);
         }
+        origin
     }
 
     /// An epoch's place in the root log, in the record with that sequence.

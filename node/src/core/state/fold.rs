@@ -37,7 +37,11 @@ impl State {
             }
             Record::Purge(stored) => self.apply_purge(stored),
             Record::Inclusion(stored) => {
-                self.receipts.included(sequence, stored);
+                let size = stored.slot.as_ref().map(|slot| slot.size);
+                if let Some((origin, size)) = self.receipts.included(sequence, stored).zip(size) {
+                    // From here on the log itself is compared.
+                    self.promises.forget_below(&origin, size);
+                }
                 Ok(())
             }
             Record::RootProof(stored) => {

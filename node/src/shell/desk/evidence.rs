@@ -13,10 +13,7 @@ use lintas_proto::{
     evidence::Evidence,
     id::{hex, sha256},
     limits,
-    schema::{
-        DirectoryBundle, EvidenceFile, Header, Keyset, SignedEvidence, SignedKeyset, StoredInclusion,
-        StoredRootProof, Submission,
-    },
+    schema::{DirectoryBundle, EvidenceFile, Header, Keyset, SignedEvidence, SignedKeyset, Submission},
 };
 
 use super::{
@@ -109,13 +106,11 @@ impl Desk {
         let Some(place) = &promise.place else { return Ok(()) };
         let root = self.store.state().receipts().root(promise.root_origin(), place.epoch);
         let Some(root) = root else { return Ok(()) };
-        let inclusion: StoredInclusion = match self.store.read(place.record).map_err(stored)? {
-            Record::Inclusion(inclusion) => inclusion,
-            _ => return Err(wrong_record()),
+        let Record::Inclusion(inclusion) = self.store.read(place.record).map_err(stored)? else {
+            return Err(wrong_record());
         };
-        let root: StoredRootProof = match self.store.read(root.record).map_err(stored)? {
-            Record::RootProof(root) => root,
-            _ => return Err(wrong_record()),
+        let Record::RootProof(root) = self.store.read(root.record).map_err(stored)? else {
+            return Err(wrong_record());
         };
         let first = promise.indices.first().copied();
         let ours =

@@ -3,13 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use lintas_proto::{
-    canonical,
-    id::PacketId,
-    limits,
-    receipt::Receipt,
-    schema::SignedReceipt,
-};
+use lintas_proto::{canonical, id::PacketId, limits, receipt::Receipt, schema::SignedReceipt};
 
 use super::Desk;
 use crate::{

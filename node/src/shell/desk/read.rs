@@ -304,6 +304,7 @@ impl Desk {
         }
     }
 
+    /// How well the receipt of the packet in that record is proven.
     fn proven(&self, sequence: u64) -> Option<String> {
         let grade = self.store.state().receipts().grade(sequence);
         grade.map(|grade| grade.as_str().to_owned())
