@@ -21,7 +21,10 @@ use lintas_proto::{
 };
 
 use super::{
-    Bootstrap, Broker, Directory, DirectoryError, chain::STEPS_MAX, is_active, parts::brokers,
+    Bootstrap, Broker, Directory, DirectoryError,
+    chain::STEPS_MAX,
+    is_active,
+    parts::brokers,
     roster::{Authorities, check, read, rule},
 };
 
@@ -123,9 +126,13 @@ impl PastRosters {
         let follows = |before: &PastRoster, after: &PastRoster| {
             before.version.checked_add(1) != Some(after.version) || after.prev_hash == before.hash.as_slice()
         };
-        if before.is_some_and(|before| !follows(before, &past)) || after.is_some_and(|after| !follows(&past, after))
+        if before.is_some_and(|before| !follows(before, &past))
+            || after.is_some_and(|after| !follows(&past, after))
         {
-            return Err(rule("roster", "it does not follow from the one before it, or the next one not from it"));
+            return Err(rule(
+                "roster",
+                "it does not follow from the one before it, or the next one not from it",
+            ));
         }
         match (before, after) {
             (_, Some(after)) if version.checked_add(1) == Some(after.version) => {}

@@ -176,10 +176,9 @@ fn dispatch(args: Args) -> Result<(), Failure> {
         return region::run(region, data, key_file, json);
     }
     // Nor does whoever verifies files.
-    let command = match command {
-        Command::Audit(audit) => return audit::run(*audit, data, key_file, json),
-        command => command,
-    };
+    if let Command::Audit(audit) = command {
+        return audit::run(*audit, data, key_file, json);
+    }
     let data = data
         .ok_or_else(|| Failure::new(Code::Usage, "which data folder? give --data DIR, or set LINTAS_DATA"))?;
     let context = Context { folder: Folder::at(&absolute(&data)?), key_file, json };
@@ -196,7 +195,9 @@ fn dispatch(args: Args) -> Result<(), Failure> {
         Command::Exposure(asked) => exposure::run(&context, asked),
         Command::Status => status::run(&context),
         Command::Export(export) => export::run(&context, &export),
-        Command::Region(_) | Command::Audit(_) => Err(Failure::internal("a command without a node came too far")),
+        Command::Region(_) | Command::Audit(_) => {
+            Err(Failure::internal("a command without a node came too far"))
+        }
         Command::Purge(purge) => purge::run(&context, purge),
         Command::Keys(keys) => keys::run(&context, keys),
         Command::Lock => lock::lock(&context),

@@ -16,7 +16,7 @@ use lintas_proto::{
         merkle::{Frontier, leaf_hash, root as merkle_root},
         note::{Checkpoint, SignedCheckpoint},
         opening,
-        tile::{Tile, WIDTH, new_tiles, push_entry},
+        tile::{Tile, new_tiles, push_entry},
     },
     id::Digest,
     schema::{AuditEvent, EventType, LoggedEvent, Reason, UnitRef},
@@ -95,7 +95,7 @@ impl Files {
         for ((owner, file), bytes) in &self.0 {
             let path = Self::path(folder, owner.as_deref(), *file);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, bytes).unwrap();
+            crate::shell::files::replace(&path, bytes).unwrap();
         }
     }
 }
@@ -370,7 +370,8 @@ impl LogBuilder {
             part.iter().for_each(|note| assert!(push_entry(&mut bytes, note)));
             put(None, LogFile::Cosigned(index), bytes);
         }
-        let turn = |(epoch, version, _): &(u64, u64, Bytes)| [epoch.to_be_bytes(), version.to_be_bytes()].concat();
+        let turn =
+            |(epoch, version, _): &(u64, u64, Bytes)| [epoch.to_be_bytes(), version.to_be_bytes()].concat();
         put(None, LogFile::Rosters, self.rosters.iter().flat_map(turn).collect());
         for (_, version, signed) in &self.rosters {
             put(None, LogFile::Roster(*version), signed.to_vec());
@@ -386,7 +387,8 @@ impl LogBuilder {
             }
             let sizes = sub.sizes.iter().flat_map(|(e, s)| [e.to_be_bytes(), s.to_be_bytes()].concat());
             put(owner, LogFile::Sizes, sizes.collect());
-            let keys = sub.slot_keys.iter().flat_map(|(e, key)| [e.to_be_bytes().to_vec(), key.to_vec()].concat());
+            let keys =
+                sub.slot_keys.iter().flat_map(|(e, key)| [e.to_be_bytes().to_vec(), key.to_vec()].concat());
             put(owner, LogFile::SlotKeys, keys.collect());
         }
         for (agency, sub) in &self.subs {
@@ -400,6 +402,3 @@ impl LogBuilder {
 pub(crate) fn unit(agency: &str) -> UnitRef {
     UnitRef { agency: agency.to_owned(), unit: format!("{agency}-NCB") }
 }
-
-/// Entries in a full bundle.
-pub(crate) const BUNDLE: u64 = WIDTH;

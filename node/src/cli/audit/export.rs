@@ -75,7 +75,10 @@ pub(super) fn run(auditor: &Auditor, asked: &Export) -> Result<(), Failure> {
     }
     let page = list(&place.files, &anchor, &scope, &asked.wanted.filter()?, (None, true, EVENTS_MAX));
     if page.next.is_some() {
-        return Err(Failure::new(Code::Usage, "that is more than 100,000 events; ask for less, e.g. with --since and --until"));
+        return Err(Failure::new(
+            Code::Usage,
+            "that is more than 100,000 events; ask for less, e.g. with --since and --until",
+        ));
     }
     if page.events.is_empty() {
         return Err(Failure::new(Code::NotFound, "no such events; nothing was written"));

@@ -29,7 +29,9 @@ pub(super) struct Findings {
 
 /// Lists, or writes.
 pub(super) fn run(auditor: &Auditor, asked: &Findings) -> Result<(), Failure> {
-    let Reply::Findings(mut found) = auditor.node()?.ask(Request::Findings)? else { return Err(unexpected()) };
+    let Reply::Findings(mut found) = auditor.node()?.ask(Request::Findings)? else {
+        return Err(unexpected());
+    };
     if let Some(out) = &asked.out {
         let out = crate::cli::absolute(out)?;
         let text = serde_json::to_string_pretty(&found).map_err(Failure::internal)?;
@@ -55,7 +57,12 @@ fn plain_words(found: &Vec<Found>, out: Option<&PathBuf>) -> String {
         } else {
             "accusation: this node's word against the broker's; ask the broker's operator"
         };
-        text.push_str(&format!("{}  {}\n  {}\n  worth: {worth}\n", time(one.time_ms), one_line(&one.kind), one_line(&one.text)));
+        text.push_str(&format!(
+            "{}  {}\n  {}\n  worth: {worth}\n",
+            time(one.time_ms),
+            one_line(&one.kind),
+            one_line(&one.text)
+        ));
     }
     match (found.len(), out) {
         (0, _) => text.push_str("this node has found nothing that the broker's log should not show\n"),

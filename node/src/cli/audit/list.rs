@@ -70,7 +70,9 @@ impl Wanted {
         let moment = |text: &Option<String>, option: &str| {
             let read = |text: &String| {
                 clock::read(text).ok_or_else(|| {
-                    let message = format!("{option} needs a day, e.g. 2026-11-01, or a moment, e.g. 2026-11-01T12:00:00Z");
+                    let message = format!(
+                        "{option} needs a day, e.g. 2026-11-01, or a moment, e.g. 2026-11-01T12:00:00Z"
+                    );
                     Failure::new(Code::Usage, message)
                 })
             };
@@ -82,7 +84,8 @@ impl Wanted {
         let kinds = small(&self.kinds);
         let known: Vec<String> = (1..=18).map(name).collect();
         if let Some(unknown) = kinds.iter().find(|kind| !known.contains(kind)) {
-            let message = format!("there is no kind `{}`; there are: {}", one_line(unknown), known.join(", "));
+            let message =
+                format!("there is no kind `{}`; there are: {}", one_line(unknown), known.join(", "));
             return Err(Failure::new(Code::Usage, message));
         }
         Ok(Filter {
@@ -103,7 +106,9 @@ pub(super) fn run(auditor: &Auditor, asked: &List) -> Result<(), Failure> {
     let anchor = auditor.anchor(&place)?;
     let filter = asked.wanted.filter()?;
     let cursor = asked.page.as_deref().map(|page| {
-        Cursor::parse(page).ok_or_else(|| Failure::new(Code::Usage, "--page needs what the page before gave as its next one"))
+        Cursor::parse(page).ok_or_else(|| {
+            Failure::new(Code::Usage, "--page needs what the page before gave as its next one")
+        })
     });
     let cursor = cursor.transpose()?;
     let limit = usize::try_from(asked.limit).unwrap_or(usize::MAX);
@@ -119,7 +124,13 @@ pub(super) fn run(auditor: &Auditor, asked: &List) -> Result<(), Failure> {
 fn table(page: &Page, from: &From) -> String {
     let mut out = String::new();
     for row in &page.events {
-        out.push_str(&format!("{}  {}#{}  {}\n", time(row.time_ms), row.agency, row.index, words::event(row)));
+        out.push_str(&format!(
+            "{}  {}#{}  {}\n",
+            time(row.time_ms),
+            row.agency,
+            row.index,
+            words::event(row)
+        ));
     }
     if page.events.is_empty() {
         out.push_str("no such events\n");
@@ -134,8 +145,21 @@ fn table(page: &Page, from: &From) -> String {
 }
 
 const COLUMNS: [&str; 15] = [
-    "agency", "index", "time_utc", "time_ms", "kind", "outcome", "packet_id", "header_digest", "from", "to", "policies",
-    "first_index", "count", "opening", "event_id",
+    "agency",
+    "index",
+    "time_utc",
+    "time_ms",
+    "kind",
+    "outcome",
+    "packet_id",
+    "header_digest",
+    "from",
+    "to",
+    "policies",
+    "first_index",
+    "count",
+    "opening",
+    "event_id",
 ];
 
 /// RFC 4180: CRLF, a cell in quotes where it needs them.

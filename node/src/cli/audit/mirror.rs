@@ -98,9 +98,10 @@ pub(super) fn run(auditor: &Auditor, asked: &Mirror) -> Result<(), Failure> {
         Some(Severity::NotAttested | Severity::Incomplete) => {
             Err(Failure::new(Code::AuditIncomplete, "the mirror is not complete; see above"))
         }
-        Some(Severity::Damaged | Severity::BrokenPromise) => {
-            Err(Failure::new(Code::AuditDamaged, "the broker's log is not what was mirrored before; see above"))
-        }
+        Some(Severity::Damaged | Severity::BrokenPromise) => Err(Failure::new(
+            Code::AuditDamaged,
+            "the broker's log is not what was mirrored before; see above",
+        )),
     }
 }
 
@@ -116,7 +117,10 @@ fn plain_words(done: &Mirrored) -> String {
         let new = sub.entries.saturating_sub(sub.entries_before);
         out.push_str(&format!("sub-log of {}: {} entries, {new} of them new\n", sub.agency, sub.entries));
         if sub.erased > 0 {
-            out.push_str(&format!("  {} keys were deleted here, as {} ordered; other copies are not reached\n", sub.erased, sub.agency));
+            out.push_str(&format!(
+                "  {} keys were deleted here, as {} ordered; other copies are not reached\n",
+                sub.erased, sub.agency
+            ));
         }
     }
     done.findings.iter().for_each(|found| out.push_str(&words::finding(found)));

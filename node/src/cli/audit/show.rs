@@ -53,7 +53,10 @@ pub(super) fn run(auditor: &Auditor, asked: &Show) -> Result<(), Failure> {
     if shown.included && shown.root_included {
         return Ok(());
     }
-    Err(Failure::new(Code::AuditDamaged, "the proof of this event does not hold, or files of it are missing: lintas audit verify"))
+    Err(Failure::new(
+        Code::AuditDamaged,
+        "the proof of this event does not hold, or files of it are missing: lintas audit verify",
+    ))
 }
 
 fn plain_words(shown: &Shown) -> String {
@@ -65,7 +68,8 @@ fn plain_words(shown: &Shown) -> String {
         let _ = writeln!(out, "  header digest of the packet {}", row.header_digest);
     }
     let _ = writeln!(out, "  leaf {}\n  commitment {}", shown.leaf, shown.commitment);
-    let holds = |holds| if holds { "the path leads to its root" } else { "THE PATH DOES NOT LEAD TO ITS ROOT" };
+    let holds =
+        |holds| if holds { "the path leads to its root" } else { "THE PATH DOES NOT LEAD TO ITS ROOT" };
     let _ = writeln!(
         out,
         "  entry {} of {} in {}, root {}: {}",
@@ -88,7 +92,11 @@ fn plain_words(shown: &Shown) -> String {
     }
     match shown.witnessed_s {
         Some(seconds) => {
-            let _ = writeln!(out, "  a quorum of witnesses cosigned that root log {}", time(seconds.saturating_mul(1_000)));
+            let _ = writeln!(
+                out,
+                "  a quorum of witnesses cosigned that root log {}",
+                time(seconds.saturating_mul(1_000))
+            );
         }
         None => out.push_str("  no quorum of witnesses cosigned the checkpoint that is here\n"),
     }

@@ -78,7 +78,10 @@ pub(super) fn run(auditor: &Auditor, asked: &Verify) -> Result<(), Failure> {
     let scope = agencies(&place, &asked.agencies)?;
     let since_ms = asked.since.as_deref().map_or(Ok(0), |since| {
         clock::read(since).ok_or_else(|| {
-            Failure::new(Code::Usage, "--since needs a day, e.g. 2026-11-01, or a moment, e.g. 2026-11-01T12:00:00Z")
+            Failure::new(
+                Code::Usage,
+                "--since needs a day, e.g. 2026-11-01, or a moment, e.g. 2026-11-01T12:00:00Z",
+            )
         })
     })?;
     let state = if asked.full { None } else { place.files.state() };
@@ -104,8 +107,12 @@ pub(super) fn run(auditor: &Auditor, asked: &Verify) -> Result<(), Failure> {
     auditor.print(&report, |report| words::report(report, place.on_your_word))?;
     let (code, message) = match report.verdict {
         Verdict::Whole => return Ok(()),
-        Verdict::NotAttested => (Code::AuditNotAttested, "the log is whole, but no quorum of witnesses attests all of its times"),
-        Verdict::Incomplete => (Code::AuditIncomplete, "files of the log are missing, so that not all of it could be checked"),
+        Verdict::NotAttested => {
+            (Code::AuditNotAttested, "the log is whole, but no quorum of witnesses attests all of its times")
+        }
+        Verdict::Incomplete => {
+            (Code::AuditIncomplete, "files of the log are missing, so that not all of it could be checked")
+        }
         Verdict::Damaged => (Code::AuditDamaged, "the log is not whole"),
     };
     let total: u64 = report.counts.iter().filter(|(kind, _)| **kind != Kind::Note).map(|(_, n)| n).sum();
@@ -136,7 +143,14 @@ fn compare_own(auditor: &Auditor, place: &Place, scanned: &mut Scanned) -> Resul
                 deadline_ms: one.deadline_ms,
             });
         }
-        compared += own::compare(&place.files, &scanned.anchor, &scanned.sizes, scanned.report.last_ms, &promised, &mut found);
+        compared += own::compare(
+            &place.files,
+            &scanned.anchor,
+            &scanned.sizes,
+            scanned.report.last_ms,
+            &promised,
+            &mut found,
+        );
         match page.next {
             Some(next) => after = next,
             None => break,
@@ -146,4 +160,3 @@ fn compare_own(auditor: &Auditor, place: &Place, scanned: &mut Scanned) -> Resul
     scanned.findings = found;
     Ok(())
 }
-

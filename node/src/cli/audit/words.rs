@@ -24,7 +24,11 @@ pub(super) fn report(report: &Report, on_your_word: bool) -> String {
     // A string takes whatever is written to it.
     let _ = writeln!(out, "  checked against roster version {}", report.roster_version);
     if let Some(ms) = report.resumed_ms {
-        let _ = writeln!(out, "  went on from a scan that began {} and was interrupted; --full begins anew", time(ms));
+        let _ = writeln!(
+            out,
+            "  went on from a scan that began {} and was interrupted; --full begins anew",
+            time(ms)
+        );
     }
     if report.epochs > 0 {
         let (first, last) = (time(report.first_ms), time(report.last_ms));
@@ -41,14 +45,21 @@ pub(super) fn report(report: &Report, on_your_word: bool) -> String {
         out,
         "  witnesses: {}, {} must cosign; {tolerates}; {} epochs attested in time, {} too young to tell, {} cosigned \
          checkpoints",
-        report.witnesses, report.quorum, report.attested_epochs, report.young_epochs, report.cosigned_checkpoints
+        report.witnesses,
+        report.quorum,
+        report.attested_epochs,
+        report.young_epochs,
+        report.cosigned_checkpoints
     );
     if report.since_ms > 0 {
         let _ = writeln!(out, "  events before {} were not opened", time(report.since_ms));
     }
     report.sub_logs.iter().for_each(|sub| out.push_str(&sub_log(sub)));
     if let Some(compared) = report.own_receipts {
-        let _ = writeln!(out, "own receipts: {compared} promised events stand where the broker promised, or are named below");
+        let _ = writeln!(
+            out,
+            "own receipts: {compared} promised events stand where the broker promised, or are named below"
+        );
     }
     for found in &report.findings {
         out.push_str(&finding(found));

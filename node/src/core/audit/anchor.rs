@@ -89,7 +89,11 @@ impl Anchor {
         }
         for (version, error) in rosters.believe(&offered) {
             let text = format!("it is not believed: {error}");
-            found.push(Finding::new(Kind::ForeignRoster, origin, text).of(LogFile::Roster(version)).of(LogFile::Rosters));
+            found.push(
+                Finding::new(Kind::ForeignRoster, origin, text)
+                    .of(LogFile::Roster(version))
+                    .of(LogFile::Rosters),
+            );
         }
         let stranger = || AnchorError::Stranger(origin.to_owned());
         let name = origin.strip_suffix("/audit").ok_or_else(stranger)?;
@@ -127,16 +131,6 @@ impl Anchor {
     /// A believed roster.
     pub(crate) fn roster(&self, version: u64) -> Option<&PastRoster> {
         self.rosters.get(version)
-    }
-
-    /// Receipt keys of the brokers of every roster that the log names, and of the newest.
-    pub(crate) fn receipt_key(&self, id: &lintas_proto::id::Digest) -> Option<&VerifyingKey> {
-        let named = self.turns.iter().filter_map(|(_, version)| self.rosters.get(*version));
-        let keys = named.chain(self.rosters.newest()).flat_map(|roster| &roster.brokers);
-        let is = |key: &&VerifyingKey| {
-            lintas_proto::sign::key_id(lintas_proto::sign::KeyRole::Receipt, key.as_bytes()) == *id
-        };
-        keys.map(|broker| &broker.receipt_key).find(is)
     }
 
     /// The witnesses of every roster that the log names, and of the newest.

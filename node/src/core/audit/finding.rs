@@ -211,8 +211,18 @@ impl Finding {
             return false;
         }
         let joined = Some((mine.0, other.1));
-        if self.epochs.is_some() { self.epochs = joined } else { self.entries = joined }
+        if self.epochs.is_some() {
+            self.epochs = joined
+        } else {
+            self.entries = joined
+        }
         true
+    }
+}
+
+impl From<Box<Finding>> for Finding {
+    fn from(boxed: Box<Finding>) -> Self {
+        *boxed
     }
 }
 
@@ -230,9 +240,11 @@ pub(crate) struct Findings {
 
 impl Findings {
     /// Takes one in; epochs or entries in a row are one.
-    pub(crate) fn push(&mut self, finding: Finding) {
+    pub(crate) fn push(&mut self, finding: impl Into<Finding>) {
+        let finding = finding.into();
         self.worst = self.worst.max(Some(finding.severity));
-        let last = self.shown.iter_mut().rev().find(|last| last.kind == finding.kind && last.log == finding.log);
+        let last =
+            self.shown.iter_mut().rev().find(|last| last.kind == finding.kind && last.log == finding.log);
         if last.is_some_and(|last| last.joins(&finding)) {
             return;
         }
@@ -246,10 +258,6 @@ impl Findings {
             *shown += 1;
             self.shown.push(finding);
         }
-    }
-
-    pub(crate) fn extend(&mut self, more: Vec<Finding>) {
-        more.into_iter().for_each(|finding| self.push(finding));
     }
 
     /// Those that are shown, the worst first.

@@ -86,7 +86,8 @@ impl Filter {
     }
 
     fn in_time(&self, time_ms: u64) -> bool {
-        self.since_ms.is_none_or(|since| since <= time_ms) && self.until_ms.is_none_or(|until| time_ms < until)
+        self.since_ms.is_none_or(|since| since <= time_ms)
+            && self.until_ms.is_none_or(|until| time_ms < until)
     }
 }
 
@@ -212,7 +213,8 @@ fn row_of(
         unit.as_ref().map(|unit| format!("{} / {}", unit.agency, unit.unit)).unwrap_or_default()
     };
     let reason = Reason::try_from(event.reason).unwrap_or_default().as_str_name();
-    let baseline = event.policy_ids.is_empty() && event.recipient.is_some() && event.evidence_digest.is_empty();
+    let baseline =
+        event.policy_ids.is_empty() && event.recipient.is_some() && event.evidence_digest.is_empty();
     let outcome = reason.strip_prefix("REASON_").unwrap_or(reason).to_lowercase();
     Row {
         agency: agency.to_owned(),
@@ -275,7 +277,8 @@ pub(crate) fn list(
         for (at, reader) in readers.iter_mut().enumerate() {
             let Some(row) = reader.peek(filter, from, &mut found) else { continue };
             let here = Cursor::of(row);
-            let first = best.as_ref().is_none_or(|(best, _)| if forwards { here < *best } else { here > *best });
+            let first =
+                best.as_ref().is_none_or(|(best, _)| if forwards { here < *best } else { here > *best });
             if first {
                 best = Some((here, at));
             }

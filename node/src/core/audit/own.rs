@@ -50,7 +50,9 @@ pub(crate) fn compare(
                     "the broker's receipt for packet {} promised an event here by its deadline; the log ends before it",
                     one.packet
                 );
-                found.push(Finding::new(Kind::Omitted, &one.origin, text).of(LogFile::Checkpoint).entry(index));
+                found.push(
+                    Finding::new(Kind::Omitted, &one.origin, text).of(LogFile::Checkpoint).entry(index),
+                );
             }
             continue;
         }
@@ -65,8 +67,10 @@ pub(crate) fn compare(
         let Some(leaf) = entries.and_then(|entries| entries.get(at)) else { continue };
         compared = compared.saturating_add(1);
         if leaf.as_ref() != one.leaf.as_slice() {
-            let text =
-                format!("the broker's receipt for packet {} promised another event than the one that stands here", one.packet);
+            let text = format!(
+                "the broker's receipt for packet {} promised another event than the one that stands here",
+                one.packet
+            );
             let file = LogFile::Entries(number, width(number, size));
             found.push(Finding::new(Kind::OtherLeaf, &one.origin, text).of(file).entry(index));
         }

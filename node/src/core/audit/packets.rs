@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lintas_proto::{
-    id::{Digest, hex},
+    id::hex,
     schema::{AuditEvent, EventType, Reason, UnitRef},
 };
 use serde::{Deserialize, Serialize};
@@ -72,8 +72,7 @@ impl Packets {
     /// The next event of the sub-log of `agency`.
     pub(crate) fn event(&mut self, log: &str, index: u64, event: &AuditEvent, found: &mut Findings) {
         self.count(event.r#type);
-        let mut wrong =
-            |text: String| found.push(Finding::new(Kind::Contradiction, log, text).entry(index));
+        let mut wrong = |text: String| found.push(Finding::new(Kind::Contradiction, log, text).entry(index));
         let packet = event.packet_id.to_vec();
         let known = (packet.clone(), event.header_digest.to_vec());
         let Ok(kind) = EventType::try_from(event.r#type) else { return };
@@ -93,7 +92,10 @@ impl Packets {
                     *ends = ends.saturating_add(1);
                     let both = event.originator.as_ref().is_some_and(|by| by.agency == agency);
                     if *ends > 1 + u8::from(both) {
-                        wrong(format!("packet {} was let through to one recipient more than once", hex(&packet)));
+                        wrong(format!(
+                            "packet {} was let through to one recipient more than once",
+                            hex(&packet)
+                        ));
                     }
                 }
             }
@@ -217,7 +219,8 @@ impl Counterparts {
         }
         let by_originator = pair.originator == agency;
         let sides = self.seen.entry(pair.clone()).or_default();
-        let (mine, other) = if by_originator { (&mut sides.0, &mut sides.1) } else { (&mut sides.1, &mut sides.0) };
+        let (mine, other) =
+            if by_originator { (&mut sides.0, &mut sides.1) } else { (&mut sides.1, &mut sides.0) };
         if other.pop().is_none() {
             mine.push(index);
         }
@@ -245,7 +248,9 @@ impl Counterparts {
             let what = name(pair.kind);
             let packet = hex(&pair.packet);
             let (kind, text) = if self.unseen.contains(&(there.clone(), pair.time_ms)) {
-                let text = format!("the counterpart of packet {packet} ({what}) in the sub-log of {there} was erased");
+                let text = format!(
+                    "the counterpart of packet {packet} ({what}) in the sub-log of {there} was erased"
+                );
                 (Kind::Note, text)
             } else {
                 let text = format!(
@@ -258,9 +263,4 @@ impl Counterparts {
         }
         self.unseen.clear();
     }
-}
-
-/// Digest of a packet as people see it.
-pub(crate) fn short(digest: &Digest) -> String {
-    hex(digest).chars().take(16).collect()
 }

@@ -178,7 +178,8 @@ impl<'a> RootScan<'a> {
             found.push(finding.epoch(size.saturating_sub(1)));
         }
         if let Some(ended) = self.anchor.ended.as_ref().filter(|ended| ended.size > checkpoint.size) {
-            let text = format!("the roster says that this log ended with {} epochs; fewer are shown", ended.size);
+            let text =
+                format!("the roster says that this log ended with {} epochs; fewer are shown", ended.size);
             found.push(Finding::new(Kind::Rollback, log, text).of(LogFile::Checkpoint));
         }
     }
@@ -263,7 +264,9 @@ impl<'a> RootScan<'a> {
         }
         if roster.is_some_and(|roster| roster.agencies.len() != slots.len()) {
             let text = "it does not have one slot for each member of the roster: `rosters` is damaged, or the entry is wrong";
-            found.push(Finding::new(Kind::Damaged, log, text).of(LogFile::Rosters).of(file).epoch(entry.epoch));
+            found.push(
+                Finding::new(Kind::Damaged, log, text).of(LogFile::Rosters).of(file).epoch(entry.epoch),
+            );
         }
         Some(slots)
     }
@@ -306,7 +309,9 @@ impl<'a> RootScan<'a> {
         let ended = self.anchor.ended.as_ref().filter(|ended| ended.size == size);
         if ended.is_some_and(|ended| ended.root != self.state.tree.root().as_slice()) {
             let text = "the region authority ended this log with another root of this size";
-            found.push(Finding::new(Kind::Fork, log, text).of(LogFile::Checkpoint).epoch(size.saturating_sub(1)));
+            found.push(
+                Finding::new(Kind::Fork, log, text).of(LogFile::Checkpoint).epoch(size.saturating_sub(1)),
+            );
         }
         while let Some(next) = self.list.get(self.state.at.1).filter(|next| next.size <= size) {
             let (same, file) = (next.size < size || next.root == self.state.tree.root(), next.file);
@@ -355,7 +360,9 @@ impl<'a> RootScan<'a> {
                     self.state.cosigned_size = next.size;
                     self.list.push(next);
                 }
-                Some(Ok(_)) => found.push(Finding::new(Kind::Damaged, log, "its checkpoints are out of order").of(file)),
+                Some(Ok(_)) => {
+                    found.push(Finding::new(Kind::Damaged, log, "its checkpoints are out of order").of(file))
+                }
                 Some(Err(error)) => found.push(Finding::new(Kind::Damaged, log, error).of(file)),
                 None => found.push(Finding::new(Kind::Damaged, log, "it ends within a checkpoint").of(file)),
             }
@@ -377,8 +384,7 @@ impl<'a> RootScan<'a> {
     fn cosigned(&self, note: &[u8], file: u64) -> Result<Cosigned, String> {
         let signed = SignedCheckpoint::parse(note).map_err(|error| error.to_string())?;
         let anchor = self.anchor;
-        let checkpoint =
-            signed.verify(&anchor.origin, &anchor.log_key).map_err(|error| error.to_string())?;
+        let checkpoint = signed.verify(&anchor.origin, &anchor.log_key).map_err(|error| error.to_string())?;
         let roster = checkpoint.size.checked_sub(1).and_then(|last| anchor.roster_at(last));
         let at_s = roster.and_then(|roster| signed.witnessed_at(&roster.witnesses));
         if let Some(text) = foreign_lines(&signed, anchor) {

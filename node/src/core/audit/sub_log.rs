@@ -169,7 +169,8 @@ impl<'a> SubScan<'a> {
         }
         for (first, last) in std::mem::take(&mut self.state.gone) {
             let text = "opening missing: its key is gone, and no ERASED event of this sub-log names it; it cannot be replayed";
-            let mut finding = Finding::new(Kind::OpeningGone, &self.origin, text).of(LogFile::Keys(first / WIDTH));
+            let mut finding =
+                Finding::new(Kind::OpeningGone, &self.origin, text).of(LogFile::Keys(first / WIDTH));
             finding.entries = Some((first, last));
             found.push(finding);
         }
@@ -331,7 +332,9 @@ impl<'a> SubScan<'a> {
                     let first = behind == 0;
                     if (!first && at <= last) || size <= before {
                         let text = "its epochs and sizes do not go up";
-                        found.push(Finding::new(Kind::Damaged, &self.origin, text).of(LogFile::Sizes).epoch(at));
+                        found.push(
+                            Finding::new(Kind::Damaged, &self.origin, text).of(LogFile::Sizes).epoch(at),
+                        );
                     }
                     self.state.sizes = (behind.saturating_add(16), at, size.max(before));
                     self.sizes.pop_front();
@@ -377,11 +380,14 @@ impl<'a> SubScan<'a> {
         };
         for (version, hash) in seen.iter().flatten() {
             if turn.is_none_or(|turn| turn < *version) {
-                let text = format!("the sub-logs say that roster version {version} came into force in this epoch; it does not");
+                let text = format!(
+                    "the sub-logs say that roster version {version} came into force in this epoch; it does not"
+                );
                 found.push(wrong(Kind::Damaged, text));
             }
             if self.anchor.roster(*version).is_some_and(|roster| roster.hash != hash.as_ref()) {
-                let text = format!("the sub-log of {} names another roster as version {version}", self.agency);
+                let text =
+                    format!("the sub-log of {} names another roster as version {version}", self.agency);
                 found.push(wrong(Kind::Contradiction, text));
             }
         }
@@ -389,7 +395,9 @@ impl<'a> SubScan<'a> {
         let member = epoch.roster.is_some_and(|roster| roster.index_of(&self.agency).is_some());
         let told = seen.iter().any(|seen| seen.as_ref().is_none_or(|(seen, _)| *seen == version));
         if member && !told && !self.state.stopped {
-            let text = format!("it says that roster version {version} came into force in this epoch; the sub-logs do not");
+            let text = format!(
+                "it says that roster version {version} came into force in this epoch; the sub-logs do not"
+            );
             found.push(wrong(Kind::Damaged, text));
         }
     }
@@ -399,7 +407,9 @@ impl<'a> SubScan<'a> {
         let (Some(slots), Some(index)) = (epoch.slots.as_ref(), index) else {
             if epoch.slots.is_some() && epoch.roster.is_some() && size > 0 {
                 let text = "it has entries in an epoch whose roster does not name this agency";
-                found.push(Finding::new(Kind::WrongSlot, &self.origin, text).of(LogFile::Sizes).epoch(epoch.number));
+                found.push(
+                    Finding::new(Kind::WrongSlot, &self.origin, text).of(LogFile::Sizes).epoch(epoch.number),
+                );
             }
             return;
         };
@@ -447,7 +457,7 @@ impl Openings {
             let text = format!("it does not hold {wanted} keys of 32 bytes");
             found.push(Finding::new(Kind::Damaged, log, text).of(LogFile::Keys(index)));
         }
-        let sealed = sealed.and_then(|bytes| {
+        let sealed = sealed.map(|bytes| {
             let mut all = Vec::with_capacity(wanted);
             let mut whole = true;
             for entry in tile::entries(&bytes) {
@@ -460,7 +470,7 @@ impl Openings {
                 let text = format!("it does not hold {wanted} whole openings");
                 found.push(Finding::new(Kind::Damaged, log, text).of(LogFile::Openings(index)));
             }
-            Some(all)
+            all
         });
         Self { keys, sealed, index }
     }
@@ -493,7 +503,8 @@ pub(crate) fn says(leaf: &[u8]) -> Option<(u8, u64)> {
     let leaf: &[u8; LEAF_BYTES] = leaf.try_into().ok()?;
     let ([1, event_type], rest) = leaf.split_first_chunk::<2>()? else { return None };
     let (time, _) = rest.split_first_chunk::<8>()?;
-    let known = EventType::try_from(i32::from(*event_type)).is_ok_and(|known| known != EventType::Unspecified);
+    let known =
+        EventType::try_from(i32::from(*event_type)).is_ok_and(|known| known != EventType::Unspecified);
     known.then(|| (*event_type, u64::from_be_bytes(*time)))
 }
 
@@ -529,9 +540,9 @@ fn forget(gone: &mut Vec<(u64, u64)>, first: u64, count: u64) {
 fn slot_keys(bytes: &Bytes, origin: &str, found: &mut Findings) -> Vec<(u64, [u8; 32])> {
     let mut keys: Vec<(u64, [u8; 32])> = Vec::new();
     for record in bytes.chunks(40) {
-        let read = record.split_first_chunk::<8>().and_then(|(epoch, key)| {
-            Some((u64::from_be_bytes(*epoch), <[u8; 32]>::try_from(key).ok()?))
-        });
+        let read = record
+            .split_first_chunk::<8>()
+            .and_then(|(epoch, key)| Some((u64::from_be_bytes(*epoch), <[u8; 32]>::try_from(key).ok()?)));
         let follows = |epoch: u64| keys.last().is_none_or(|(before, _)| *before < epoch);
         match read {
             Some((epoch, key)) if follows(epoch) => keys.push((epoch, key)),

@@ -122,7 +122,10 @@ impl Compare<'_> {
         let finding = if tile.level == 0 {
             let at = tile.index.saturating_mul(WIDTH).saturating_add(at as u64);
             let text = "tile and entry do not belong together: one of the two files is damaged";
-            Finding::new(Kind::Damaged, self.log, text).of(file).of(LogFile::Entries(tile.index, tile.width)).entry(at)
+            Finding::new(Kind::Damaged, self.log, text)
+                .of(file)
+                .of(LogFile::Entries(tile.index, tile.width))
+                .entry(at)
         } else {
             Finding::new(Kind::Damaged, self.log, "it is not the tile that the entries lead to").of(file)
         };

@@ -178,9 +178,9 @@ pub(crate) fn verify(
             let mut others = Counterparts::default();
             subs.iter_mut().for_each(|sub| sub.follow(&epochs, &mut others, &mut found));
             others.end(&anchor.origin, &in_scope, &mut found);
-            let done = subs.iter().fold(root.state.tree.size(), |done, sub| {
-                done.saturating_add(sub.state.tree.size())
-            });
+            let done = subs
+                .iter()
+                .fold(root.state.tree.size(), |done, sub| done.saturating_add(sub.state.tree.size()));
             watch.progress(done, total);
             if watch.is_due() {
                 watch.keep(&write_state(&key, &root, &mut subs, &found, state.begun_ms));

@@ -159,7 +159,8 @@ impl Place {
             (Some(from), _) => from.to_owned(),
             (None, Some(data)) => data.path("audit"),
             (None, None) => {
-                let message = "which log? give --from DIR, or the data folder of a node (--data, LINTAS_DATA)";
+                let message =
+                    "which log? give --from DIR, or the data folder of a node (--data, LINTAS_DATA)";
                 return Err(Failure::new(Code::Usage, message));
             }
         };
@@ -174,7 +175,8 @@ impl Place {
         if found.len() > 1
             && let Believed::Directory(directory) = &trust
         {
-            let in_use = |origin: &str| directory.brokers().iter().any(|broker| broker.root_origin() == origin);
+            let in_use =
+                |origin: &str| directory.brokers().iter().any(|broker| broker.root_origin() == origin);
             if found.iter().filter(|(_, origin)| in_use(origin)).count() == 1 {
                 found.retain(|(_, origin)| in_use(origin));
             }
@@ -267,9 +269,9 @@ fn believe(
 }
 
 fn roster(bundle: &Bytes) -> Result<Roster, Failure> {
-    let bad = |error: canonical::DecodeError| Failure::new(Code::NotSetUp, format_args!("directory: {error}"));
-    let bundle: DirectoryBundle =
-        canonical::decode(bundle, limits::DIRECTORY_BYTES_MAX).map_err(bad)?;
+    let bad =
+        |error: canonical::DecodeError| Failure::new(Code::NotSetUp, format_args!("directory: {error}"));
+    let bundle: DirectoryBundle = canonical::decode(bundle, limits::DIRECTORY_BYTES_MAX).map_err(bad)?;
     let signed: SignedRoster = canonical::decode(&bundle.roster, limits::ROSTER_BYTES_MAX).map_err(bad)?;
     canonical::decode(&signed.roster, limits::ROSTER_BYTES_MAX).map_err(bad)
 }

@@ -199,7 +199,8 @@ impl Mirror<'_> {
     fn accept(&mut self, owner: Option<&str>) -> Result<(), Failure> {
         let path = self.folder.path(owner, LogFile::Checkpoint);
         let pending = path.with_file_name(PENDING);
-        let bytes = files::read(&pending, 4 << 10).map_err(|error| Failure::file("read", &pending, &error))?;
+        let bytes =
+            files::read(&pending, 4 << 10).map_err(|error| Failure::file("read", &pending, &error))?;
         let size = |bytes: &[u8]| SignedCheckpoint::parse(bytes).map_or(0, |signed| signed.claim().size);
         let before = self.local(owner, LogFile::Checkpoint).map(|before| size(&before));
         let after = size(&bytes);
@@ -221,14 +222,21 @@ impl Mirror<'_> {
         note: &Bytes,
     ) -> Result<(), Failure> {
         let (kind, text) = if next.size < before.size {
-            (Kind::Rollback, "the broker shows a smaller log than the one that it signed and that is mirrored here")
+            (
+                Kind::Rollback,
+                "the broker shows a smaller log than the one that it signed and that is mirrored here",
+            )
         } else {
-            (Kind::Fork, "the broker shows a tree that does not continue the one that it signed and that is mirrored here")
+            (
+                Kind::Fork,
+                "the broker shows a tree that does not continue the one that it signed and that is mirrored here",
+            )
         };
         let root: String = hex(&next.root).chars().take(16).collect();
         let name = format!("other-checkpoint-{}-{root}", next.size);
         self.write(owner, &name, note)?;
-        let finding = Finding::new(kind, &self.origin(owner), format!("{text} ({} epochs or entries)", before.size));
+        let finding =
+            Finding::new(kind, &self.origin(owner), format!("{text} ({} epochs or entries)", before.size));
         let mut finding = finding.of(LogFile::Checkpoint);
         finding.files.push(name);
         self.done.findings.push(finding);
@@ -253,7 +261,8 @@ impl Mirror<'_> {
                     }
                 }
                 if changed {
-                    files::replace_secret(&path, &keys).map_err(|error| Failure::file("write", &path, &error))?;
+                    files::replace_secret(&path, &keys)
+                        .map_err(|error| Failure::file("write", &path, &error))?;
                 }
             }
         }
@@ -304,7 +313,11 @@ impl Mirror<'_> {
         // A key that was there may have been erased since.
         let same = matches!(file, LogFile::Keys(_)) || overlap == known.as_ref();
         if overlap.len() < known.len() || !same {
-            self.differs(&origin, file, "the broker's file is shorter than what was mirrored before, or another one");
+            self.differs(
+                &origin,
+                file,
+                "the broker's file is shorter than what was mirrored before, or another one",
+            );
             return Ok(true);
         }
         if !new.is_empty() {
@@ -357,7 +370,9 @@ impl Mirror<'_> {
         let mut old: Vec<(LogFile, LogFile)> = Vec::new();
         for level in 0..=tile::LEVEL_MAX {
             let last = before.checked_shr(8 * u32::from(level)).unwrap_or(0) / WIDTH;
-            if let (Some(was), Some(is)) = (Tile::of_tree(level, last, before), Tile::of_tree(level, last, after)) {
+            if let (Some(was), Some(is)) =
+                (Tile::of_tree(level, last, before), Tile::of_tree(level, last, after))
+            {
                 old.push((LogFile::Tile(was), LogFile::Tile(is)));
             }
         }
@@ -377,9 +392,7 @@ impl Mirror<'_> {
         let written = OpenOptions::new().create(true).truncate(true).write(true).open(&part);
         let written = written.and_then(|mut open| open.write_all(bytes));
         // It is made durable before the checkpoint that needs it; until then it may go.
-        let renamed = written.and_then(|()| {
-            rustix::fs::rename(&part, &path).map_err(io::Error::from)
-        });
+        let renamed = written.and_then(|()| rustix::fs::rename(&part, &path).map_err(io::Error::from));
         renamed.map_err(|error| Failure::file("write", &path, &error))?;
         self.count(bytes.len());
         Ok(())

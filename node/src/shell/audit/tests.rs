@@ -184,7 +184,8 @@ fn keys_of_what_was_erased_go_here_too() {
     let done = scene.mirror();
     assert_eq!(done.sub_logs.iter().map(|sub| sub.erased).collect::<Vec<_>>(), [0, 3]);
     let keys = scene.files().read(Some("KH"), LogFile::Keys(0), 0, 8_192).unwrap().unwrap();
-    let erased: Vec<usize> = keys.chunks(32).enumerate().filter(|(_, key)| *key == ERASED).map(|(at, _)| at).collect();
+    let erased: Vec<usize> =
+        keys.chunks(32).enumerate().filter(|(_, key)| *key == ERASED).map(|(at, _)| at).collect();
     assert_eq!(erased, [2, 3, 4]);
     let report = scene.verify();
     assert_eq!(report.verdict, Verdict::Whole, "{:#?}", report.findings);

@@ -93,13 +93,21 @@ impl Desk {
     }
 
     /// Orders the broker to forget openings of this agency's sub-log.
-    pub(super) fn audit_erase(&self, origin: &str, indices: &[u64], ground: &str) -> Result<Ordered, Failure> {
+    pub(super) fn audit_erase(
+        &self,
+        origin: &str,
+        indices: &[u64],
+        ground: &str,
+    ) -> Result<Ordered, Failure> {
         let directory = self.directory();
         let keys = self.keys();
         let agency = keys.agency.clone();
         let known = directory.brokers().iter().any(|broker| broker.sub_log_origin(&agency) == origin);
         if !known {
-            let message = format!("`{}` is not the present sub-log of {agency}; an agency orders erasure in its own only", one_line(origin));
+            let message = format!(
+                "`{}` is not the present sub-log of {agency}; an agency orders erasure in its own only",
+                one_line(origin)
+            );
             return Err(Failure::new(Code::Usage, message));
         }
         let mut indices = indices.to_vec();
@@ -122,14 +130,13 @@ impl Desk {
             return Err(Failure::new(Code::Usage, "too many entries for one order; give fewer"));
         }
         let status: ErasureStatus = wait(self.log_line().erase(signed))?.map_err(|error| failed(&error))?;
-        match Reason::try_from(status.reason).unwrap_or_default() {
-            Reason::Accepted => Ok(Ordered { index: status.index }),
-            code => {
-                let (why, advice) = reason(code);
-                let message = format!("the broker refused the order: {why} (it says `{}`); {advice}", one_line(&status.text));
-                Err(Failure::new(Code::Refused, message))
-            }
+        let said = Reason::try_from(status.reason).unwrap_or_default();
+        if said == Reason::Accepted {
+            return Ok(Ordered { index: status.index });
         }
+        let ((why, advice), text) = (reason(said), one_line(&status.text));
+        let message = format!("the broker refused the order: {why} (it says `{text}`); {advice}");
+        Err(Failure::new(Code::Refused, message))
     }
 }
 

@@ -61,8 +61,8 @@ use crate::core::{
     view::LinkView,
 };
 
-pub(crate) use audit::piece_bytes;
 pub(crate) use ask::{Reply, Request};
+pub(crate) use audit::piece_bytes;
 pub(crate) use exchange::{Broken, Heard, Step};
 pub(crate) use fresh::begin as begin_attested;
 pub(crate) use keyring::{Opening, Secret};
