@@ -184,10 +184,9 @@ fn dispatch(args: Args) -> Result<(), Failure> {
         return evidence::verify(verify, json);
     }
     // Nor does whoever verifies files.
-    let command = match command {
-        Command::Audit(audit) => return audit::run(*audit, data, key_file, json),
-        command => command,
-    };
+    if let Command::Audit(audit) = command {
+        return audit::run(*audit, data, key_file, json);
+    }
     let data = data
         .ok_or_else(|| Failure::new(Code::Usage, "which data folder? give --data DIR, or set LINTAS_DATA"))?;
     let context = Context { folder: Folder::at(&absolute(&data)?), key_file, json };

@@ -16,7 +16,7 @@ use lintas_proto::{
         merkle::{Frontier, leaf_hash, root as merkle_root},
         note::{Checkpoint, SignedCheckpoint},
         opening,
-        tile::{Tile, WIDTH, new_tiles, push_entry},
+        tile::{Tile, new_tiles, push_entry},
     },
     id::Digest,
     schema::{AuditEvent, EventType, LoggedEvent, Reason, UnitRef},
@@ -95,7 +95,7 @@ impl Files {
         for ((owner, file), bytes) in &self.0 {
             let path = Self::path(folder, owner.as_deref(), *file);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, bytes).unwrap();
+            crate::shell::files::replace(&path, bytes).unwrap();
         }
     }
 }
@@ -402,6 +402,3 @@ impl LogBuilder {
 pub(crate) fn unit(agency: &str) -> UnitRef {
     UnitRef { agency: agency.to_owned(), unit: format!("{agency}-NCB") }
 }
-
-/// Entries in a full bundle.
-pub(crate) const BUNDLE: u64 = WIDTH;

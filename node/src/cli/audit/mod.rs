@@ -176,3 +176,6 @@ fn bar(doing: &'static str, template: &str) -> ProgressBar {
 fn shown(path: &Path) -> String {
     crate::core::text::one_line(&path.display().to_string())
 }
+
+#[cfg(test)]
+mod tests;

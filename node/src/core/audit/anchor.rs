@@ -133,16 +133,6 @@ impl Anchor {
         self.rosters.get(version)
     }
 
-    /// Receipt keys of the brokers of every roster that the log names, and of the newest.
-    pub(crate) fn receipt_key(&self, id: &lintas_proto::id::Digest) -> Option<&VerifyingKey> {
-        let named = self.turns.iter().filter_map(|(_, version)| self.rosters.get(*version));
-        let keys = named.chain(self.rosters.newest()).flat_map(|roster| &roster.brokers);
-        let is = |key: &&VerifyingKey| {
-            lintas_proto::sign::key_id(lintas_proto::sign::KeyRole::Receipt, key.as_bytes()) == *id
-        };
-        keys.map(|broker| &broker.receipt_key).find(is)
-    }
-
     /// The witnesses of every roster that the log names, and of the newest.
     pub(crate) fn witnesses(&self) -> &[WitnessKey] {
         &self.witnesses

@@ -220,6 +220,12 @@ impl Finding {
     }
 }
 
+impl From<Box<Finding>> for Finding {
+    fn from(boxed: Box<Finding>) -> Self {
+        *boxed
+    }
+}
+
 /// Most findings of one kind that are shown; all are counted.
 pub(crate) const SHOWN_MAX: u64 = 100;
 
@@ -234,7 +240,8 @@ pub(crate) struct Findings {
 
 impl Findings {
     /// Takes one in; epochs or entries in a row are one.
-    pub(crate) fn push(&mut self, finding: Finding) {
+    pub(crate) fn push(&mut self, finding: impl Into<Finding>) {
+        let finding = finding.into();
         self.worst = self.worst.max(Some(finding.severity));
         let last =
             self.shown.iter_mut().rev().find(|last| last.kind == finding.kind && last.log == finding.log);
@@ -251,10 +258,6 @@ impl Findings {
             *shown += 1;
             self.shown.push(finding);
         }
-    }
-
-    pub(crate) fn extend(&mut self, more: Vec<Finding>) {
-        more.into_iter().for_each(|finding| self.push(finding));
     }
 
     /// Those that are shown, the worst first.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use lintas_proto::{
-    id::{Digest, hex},
+    id::hex,
     schema::{AuditEvent, EventType, Reason, UnitRef},
 };
 use serde::{Deserialize, Serialize};
@@ -263,9 +263,4 @@ impl Counterparts {
         }
         self.unseen.clear();
     }
-}
-
-/// Digest of a packet as people see it.
-pub(crate) fn short(digest: &Digest) -> String {
-    hex(digest).chars().take(16).collect()
 }

@@ -53,16 +53,16 @@ pub(crate) fn whole(
     log: &str,
     owner: Owner<'_>,
     file: LogFile,
-) -> Result<Bytes, Finding> {
+) -> Result<Bytes, Box<Finding>> {
     let max = bytes_max(owner, file);
     match files.read(owner, file, 0, max.saturating_add(1)) {
         Err(error) => {
-            Err(Finding::new(Kind::Unreadable, log, format!("it cannot be read: {error}")).of(file))
+            Err(Finding::new(Kind::Unreadable, log, format!("it cannot be read: {error}")).of(file).into())
         }
-        Ok(None) => Err(Finding::new(Kind::Missing, log, "it is not there").of(file)),
+        Ok(None) => Err(Finding::new(Kind::Missing, log, "it is not there").of(file).into()),
         Ok(Some(bytes)) if bytes.len() as u64 > max => {
             let text = format!("it has more than the {max} bytes that such a file can have");
-            Err(Finding::new(Kind::Damaged, log, text).of(file))
+            Err(Finding::new(Kind::Damaged, log, text).of(file).into())
         }
         Ok(Some(bytes)) => Ok(bytes),
     }
@@ -75,7 +75,7 @@ pub(crate) fn bundle(
     owner: Owner<'_>,
     index: u64,
     size: u64,
-) -> Result<(Vec<Bytes>, LogFile), Finding> {
+) -> Result<(Vec<Bytes>, LogFile), Box<Finding>> {
     let width = width(index, size);
     let (bytes, file) =
         either(files, log, owner, LogFile::Entries(index, width), LogFile::Entries(index, 256))?;
@@ -90,7 +90,7 @@ pub(crate) fn bundle(
         }
         Some(_) | None => {
             let text = format!("it does not hold {width} whole entries");
-            Err(Finding::new(Kind::Damaged, log, text).of(file).entry(index.saturating_mul(WIDTH)))
+            Err(Finding::new(Kind::Damaged, log, text).of(file).entry(index.saturating_mul(WIDTH)).into())
         }
     }
 }
@@ -101,7 +101,7 @@ pub(crate) fn tile_hashes(
     log: &str,
     owner: Owner<'_>,
     tile: tile::Tile,
-) -> Result<(Vec<Digest>, LogFile), Finding> {
+) -> Result<(Vec<Digest>, LogFile), Box<Finding>> {
     let full = LogFile::Tile(tile::Tile { width: 256, ..tile });
     let (bytes, file) = either(files, log, owner, LogFile::Tile(tile), full)?;
     let hashes: Vec<Digest> = bytes.chunks_exact(32).filter_map(|hash| hash.try_into().ok()).collect();
@@ -109,7 +109,7 @@ pub(crate) fn tile_hashes(
     let sound = if file == LogFile::Tile(tile) { bytes.len() == 32 * wanted } else { hashes.len() >= wanted };
     if !sound {
         let text = format!("it does not hold {wanted} hashes of 32 bytes");
-        return Err(Finding::new(Kind::Damaged, log, text).of(file));
+        return Err(Finding::new(Kind::Damaged, log, text).of(file).into());
     }
     Ok((hashes.into_iter().take(wanted).collect(), file))
 }
@@ -127,7 +127,7 @@ fn either(
     owner: Owner<'_>,
     first: LogFile,
     full: LogFile,
-) -> Result<(Bytes, LogFile), Finding> {
+) -> Result<(Bytes, LogFile), Box<Finding>> {
     match whole(files, log, owner, first) {
         Err(missing) if missing.kind == Kind::Missing && first != full => whole(files, log, owner, full)
             .map(|bytes| (bytes, full))

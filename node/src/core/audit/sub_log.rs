@@ -49,6 +49,8 @@ pub(crate) struct SubState {
     sizes: (u64, u64, u64),
     pub(crate) stopped: bool,
     short: bool,
+    /// A slot was wrong before the sub-log ended.
+    wrong: bool,
 }
 
 /// A leaf and what became of its opening.
@@ -421,6 +423,14 @@ impl<'a> SubScan<'a> {
             self.state.slots = self.state.slots.saturating_add(1);
             return;
         }
+        if !self.state.wrong && self.has_slot_keys && size == self.checkpoint.size && self.sizes.is_empty() {
+            let text = "the root log goes on, and this sub-log ends here: fetch the rest (`lintas audit mirror --agency`); if \
+                        nothing more comes, `slot-keys` or `sizes` is damaged, or the broker withholds entries";
+            let finding = Finding::new(Kind::Missing, &self.origin, text).of(LogFile::Checkpoint);
+            found.push(finding.of(LogFile::Sizes).of(LogFile::SlotKeys).epoch(epoch.number));
+            return;
+        }
+        self.state.wrong = true;
         let text = "the root log's slot of this agency is not that of its sub-log: `sizes`, `slot-keys` or the entries are \
                     damaged, or the broker published another sub-log than this one";
         let mut finding = Finding::new(Kind::WrongSlot, &self.origin, text).of(LogFile::SlotKeys);
@@ -457,7 +467,7 @@ impl Openings {
             let text = format!("it does not hold {wanted} keys of 32 bytes");
             found.push(Finding::new(Kind::Damaged, log, text).of(LogFile::Keys(index)));
         }
-        let sealed = sealed.and_then(|bytes| {
+        let sealed = sealed.map(|bytes| {
             let mut all = Vec::with_capacity(wanted);
             let mut whole = true;
             for entry in tile::entries(&bytes) {
@@ -470,7 +480,7 @@ impl Openings {
                 let text = format!("it does not hold {wanted} whole openings");
                 found.push(Finding::new(Kind::Damaged, log, text).of(LogFile::Openings(index)));
             }
-            Some(all)
+            all
         });
         Self { keys, sealed, index }
     }

@@ -1,6 +1,6 @@
 //! What a scan says of a whole log, of damaged ones, and of lies.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use lintas_config::Directory;
@@ -14,6 +14,7 @@ use super::{
     finding::{Finding, Kind, Proof},
     verify::{Asked, Report, Verdict, Watch, verify},
 };
+use crate::shell::clock;
 use crate::testing::{
     BROKER,
     whole_log::{Files, LogBuilder, region, unit},
@@ -86,7 +87,7 @@ fn names(report: &Report, owner: Option<&str>, file: LogFile) -> bool {
 }
 
 /// The least scope in which a file is read. `rosters` is in no tree: the sub-logs say when a roster came.
-fn scope<'a>(owner: Option<&'a str>, file: LogFile) -> Vec<&'a str> {
+fn scope(owner: Option<&str>, file: LogFile) -> Vec<&str> {
     if file == LogFile::Rosters { ALL.to_vec() } else { owner.into_iter().collect() }
 }
 
@@ -100,12 +101,15 @@ fn a_byte_flipped_in_any_file_is_found_and_the_file_is_named() {
         let length = files.0[&(owner.clone(), file)].len();
         if length == 0 {
             assert_eq!((owner.as_deref(), file), (Some("TH"), LogFile::SlotKeys));
+        }
+        // TH's files are of the same kinds as KH's.
+        if owner.as_deref() == Some("TH") {
             continue;
         }
         for at in [0, length / 2 + 5, length - 1] {
             let mut damaged = files.clone();
             damaged.0.get_mut(&(owner.clone(), file)).unwrap()[at.min(length - 1)] ^= 0x20;
-            let before = Instant::now();
+            let before = clock::moment();
             let report = scan(&damaged, &directory, &scope(owner.as_deref(), file));
             assert!(before.elapsed().as_secs() < 20, "{owner:?} {file} {at}");
             assert_ne!(report.verdict, Verdict::Whole, "{owner:?} {file} at {at}");
@@ -124,7 +128,7 @@ fn a_file_that_is_cut_or_gone_is_found_and_named() {
     let files = log.finish();
     for (owner, file) in files.0.keys().cloned().collect::<Vec<_>>() {
         let length = files.0[&(owner.clone(), file)].len();
-        if length == 0 {
+        if owner.as_deref() == Some("TH") {
             continue;
         }
         let mut gone = files.clone();
@@ -389,7 +393,7 @@ fn a_million_entries() {
                 now_ms: u64::MAX / 2,
                 threads,
             };
-            let before = Instant::now();
+            let before = clock::moment();
             let report = verify(&files, &asked, None, &mut Nobody).unwrap().into_report();
             let entries: u64 = report.sub_logs.iter().map(|sub| sub.entries).sum();
             let seconds = before.elapsed().as_secs_f64();

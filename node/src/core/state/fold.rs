@@ -37,11 +37,10 @@ impl State {
             }
             Record::Purge(stored) => self.apply_purge(stored),
             Record::Inclusion(stored) => {
-                let size = stored.slot.as_ref().map(|slot| slot.size);
-                if let Some((origin, size)) = self.receipts.included(sequence, stored).zip(size) {
-                    // From here on the log itself is compared.
-                    self.promises.forget_below(&origin, size);
-                }
+                let size = stored.slot.as_ref().map_or(0, |slot| slot.size);
+                // From here on the log itself is compared.
+                self.promises.included(&stored.origin, size);
+                self.receipts.included(sequence, stored);
                 Ok(())
             }
             Record::RootProof(stored) => {

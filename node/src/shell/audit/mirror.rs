@@ -100,11 +100,12 @@ impl Mirror<'_> {
         for number in before / WIDTH..after.div_ceil(WIDTH) {
             self.append(None, LogFile::Slots(number))?;
         }
-        self.accept(None)?;
         (self.done.epochs_before, self.done.epochs) = (before, after);
         for agency in agencies {
             self.sub_log(agency)?;
         }
+        // Last, so that no sub-log is ever behind the root log.
+        self.accept(None)?;
         Ok(self.done)
     }
 

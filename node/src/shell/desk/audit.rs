@@ -132,17 +132,13 @@ impl Desk {
             return Err(Failure::new(Code::Usage, "too many entries for one order; give fewer"));
         }
         let status: ErasureStatus = wait(self.log_line().erase(signed))?.map_err(|error| failed(&error))?;
-        match Reason::try_from(status.reason).unwrap_or_default() {
-            Reason::Accepted => Ok(Ordered { index: status.index }),
-            code => {
-                let (why, advice) = reason(code);
-                let message = format!(
-                    "the broker refused the order: {why} (it says `{}`); {advice}",
-                    one_line(&status.text)
-                );
-                Err(Failure::new(Code::Refused, message))
-            }
+        let said = Reason::try_from(status.reason).unwrap_or_default();
+        if said == Reason::Accepted {
+            return Ok(Ordered { index: status.index });
         }
+        let ((why, advice), text) = (reason(said), one_line(&status.text));
+        let message = format!("the broker refused the order: {why} (it says `{text}`); {advice}");
+        Err(Failure::new(Code::Refused, message))
     }
 }
 
