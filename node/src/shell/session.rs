@@ -1,7 +1,8 @@
 //! The session with the broker: kept open, opened again after a pause when it ends.
 //!
-//! Six futures share it: one submits, one receives, one writes, one keeps the directory, one compares checkpoints of others with ours, one fetches what is asked of the
-//! audit log. Whichever ends, ends the session; what was unanswered is submitted again, and what was not acknowledged is delivered again.
+//! Seven futures share it: one submits, one receives, one writes, one keeps the directory, one follows the broker's audit
+//! log, one compares checkpoints of others with ours, one fetches what is asked of the log. Whichever ends, ends the
+//! session; what was unanswered is submitted again, and what was not acknowledged is delivered again.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -28,7 +29,7 @@ use super::{
     courier::{self, WaitingRoom},
     desk::{Broken, Desk, Heard, Work},
     failure::Failure,
-    log_link,
+    follow, log_link,
 };
 use crate::core::outbox::{reconnect_after_ms, refused_after_ms};
 
@@ -192,6 +193,7 @@ impl Session {
             ended = self.submit(connection, frames.clone()) => ended,
             ended = self.receive(connection, reader, frames) => ended,
             ended = self.keep_current(connection) => ended,
+            error = follow::follow(&self.desk, connection) => Err(Broken::Store(error).into()),
             ended = self.compare(connection) => ended,
             error = log_link::serve(connection, self.desk.log_line().open()) => Err(error.into()),
         };

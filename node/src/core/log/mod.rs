@@ -1,14 +1,17 @@
-//! The broker's audit log, watched: what this node knows of it, and what is wrong with it.
+//! The broker's audit log, watched and followed: what this node knows of it, and what is wrong with it.
 //!
 //! - [`standing`]: the largest tree of a log that this node has verified, and whether others continue it
 //! - [`witness`]: whether a checkpoint is cosigned; [`gossip`]: checkpoints that came inside packets
-//! - [`promises`]: which place a receipt promised to which leaf
+//! - [`receipts`]: how well each receipt is proven; [`inclusion`]: what proves it; [`promises`]: which place a receipt
+//!   promised to which leaf
 //! - [`attested`]: which directories the log attests
 //! - [`findings`]: what the log should not show, as evidence or as accusation
 
 pub(crate) mod attested;
 pub(crate) mod findings;
 pub(crate) mod gossip;
+pub(crate) mod inclusion;
 pub(crate) mod promises;
+pub(crate) mod receipts;
 pub(crate) mod standing;
 pub(crate) mod witness;

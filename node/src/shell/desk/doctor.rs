@@ -20,7 +20,7 @@ use crate::{
         listed,
         log::findings::{Noted, Weight},
         outbox::PutOff,
-        state::{Answer, State},
+        state::{Answer, Outgoing, State},
         text::one_line,
         view::LinkView,
     },
@@ -158,7 +158,8 @@ fn journal(state: &State) -> Check {
 fn missing(state: &State, folder: &Folder, now_ms: u64) -> usize {
     let id = |reference: &AttachmentRef| hex(&reference.blob_id);
     let kept = |sequence: u64| state.ledger().purged_ms(sequence).is_none();
-    let out = state.outgoing().filter(|(sequence, packet)| kept(*sequence) && !packet.is_settled(now_ms));
+    let needed = |(at, packet): &(u64, &Outgoing)| kept(*at) && !state.is_settled(*at, packet, now_ms);
+    let out = state.outgoing().filter(needed);
     let out = out.flat_map(|(_, packet)| &packet.attachments);
     let received = state.incoming().filter(|(sequence, _)| kept(*sequence));
     let received = received.flat_map(|(_, packet)| &packet.attachments);

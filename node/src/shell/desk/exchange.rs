@@ -348,6 +348,8 @@ impl Desk {
             | Record::Refusal(_)
             | Record::Evidence(_)
             | Record::Doubted(_)
+            | Record::Inclusion(_)
+            | Record::RootProof(_)
             | Record::Confirmation(_)
             | Record::Finding(_)
             | Record::Purge(_) => Err(RecordError::Missing("the answer to a delivery").into()),

@@ -89,6 +89,8 @@ impl Desk {
             | Record::Refusal(_)
             | Record::Evidence(_)
             | Record::Rejection(_)
+            | Record::Inclusion(_)
+            | Record::RootProof(_)
             | Record::Confirmation(_)
             | Record::Finding(_)
             | Record::Purge(_)

@@ -5,6 +5,7 @@
 //!   about it; [`reseal`]: seals it again when keys have moved
 //! - [`exchange`]: what came on the session, judged and kept
 //! - [`read`]: looks at what was kept; [`purge`]: destroys it; [`attachments`]: their files
+//! - [`inclusion`]: what was promised, and found in the broker's audit log
 //! - [`renew`]: a new directory; [`contacts`]: an officer's word for who is new
 //! - [`keyring`]: the key file; [`rotate`]: the keys as time goes by; [`exposure`]: what a lost one exposes
 //! - [`watch`]: the broker's log, watched; [`fresh`]: whether the directory is fresh
@@ -18,6 +19,7 @@ mod doctor;
 mod exchange;
 mod exposure;
 mod fresh;
+mod inclusion;
 mod keyring;
 mod outgoing;
 mod purge;
@@ -63,6 +65,7 @@ use crate::core::{
 pub(crate) use ask::{Reply, Request};
 pub(crate) use exchange::{Broken, Heard, Step};
 pub(crate) use fresh::begin as begin_attested;
+pub(crate) use inclusion::Pending;
 pub(crate) use keyring::{Opening, Secret};
 pub(crate) use outgoing::{Upload, Work};
 pub(crate) use rotate::revocation_text;
@@ -189,6 +192,7 @@ impl Desk {
         desk.attested = Mutex::new(fresh::open(&desk.folder, &desk.directory(), compared_ms)?);
         desk.compare_ended();
         desk.tell_broken_promises();
+        desk.submit_what_ended();
         desk.tidy();
         desk.unnamed_blobs = desk.sweep()?;
         if let Some(warning) = desk.warning_of_blobs() {
