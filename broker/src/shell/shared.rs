@@ -64,7 +64,6 @@ pub(crate) struct Shared {
     pub(crate) log_name: String,
     pub(crate) receipt_key: SigningKey,
     /// Of the audit log.
-    #[allow(dead_code, reason = "being built")]
     pub(crate) log: LogState,
     pub(crate) blobs: Blobs,
     pub(crate) reader: Reader<FileDisk>,

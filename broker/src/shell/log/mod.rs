@@ -1,5 +1,4 @@
 //! The audit log on its way out: published, cosigned, read.
-#![allow(dead_code, reason = "being built")]
 
 pub(crate) mod disk;
 pub(crate) mod files;

@@ -14,10 +14,8 @@ use lintas_proto::{
 /// How long a new directory may be unattested while the one before it was attested, milliseconds: 10 minutes.
 pub(crate) const CHANGE_MS: u64 = 10 * 60 * 1_000;
 /// How much newer an attestation must be to be written again, milliseconds.
-#[allow(dead_code, reason = "who follows the log is being built")]
 const WRITE_MS: u64 = 5 * 60 * 1_000;
 /// Most directories that are remembered.
-#[allow(dead_code, reason = "who follows the log is being built")]
 const DIRECTORIES_MAX: usize = 64;
 /// Begins the file.
 const FIRST_LINE: &str = "lintas attested 1";
@@ -74,7 +72,6 @@ impl Attested {
     /// This node has verified that entry in a checkpoint that a quorum had cosigned by then. True if it is to be written.
     ///
     /// The older of both times counts: witnesses cosign an old tree again when they are asked to.
-    #[allow(dead_code, reason = "who follows the log is being built")]
     pub(crate) fn note(&mut self, entry: &RootEntry, witnessed_at_ms: u64, now_ms: u64) -> bool {
         let at_ms = entry.time_ms.min(witnessed_at_ms).min(now_ms);
         let time = self.times.entry(entry.directory_hash).or_default();

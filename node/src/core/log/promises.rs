@@ -66,7 +66,6 @@ impl Promises {
 
     /// This agency's sub-log under that root log is verified up to that size: what was promised below is compared with the
     /// log itself.
-    #[allow(dead_code, reason = "who follows the log is being built")]
     pub(crate) fn included(&mut self, root_origin: &str, size: u64) {
         let is_under =
             |origin: &str| origin.strip_prefix(root_origin).is_some_and(|rest| rest.starts_with('/'));

@@ -37,6 +37,9 @@ impl State {
             }
             Record::Purge(stored) => self.apply_purge(stored),
             Record::Inclusion(stored) => {
+                let size = stored.slot.as_ref().map_or(0, |slot| slot.size);
+                // From here on the log itself is compared.
+                self.promises.included(&stored.origin, size);
                 self.receipts.included(sequence, stored);
                 Ok(())
             }

@@ -62,7 +62,6 @@ fn write(folder: &Folder, attested: &mut Attested) -> Result<(), Failure> {
 impl Desk {
     /// This node has verified a root entry in a checkpoint that a quorum of witnesses had cosigned by `witnessed_at_ms`;
     /// where the region has no witnesses, in one that the broker has signed.
-    #[allow(dead_code, reason = "who follows the log is being built")]
     pub(crate) fn note_attested(&self, entry: &RootEntry, witnessed_at_ms: u64) {
         self.attest(|attested| attested.note(entry, witnessed_at_ms, clock::now_ms()));
     }

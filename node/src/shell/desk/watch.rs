@@ -55,7 +55,6 @@ impl Desk {
 
     /// Takes a larger checkpoint, signed by the log, that continues the one that is known: `proof` leads from there
     /// (RFC 9162 section 2.1.4). Durable when this returns. What contradicts it is noted as a finding.
-    #[allow(dead_code, reason = "who follows the log is being built")]
     pub(crate) fn learn_checkpoint(
         &self,
         signed: SignedCheckpoint,
@@ -302,7 +301,7 @@ impl Desk {
     }
 
     /// All findings that were kept, oldest first, with their exhibits.
-    #[allow(dead_code, reason = "who follows the log is being built")]
+    #[allow(dead_code, reason = "`lintas audit findings` is being built")]
     pub(crate) fn findings(&self) -> Result<Vec<StoredFinding>, StoreError> {
         let sequences: Vec<u64> = self.store.state().findings().all().map(|(at, _)| at).collect();
         let read = |at: u64| match self.store.read(at) {

@@ -207,18 +207,18 @@ impl Hub {
 
     async fn log(&self, mut writer: FrameWriter, question: &Bytes) -> Result<(), LinkError> {
         let get: LogGet = canonical::decode(question, limits::HELLO_BYTES_MAX)?;
-        let Some(LogFile::Tile(tile)) = LogFile::parse(&get.path) else {
-            // Nothing is published here.
-            let head = LogHead { reason: Reason::MissingAttachment as i32, ..LogHead::default() };
-            writer.send_message(FrameType::LogHead, &head).await?;
-            return writer.finish().await;
-        };
         let tree = Tree(self.held.lock().unwrap().log.clone());
-        let now = Tile::of_tree(tile.level, tile.index, tree.0.len() as u64).unwrap();
-        let hash = |index| tree.hash(tile.level, tile.index * 256 + index).unwrap();
-        let there = tile.is_full() || !now.is_full();
-        let width = if there { u64::from(tile.width) } else { 0 };
-        let bytes: Vec<u8> = (0..width).flat_map(hash).collect();
+        let size = tree.0.len() as u64;
+        let hashes = |tile: Tile| {
+            let now = Tile::of_tree(tile.level, tile.index, size).filter(|now| now.width >= tile.width)?;
+            let hash = |index| tree.hash(tile.level, tile.index * 256 + index).unwrap();
+            let there = tile.is_full() || !now.is_full();
+            there.then(|| (0..u64::from(tile.width)).flat_map(hash).collect::<Vec<u8>>())
+        };
+        // Nothing else of a log is here.
+        let file = LogFile::parse(&get.path);
+        let bytes = if let Some(LogFile::Tile(tile)) = file { hashes(tile) } else { None };
+        let (there, bytes) = (bytes.is_some(), bytes.unwrap_or_default());
         let reason = if there { Reason::Accepted } else { Reason::MissingAttachment };
         let length = bytes.len() as u64;
         let head = LogHead { reason: reason as i32, text: String::new(), file_length: length, length };
