@@ -14,6 +14,7 @@
 //! | `directory.earlier` | directories that were in force, and that packets may name |
 //! | `rosters/<version>.bin` | rosters that were in force (`SignedRoster`) |
 //! | `journal/` | everything durable |
+//! | `audit/<number>/` | the audit log, published (docs/AUDIT.md, "Files"); `behind` in it if this is a restored backup |
 //! | `index/` | sled: an index over the journal, rebuilt at any doubt |
 //! | `blobs/<agency>/` | ciphertext of attachments |
 //! | `broker.lock` | locked while a broker runs on the folder |
@@ -124,6 +125,11 @@ impl Folder {
 
     pub(crate) fn blobs(&self) -> PathBuf {
         self.0.join("blobs")
+    }
+
+    /// The files of the audit log with that number, from 1.
+    pub(crate) fn audit(&self, number: usize) -> PathBuf {
+        self.0.join("audit").join(number.to_string())
     }
 
     /// Makes keys and default settings; says what the region authority needs.

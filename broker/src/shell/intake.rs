@@ -1,8 +1,9 @@
 //! What sessions hand over to the sequencer.
 
-use tokio::sync::OwnedSemaphorePermit;
+use lintas_proto::schema::Reason;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::answer::AnswerTo;
+use super::{answer::AnswerTo, log::Erasure};
 use crate::core::{admit::Verified, outcome::How};
 
 /// What sessions hand over.
@@ -12,6 +13,16 @@ pub(crate) enum Intake {
     Submit(Box<Submitted>),
     /// The end of an entry of the session's own queue.
     End(End),
+    /// An auditor is about to be given openings of another agency's sub-log.
+    Read {
+        auditor: String,
+        agency: String,
+        first_index: u64,
+        count: u64,
+        answer: oneshot::Sender<Result<(), (Reason, String)>>,
+    },
+    /// An erasure order.
+    Erase { erasure: Erasure, answer: oneshot::Sender<Result<u64, (Reason, String)>> },
 }
 
 /// A submission on its way to the journal.

@@ -8,7 +8,7 @@ use std::{
 
 use lintas_proto::schema::Reason;
 
-use super::shared::Shared;
+use super::{clock, shared::Shared};
 use crate::core::outcome::How;
 
 /// One more than the highest [`Reason`].
@@ -51,6 +51,10 @@ pub(crate) struct Metrics {
     pub(crate) submission_bytes: Counter,
     pub(crate) attachment_bytes: Counter,
     pub(crate) attachment_bytes_given: Counter,
+    pub(crate) log_bytes_given: Counter,
+    pub(crate) witness_refusals: Counter,
+    pub(crate) witness_lies: Counter,
+    pub(crate) checkpoints_ignored: Counter,
     sessions: AtomicU64,
     groups: [Counter; GROUP_RECORDS.len() + 1],
     group_records: Counter,
@@ -139,6 +143,14 @@ pub(crate) fn page(shared: &Shared) -> String {
         ("submission_bytes", "Bytes of submissions received.", &metrics.submission_bytes),
         ("attachment_bytes", "Bytes of attachments received.", &metrics.attachment_bytes),
         ("attachment_bytes_given", "Bytes of attachments handed over.", &metrics.attachment_bytes_given),
+        ("log_bytes_given", "Bytes of the audit log handed over.", &metrics.log_bytes_given),
+        (
+            "witness_refusals",
+            "Heads of the audit log that a witness did not cosign.",
+            &metrics.witness_refusals,
+        ),
+        ("witness_lies", "Answers of witnesses that were not true.", &metrics.witness_lies),
+        ("checkpoints_ignored", "Checkpoints in hellos that no broker signed.", &metrics.checkpoints_ignored),
     ] {
         page.counter(name, help, counter);
     }
@@ -175,6 +187,7 @@ pub(crate) fn page(shared: &Shared) -> String {
         page.head(name, "gauge", help);
         page.line(name, "", value);
     }
+    page.witnessed(shared);
     page.groups(metrics);
     page.0
 }
@@ -201,6 +214,16 @@ impl Page {
         self.head(&name, "counter", help);
         for (value, counter) in counters {
             self.line(&name, &format!("{{{label}=\"{value}\"}}"), counter.get());
+        }
+    }
+
+    /// Nothing where nobody witnesses.
+    fn witnessed(&mut self, shared: &Shared) {
+        let age_ms = shared.log.unwitnessed_ms(clock::now_ms());
+        if let Some(age_ms) = age_ms.filter(|_| !shared.directory().witnesses().is_empty()) {
+            let name = "log_witnessed_seconds";
+            self.head(name, "gauge", "How long ago a quorum of witnesses last cosigned the audit log.");
+            self.line(name, "", age_ms / 1_000);
         }
     }
 

@@ -148,6 +148,7 @@ impl Sequencer {
             match intake {
                 Intake::Submit(submitted) => submissions.push(*submitted),
                 Intake::End(end) => ends.push(end),
+                Intake::Read { .. } | Intake::Erase { .. } => {}
             }
         }
         ends.extend(self.tick(now_ms)?);

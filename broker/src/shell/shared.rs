@@ -18,7 +18,7 @@ use lintas_proto::{
 use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
 
-use super::{answer::AnswerTo, blobs::Blobs, log::LogState, metrics::Metrics};
+use super::{answer::AnswerTo, blobs::Blobs, folder::Folder, log::LogState, metrics::Metrics};
 use crate::core::{
     earlier::{Earlier, Taken},
     leave::Sought,
@@ -61,7 +61,6 @@ pub(crate) struct Shared {
     pub(crate) broker: String,
     pub(crate) receipt_key: SigningKey,
     /// Of the audit log.
-    #[allow(dead_code, reason = "being built")]
     pub(crate) log: LogState,
     pub(crate) blobs: Blobs,
     pub(crate) reader: Reader<FileDisk>,
@@ -83,7 +82,8 @@ pub(crate) struct Shared {
 impl Shared {
     /// Starts from what recovery folded; `durable` is its last record.
     pub(crate) fn new(parts: Parts, durable: u64) -> Self {
-        let Parts { ledger, directory, earlier, broker, receipt_key, log_key, blobs, reader, credit } = parts;
+        let Parts { ledger, directory, earlier, broker, receipt_key, log_key, folder, blobs, reader, credit } =
+            parts;
         let metrics = Metrics::default();
         metrics.handed_over(durable);
         Self {
@@ -97,7 +97,7 @@ impl Shared {
             refused_directory: Mutex::new(None),
             broker,
             receipt_key,
-            log: LogState::new(log_key),
+            log: LogState::new(log_key, folder),
             blobs,
             reader,
             credit,
@@ -257,6 +257,7 @@ pub(crate) struct Parts {
     pub(crate) broker: String,
     pub(crate) receipt_key: SigningKey,
     pub(crate) log_key: SigningKey,
+    pub(crate) folder: Folder,
     pub(crate) blobs: Blobs,
     pub(crate) reader: Reader<FileDisk>,
     pub(crate) credit: usize,

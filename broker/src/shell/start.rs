@@ -19,6 +19,7 @@ use thiserror::Error;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
+    task::JoinSet,
     time::timeout,
 };
 
@@ -32,6 +33,7 @@ use super::{
     keeper::Keeper,
     leavers::Leavers,
     listener::{Members, listen},
+    log::{Behind, LogDesk, LogState, Standing, StandingError},
     operator,
     sequencer::Sequencer,
     shared::{Parts, Shared},
@@ -81,9 +83,21 @@ pub(crate) enum RunError {
         "the directory does not list the broker `{0}` with these keys; ask the region authority for a new directory"
     )]
     NotListed(String),
+    /// It runs on a restored backup.
+    #[error(transparent)]
+    Behind(Arc<Behind>),
     /// The broker stopped because what is durable became uncertain.
     #[error("the broker stopped because its disk failed; start it again, it will recover what is durable")]
     Failed,
+}
+
+impl From<StandingError> for RunError {
+    fn from(error: StandingError) -> Self {
+        match error {
+            StandingError::Behind(behind) => Self::Behind(Arc::new(behind)),
+            StandingError::Folder(error) => Self::Folder(error),
+        }
+    }
 }
 
 /// Waits for SIGTERM or SIGINT, from now on.
@@ -123,14 +137,20 @@ pub(crate) async fn run(
         let mut changed = shared.changed.subscribe();
         keeper.look(true).await;
         me.is_listed(&shared.directory())?;
+        Standing::begin(&shared)?;
         let server = Server::bind(settings.listen, &transport, Arc::new(Members(Arc::clone(&shared))))?;
         let asked = operator::open(settings.metrics, &shared).await?;
         ready(server.local_addr()?);
-        let desk = Arc::new(Desk::new(Arc::clone(&shared), Arc::clone(&keeper)));
+        let log = LogDesk::new(Arc::clone(&shared), intake.clone());
+        let desk = Arc::new(Desk::new(Arc::clone(&shared), Arc::clone(&keeper), log));
+        let mut witnesses = JoinSet::new();
+        witnesses.spawn(LogState::witness(Arc::clone(&shared)));
+        let mut behind = shared.log.standing.behind.subscribe();
         let ended = tokio::select! {
             () = listen(&server, &shared, (intake, desk), stop) => Ok(()),
             _ = failed.wait_for(|failed| *failed) => Ok(()),
             () = asked => Ok(()),
+            behind = Standing::is_behind(&mut behind) => Err(RunError::Behind(behind)),
             error = keeper.watch() => error.map_err(RunError::from),
             left = follow(&server, &shared, &me, &mut changed) => left,
         };
@@ -248,7 +268,9 @@ impl Engine {
             cause: String::new(),
         };
         let earlier = folder.earlier(present)?;
-        let parts = Parts { ledger, directory, earlier, broker, receipt_key, log_key, blobs, reader, credit };
+        let folder = folder.clone();
+        let parts =
+            Parts { ledger, directory, earlier, broker, receipt_key, log_key, folder, blobs, reader, credit };
         let shared = Arc::new(Shared::new(parts, durable));
         let (intake, intakes) = mpsc::channel(INTAKES_MAX);
         let index = Arc::new(Index::start(db)?);
