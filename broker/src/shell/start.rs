@@ -117,6 +117,15 @@ pub(crate) async fn run(
     stop: impl Future<Output = ()>,
     ready: impl FnOnce(SocketAddr),
 ) -> Result<(), RunError> {
+    serve(folder, stop, |address, _| ready(address)).await
+}
+
+/// As [`run`]; `ready` sees what everybody shares.
+pub(super) async fn serve(
+    folder: &Folder,
+    stop: impl Future<Output = ()>,
+    ready: impl FnOnce(SocketAddr, &Arc<Shared>),
+) -> Result<(), RunError> {
     let (settings, secrets) = (folder.settings()?, folder.secrets()?);
     let _lock = folder.lock()?;
     let directory = folder.directory()?;
@@ -140,7 +149,7 @@ pub(crate) async fn run(
         Standing::begin(&shared)?;
         let server = Server::bind(settings.listen, &transport, Arc::new(Members(Arc::clone(&shared))))?;
         let asked = operator::open(settings.metrics, &shared).await?;
-        ready(server.local_addr()?);
+        ready(server.local_addr()?, &shared);
         let log = LogDesk::new(Arc::clone(&shared), intake.clone());
         let desk = Arc::new(Desk::new(Arc::clone(&shared), Arc::clone(&keeper), log));
         let mut witnesses = JoinSet::new();

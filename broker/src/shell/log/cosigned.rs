@@ -16,7 +16,7 @@ use lintas_proto::{
     limits,
 };
 
-use super::files::read;
+use super::reading::read;
 use crate::shell::folder::{FolderError, at, make_folder, sync_folder};
 
 /// Longest file, bytes.

@@ -17,7 +17,7 @@ use lintas_proto::{
 };
 
 use super::{
-    files::LogFiles,
+    reading::LogFiles,
     streams::{Refusal, own, unreadable},
 };
 use crate::shell::{clock, shared::Shared};

@@ -1,6 +1,6 @@
 //! The audit log on its way out: published, cosigned, read.
 //!
-//! - [`files`], [`tiles`]: the log on the disk, as far as it is published
+//! - [`reading`], [`tiles`]: the log on the disk, as far as it is published
 //! - [`standing`]: nothing is signed before the witnesses have said what they know; a restored backup stops
 //! - [`asking`]: one session's witness; [`witnesses`]: what all of them say of one head; [`cosigned`]: what is kept of it
 //! - [`streams`]: who may read what; [`erasure`]: what an agency orders to be forgotten
@@ -8,7 +8,7 @@
 mod asking;
 mod cosigned;
 mod erasure;
-mod files;
+mod reading;
 mod standing;
 mod streams;
 mod tiles;
@@ -30,7 +30,7 @@ pub(super) use self::{
     streams::LogDesk,
     witnesses::UNWITNESSED_MS_MAX,
 };
-use self::{files::LogFiles, witnesses::Cosignature};
+use self::{reading::LogFiles, witnesses::Cosignature};
 use super::{folder::Folder, shared::Shared};
 
 /// Most cosignatures on their way to the one task that counts them: each witness has at most one.

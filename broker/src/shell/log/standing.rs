@@ -22,7 +22,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use super::{
-    files::{LogFiles, read},
+    reading::{LogFiles, read},
     me,
     tiles::DiskTiles,
 };

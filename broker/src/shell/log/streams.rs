@@ -28,7 +28,7 @@ use tokio::{
 
 use super::{
     erasure,
-    files::{LogFiles, Opened},
+    reading::{LogFiles, Opened},
     me,
 };
 use crate::{

@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{cosigned::Cosigned, files::read, standing::Standing};
+use super::{cosigned::Cosigned, reading::read, standing::Standing};
 use crate::shell::{
     clock,
     folder::{FolderError, at, replace},

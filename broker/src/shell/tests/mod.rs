@@ -5,10 +5,13 @@ mod directory;
 mod gates;
 mod hello;
 mod leaving;
+mod log;
 mod mark;
 mod operator;
 mod packets;
 mod recovery;
+mod standing;
+mod witnesses;
 
 use std::{
     collections::VecDeque,
@@ -37,7 +40,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Folder, RunError, clock, run};
+use super::{Folder, RunError, clock, run, shared::Shared, start::serve};
 use crate::testing::{REGION, TempFolder, World};
 
 /// Long enough for a busy machine, short enough for a test that hangs.
@@ -61,6 +64,7 @@ fn set(folder: &Path, lines: &str) {
 /// A running broker.
 struct Broker {
     address: SocketAddr,
+    shared: Arc<Shared>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<Result<(), RunError>>,
 }
@@ -74,10 +78,10 @@ impl Broker {
             let stop = async {
                 let _ = stopped.await;
             };
-            run(&folder, stop, |address| ready.send(address).unwrap()).await
+            serve(&folder, stop, |address, shared| assert!(ready.send((address, Arc::clone(shared))).is_ok())).await
         });
         match soon(listening).await {
-            Ok(address) => Self { address, stop, task },
+            Ok((address, shared)) => Self { address, shared, stop, task },
             Err(_) => panic!("{:?}", task.await.unwrap()),
         }
     }
