@@ -22,12 +22,15 @@ struct Candidate {
     file: u64,
     live: Vec<u64>,
     live_bytes: u64,
+    /// Holds a record that must be overwritten.
+    must_go: bool,
 }
 
 impl<D: Disk> Journal<D> {
     /// Writes the owner's snapshot, carries the live records of nearly empty segments forward, and overwrites
     /// those segments. Only segments with no record beyond `covers` go. A live record keeps its sequence and
-    /// stays readable throughout; a dead one may vanish.
+    /// stays readable throughout; a dead one may vanish, and does if it must go and the report says that nothing
+    /// is left.
     ///
     /// # Errors
     /// `Covers`, `SnapshotTooLarge`, `DiskFull` and `Unreadable` leave the journal as it was; `Poisoned`.
@@ -43,7 +46,7 @@ impl<D: Disk> Journal<D> {
         request: Compaction,
     ) -> Result<CompactReport, CommitError> {
         self.check_alive()?;
-        let Compaction { covers, snapshot, live } = request;
+        let Compaction { covers, snapshot, live, must_go } = request;
         let highest = self.next_sequence.saturating_sub(1);
         if covers < self.covers || covers > highest {
             return Err(CommitError::Covers { covers, lowest: self.covers, highest });
@@ -52,13 +55,19 @@ impl<D: Disk> Journal<D> {
         if bytes > max {
             return Err(CommitError::SnapshotTooLarge { bytes, max });
         }
-        let sources = self.reserve_for(self.candidates(covers, &*live), bytes)?;
+        let candidates = self.candidates(covers, &*live, must_go);
+        let must_go = candidates.iter().filter(|candidate| candidate.must_go).count() as u64;
+        let sources = self.reserve_for(candidates, bytes)?;
+        let going = sources.iter().filter(|source| source.must_go).count() as u64;
         let outcome = self.carry(&sources).and_then(|carried| {
             self.write_image(covers, &snapshot, &sources, &carried)?;
             Ok(carried.len() as u64)
         });
         match outcome {
-            Ok(records_carried) => Ok(self.release(covers, &sources, records_carried, bytes)),
+            Ok(records_carried) => {
+                let report = self.release(covers, &sources, records_carried, bytes);
+                Ok(CompactReport { must_go_left: must_go.saturating_sub(going), ..report })
+            }
             Err(failed) => {
                 self.space.end_housekeeping(self.tail.free(), Vec::new());
                 Err(failed)
@@ -66,8 +75,8 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    /// All segments without a record beyond `covers`, the emptiest first.
-    fn candidates(&self, covers: u64, live: &dyn Fn(u64) -> bool) -> Vec<Candidate> {
+    /// All segments without a record beyond `covers`: first what must go, then the emptiest.
+    fn candidates(&self, covers: u64, live: &dyn Fn(u64) -> bool, must_go: u64) -> Vec<Candidate> {
         let map = self.map.read();
         let mut candidates = Vec::new();
         for (number, segment) in &map.segments {
@@ -78,17 +87,16 @@ impl<D: Disk> Journal<D> {
             let current = |(sequence, offset, _): &(u64, u32, u32)| {
                 map.place(*sequence).is_some_and(|place| here(place, *offset)) && live(*sequence)
             };
-            let records = records_of(segment).filter(current);
-            let (live, bytes): (Vec<u64>, Vec<u64>) =
-                records.map(|(sequence, _, span)| (sequence, u64::from(span))).unzip();
+            let (current, others): (Vec<_>, Vec<_>) = records_of(segment).partition(current);
             candidates.push(Candidate {
                 number: *number,
                 file: segment.file,
-                live,
-                live_bytes: bytes.iter().sum(),
+                live: current.iter().map(|(sequence, ..)| *sequence).collect(),
+                live_bytes: current.iter().map(|(.., span)| u64::from(*span)).sum(),
+                must_go: others.iter().any(|(sequence, ..)| *sequence <= must_go),
             });
         }
-        candidates.sort_by_key(|candidate| candidate.live_bytes);
+        candidates.sort_by_key(|candidate| (!candidate.must_go, candidate.live_bytes));
         candidates
     }
 
@@ -100,7 +108,13 @@ impl<D: Disk> Journal<D> {
         let mut carried = 0u64;
         let chosen = |candidate: &Candidate| {
             let total = carried.saturating_add(candidate.live_bytes);
-            let fits = candidate.live_bytes <= live_max && total <= self.limits.carry_bytes_max;
+            let within = total <= self.limits.carry_bytes_max;
+            // Of what must go one segment always fits, or it never would.
+            let fits = if candidate.must_go {
+                within || carried == 0
+            } else {
+                within && candidate.live_bytes <= live_max
+            };
             carried = if fits { total } else { carried };
             fits
         };
@@ -228,6 +242,7 @@ impl<D: Disk> Journal<D> {
             segments_freed: sources.len() as u64,
             records_carried,
             snapshot_bytes: bytes,
+            must_go_left: 0,
         }
     }
 }

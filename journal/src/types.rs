@@ -95,14 +95,18 @@ pub struct Compaction {
     pub snapshot: Vec<u8>,
     /// Asked, on the thread that compacts, for records up to `covers` only.
     pub live: Live,
+    /// Records up to this sequence that are not live are to be overwritten, whatever it costs: a segment that holds one
+    /// goes even if most of it is live, as far as one compaction may carry. 0 for none.
+    pub must_go: u64,
 }
 
 impl fmt::Debug for Compaction {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { covers, snapshot, live: _ } = self;
+        let Self { covers, snapshot, live: _, must_go } = self;
         out.debug_struct("Compaction")
             .field("covers", covers)
             .field("snapshot_bytes", &snapshot.len())
+            .field("must_go", must_go)
             .finish()
     }
 }
@@ -118,6 +122,8 @@ pub struct CompactReport {
     pub records_carried: u64,
     /// Length of the owner's snapshot, in bytes.
     pub snapshot_bytes: u64,
+    /// Segments that still hold a record that must go: ask again.
+    pub must_go_left: u64,
 }
 
 /// What opening found and did.

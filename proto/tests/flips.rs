@@ -11,6 +11,13 @@ mod scene;
 
 use bytes::Bytes;
 use lintas_proto::{
+    audit::{
+        epoch::{ENTRY_BYTES, RootEntry},
+        files::LogFile,
+        note::SignedCheckpoint,
+        proof::TlogProof,
+        tile,
+    },
     canonical::{FieldKind, MessageShape, Shaped, decode, encode},
     envelope::{
         chunk::{self, ContentKey},
@@ -310,7 +317,9 @@ proptest! {
             Reply, Recall, Body, RosterUnit, Member, BrokerKeys, Roster, RosterSignature, SignedRoster, EncryptionKey,
             Keyset, Delegation, SignedKeyset, DirectoryBundle, Hello, HelloAck, Submission, Refusal, Delivery,
             EvidenceDelivery, Acknowledgement, BlobPut, BlobGet, BlobStatus, KnownKeyset, DirectoryGet, DirectoryHead,
-            DirectoryUpdate, KeysetPut, KeysetStatus, DirectoryNotice,
+            DirectoryUpdate, KeysetPut, KeysetStatus, DirectoryNotice, EndedLog, WitnessRequest, WitnessAnswer, LogGet,
+            LogHead, ErasurePut, ErasureStatus, SlotOpening, LeafProof, RootProof, ErasureOrder, SignedErasureOrder,
+            EvidenceFile, StoredEpoch, StoredEvents, StoredMembers, StoredErasure, StoredLogBegun,
         );
     }
 
@@ -344,6 +353,11 @@ proptest! {
         prop_assert!(verify_evidence(&evidence, |_, _| Some(&public)).is_err());
         prop_assert!(chunk::open(&ContentKey::new([1; 32]), b"", &random).is_err());
         let _ = unpad(&random);
+        prop_assert!(SignedCheckpoint::parse(&random).is_err());
+        prop_assert!(TlogProof::parse(&random).is_err());
+        prop_assert!(RootEntry::parse(&random).is_err() || random.len() == ENTRY_BYTES);
+        prop_assert!(LogFile::parse(&String::from_utf8_lossy(&random)).is_none());
+        prop_assert!(tile::entries(&random).count() <= random.len());
         if let Some(header) = random.first_chunk() {
             let _ = frame::parse_header(*header);
         }
@@ -356,7 +370,7 @@ proptest! {
     }
 
     #[test]
-    fn a_frame_header_comes_back(length in 0usize..4_000_000, byte in 0u8..14) {
+    fn a_frame_header_comes_back(length in 0usize..4_000_000, byte in 0u8..30) {
         if let Ok(kind) = frame::FrameType::try_from(byte) {
             let header = frame::header(kind, length);
             prop_assert_eq!(header.is_ok(), length <= kind.bytes_max());

@@ -112,6 +112,7 @@ fn the_page_names_every_pae_type_and_key_role() {
         Signed::Roster,
         Signed::Delegation,
         Signed::Keyset,
+        Signed::ErasureOrder,
     ] {
         assert!(page.contains(&format!("| `{}` |", signed.pae_type())), "{signed:?}");
     }
@@ -135,7 +136,7 @@ fn the_page_names_every_pae_type_and_key_role() {
 fn the_page_names_every_frame_with_its_limit() {
     let page = page();
     let kinds: Vec<FrameType> = (0..=u8::MAX).filter_map(|byte| FrameType::try_from(byte).ok()).collect();
-    assert_eq!(kinds.len(), 16);
+    assert_eq!(kinds.len(), 22);
     for kind in kinds {
         let start = format!("\n| {} | ", kind as u8);
         let frames = page.split("| most bytes |").nth(1).unwrap();
@@ -160,6 +161,7 @@ fn every_label_of_a_hash_or_a_key_is_on_the_page() {
         "\"lintas/v1/blob\" 00",
         "\"lintas/v1/blob-id\" 00",
         "\"lintas/v1/event-id\" 00",
+        "\"lintas/v1/slot\" 00",
         "\"lintas/audit-event/v1\" 00",
         "\"c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\" 00",
     ] {

@@ -79,6 +79,8 @@ impl Verified {
             text: sentence(text),
             policy_id: "",
             packet: Some(packet_id),
+            originator: Some(self.header.core().originator.clone()),
+            recipient: None,
             header_digest: digest,
         }
     }
@@ -103,6 +105,8 @@ pub fn verify(
             text: sentence(&format!("The broker could not read the submission: {error}.")),
             policy_id: "",
             packet: None,
+            originator: None,
+            recipient: None,
             header_digest: sha256(&[submission]),
         })?;
     let unread = |reason, text: &str| Refused {
@@ -110,6 +114,8 @@ pub fn verify(
         text: sentence(text),
         policy_id: "",
         packet: None,
+        originator: None,
+        recipient: None,
         header_digest: sha256(&[&parts.header]),
     };
     if !directory.at(now_ms).in_force() {
@@ -137,10 +143,9 @@ fn check_core(verified: &Verified, agency: &str, directory: &Directory) -> Resul
     let core = verified.header.core();
     let refuse = |reason, text: &str| Err(verified.refuse(reason, text));
     if core.originator.agency != agency {
-        return refuse(
-            Reason::UnknownSender,
-            &format!("This connection belongs to {agency}; it may submit its own packets only."),
-        );
+        let text = format!("This connection belongs to {agency}; it may submit its own packets only.");
+        // Its originator has nothing to do with this.
+        return Err(Refused { originator: None, ..verified.refuse(Reason::UnknownSender, &text) });
     }
     if core.region != directory.roster().region {
         return refuse(
@@ -247,7 +252,7 @@ fn check_release(verified: &Verified, directory: &Directory) -> Result<(), Refus
             Decision::Release => {}
             Decision::Deny(denial) => {
                 let refused = verified.refuse(Reason::Policy, &denial.text);
-                return Err(Refused { policy_id: denial.policy_id, ..refused });
+                return Err(Refused { policy_id: denial.policy_id, recipient: Some(unit), ..refused });
             }
         }
     }

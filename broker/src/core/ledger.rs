@@ -1,6 +1,13 @@
-//! The ledger: queues, replay set and sub-log sizes, folded over the journal. Recovery and the forward path
-//! run the same [`Ledger::apply`]; nothing else changes it, not even time: packet ids are forgotten when an
-//! admission is applied whose time is beyond theirs.
+//! The ledger: queues, replay set and what the audit log needs ([`audit`]), folded over the journal. Recovery and the
+//! forward path run the same [`Ledger::apply`]; nothing else changes it, not even time: packet ids are forgotten when a
+//! record is applied whose time is beyond theirs.
+//!
+//! A record that the ledger does not need any more is spent, and may go with its segment: a PACKET when no queue holds
+//! it, a TAKEN at once. The others bear audit events, or tell the log what it must know, so they go when the log is
+//! published up to them: an ADMISSION when its packet has ended and its id is forgotten or its receipt erased, an
+//! OUTCOME when its evidence is taken, all others at once: what they say stands in the snapshot.
+
+pub mod audit;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -11,6 +18,7 @@ use lintas_proto::{
     schema::{StoredAdmission, StoredOutcome, StoredTaken, UnitRef},
 };
 
+use self::audit::Audit;
 use super::{
     queue::{Entry, Held, Queue},
     record::{Fact, RecordError},
@@ -22,7 +30,7 @@ use super::{
 pub struct Seen {
     /// Header digest it was used with.
     pub digest: Digest,
-    /// Record of its admission; the receipt stands there.
+    /// Record of its admission, where the receipt stands; 0 when that was erased.
     pub admission: u64,
     /// From when on the packet cannot come again, because every copy has expired.
     pub forget_ms: u64,
@@ -63,7 +71,7 @@ pub struct Ended {
 pub struct Ledger {
     pub(super) seen: HashMap<PacketId, Seen>,
     pub(super) forget: BTreeSet<(u64, PacketId)>,
-    /// Highest time of an admission: what could have been forgotten by then is.
+    /// Highest time of an admission, event or epoch: what could have been forgotten by then is.
     pub(super) time_ms: u64,
     pub(super) queues: BTreeMap<String, Queue>,
     /// By sequence of the admission record.
@@ -71,7 +79,7 @@ pub struct Ledger {
     pub(super) by_digest: HashMap<Digest, u64>,
     /// How many packets name a blob of an agency.
     pub(super) named: BTreeMap<(String, Digest), u32>,
-    pub(super) log_sizes: BTreeMap<String, u64>,
+    pub(super) audit: Audit,
     pub(super) spent: Spent,
     /// Record of a packet whose admission must come next.
     pending: Option<u64>,
@@ -106,7 +114,19 @@ impl Ledger {
     /// Size of an agency's sub-log: the index of its next event.
     #[must_use]
     pub fn log_size(&self, agency: &str) -> u64 {
-        self.log_sizes.get(agency).copied().unwrap_or(0)
+        self.audit.size(agency)
+    }
+
+    /// What the audit log needs.
+    #[must_use]
+    pub fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
+    /// The time that a record gets when the clock says `now_ms`: times in the log never go back.
+    #[must_use]
+    pub fn time_at(&self, now_ms: u64) -> u64 {
+        self.time_ms.max(now_ms)
     }
 
     /// A packet that some queue still holds, by the admission's record.
@@ -132,8 +152,21 @@ impl Ledger {
         self.named.keys().map(|(agency, blob)| (agency.as_str(), blob))
     }
 
-    /// The records that nobody needs. Packets go when no queue holds them; admissions and outcomes hold the
-    /// audit events and stay until the published log holds those.
+    /// Who waits for one of these packets, or for evidence about it: packet, whose queue.
+    #[must_use]
+    pub fn waits_for(&self, packets: &BTreeSet<PacketId>) -> Option<(PacketId, &str, Held)> {
+        self.queues.iter().find_map(|(agency, queue)| {
+            queue.after(0).find_map(|(_, entry)| {
+                let id = match entry.held {
+                    Held::Packet { admission, .. } => self.packets.get(&admission)?.packet_id,
+                    Held::Evidence { packet, .. } => packet,
+                };
+                packets.contains(&id).then_some((id, agency.as_str(), entry.held))
+            })
+        })
+    }
+
+    /// The records that nobody needs.
     #[must_use]
     pub fn spent(&self) -> &Spent {
         &self.spent
@@ -167,15 +200,12 @@ impl Ledger {
             (_, Some(_)) => Err("behind a packet stands its admission"),
             (Fact::Outcome(outcome), None) => self.end(sequence, outcome),
             (Fact::Taken(taken), None) => self.take(sequence, taken).map(|()| None),
-            (
-                Fact::Epoch(_)
-                | Fact::Events(_)
-                | Fact::SlotKey(_)
-                | Fact::Members(_)
-                | Fact::Erasure(_)
-                | Fact::LogBegun(_),
-                None,
-            ) => Ok(None),
+            (Fact::Epoch(epoch), None) => self.end_epoch(sequence, epoch).map(|()| None),
+            (Fact::Events(events), None) => self.tell(sequence, events).map(|()| None),
+            (Fact::SlotKey(key), None) => self.set_slot_key(sequence, key).map(|()| None),
+            (Fact::Members(members), None) => self.set_members(sequence, members).map(|()| None),
+            (Fact::Erasure(erasure), None) => self.erase(sequence, erasure).map(|()| None),
+            (Fact::LogBegun(begun), None) => self.begin_log(sequence, begun).map(|()| None),
         };
         done.map_err(|what| RecordError::Contradiction { sequence, what })
     }
@@ -190,15 +220,15 @@ impl Ledger {
             admission.recipients.iter().map(|recipient| recipient.unit.clone()).collect();
         let recipients = units.filter(|units| !units.is_empty()).ok_or("no recipient")?;
         let remaining = u32::try_from(recipients.len()).map_err(|_| "too many recipients")?;
-        self.forget(admission.time_ms);
+        self.pass(admission.time_ms)?;
         let forget_ms = forget_ms(admission.deliver_by_ms);
         if self.seen.insert(id, Seen { digest, admission: sequence, forget_ms }).is_some() {
             return Err("packet id was used before");
         }
         self.forget.insert((forget_ms, id));
-        self.grow_log(&originator.agency, 1 + u64::from(remaining));
+        self.audit.grow(&originator.agency, 1 + u64::from(remaining))?;
         for (recipient_index, unit) in (0u32..).zip(&recipients) {
-            self.grow_log(&unit.agency, 1);
+            self.audit.grow(&unit.agency, 1)?;
             let held = Held::Packet { admission: sequence, recipient_index };
             let (not_before_ms, deliver_by_ms) = (admission.not_before_ms, admission.deliver_by_ms);
             let queue = self.queues.entry(unit.agency.clone()).or_default();
@@ -229,13 +259,12 @@ impl Ledger {
         };
         let packet = self.packets.get_mut(&admission).ok_or("no such packet")?;
         packet.remaining = packet.remaining.checked_sub(1).ok_or("packet ended too often")?;
-        let (originator, over) = (packet.originator.agency.clone(), packet.remaining == 0);
+        let (originator, over, id) =
+            (packet.originator.agency.clone(), packet.remaining == 0, packet.packet_id);
         queue.remove(outcome.queue_sequence, &originator);
-        for event in &outcome.events {
-            self.grow_log(&event.agency, 1);
-        }
+        self.log(&outcome.events)?;
         let ended = if over { self.let_go(admission) } else { None };
-        self.queues.entry(originator).or_default().push(Entry::evidence(sequence), "");
+        self.queues.entry(originator).or_default().push(Entry::evidence(sequence, id), "");
         Ok(ended)
     }
 
@@ -244,6 +273,9 @@ impl Ledger {
         let packet = self.packets.remove(&admission)?;
         self.by_digest.remove(&packet.digest);
         self.spent.insert(admission.saturating_sub(1));
+        if self.seen.get(&packet.packet_id).is_none_or(|seen| seen.admission != admission) {
+            self.spent.insert_logged(admission);
+        }
         let originator = packet.originator.agency;
         let mut blobs = Vec::new();
         for blob in packet.blobs {
@@ -262,24 +294,29 @@ impl Ledger {
     fn take(&mut self, sequence: u64, taken: &StoredTaken) -> Result<(), &'static str> {
         let queue = self.queues.get_mut(&taken.agency).ok_or("no such queue")?;
         let entry = queue.get(taken.queue_sequence).ok_or("no such queue entry")?;
-        if let Held::Packet { .. } = entry.held {
+        let Held::Evidence { outcome, .. } = entry.held else {
             return Err("the queue entry holds no evidence");
-        }
+        };
         queue.remove(taken.queue_sequence, "");
+        self.spent.insert_logged(outcome);
         self.spent.insert(sequence);
         Ok(())
     }
 
-    fn forget(&mut self, now_ms: u64) {
-        self.time_ms = self.time_ms.max(now_ms);
+    /// Time goes on. Before the log began it could go back.
+    fn pass(&mut self, time_ms: u64) -> Result<(), &'static str> {
+        if time_ms < self.time_ms && self.audit.has_begun() {
+            return Err("time goes back");
+        }
+        self.time_ms = self.time_ms.max(time_ms);
         while let Some((at, id)) = self.forget.first().copied().filter(|(at, _)| *at <= self.time_ms) {
             self.forget.remove(&(at, id));
-            self.seen.remove(&id);
+            let seen = self.seen.remove(&id).filter(|seen| !self.packets.contains_key(&seen.admission));
+            if let Some(seen) = seen.filter(|seen| seen.admission > 0) {
+                self.spent.insert_logged(seen.admission);
+            }
         }
-    }
-
-    fn grow_log(&mut self, agency: &str, events: u64) {
-        *self.log_sizes.entry(agency.to_owned()).or_default() += events;
+        Ok(())
     }
 }
 

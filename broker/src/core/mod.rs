@@ -7,6 +7,7 @@
 //! - [`outcome`]: how a queue entry ends; [`leave`]: whose entries are withheld, because their recipient has left
 //! - [`earlier`]: directories that packets may name; [`pace`]: how often something may change
 //! - [`deliver`]: what a session hands over next
+//! - [`events`]: what the log is told beside that; [`erase`]: what it is to forget; [`scribe`] gives every event its place
 //! - [`ledger`]: the state that is folded over the journal, of [`queue`]s and more
 //! - [`record`]: what the journal holds, byte by byte
 //! - [`snapshot`]: the ledger as bytes, so that old segments can go; [`spent`] are the records that go with them
@@ -14,6 +15,8 @@
 pub mod admit;
 pub mod deliver;
 pub mod earlier;
+pub mod erase;
+pub mod events;
 pub mod leave;
 pub mod ledger;
 pub mod outcome;
@@ -24,5 +27,6 @@ pub mod quota;
 pub mod record;
 pub mod refuse;
 pub mod release;
+pub mod scribe;
 pub mod snapshot;
 pub mod spent;

@@ -3,15 +3,13 @@
 use bytes::Bytes;
 use lintas_config::Directory;
 use lintas_proto::{
-    audit::leaf::log_event,
     canonical,
     envelope::verify::PacketKeys as _,
     evidence::{Evidence, EvidenceError, sign_evidence, verify_evidence},
     id::{Digest, PacketId, sha256},
     limits,
     schema::{
-        AuditEvent, EventType, Outcome, Reason, SignedEvidence, Stage, StoredEvent, StoredOutcome,
-        StoredTaken, UnitRef,
+        AuditEvent, EventType, Outcome, Reason, SignedEvidence, Stage, StoredOutcome, StoredTaken, UnitRef,
     },
 };
 use rand_core::CryptoRng;
@@ -23,6 +21,7 @@ use super::{
     queue::Held,
     record::Fact,
     refuse::{Speaker, sentence},
+    scribe::Scribe,
 };
 
 /// Why an acknowledgement was not taken. The node is at fault; the entry stays in its queue.
@@ -84,6 +83,8 @@ pub fn end(
         return Ok(None);
     };
     let misfit = OutcomeError::Misfit(queue_sequence);
+    let mut scribe = Scribe::new(ledger, speaker.directory_hash, now_ms);
+    let now_ms = scribe.time_ms();
     let fact = match (how, entry.held) {
         (How::Taken, Held::Evidence { .. }) => {
             Fact::Taken(StoredTaken { agency: agency.to_owned(), queue_sequence })
@@ -115,7 +116,7 @@ pub fn end(
                 How::Acknowledged(_) | How::Taken => return Err(misfit),
             };
             let ending = Ending { kind, reason, evidence };
-            Fact::Outcome(ending.record(&subject, ledger, speaker, now_ms, entropy))
+            Fact::Outcome(ending.record(&subject, &mut scribe, entropy))
         }
     };
     Ok(Some(fact))
@@ -218,34 +219,24 @@ impl Ending {
     fn record(
         &self,
         subject: &Subject,
-        ledger: &Ledger,
-        speaker: &Speaker<'_>,
-        now_ms: u64,
+        scribe: &mut Scribe<'_>,
         entropy: &mut dyn CryptoRng,
     ) -> StoredOutcome {
-        let mut events = Vec::with_capacity(2);
-        for agency in [&subject.originator.agency, &subject.agency] {
+        let mut event = |agency: &String| {
             let event = AuditEvent {
                 r#type: self.kind as i32,
                 agency: agency.clone(),
-                time_ms: now_ms,
                 packet_id: Bytes::copy_from_slice(subject.packet_id.as_bytes()),
                 header_digest: Bytes::copy_from_slice(&subject.digest),
                 originator: Some(subject.originator.clone()),
                 recipient: Some(subject.unit.clone()),
-                directory_hash: Bytes::copy_from_slice(&speaker.directory_hash),
                 reason: self.reason as i32,
                 evidence_digest: Bytes::copy_from_slice(&sha256(&[&self.evidence])),
                 ..AuditEvent::default()
             };
-            let mut salt = [0; 32];
-            entropy.fill_bytes(&mut salt);
-            // An agency may write to itself: then both events stand in the same sub-log.
-            let before =
-                events.iter().filter(|stored: &&StoredEvent| stored.agency == *agency).count() as u64;
-            let event = log_event(ledger.log_size(agency) + before, salt, &event);
-            events.push(StoredEvent { agency: agency.clone(), event: Some(event) });
-        }
+            scribe.store(event, entropy)
+        };
+        let events = vec![event(&subject.originator.agency), event(&subject.agency)];
         StoredOutcome {
             agency: subject.agency.clone(),
             queue_sequence: subject.queue_sequence,

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 use lintas_config::Directory;
 use lintas_proto::{
-    audit::{group::GroupError, leaf::log_event},
+    audit::group::GroupError,
     canonical,
     id::{Digest, PacketId, hex},
     limits,
@@ -26,7 +26,14 @@ use super::{
     quota::{Planned as Queued, Quota},
     record::Fact,
     refuse::{Refused, Speaker},
+    scribe::Scribe,
 };
+
+/// To the sender of a packet whose id stands for another one.
+const USED: &str = "This packet id was used before with other content; the packet must get a new id.";
+/// To the sender of a packet whose receipt was erased.
+const ERASED: &str = "The broker took this packet before, and its receipt was erased by the order of an agency whose \
+                      data it held; it is not sent again. If it still matters, write it anew.";
 
 /// What becomes of one submission.
 #[derive(Debug)]
@@ -57,13 +64,13 @@ struct Admitted {
 #[derive(Debug)]
 pub struct Plan<'a> {
     ledger: &'a Ledger,
-    speaker: &'a Speaker<'a>,
     directory: &'a Directory,
     now_ms: u64,
+    /// Name of the log that receipts promise.
+    log: &'a str,
     admitted: Vec<Admitted>,
     ids: HashMap<PacketId, (Digest, usize)>,
-    /// Events of this plan, by agency.
-    events: BTreeMap<String, u64>,
+    scribe: Scribe<'a>,
     /// Queue entries of this plan.
     queued: Queued,
     quota: &'a mut Quota,
@@ -90,13 +97,14 @@ impl<'a> Plan<'a> {
     #[must_use]
     pub fn new(
         ledger: &'a Ledger,
-        speaker: &'a Speaker<'a>,
+        speaker: &Speaker<'a>,
         directory: &'a Directory,
         now_ms: u64,
         quota: &'a mut Quota,
     ) -> Self {
         let (admitted, ids, queued) = (Vec::new(), HashMap::new(), Queued::new());
-        Self { ledger, speaker, directory, now_ms, admitted, ids, events: BTreeMap::new(), queued, quota }
+        let scribe = Scribe::new(ledger, speaker.directory_hash, now_ms);
+        Self { ledger, directory, now_ms, log: speaker.log, admitted, ids, scribe, queued, quota }
     }
 
     /// Takes a submission through the gates that need state. `has_blob` says whether the originator has
@@ -111,9 +119,11 @@ impl<'a> Plan<'a> {
         let known = self.ledger.seen(&id).map(|seen| (seen.digest, Verdict::Known(seen.admission)));
         let twin = self.ids.get(&id).map(|(digest, index)| (*digest, Verdict::Twin(*index)));
         if let Some((before, verdict)) = known.or(twin) {
-            let replay = "This packet id was used before with other content; the packet must get a new id.";
-            let same = before == digest;
-            return if same { verdict } else { Verdict::Refused(verified.refuse(Reason::Replay, replay)) };
+            return match verdict {
+                _ if before != digest => Verdict::Refused(verified.refuse(Reason::Replay, USED)),
+                Verdict::Known(0) => Verdict::Refused(verified.refuse(Reason::Replay, ERASED)),
+                same => same,
+            };
         }
         let verified = verified.under(self.directory, self.now_ms);
         if let Some(refused) = self.refusal(&verified, has_blob) {
@@ -179,16 +189,14 @@ impl<'a> Plan<'a> {
             let event = AuditEvent {
                 r#type: kind as i32,
                 agency: agency.to_owned(),
-                time_ms: plan.now_ms,
                 packet_id: Bytes::copy_from_slice(core.packet_id.as_bytes()),
                 header_digest: Bytes::copy_from_slice(&digest),
                 originator: Some(originator.clone()),
                 recipient,
-                directory_hash: Bytes::copy_from_slice(&plan.speaker.directory_hash),
                 reason: Reason::Accepted as i32,
                 ..AuditEvent::default()
             };
-            plan.log(agency, &event, entropy)
+            plan.scribe.write(event, entropy)
         };
         let mut sender_events = vec![event(self, &originator.agency, EventType::Submitted, None)];
         let (mut recipients, mut receipts) = (Vec::new(), Vec::new());
@@ -215,27 +223,21 @@ impl<'a> Plan<'a> {
             recipients,
             blobs: core.attachments.iter().map(|attachment| attachment.blob_id.clone()).collect(),
             packet_bytes: verified.submission().len() as u64,
-            time_ms: self.now_ms,
+            time_ms: self.scribe.time_ms(),
         };
         Admitted { verified, admission, receipts }
     }
 
-    fn log(&mut self, agency: &str, event: &AuditEvent, entropy: &mut dyn CryptoRng) -> LoggedEvent {
-        let planned = self.events.entry(agency.to_owned()).or_default();
-        let index = self.ledger.log_size(agency) + *planned;
-        *planned += 1;
-        let mut salt = [0; 32];
-        entropy.fill_bytes(&mut salt);
-        log_event(index, salt, event)
-    }
-
     fn receipt(&self, packet_id: PacketId, digest: Digest, agency: &str, events: Vec<LoggedEvent>) -> Bytes {
+        let time_ms = self.scribe.time_ms();
+        // Nothing is published before its epoch ends.
+        let epochs_ms = 2 * u64::from(self.directory.roster().epoch_ms);
         Receipt {
-            origin: sub_log_origin(self.speaker.broker, agency),
+            origin: sub_log_origin(self.log, agency),
             packet_id,
             header_digest: digest,
-            time_ms: self.now_ms,
-            deadline_ms: self.now_ms.saturating_add(limits::INCLUDED_WITHIN_MS),
+            time_ms,
+            deadline_ms: time_ms.saturating_add(limits::INCLUDED_WITHIN_MS.max(epochs_ms)),
             events,
         }
         .to_bytes()

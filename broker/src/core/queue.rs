@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lintas_proto::id::PacketId;
+
 /// What a queue entry holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Held {
@@ -16,6 +18,8 @@ pub enum Held {
     Evidence {
         /// Sequence of the outcome record.
         outcome: u64,
+        /// The packet.
+        packet: PacketId,
     },
 }
 
@@ -31,9 +35,9 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Evidence in the record `outcome`.
-    pub(super) fn evidence(outcome: u64) -> Self {
-        Self { held: Held::Evidence { outcome }, not_before_ms: 0, deliver_by_ms: u64::MAX }
+    /// Evidence about `packet` in the record `outcome`.
+    pub(super) fn evidence(outcome: u64, packet: PacketId) -> Self {
+        Self { held: Held::Evidence { outcome, packet }, not_before_ms: 0, deliver_by_ms: u64::MAX }
     }
 
     /// The youngest record that the entry stands on: it may be handed over once that is durable. Grows from
@@ -42,7 +46,7 @@ impl Entry {
     pub fn record(&self) -> u64 {
         match self.held {
             Held::Packet { admission, .. } => admission,
-            Held::Evidence { outcome } => outcome,
+            Held::Evidence { outcome, .. } => outcome,
         }
     }
 }

@@ -23,6 +23,10 @@ pub struct Refused {
     pub policy_id: &'static str,
     /// The packet, if its header could be read.
     pub packet: Option<PacketId>,
+    /// Who signed it, if that was verified and the submission came from its agency.
+    pub originator: Option<UnitRef>,
+    /// The recipient that it is about, if it is one.
+    pub recipient: Option<UnitRef>,
     /// SHA-256 of the header bytes as they came.
     pub header_digest: Digest,
 }
@@ -34,6 +38,8 @@ pub struct Speaker<'a> {
     pub region: &'a str,
     /// Name of the broker.
     pub broker: &'a str,
+    /// Name of its present log.
+    pub log: &'a str,
     /// Its receipt key.
     pub key: &'a SigningKey,
     /// Directory in force.
@@ -49,6 +55,18 @@ impl Speaker<'_> {
 }
 
 impl Refused {
+    /// Whether it is an audit event: a final word about a packet whose signature was verified.
+    #[must_use]
+    pub fn is_logged(&self) -> bool {
+        self.originator.is_some() && self.packet.is_some() && is_final(self.reason)
+    }
+
+    /// The same packet refused for now, with another reason.
+    #[must_use]
+    pub fn instead(&self, reason: Reason, text: &str) -> Self {
+        Self { reason, text: sentence(text), policy_id: "", ..self.clone() }
+    }
+
     /// The answer to the sender, with the broker's signed statement where the packet could be named.
     #[must_use]
     pub fn answer(&self, speaker: &Speaker<'_>, now_ms: u64) -> Refusal {
@@ -80,6 +98,12 @@ impl Refused {
             evidence,
         }
     }
+}
+
+/// Whether a refusal with that reason is the last word on a packet, so that it stands in the log. A stale directory is
+/// not: the node catches up and seals the packet again.
+fn is_final(reason: Reason) -> bool {
+    !may_retry(reason) && reason != Reason::StaleDirectory
 }
 
 /// Whether the very same packet may be accepted later.

@@ -8,14 +8,16 @@ use lintas_proto::{
     id::{Digest, IdError, PacketId},
     limits,
     schema::{
-        SnapshotEntry, SnapshotItem, SnapshotLog, SnapshotPacket, SnapshotQueue, SnapshotSeen, SnapshotSpent,
+        SnapshotAudit, SnapshotEntry, SnapshotItem, SnapshotLog, SnapshotPacket, SnapshotQueue, SnapshotRead,
+        SnapshotSeen, SnapshotSlotKey, SnapshotSpent,
     },
 };
 use thiserror::Error;
 
 use super::{
-    ledger::{Ledger, LivePacket, Seen},
+    ledger::{Ledger, LivePacket, Seen, audit::Audit},
     queue::{Entry, Held},
+    spent::Block,
 };
 
 /// Why a snapshot was refused. The journal then does not open.
@@ -65,15 +67,42 @@ pub fn encode(ledger: &Ledger) -> Vec<u8> {
             put(SnapshotItem { entry: Some(entry), ..SnapshotItem::default() });
         }
     }
-    for (agency, size) in &ledger.log_sizes {
-        let item = SnapshotLog { agency: agency.clone(), size: *size };
-        put(SnapshotItem { log: Some(item), ..SnapshotItem::default() });
-    }
-    for (block, bits) in &ledger.spent.blocks {
-        let item = SnapshotSpent { block: *block, bits: *bits };
+    for (block, Block { bits, logged }) in &ledger.spent.blocks {
+        let item = SnapshotSpent { block: *block, bits: *bits, logged: *logged };
         put(SnapshotItem { spent: Some(item), ..SnapshotItem::default() });
     }
+    if ledger.spent.before > 0 {
+        put(SnapshotItem { spent_before: ledger.spent.before, ..SnapshotItem::default() });
+    }
+    audit_items(&ledger.audit).for_each(put);
     out
+}
+
+/// What the audit log needs.
+fn audit_items(audit: &Audit) -> impl Iterator<Item = SnapshotItem> {
+    let whole = SnapshotAudit {
+        number: audit.number,
+        epochs: audit.epochs,
+        roster_version: audit.roster_version,
+        agencies: audit.members.keys().cloned().collect(),
+        keysets: audit.members.values().map(|keyset| Bytes::copy_from_slice(keyset)).collect(),
+        erased: audit.erased,
+    };
+    let whole = Some(whole).filter(|whole| *whole != SnapshotAudit::default());
+    let whole = whole.map(|whole| SnapshotItem { audit: Some(whole), ..SnapshotItem::default() });
+    let sizes = audit.sizes.iter().map(|(agency, size)| {
+        let item = SnapshotLog { agency: agency.clone(), size: *size };
+        SnapshotItem { log: Some(item), ..SnapshotItem::default() }
+    });
+    let keys = audit.slot_keys.iter().map(|(agency, key)| {
+        let item = SnapshotSlotKey { agency: agency.clone(), key: Bytes::copy_from_slice(key) };
+        SnapshotItem { slot_key: Some(item), ..SnapshotItem::default() }
+    });
+    let reads = audit.reads.iter().map(|(sequence, read)| {
+        let item = SnapshotRead { sequence: *sequence, read: Some(read.clone()) };
+        SnapshotItem { read: Some(item), ..SnapshotItem::default() }
+    });
+    whole.into_iter().chain(sizes).chain(keys).chain(reads)
 }
 
 /// The ledger of such bytes.
@@ -119,30 +148,57 @@ fn take(ledger: &mut Ledger, item: SnapshotItem) -> Result<(), SnapshotError> {
         SnapshotItem { queue: Some(queue), .. } => {
             ledger.queues.entry(queue.agency).or_default().next = queue.next
         }
-        SnapshotItem { entry: Some(entry), .. } => {
-            let held = match (entry.admission, entry.outcome) {
-                (0, outcome) if outcome > 0 => Held::Evidence { outcome },
-                (admission, 0) if admission > 0 => {
-                    Held::Packet { admission, recipient_index: entry.recipient_index }
-                }
-                _ => return Err(SnapshotError::Incomplete),
-            };
-            let from = match ledger.packets.get(&entry.admission) {
-                Some(packet) => packet.originator.agency.clone(),
-                None if entry.admission == 0 => String::new(),
-                None => return Err(SnapshotError::Incomplete),
-            };
-            let (not_before_ms, deliver_by_ms) = (entry.not_before_ms, entry.deliver_by_ms);
-            let queue = ledger.queues.entry(entry.agency).or_default();
-            queue.insert(entry.queue_sequence, Entry { held, not_before_ms, deliver_by_ms }, &from);
+        SnapshotItem { entry: Some(entry), .. } => take_entry(ledger, entry)?,
+        SnapshotItem { spent: Some(SnapshotSpent { block, bits, logged }), .. } => {
+            ledger.spent.restore(block, Block { bits, logged });
+        }
+        SnapshotItem { spent_before, .. } if spent_before > 0 => ledger.spent.restore_before(spent_before),
+        SnapshotItem { time_ms, .. } if time_ms > 0 => ledger.time_ms = time_ms,
+        item => take_audit(&mut ledger.audit, item)?,
+    }
+    Ok(())
+}
+
+fn take_entry(ledger: &mut Ledger, entry: SnapshotEntry) -> Result<(), SnapshotError> {
+    let held = match (entry.admission, entry.outcome) {
+        (0, outcome) if outcome > 0 => {
+            Held::Evidence { outcome, packet: PacketId::from_bytes(&entry.packet_id)? }
+        }
+        (admission, 0) if admission > 0 => Held::Packet { admission, recipient_index: entry.recipient_index },
+        _ => return Err(SnapshotError::Incomplete),
+    };
+    let from = match ledger.packets.get(&entry.admission) {
+        Some(packet) => packet.originator.agency.clone(),
+        None if entry.admission == 0 => String::new(),
+        None => return Err(SnapshotError::Incomplete),
+    };
+    let (not_before_ms, deliver_by_ms) = (entry.not_before_ms, entry.deliver_by_ms);
+    let queue = ledger.queues.entry(entry.agency).or_default();
+    queue.insert(entry.queue_sequence, Entry { held, not_before_ms, deliver_by_ms }, &from);
+    Ok(())
+}
+
+fn take_audit(audit: &mut Audit, item: SnapshotItem) -> Result<(), SnapshotError> {
+    match item {
+        SnapshotItem { audit: Some(whole), .. } => {
+            if whole.agencies.len() != whole.keysets.len() {
+                return Err(SnapshotError::Incomplete);
+            }
+            for (agency, keyset) in whole.agencies.into_iter().zip(&whole.keysets) {
+                audit.members.insert(agency, fixed("keyset", keyset)?);
+            }
+            (audit.number, audit.epochs, audit.erased) = (whole.number, whole.epochs, whole.erased);
+            audit.roster_version = whole.roster_version;
         }
         SnapshotItem { log: Some(log), .. } => {
-            ledger.log_sizes.insert(log.agency, log.size);
+            audit.sizes.insert(log.agency, log.size);
         }
-        SnapshotItem { spent: Some(spent), .. } => {
-            ledger.spent.blocks.insert(spent.block, spent.bits);
+        SnapshotItem { slot_key: Some(stored), .. } => {
+            audit.slot_keys.insert(stored.agency, fixed("key", &stored.key)?);
         }
-        SnapshotItem { time_ms, .. } if time_ms > 0 => ledger.time_ms = time_ms,
+        SnapshotItem { read: Some(stored), .. } => {
+            audit.reads.insert(stored.sequence, stored.read.ok_or(SnapshotError::Incomplete)?);
+        }
         _ => return Err(SnapshotError::Incomplete),
     }
     Ok(())
@@ -171,9 +227,9 @@ fn packet_item(admission: u64, packet: &LivePacket) -> SnapshotPacket {
 }
 
 fn entry_item(agency: &str, queue_sequence: u64, entry: &Entry) -> SnapshotEntry {
-    let (admission, recipient_index, outcome) = match entry.held {
-        Held::Packet { admission, recipient_index } => (admission, recipient_index, 0),
-        Held::Evidence { outcome } => (0, 0, outcome),
+    let (admission, recipient_index, outcome, packet_id) = match entry.held {
+        Held::Packet { admission, recipient_index } => (admission, recipient_index, 0, Bytes::new()),
+        Held::Evidence { outcome, packet } => (0, 0, outcome, Bytes::copy_from_slice(packet.as_bytes())),
     };
     SnapshotEntry {
         agency: agency.to_owned(),
@@ -183,6 +239,7 @@ fn entry_item(agency: &str, queue_sequence: u64, entry: &Entry) -> SnapshotEntry
         outcome,
         not_before_ms: entry.not_before_ms,
         deliver_by_ms: entry.deliver_by_ms,
+        packet_id,
     }
 }
 

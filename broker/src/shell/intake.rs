@@ -1,29 +1,46 @@
 //! What sessions hand over to the sequencer.
 
-use lintas_proto::schema::Reason;
+use lintas_proto::{
+    id::PacketId,
+    schema::{Reason, SignedErasureOrder},
+};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::{answer::AnswerTo, log::Erasure};
-use crate::core::{admit::Verified, outcome::How};
+use super::answer::AnswerTo;
+use crate::core::{admit::Verified, outcome::How, refuse::Refused};
 
 /// What sessions hand over.
 #[derive(Debug)]
 pub(crate) enum Intake {
     /// A submission that passed the gates without state.
     Submit(Box<Submitted>),
+    /// A submission that one of those gates refused for good: an audit event.
+    Refuse(Box<Refusing>),
     /// The end of an entry of the session's own queue.
     End(End),
-    /// An auditor is about to be given openings of another agency's sub-log.
+    /// What an agency's slots are to be salted with, as its node said in its hello.
+    SlotKey { agency: String, key: [u8; 32] },
+    /// An auditor asks for openings of another agency's sub-log; it may have them. Answered when the read is in the log,
+    /// durably.
     Read {
         auditor: String,
         agency: String,
         first_index: u64,
         count: u64,
-        answer: oneshot::Sender<Result<(), (Reason, String)>>,
+        answer: oneshot::Sender<Result<(), Denied>>,
     },
-    /// An erasure order.
-    Erase { erasure: Erasure, answer: oneshot::Sender<Result<u64, (Reason, String)>> },
+    /// An agency orders that openings of its own sub-log are erased; its signature, region and origin are verified.
+    /// `packets` are those that the entries are about. Answered with the index of the first ERASED event, when that is
+    /// durable.
+    Erase {
+        order: Box<SignedErasureOrder>,
+        packets: Vec<PacketId>,
+        answer: oneshot::Sender<Result<u64, Denied>>,
+    },
 }
+
+/// Why something was not done, and what to do.
+pub(crate) type Denied = (Reason, String);
 
 /// A submission on its way to the journal.
 #[derive(Debug)]
@@ -32,6 +49,13 @@ pub(crate) struct Submitted {
     pub(crate) answer: AnswerTo,
     /// Its share of the bytes that all sessions together may have under way.
     pub(crate) share: OwnedSemaphorePermit,
+}
+
+/// A refusal on its way to the journal.
+#[derive(Debug)]
+pub(crate) struct Refusing {
+    pub(crate) refused: Refused,
+    pub(crate) answer: AnswerTo,
 }
 
 /// The end of one queue entry.

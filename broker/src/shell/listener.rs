@@ -133,6 +133,9 @@ async fn greet(
         hello.software.chars().take(SOFTWARE_CHARS_MAX).flat_map(char::escape_debug).collect();
     tracing::info!(agency, address = %connection.remote_address(), software, "session begins");
     sessions.begin(&agency, &connection);
+    if let Ok(key) = hello.slot_key.as_ref().try_into() {
+        let _ = intake.send(Intake::SlotKey { agency: agency.clone(), key }).await;
+    }
     let metrics = Arc::clone(&shared);
     let metrics = &metrics.metrics;
     let witness = Arc::new(Asking::new(&agency, &shared, known));

@@ -55,6 +55,12 @@ pub(crate) struct Metrics {
     pub(crate) witness_refusals: Counter,
     pub(crate) witness_lies: Counter,
     pub(crate) checkpoints_ignored: Counter,
+    pub(crate) epochs: Counter,
+    pub(crate) refusals_logged: Counter,
+    pub(crate) slot_keys: Counter,
+    pub(crate) erasures: Counter,
+    /// Of the sequencer.
+    clock_behind_ms: AtomicU64,
     sessions: AtomicU64,
     groups: [Counter; GROUP_RECORDS.len() + 1],
     group_records: Counter,
@@ -110,6 +116,11 @@ impl Metrics {
         self.last_sequence.store(last_sequence, Ordering::Relaxed);
     }
 
+    /// By how much the clock is behind the log.
+    pub(crate) fn clock_behind(&self, behind_ms: u64) {
+        self.clock_behind_ms.store(behind_ms, Ordering::Relaxed);
+    }
+
     pub(crate) fn round(&self, now_ms: u64) {
         self.round_ms.store(now_ms, Ordering::Relaxed);
     }
@@ -142,6 +153,10 @@ pub(crate) fn page(shared: &Shared) -> String {
         ("evidence_taken", "Evidence that its originator has taken.", &metrics.taken),
         ("submission_bytes", "Bytes of submissions received.", &metrics.submission_bytes),
         ("attachment_bytes", "Bytes of attachments received.", &metrics.attachment_bytes),
+        ("audit_epochs", "Epochs of the audit log that have ended.", &metrics.epochs),
+        ("audit_refusals", "Refusals that stand in the audit log.", &metrics.refusals_logged),
+        ("audit_slot_keys", "Slot keys that agencies have brought.", &metrics.slot_keys),
+        ("audit_erasures", "Orders of erasure that were carried out.", &metrics.erasures),
         ("attachment_bytes_given", "Bytes of attachments handed over.", &metrics.attachment_bytes_given),
         ("log_bytes_given", "Bytes of the audit log handed over.", &metrics.log_bytes_given),
         (
@@ -175,6 +190,11 @@ pub(crate) fn page(shared: &Shared) -> String {
             "journal_last_sequence",
             "Last record handed to the journal.",
             metrics.last_sequence.load(Ordering::Relaxed),
+        ),
+        (
+            "clock_behind_milliseconds",
+            "By how much the clock is behind the newest time in the audit log.",
+            metrics.clock_behind_ms.load(Ordering::Relaxed),
         ),
         ("journal_durable_sequence", "Last record known to be durable.", *shared.durable.borrow()),
         ("roster_version", "Version of the roster in force.", roster.version),

@@ -24,7 +24,7 @@ use super::{
     answer::{Answer, AnswerTo},
     clock,
     directory_streams::Desk,
-    intake::{End, Intake, Submitted},
+    intake::{End, Intake, Refusing, Submitted},
     log::Asking,
     notices::Notices,
     shared::{Shared, StoredError},
@@ -128,6 +128,9 @@ impl Session {
                     reason = refused.reason.as_str_name(),
                     "packet refused"
                 );
+                if refused.is_logged() {
+                    return self.hand_over(Intake::Refuse(Box::new(Refusing { refused, answer }))).await;
+                }
                 self.shared.refuse(answer, &refused, now_ms);
                 Ok(())
             }
@@ -224,7 +227,7 @@ impl Session {
     /// One entry as a frame, from the journal.
     fn frame(&self, queue_sequence: u64, entry: &Entry) -> Result<(FrameType, Bytes), StoredError> {
         match entry.held {
-            Held::Evidence { outcome } => {
+            Held::Evidence { outcome, .. } => {
                 let evidence = self.shared.outcome(outcome)?.evidence;
                 let delivery = EvidenceDelivery { queue_sequence, evidence };
                 Ok((FrameType::Evidence, canonical::encode(&delivery)))

@@ -9,6 +9,7 @@ use std::{
 use lintas_config::Directory;
 use lintas_journal::{FileDisk, ReadError, Reader};
 use lintas_proto::{
+    audit::note::log_name,
     canonical,
     id::Digest,
     limits,
@@ -59,6 +60,8 @@ pub(crate) struct Shared {
     refused_directory: Mutex<Option<String>>,
     region: String,
     pub(crate) broker: String,
+    /// Name of the present log: the first part of its origins. It cannot change while the broker runs.
+    pub(crate) log_name: String,
     pub(crate) receipt_key: SigningKey,
     /// Of the audit log.
     pub(crate) log: LogState,
@@ -85,6 +88,7 @@ impl Shared {
         let Parts { ledger, directory, earlier, broker, receipt_key, log_key, folder, blobs, reader, credit } =
             parts;
         let metrics = Metrics::default();
+        let ended = usize::try_from(ledger.audit().number()).unwrap_or(usize::MAX);
         metrics.handed_over(durable);
         Self {
             bells: RwLock::new(directory.roster().members.iter().map(bell).collect()),
@@ -95,6 +99,7 @@ impl Shared {
             changed: watch::Sender::new(0),
             sought: Mutex::default(),
             refused_directory: Mutex::new(None),
+            log_name: log_name(&broker, ended),
             broker,
             receipt_key,
             log: LogState::new(log_key, folder),
@@ -204,6 +209,7 @@ impl Shared {
         Speaker {
             region: &self.region,
             broker: &self.broker,
+            log: &self.log_name,
             key: &self.receipt_key,
             directory_hash: *directory.hash(),
         }

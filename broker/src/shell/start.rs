@@ -8,11 +8,13 @@ use lintas_config::{
     issue::{self, IssueError},
     settings::BrokerSettings,
 };
-use lintas_journal::{CommitError, Committer, FileDisk, Fold, FoldError, Journal, Limits, OpenError, Record};
+use lintas_journal::{
+    Class, CommitError, Committer, FileDisk, Fold, FoldError, Journal, Limits, OpenError, Record,
+};
 use lintas_link::{CloseCode, LinkError, Server, TransportKey};
 use lintas_proto::{
     id::hex,
-    schema::BrokerSecrets,
+    schema::{BrokerSecrets, StoredLogBegun},
     sign::{KeyRole, SigningKey},
 };
 use thiserror::Error;
@@ -35,14 +37,14 @@ use super::{
     listener::{Members, listen},
     log::{Behind, LogDesk, LogState, Standing, StandingError},
     operator,
-    sequencer::Sequencer,
+    sequencer::{Logbook, Refusals, Sequencer, room},
     shared::{Parts, Shared},
 };
 use crate::core::{
     earlier::Taken,
     ledger::Ledger,
     quota::Quota,
-    record::{Fact, RECORD_BYTES_MAX},
+    record::{Fact, RECORD_BYTES_MAX, RecordError},
     snapshot,
 };
 
@@ -86,6 +88,25 @@ pub(crate) enum RunError {
     /// It runs on a restored backup.
     #[error(transparent)]
     Behind(Arc<Behind>),
+    /// A record that was just written contradicts the ledger.
+    #[error("journal: {0}")]
+    Record(#[from] RecordError),
+    /// The roster in force is older than what the journal knows of this broker's logs.
+    #[error(
+        "by the journal {known} logs of this broker have ended, by its roster {number}; give it the newest directory of \
+         the region authority"
+    )]
+    RosterBehindLog {
+        /// Ended logs by the journal.
+        known: u64,
+        /// Ended logs by the roster.
+        number: u64,
+    },
+    /// The log has ended while the broker ran.
+    #[error(
+        "the region authority has ended this broker's log; start the broker again, it begins the next one"
+    )]
+    LogEnded,
     /// The broker stopped because what is durable became uncertain.
     #[error("the broker stopped because its disk failed; start it again, it will recover what is durable")]
     Failed,
@@ -191,7 +212,11 @@ async fn follow(
         if closed > 0 {
             tracing::info!(closed, "connections closed: their keys have left the directory");
         }
-        me.is_listed(&shared.directory())?;
+        let directory = shared.directory();
+        me.is_listed(&directory)?;
+        if ended_logs(&directory, &me.name).is_some_and(|ended| ended > shared.ledger().audit().number()) {
+            return Err(RunError::LogEnded);
+        }
     }
     Ok(())
 }
@@ -259,9 +284,10 @@ impl Engine {
         let (db, anchor) = index::open(&folder.index())?;
         let mut fold = Folding::default();
         let limits = journal_limits(settings, limits);
-        let (journal, report) = Journal::open(FileDisk::open(folder.journal())?, limits, anchor, &mut fold)?;
-        let durable = report.next_sequence.saturating_sub(1);
-        let Folding { ledger, spent_bytes } = fold;
+        let (mut journal, _) = Journal::open(FileDisk::open(folder.journal())?, limits, anchor, &mut fold)?;
+        begin_log(&mut journal, &mut fold.ledger, &directory, &broker)?;
+        let durable = journal.next_sequence().saturating_sub(1);
+        let Folding { ledger, spent_bytes, spent_records } = fold;
         let room = Room::new(settings.attachments_mib_max, settings.free_mib_min);
         let blobs = Blobs::open(folder.blobs(), room, |agency, blob| ledger.names_blob(agency, blob))?;
         for (agency, blob) in ledger.named_blobs().filter(|(agency, blob)| !blobs.has(agency, blob)) {
@@ -291,11 +317,13 @@ impl Engine {
             changed: shared.changed.subscribe(),
             runtime: tokio::runtime::Handle::current(),
             last_sequence: durable,
-            spent_bytes,
             ended: VecDeque::new(),
             tick_ms: 0,
-            squeeze_ms: None,
+            room: room::Room::new(spent_bytes, spent_records),
             quota: Quota::new(settings.submissions_per_minute, settings.queue_entries_max),
+            refusals: Refusals::default(),
+            logbook: Logbook::default(),
+            is_behind: false,
             leavers: Leavers::default(),
         };
         let thread = std::thread::Builder::new().name("sequencer".to_owned());
@@ -325,6 +353,39 @@ impl Engine {
     }
 }
 
+/// Begins the next log when the roster says that the one of the ledger has ended: a record before everything else, and
+/// the ledger is empty.
+fn begin_log(
+    journal: &mut Journal<FileDisk>,
+    ledger: &mut Ledger,
+    directory: &Directory,
+    broker: &str,
+) -> Result<(), RunError> {
+    let (Some(number), known) = (ended_logs(directory, broker), ledger.audit().number()) else {
+        // Whether it is listed is asked when the newest directory is there.
+        return Ok(());
+    };
+    if number < known {
+        return Err(RunError::RosterBehindLog { known, number });
+    }
+    if number > known {
+        let fact = Fact::LogBegun(StoredLogBegun { number, time_ms: clock::now_ms() });
+        let committed = journal.commit(&[fact.to_record()], Class::Essential)?;
+        ledger.apply(committed.first_sequence, &fact)?;
+        tracing::warn!(
+            number,
+            "the region authority has ended the log before; queues are empty, and nodes submit again what has no final answer"
+        );
+    }
+    Ok(())
+}
+
+/// How many logs of the broker have ended, by the roster.
+fn ended_logs(directory: &Directory, broker: &str) -> Option<u64> {
+    let listed = directory.brokers().iter().find(|listed| listed.name == broker);
+    listed.and_then(|listed| u64::try_from(listed.ended_logs.len()).ok())
+}
+
 fn transport_key(secrets: &BrokerSecrets) -> Result<TransportKey, RunError> {
     Ok(TransportKey::from_seed(&*issue::seed("transport", &secrets.transport_seed)?)?)
 }
@@ -349,11 +410,14 @@ struct Folding {
     ledger: Ledger,
     /// Packets that ended since the snapshot, bytes.
     spent_bytes: u64,
+    /// Spent records in the snapshot.
+    spent_records: u64,
 }
 
 impl Fold for Folding {
     fn restore(&mut self, bytes: &[u8]) -> Result<(), FoldError> {
         self.ledger = snapshot::decode(bytes).map_err(FoldError::new)?;
+        self.spent_records = self.ledger.spent().len();
         Ok(())
     }
 

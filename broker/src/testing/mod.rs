@@ -207,6 +207,7 @@ impl World {
         Speaker {
             region: REGION,
             broker: BROKER,
+            log: BROKER,
             key: &self.receipt_key,
             directory_hash: *self.directory.hash(),
         }

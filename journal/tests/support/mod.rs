@@ -86,7 +86,7 @@ pub fn sized(tag: u64, bytes: usize) -> Vec<NewRecord> {
 }
 
 pub fn compaction(covers: u64, snapshot: &[u8], live: impl Fn(u64) -> bool + Send + 'static) -> Compaction {
-    Compaction { covers, snapshot: snapshot.to_vec(), live: Box::new(live) }
+    Compaction { covers, snapshot: snapshot.to_vec(), live: Box::new(live), must_go: 0 }
 }
 
 /// The file that holds this text, and where in it.

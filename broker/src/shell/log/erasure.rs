@@ -1,6 +1,8 @@
 //! Erasure orders: an agency orders that openings in its own sub-log are forgotten. Here an order is checked, and the
 //! packets are found that it is about; the sequencer writes it down and the log says that it was done.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use lintas_config::Directory;
 use lintas_proto::{
@@ -11,6 +13,7 @@ use lintas_proto::{
     },
     canonical::{self, fixed},
     envelope::verify::PacketKeys as _,
+    id::PacketId,
     limits,
     schema::{AuditEvent, ErasureOrder, EventType, Reason, SignedErasureOrder, UnitRef},
     sign::Signed,
@@ -18,38 +21,30 @@ use lintas_proto::{
 
 use super::{
     reading::LogFiles,
-    streams::{Refusal, own, unreadable},
+    streams::{own, unreadable},
 };
-use crate::shell::{clock, shared::Shared};
-
-/// An order that may be carried out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Erasure {
-    pub(crate) agency: String,
-    /// Entries that are not erased yet, ascending.
-    pub(crate) indices: Vec<u64>,
-    /// Packets that their events name, ascending, each once.
-    pub(crate) packet_ids: Vec<Bytes>,
-    /// Canonical bytes of `SignedErasureOrder`.
-    pub(crate) order: Bytes,
-}
+use crate::shell::{clock, intake::Denied, shared::Shared};
 
 /// What is to be done with an order.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Checked {
     /// Nothing: it was done before. Index of the ERASED event that says so.
     Done(u64),
     /// All of it, or what is left.
-    ToDo(Erasure),
+    ToDo {
+        order: Box<SignedErasureOrder>,
+        /// Packets that its entries are about.
+        packets: Vec<PacketId>,
+    },
 }
 
 /// Checks an order, and looks up what it is about. Reads the log's files.
 ///
 /// # Errors
 /// Why it is refused.
-pub(super) fn check(shared: &Shared, agency: &str, bytes: &Bytes) -> Result<Checked, Refusal> {
+pub(super) fn check(shared: &Shared, agency: &str, bytes: &Bytes) -> Result<Checked, Denied> {
     let directory = shared.directory();
-    let order = verify(&directory, agency, bytes)?;
+    let (signed, order) = verify(&directory, agency, bytes)?;
     let files = own(shared, &directory, agency).ok_or_else(unreadable)?;
     let me = directory.brokers().iter().find(|broker| broker.name == shared.broker);
     if me.is_none_or(|me| me.sub_log_origin(agency) != order.origin) {
@@ -67,10 +62,7 @@ pub(super) fn check(shared: &Shared, agency: &str, bytes: &Bytes) -> Result<Chec
         );
         return Err((Reason::NotYetValid, text));
     }
-    let (mut erasure, mut bundle) = (
-        Erasure { agency: agency.to_owned(), indices: vec![], packet_ids: vec![], order: bytes.clone() },
-        None,
-    );
+    let (mut packets, mut left, mut bundle) = (BTreeSet::new(), false, None);
     for index in &order.indices {
         match event(&files, &mut bundle, *index)? {
             Some(event) if event.packet_id.is_empty() => {
@@ -81,23 +73,21 @@ pub(super) fn check(shared: &Shared, agency: &str, bytes: &Bytes) -> Result<Chec
                 return Err((Reason::Policy, text));
             }
             Some(event) => {
-                erasure.indices.push(*index);
-                erasure.packet_ids.push(event.packet_id);
+                packets.insert(PacketId::from_bytes(&event.packet_id).map_err(|_| unreadable())?);
+                left = true;
             }
             // Erased before.
             None => {}
         }
     }
-    erasure.packet_ids.sort_unstable();
-    erasure.packet_ids.dedup();
-    match order.indices.first().filter(|_| erasure.indices.is_empty()) {
+    match order.indices.first().filter(|_| !left) {
         Some(first) => erased_by(&files, size, *first).map(Checked::Done),
-        None => Ok(Checked::ToDo(erasure)),
+        None => Ok(Checked::ToDo { order: Box::new(signed), packets: packets.into_iter().collect() }),
     }
 }
 
 /// The order, if it is this agency's, complete and of now.
-fn verify(directory: &Directory, agency: &str, bytes: &Bytes) -> Result<ErasureOrder, Refusal> {
+fn verify(directory: &Directory, agency: &str, bytes: &Bytes) -> Result<(SignedErasureOrder, ErasureOrder), Denied> {
     let unread = || malformed("The erasure order cannot be read; make it anew on the agency's node.");
     let signed: SignedErasureOrder =
         canonical::decode(bytes, limits::ERASURE_BYTES_MAX).map_err(|_| unread())?;
@@ -136,7 +126,7 @@ fn verify(directory: &Directory, agency: &str, bytes: &Bytes) -> Result<ErasureO
     if order.indices.is_empty() || order.indices.len() > limits::ERASURE_INDICES_MAX || !ascend {
         return Err(malformed("The order needs 1 to 4,096 entries, each once, in ascending order."));
     }
-    Ok(order)
+    Ok((signed, order))
 }
 
 /// The files that hold 256 entries.
@@ -148,7 +138,7 @@ struct Bundle {
 }
 
 /// What an entry says; none if it was erased. Keeps the bundle for the next one.
-fn event(files: &LogFiles, kept: &mut Option<Bundle>, index: u64) -> Result<Option<AuditEvent>, Refusal> {
+fn event(files: &LogFiles, kept: &mut Option<Bundle>, index: u64) -> Result<Option<AuditEvent>, Denied> {
     let number = index / WIDTH;
     if kept.as_ref().is_none_or(|bundle| bundle.number != number) {
         *kept = Some(Bundle::read(files, number)?);
@@ -169,7 +159,7 @@ fn event(files: &LogFiles, kept: &mut Option<Bundle>, index: u64) -> Result<Opti
 }
 
 impl Bundle {
-    fn read(files: &LogFiles, number: u64) -> Result<Self, Refusal> {
+    fn read(files: &LogFiles, number: u64) -> Result<Self, Denied> {
         let size = files.size().map_err(unread)?;
         let width = size.saturating_sub(number.saturating_mul(WIDTH)).min(WIDTH);
         let width = u16::try_from(width).unwrap_or_default();
@@ -184,7 +174,7 @@ impl Bundle {
 }
 
 /// The first ERASED event whose run has that entry.
-fn erased_by(files: &LogFiles, size: u64, erased: u64) -> Result<u64, Refusal> {
+fn erased_by(files: &LogFiles, size: u64, erased: u64) -> Result<u64, Denied> {
     let kind = u8::try_from(EventType::Erased as i32).unwrap_or_default();
     for number in erased / WIDTH..size.div_ceil(WIDTH) {
         let mut bundle = Some(Bundle::read(files, number)?);
@@ -204,11 +194,11 @@ fn erased_by(files: &LogFiles, size: u64, erased: u64) -> Result<u64, Refusal> {
     Err((Reason::Replay, text.to_owned()))
 }
 
-fn malformed(text: &str) -> Refusal {
+fn malformed(text: &str) -> Denied {
     (Reason::Malformed, text.to_owned())
 }
 
-fn unread(error: std::io::Error) -> Refusal {
+fn unread(error: std::io::Error) -> Denied {
     tracing::error!(%error, "the log cannot be read for an erasure order");
     unreadable()
 }

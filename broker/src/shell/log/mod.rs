@@ -25,7 +25,6 @@ use tokio::sync::{mpsc, watch};
 
 pub(super) use self::{
     asking::Asking,
-    erasure::Erasure,
     standing::{Behind, Standing, StandingError},
     streams::LogDesk,
     witnesses::UNWITNESSED_MS_MAX,

@@ -3,7 +3,7 @@
 
 use std::{
     io::{Read as _, Seek as _, SeekFrom},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -23,7 +23,7 @@ use lintas_proto::{
 use tokio::{
     sync::{Semaphore, mpsc, oneshot},
     task::block_in_place,
-    time::{sleep, timeout},
+    time::timeout,
 };
 
 use super::{
@@ -32,8 +32,12 @@ use super::{
     me,
 };
 use crate::{
-    core::{pace::Pace, refuse::sentence},
-    shell::{clock, intake::Intake, places::Places, shared::Shared},
+    core::refuse::sentence,
+    shell::{
+        intake::{Denied, Intake},
+        places::Places,
+        shared::Shared,
+    },
 };
 
 /// Most streams of one agency at once; more are refused.
@@ -46,14 +50,6 @@ const SEND_BYTES: usize = 256 * 1024;
 const TRANSFER_MS: u64 = 60_000;
 /// Slowest transfer. Who is slower asks for shorter pieces.
 const BYTES_PER_SECOND_MIN: u64 = 2 * 1024;
-/// Reads of others' events that an auditor may begin at once, each a record in the journal.
-const READS_BURST: u64 = 256;
-/// And then one in so many milliseconds.
-const READ_EVERY_MS: u64 = 20;
-
-/// Why a stream is refused, and a sentence for people.
-pub(super) type Refusal = (Reason, String);
-
 /// Serves these streams.
 #[derive(Debug)]
 pub(in crate::shell) struct LogDesk {
@@ -61,7 +57,6 @@ pub(in crate::shell) struct LogDesk {
     intake: mpsc::Sender<Intake>,
     places: Places,
     looks: Semaphore,
-    reads: Mutex<Pace>,
 }
 
 /// A piece that may be given.
@@ -78,7 +73,6 @@ impl LogDesk {
             intake,
             places: Places::new(STREAMS_OF_AGENCY_MAX),
             looks: Semaphore::new(LOOKS_MAX),
-            reads: Mutex::new(Pace::new(READS_BURST, READ_EVERY_MS)),
         }
     }
 
@@ -117,7 +111,7 @@ impl LogDesk {
     }
 
     /// The piece that is asked for, if this agency may have it. Reads of another agency's events are in the log first.
-    async fn find(&self, agency: &str, get: &LogGet) -> Result<Piece, Refusal> {
+    async fn find(&self, agency: &str, get: &LogGet) -> Result<Piece, Denied> {
         let directory = self.shared.directory();
         let (files, what) = locate(&self.shared, &directory, agency, get)?;
         let opened = {
@@ -144,24 +138,10 @@ impl LogDesk {
     }
 
     /// Has a read written into the log; returns when that is durable.
-    async fn log_read(&self, auditor: &str, agency: String, entries: (u64, u64)) -> Result<(), Refusal> {
+    async fn log_read(&self, auditor: &str, agency: String, entries: (u64, u64)) -> Result<(), Denied> {
         let (first_index, count) = entries;
         if count == 0 {
             return Ok(());
-        }
-        loop {
-            let wait_ms = {
-                let (mut reads, now_ms) = (lock(&self.reads), clock::now_ms());
-                let wait_ms = reads.wait_ms(auditor, now_ms);
-                if wait_ms == 0 {
-                    reads.count(auditor, now_ms);
-                }
-                wait_ms
-            };
-            if wait_ms == 0 {
-                break;
-            }
-            sleep(Duration::from_millis(wait_ms)).await;
         }
         let (answer, told) = oneshot::channel();
         let auditor = auditor.to_owned();
@@ -171,17 +151,18 @@ impl LogDesk {
     }
 
     /// Checks an order and has it carried out; the index of its first ERASED event.
-    async fn erase(&self, agency: &str, order: Bytes) -> Result<u64, Refusal> {
+    async fn erase(&self, agency: &str, order: Bytes) -> Result<u64, Denied> {
         let checked = {
             let _turn = self.looks.acquire().await.map_err(|_| stopping())?;
             block_in_place(|| erasure::check(&self.shared, agency, &order))?
         };
-        let erasure = match checked {
+        let (order, packets) = match checked {
             erasure::Checked::Done(index) => return Ok(index),
-            erasure::Checked::ToDo(erasure) => erasure,
+            erasure::Checked::ToDo { order, packets } => (order, packets),
         };
         let (answer, told) = oneshot::channel();
-        self.intake.send(Intake::Erase { erasure, answer }).await.map_err(|_| stopping())?;
+        let erase = Intake::Erase { order, packets, answer };
+        self.intake.send(erase).await.map_err(|_| stopping())?;
         told.await.map_err(|_| stopping())?
     }
 
@@ -215,7 +196,7 @@ fn locate(
     directory: &Directory,
     asker: &str,
     get: &LogGet,
-) -> Result<(LogFiles, LogFile), Refusal> {
+) -> Result<(LogFiles, LogFile), Denied> {
     let log = directory.log_of(&get.origin).filter(|log| log.broker.name == shared.broker);
     let log = log.ok_or_else(|| {
         let text = "This broker keeps no log of that name; ask the broker whose name it begins with.";
@@ -246,7 +227,7 @@ fn locate(
 }
 
 /// Every active member reads the root log; of sub-logs its own, and those that the roster lets it audit.
-fn may_read(directory: &Directory, asker: &str, log: &LogRef<'_>) -> Result<(), Refusal> {
+fn may_read(directory: &Directory, asker: &str, log: &LogRef<'_>) -> Result<(), Denied> {
     let (allowed, what) = match log.owner {
         LogOwner::Root => (directory.member(asker).is_some(), "the log of this region".to_owned()),
         LogOwner::Agency(owner) => (directory.may_read(asker, owner), format!("the log of {owner}")),
@@ -267,21 +248,17 @@ pub(super) fn own(shared: &Shared, directory: &Directory, agency: &str) -> Optio
     Some(LogFiles { agency: Some(agency.to_owned()), ..present })
 }
 
-pub(super) fn unreadable() -> Refusal {
+pub(super) fn unreadable() -> Denied {
     (Reason::DiskFull, "The broker cannot read its log; tell its operator.".to_owned())
 }
 
-fn stopping() -> Refusal {
+fn stopping() -> Denied {
     (Reason::ShuttingDown, "The broker is stopping; ask again when it is back.".to_owned())
 }
 
-fn busy() -> Refusal {
+fn busy() -> Denied {
     let text = "Too many questions about the log at once; ask again when the others are answered.";
     (Reason::Quota, text.to_owned())
-}
-
-fn lock(reads: &Mutex<Pace>) -> std::sync::MutexGuard<'_, Pace> {
-    reads.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn answer<M: Shaped>(mut writer: FrameWriter, kind: FrameType, message: &M) -> Result<(), LinkError> {

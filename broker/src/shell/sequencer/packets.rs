@@ -1,0 +1,246 @@
+//! What the sequencer makes of packets: ends, submissions, refusals.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use lintas_config::Directory;
+use lintas_journal::Class;
+use lintas_proto::{
+    canonical,
+    frame::FrameType,
+    id::{Digest, sha256},
+    schema::{Reason, Refusal},
+};
+use tokio::runtime::Handle;
+
+use super::{Fatal, Refusing, Sequencer, Submitted};
+use crate::{
+    core::{
+        events,
+        outcome::{self, How},
+        pace::Pace,
+        plan::{Plan, Sealed, Verdict},
+        refuse::Refused,
+        scribe::Scribe,
+    },
+    shell::{answer::AnswerTo, intake::End, sequencer::room::SQUEEZE_EVERY_MS, shared::Shared},
+};
+
+/// What the sender of a packet is told when the journal has no room.
+const DISK_FULL: &str = "The broker's disk is full; nothing was stored. The packet is tried again by itself; tell the region's operator.";
+/// How many refusals of one agency's packets stand in the log at once, and how often one more, milliseconds.
+const REFUSALS: (u64, u64) = (60, 1_000);
+
+/// Of how many refusals the log is told: each is an entry for ever, and costs its sender nothing.
+#[derive(Debug)]
+pub(in crate::shell) struct Refusals(Pace);
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self(Pace::new(REFUSALS.0, REFUSALS.1))
+    }
+}
+
+impl Refusals {
+    /// The refusal as it stands in the log, or a later one in its place.
+    fn count(&mut self, refused: Refused, now_ms: u64) -> Refused {
+        let Some(originator) = refused.originator.as_ref().filter(|_| refused.is_logged()) else {
+            return refused;
+        };
+        let wait_ms = self.0.wait_ms(&originator.agency, now_ms);
+        if wait_ms == 0 {
+            self.0.count(&originator.agency, now_ms);
+            return refused;
+        }
+        let text = format!(
+            "The broker has refused too many packets of {}; it looks at this one again in {} s. Find out why they are \
+             refused.",
+            originator.agency,
+            wait_ms.div_ceil(1_000)
+        );
+        refused.instead(Reason::Quota, &text)
+    }
+}
+
+/// Answers that wait for the disk: sent by the committer, or taken back when there is no room.
+struct Waiting<T>(Arc<Mutex<Vec<T>>>);
+
+impl<T> Waiting<T> {
+    fn of(all: Vec<T>) -> (Self, Self) {
+        let all = Arc::new(Mutex::new(all));
+        (Self(Arc::clone(&all)), Self(all))
+    }
+
+    fn take(&self) -> Vec<T> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Sequencer {
+    /// Ends one queue entry. A group each; the committer joins what is pending into one write.
+    pub(super) fn end(&mut self, end: &End, directory: &Directory, now_ms: u64) -> Result<(), Fatal> {
+        let shared = Arc::clone(&self.shared);
+        let (entry, mut entropy) = ((end.agency.as_str(), end.queue_sequence), lintas_config::os_entropy());
+        let speaker = shared.speaker_under(directory);
+        let ending = outcome::end(entry, &end.how, &shared.ledger(), &speaker, now_ms, &mut entropy);
+        let fact = match ending {
+            Ok(Some(fact)) => fact,
+            // It has ended already: the acknowledgement came twice.
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                tracing::warn!(agency = end.agency, %error, "acknowledgement refused");
+                return Ok(());
+            }
+        };
+        if self.commit_if_room(vec![fact], Class::Essential, now_ms, |_| {})? {
+            shared.metrics.ended(&end.how);
+            return Ok(());
+        }
+        tracing::error!("the disk is full, its reserve too; the entry stays in the queue");
+        if matches!(end.how, How::Withheld { .. }) {
+            self.leavers.seek_again(now_ms.saturating_add(SQUEEZE_EVERY_MS));
+        }
+        Ok(())
+    }
+
+    /// Plans one group of submissions and hands it to the journal; then the refusals.
+    pub(super) fn submit(
+        &mut self,
+        submissions: Vec<Submitted>,
+        refusals: Vec<Refusing>,
+        directory: &Directory,
+        now_ms: u64,
+    ) -> Result<(), Fatal> {
+        let shared = Arc::clone(&self.shared);
+        let speaker = shared.speaker_under(directory);
+        let (mut shares, mut waiting, mut refusals) = (Vec::new(), Vec::new(), refusals);
+        let planned = {
+            let (ledger, mut entropy) = (shared.ledger(), lintas_config::os_entropy());
+            let mut plan = Plan::new(&ledger, &speaker, directory, now_ms, &mut self.quota);
+            for Submitted { verified, answer, share } in submissions {
+                let agency = verified.header().core().originator.agency.clone();
+                let full = verified.refuse(Reason::DiskFull, DISK_FULL);
+                let verdict = plan.submit(verified, |blob| shared.blobs.has(&agency, blob), &mut entropy);
+                if matches!(verdict, Verdict::Twin(_) | Verdict::Known(_)) {
+                    shared.metrics.duplicates.add(1);
+                }
+                match verdict {
+                    Verdict::Admitted(index) | Verdict::Twin(index) => waiting.push((index, full, answer)),
+                    Verdict::Known(admission) => answer_again(&self.runtime, &shared, admission, answer),
+                    Verdict::Refused(refused) => refusals.push(Refusing { refused, answer }),
+                }
+                shares.push(share);
+            }
+            plan.finish()
+        };
+        if !waiting.is_empty() {
+            self.admit(planned.seal(&shared.receipt_key)?, waiting, now_ms)?;
+        }
+        // Behind what was admitted: the indices of their events follow.
+        self.refuse(refusals, directory, now_ms)
+    }
+
+    fn admit(
+        &mut self,
+        Sealed { facts, receipts }: Sealed,
+        waiting: Vec<(usize, Refused, AnswerTo)>,
+        now_ms: u64,
+    ) -> Result<(), Fatal> {
+        let (waiting, answers) = Waiting::of(waiting);
+        let (admitted, shared) = (receipts.len(), Arc::clone(&self.shared));
+        let answer_all = move |_| {
+            shared.metrics.accepted.add(admitted as u64);
+            for (index, _, answer) in answers.take() {
+                let receipt: Bytes = receipts.get(index).cloned().unwrap_or_default();
+                answer.send(FrameType::Receipt, receipt);
+            }
+        };
+        if !self.commit_if_room(facts, Class::Ordinary, now_ms, answer_all)? {
+            tracing::error!("the disk is full; packets are refused, deliveries go on");
+            for (_, full, answer) in waiting.take() {
+                self.shared.refuse(answer, &full, now_ms);
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers refusals; those that are final when they are durable in the log.
+    fn refuse(&mut self, refusals: Vec<Refusing>, directory: &Directory, now_ms: u64) -> Result<(), Fatal> {
+        let shared = Arc::clone(&self.shared);
+        let speaker = shared.speaker_under(directory);
+        let time_ms = shared.ledger().time_at(now_ms);
+        let mut logged: Vec<(Refused, Refusal, AnswerTo)> = Vec::new();
+        for Refusing { refused, answer } in refusals {
+            log_refusal(&refused);
+            let refused = self.refusals.count(refused, now_ms);
+            if refused.is_logged() {
+                let refusal = refused.answer(&speaker, time_ms);
+                logged.push((refused, refusal, answer));
+            } else {
+                shared.refuse(answer, &refused, now_ms);
+            }
+        }
+        let fact = {
+            let (ledger, mut entropy) = (shared.ledger(), lintas_config::os_entropy());
+            let mut scribe = Scribe::new(&ledger, *directory.hash(), now_ms);
+            let evidence = logged.iter().map(|(refused, refusal, _)| (refused, digest(refusal)));
+            events::refusals(evidence, &mut scribe, &mut entropy)
+        };
+        let Some(fact) = fact else { return Ok(()) };
+        let (waiting, answers) = Waiting::of(logged);
+        let counted = Arc::clone(&shared);
+        let answer_all = move |_| {
+            for (refused, refusal, answer) in answers.take() {
+                counted.metrics.refused(refused.reason);
+                counted.metrics.refusals_logged.add(1);
+                answer.send(FrameType::Refusal, canonical::encode(&refusal));
+            }
+        };
+        if !self.commit_if_room(vec![fact], Class::Ordinary, now_ms, answer_all)? {
+            for (refused, _, answer) in waiting.take() {
+                shared.refuse(answer, &refused.instead(Reason::DiskFull, DISK_FULL), now_ms);
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses all for now: the journal has no room for what must stand before them.
+    pub(super) fn refuse_for_room(&self, submissions: Vec<Submitted>, refusals: Vec<Refusing>, now_ms: u64) {
+        for Submitted { verified, answer, .. } in submissions {
+            self.shared.refuse(answer, &verified.refuse(Reason::DiskFull, DISK_FULL), now_ms);
+        }
+        for Refusing { refused, answer } in refusals {
+            self.shared.refuse(answer, &refused.instead(Reason::DiskFull, DISK_FULL), now_ms);
+        }
+    }
+}
+
+/// Of the signed evidence in a refusal.
+fn digest(refusal: &Refusal) -> Digest {
+    sha256(&[&refusal.evidence.as_ref().map(canonical::encode).unwrap_or_default()])
+}
+
+/// The same packet again: the same receipt, byte for byte, as soon as its record is durable.
+fn answer_again(runtime: &Handle, shared: &Arc<Shared>, admission: u64, answer: AnswerTo) {
+    let shared = Arc::clone(shared);
+    runtime.spawn(async move {
+        let mut durable = shared.durable.subscribe();
+        if durable.wait_for(|durable| *durable >= admission).await.is_err() {
+            return;
+        }
+        match tokio::task::block_in_place(|| shared.admission(admission)) {
+            Ok(stored) => answer.send(FrameType::Receipt, stored.receipt),
+            Err(error) => shared.fail(&error),
+        }
+    });
+}
+
+/// Text of a refusal is the broker's own; what it quotes was checked.
+fn log_refusal(refused: &Refused) {
+    let id = refused.packet.map(|id| id.to_string()).unwrap_or_default();
+    if refused.reason == Reason::Replay {
+        tracing::warn!(packet = id, "a packet id came again with other content, or after its erasure");
+    } else {
+        tracing::debug!(packet = id, reason = refused.reason.as_str_name(), "packet refused");
+    }
+}

@@ -1,0 +1,125 @@
+//! Room in the journal: when old segments go, and attachments with the packets that named them.
+
+use lintas_journal::{CommitError, CompactReport, Compaction};
+
+use super::{Fatal, Sequencer};
+use crate::core::snapshot;
+
+/// Spent records, in bytes, after which old segments are compacted. Tests are to get there.
+const COMPACT_AFTER_BYTES: u64 = if cfg!(test) { 64 * 1024 } else { 128 * 1024 * 1024 };
+/// The same when every queue is empty: a segment.
+const COMPACT_AT_REST_BYTES: u64 = COMPACT_AFTER_BYTES / 2;
+/// About as long is a record that holds no packet, bytes.
+const RECORD_BYTES: u64 = 2 * 1024;
+/// On a full disk whatever can go is compacted, but not more often than this, milliseconds.
+pub(super) const SQUEEZE_EVERY_MS: u64 = 10_000;
+/// What was erased is overwritten at once, but not more often than this, milliseconds: it may move much of the journal.
+const ERASE_EVERY_MS: u64 = 10 * 60 * 1_000;
+
+/// What is known of the room in the journal.
+#[derive(Debug, Default)]
+pub(in crate::shell) struct Room {
+    /// Packets that nobody needs since the last compaction, bytes.
+    spent_bytes: u64,
+    /// Spent records at the last compaction.
+    spent_records: u64,
+    /// The journal was full; when to try again to make room.
+    squeeze_ms: Option<u64>,
+    /// Erasures up to this record are overwritten. Not kept: a start looks once more.
+    overwritten: u64,
+    /// When to look for erasures again.
+    erase_ms: u64,
+}
+
+impl Room {
+    /// After recovery: packets that ended since the snapshot, in bytes, and spent records in it.
+    pub(in crate::shell) fn new(spent_bytes: u64, spent_records: u64) -> Self {
+        Self { spent_bytes, spent_records, ..Self::default() }
+    }
+
+    /// A packet has ended.
+    pub(super) fn ended(&mut self, bytes: u64) {
+        self.spent_bytes = self.spent_bytes.saturating_add(bytes);
+    }
+
+    /// The journal was full.
+    pub(super) fn is_short(&mut self, now_ms: u64) {
+        self.squeeze_ms.get_or_insert(now_ms);
+    }
+
+    /// About how many bytes nobody needs, when so many records are spent.
+    fn bytes(&self, spent_records: u64) -> u64 {
+        let records = spent_records.saturating_sub(self.spent_records);
+        self.spent_bytes.saturating_add(records.saturating_mul(RECORD_BYTES))
+    }
+}
+
+impl Sequencer {
+    /// Removes attachments of packets whose end is durable, unless another packet names them by now.
+    pub(super) fn remove_blobs(&mut self) {
+        let durable = *self.shared.durable.borrow();
+        while self.ended.front().is_some_and(|(sequence, _)| *sequence <= durable) {
+            let Some((_, ended)) = self.ended.pop_front() else { return };
+            for blob in &ended.blobs {
+                if !self.shared.ledger().names_blob(&ended.originator, blob) {
+                    self.shared.blobs.remove(&ended.originator, blob);
+                }
+            }
+        }
+    }
+
+    /// Lets old segments go: when enough of them is spent, when the journal was full and anything is, and when something
+    /// was erased that the published log no longer needs.
+    pub(super) fn compact(&mut self, now_ms: u64) -> Result<(), Fatal> {
+        let published = self.shared.log.published.borrow().sequence;
+        let (spent_records, erased, at_rest) = {
+            let ledger = self.shared.ledger();
+            (ledger.spent().len(), ledger.audit().erased(), ledger.entries() == 0)
+        };
+        let bytes = self.room.bytes(spent_records);
+        let enough = bytes >= if at_rest { COMPACT_AT_REST_BYTES } else { COMPACT_AFTER_BYTES };
+        let squeeze = self.room.squeeze_ms.is_some_and(|at| at <= now_ms) && bytes > 0;
+        let is_erased = erased > self.room.overwritten && erased <= published;
+        let overwrite = is_erased && now_ms >= self.room.erase_ms;
+        if !(enough || squeeze || overwrite) {
+            return Ok(());
+        }
+        (self.room.spent_bytes, self.room.spent_records) = (0, spent_records);
+        self.room.squeeze_ms = self.room.squeeze_ms.map(|_| now_ms.saturating_add(SQUEEZE_EVERY_MS));
+        let (snapshot, spent) = {
+            let ledger = self.shared.ledger();
+            (snapshot::encode(&ledger), ledger.spent().clone())
+        };
+        let live = Box::new(move |sequence| !spent.contains(sequence, published));
+        let must_go = if is_erased { erased } else { 0 };
+        let covers = self.last_sequence;
+        let left = match self.journal.compact(Compaction { covers, snapshot, live, must_go }) {
+            Ok(report) => {
+                let CompactReport { segments, segments_freed, records_carried, snapshot_bytes, must_go_left } =
+                    report;
+                tracing::info!(
+                    segments,
+                    segments_freed,
+                    records_carried,
+                    snapshot_bytes,
+                    must_go_left,
+                    "journal compacted"
+                );
+                must_go_left
+            }
+            Err(error @ (CommitError::Poisoned | CommitError::Closed)) => return Err(error.into()),
+            Err(error) => {
+                tracing::warn!(%error, "journal not compacted; tried again later");
+                self.room.erase_ms = now_ms.saturating_add(SQUEEZE_EVERY_MS);
+                return Ok(());
+            }
+        };
+        if is_erased && left == 0 {
+            (self.room.overwritten, self.room.erase_ms) = (erased, now_ms.saturating_add(ERASE_EVERY_MS));
+        } else if is_erased {
+            // More in the next round.
+            self.room.erase_ms = now_ms;
+        }
+        Ok(())
+    }
+}
