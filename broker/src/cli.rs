@@ -212,7 +212,11 @@ fn exit_code(error: &RunError) -> u8 {
         | RunError::Key(_)
         | RunError::NotListed(_)
         | RunError::Io(_) => 3,
-        RunError::Index(_) | RunError::Open(_) | RunError::Commit(_) | RunError::Failed => 4,
+        RunError::Index(_)
+        | RunError::Open(_)
+        | RunError::Publish(_)
+        | RunError::Commit(_)
+        | RunError::Failed => 4,
         RunError::Link(_) | RunError::Metrics(..) => 5,
         RunError::Behind(_) => 6,
     }

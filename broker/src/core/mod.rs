@@ -10,6 +10,7 @@
 //! - [`events`]: what the log is told beside that; [`erase`]: what it is to forget; [`scribe`] gives every event its place
 //! - [`ledger`]: the state that is folded over the journal, of [`queue`]s and more
 //! - [`record`]: what the journal holds, byte by byte
+//! - [`log`]: the audit log as it is published, folded over the same records
 //! - [`snapshot`]: the ledger as bytes, so that old segments can go; [`spent`] are the records that go with them
 
 pub mod admit;
@@ -19,6 +20,7 @@ pub mod erase;
 pub mod events;
 pub mod leave;
 pub mod ledger;
+pub mod log;
 pub mod outcome;
 pub mod pace;
 pub mod plan;

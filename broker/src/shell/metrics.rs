@@ -68,6 +68,8 @@ pub(crate) struct Metrics {
     last_sequence: AtomicU64,
     /// When the sequencer began its last round, milliseconds since 1970. Of the sequencer.
     round_ms: AtomicU64,
+    /// When an epoch was published last, milliseconds since 1970. Of the publisher.
+    published_ms: AtomicU64,
 }
 
 /// A live session; dropped, it counts no more.
@@ -123,6 +125,11 @@ impl Metrics {
 
     pub(crate) fn round(&self, now_ms: u64) {
         self.round_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// An epoch is published.
+    pub(crate) fn published(&self, now_ms: u64) {
+        self.published_ms.store(now_ms, Ordering::Relaxed);
     }
 
     /// When the sequencer began its last round; 0 before the first.
@@ -207,6 +214,7 @@ pub(crate) fn page(shared: &Shared) -> String {
         page.head(name, "gauge", help);
         page.line(name, "", value);
     }
+    page.log(shared);
     page.witnessed(shared);
     page.groups(metrics);
     page.0
@@ -244,6 +252,25 @@ impl Page {
             let name = "log_witnessed_seconds";
             self.head(name, "gauge", "How long ago a quorum of witnesses last cosigned the audit log.");
             self.line(name, "", age_ms / 1_000);
+        }
+    }
+
+    /// How far the audit log is published.
+    fn log(&mut self, shared: &Shared) {
+        let (published, durable) = (*shared.log.published.borrow(), *shared.durable.borrow());
+        let published_ms = shared.metrics.published_ms.load(Ordering::Relaxed);
+        let unpublished = durable.saturating_sub(published.sequence);
+        for (name, help, value) in [
+            ("log_epochs", "Epochs of the audit log that are published.", published.epochs),
+            (
+                "log_published_timestamp_seconds",
+                "When an epoch was published last, seconds since 1970; 0 before the first since the start.",
+                published_ms / 1_000,
+            ),
+            ("log_unpublished_records", "Durable records that no published epoch covers yet.", unpublished),
+        ] {
+            self.head(name, "gauge", help);
+            self.line(name, "", value);
         }
     }
 

@@ -1,4 +1,4 @@
-//! Starting and stopping: folder, index, journal, sequencer, listener, in this order, and back.
+//! Starting and stopping: folder, index, journal, publisher, sequencer, listener, in this order, and back.
 
 use std::{collections::VecDeque, net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
@@ -35,7 +35,10 @@ use super::{
     keeper::Keeper,
     leavers::Leavers,
     listener::{Members, listen},
-    log::{Behind, LogDesk, LogState, Standing, StandingError},
+    log::{
+        Behind, LogDesk, LogState, Standing, StandingError,
+        publisher::{PublishError, Publisher},
+    },
     operator,
     sequencer::{Logbook, Refusals, Sequencer, room},
     shared::{Parts, Shared},
@@ -71,6 +74,9 @@ pub(crate) enum RunError {
     /// The journal failed.
     #[error("journal: {0}")]
     Commit(#[from] CommitError),
+    /// The published log does not go on.
+    #[error("audit log: {0}")]
+    Publish(#[from] PublishError),
     /// The network cannot be used.
     #[error("network: {0}")]
     Link(#[from] LinkError),
@@ -269,6 +275,7 @@ pub(super) struct Engine {
     pub(super) shared: Arc<Shared>,
     committer: Committer<FileDisk>,
     index: Arc<Index>,
+    publisher: Publisher,
     sequencer: JoinHandle<()>,
 }
 
@@ -307,6 +314,7 @@ impl Engine {
         let parts =
             Parts { ledger, directory, earlier, broker, receipt_key, log_key, folder, blobs, reader, credit };
         let shared = Arc::new(Shared::new(parts, durable));
+        let publisher = Publisher::start(&shared, folder.audit())?;
         let (intake, intakes) = mpsc::channel(INTAKES_MAX);
         let index = Arc::new(Index::start(db)?);
         let sequencer = Sequencer {
@@ -328,20 +336,24 @@ impl Engine {
         };
         let thread = std::thread::Builder::new().name("sequencer".to_owned());
         let sequencer = thread.spawn(move || sequencer.run())?;
-        Ok((Self { shared, committer, index, sequencer }, intake))
+        Ok((Self { shared, committer, index, publisher, sequencer }, intake))
     }
 
     /// Waits for the sequencer, which ends with the last session, and closes the journal. When the disk has
     /// failed nothing is waited for: a thread may hang on it.
     pub(super) async fn stop(self) -> Result<(), RunError> {
-        let Self { shared, committer, index, sequencer } = self;
+        let Self { shared, committer, index, publisher, sequencer } = self;
         if *shared.failed.borrow() {
-            let parting = tokio::task::spawn_blocking(move || drop((sequencer, committer)));
+            let parting = tokio::task::spawn_blocking(move || drop((sequencer, publisher, committer)));
             let _ = timeout(Duration::from_millis(PARTING_MS_MAX), parting).await;
             return Err(RunError::Failed);
         }
         // A sequencer that panicked has said so.
-        let _ = tokio::task::spawn_blocking(move || sequencer.join()).await;
+        let threads = move || {
+            let _ = sequencer.join();
+            publisher.stop();
+        };
+        let _ = tokio::task::spawn_blocking(threads).await;
         if *shared.failed.borrow() {
             return Err(RunError::Failed);
         }

@@ -56,8 +56,7 @@ impl TestLog {
         for epoch in self.size()..size {
             let (time_ms, slots_root) = (1_800_000_000_000 + epoch, [salt; 32]);
             let (directory_hash, policy_set_hash) = ([0; 32], [0; 32]);
-            let entry =
-                RootEntry { epoch, time_ms, directory_hash, policy_set_hash, slots: 1, slots_root };
+            let entry = RootEntry { epoch, time_ms, directory_hash, policy_set_hash, slots: 1, slots_root };
             self.entries.push(entry.to_bytes().to_vec());
         }
         self.write();

@@ -1,6 +1,7 @@
 //! A small region for tests: three agencies with two units each, one authority, one broker.
 
 mod book;
+mod facts;
 mod log;
 
 use std::{
@@ -37,6 +38,7 @@ use lintas_proto::{
 
 pub(crate) use self::{
     book::{Book, QUEUE_ENTRIES_MAX},
+    facts::Facts,
     log::TestLog,
 };
 use crate::core::{

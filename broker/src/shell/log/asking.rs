@@ -16,7 +16,7 @@ use tokio::{
     task::block_in_place,
 };
 
-use super::{reading::LogFiles, me, tiles::DiskTiles, witnesses::Cosignature};
+use super::{me, reading::LogFiles, tiles::DiskTiles, witnesses::Cosignature};
 use crate::shell::{clock, shared::Shared};
 
 /// How often a witness may correct which size it knows, for one head.

@@ -87,7 +87,11 @@ pub(super) fn check(shared: &Shared, agency: &str, bytes: &Bytes) -> Result<Chec
 }
 
 /// The order, if it is this agency's, complete and of now.
-fn verify(directory: &Directory, agency: &str, bytes: &Bytes) -> Result<(SignedErasureOrder, ErasureOrder), Denied> {
+fn verify(
+    directory: &Directory,
+    agency: &str,
+    bytes: &Bytes,
+) -> Result<(SignedErasureOrder, ErasureOrder), Denied> {
     let unread = || malformed("The erasure order cannot be read; make it anew on the agency's node.");
     let signed: SignedErasureOrder =
         canonical::decode(bytes, limits::ERASURE_BYTES_MAX).map_err(|_| unread())?;

@@ -7,10 +7,15 @@
 
 mod asking;
 mod cosigned;
+pub(crate) mod disk;
 mod erasure;
+pub(crate) mod files;
+pub(crate) mod publisher;
 mod reading;
 mod standing;
 mod streams;
+#[cfg(test)]
+mod tests;
 mod tiles;
 mod witnesses;
 
@@ -40,6 +45,8 @@ const COSIGNATURES_MAX: usize = 64;
 pub(crate) struct Published {
     /// Journal sequence of the last EPOCH record that is published; records up to it are no longer needed for the log.
     pub(crate) sequence: u64,
+    /// How many logs of this broker had ended when this one began.
+    pub(crate) ended: u64,
     /// Size of the root log.
     pub(crate) epochs: u64,
     /// Its root.
@@ -116,11 +123,13 @@ impl LogState {
 
     /// The present root log of this broker.
     fn present(&self, me: &Broker) -> LogFiles {
+        let published = *self.published.borrow();
+        let is_present = usize::try_from(published.ended).is_ok_and(|ended| ended == me.ended_logs.len());
         LogFiles {
             broker: self.folder.clone(),
             number: me.ended_logs.len().saturating_add(1),
             agency: None,
-            epochs: self.published.borrow().epochs,
+            epochs: if is_present { published.epochs } else { 0 },
             cosigned: self.cosigned.load(Ordering::Relaxed),
         }
     }

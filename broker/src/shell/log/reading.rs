@@ -69,7 +69,7 @@ impl Opened {
 impl LogFiles {
     /// Its folder.
     pub(super) fn folder(&self) -> PathBuf {
-        let root = self.broker.audit(self.number);
+        let root = self.broker.audit_log(self.number);
         self.agency.as_ref().map_or_else(|| root.clone(), |agency| root.join(agency))
     }
 

@@ -22,8 +22,8 @@ use thiserror::Error;
 use tokio::sync::watch;
 
 use super::{
-    reading::{LogFiles, read},
     me,
+    reading::{LogFiles, read},
     tiles::DiskTiles,
 };
 use crate::shell::{

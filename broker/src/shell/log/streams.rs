@@ -27,9 +27,8 @@ use tokio::{
 };
 
 use super::{
-    erasure,
+    erasure, me,
     reading::{LogFiles, Opened},
-    me,
 };
 use crate::{
     core::refuse::sentence,
@@ -68,12 +67,7 @@ struct Piece {
 
 impl LogDesk {
     pub(in crate::shell) fn new(shared: Arc<Shared>, intake: mpsc::Sender<Intake>) -> Self {
-        Self {
-            shared,
-            intake,
-            places: Places::new(STREAMS_OF_AGENCY_MAX),
-            looks: Semaphore::new(LOOKS_MAX),
-        }
+        Self { shared, intake, places: Places::new(STREAMS_OF_AGENCY_MAX), looks: Semaphore::new(LOOKS_MAX) }
     }
 
     /// Serves a stream that began with a LogGet or an ErasurePut.

@@ -245,7 +245,7 @@ impl Kept {
         number: usize,
         witnesses: &[WitnessKey],
     ) -> Result<Self, FolderError> {
-        let folder = shared.log.folder.audit(number);
+        let folder = shared.log.folder.audit_log(number);
         let path = folder.join(LogFile::Checkpoint.to_string());
         let there = read(&path, limits::CHECKPOINT_BYTES_MAX).map_err(at(&path))?.unwrap_or_default();
         let written = SignedCheckpoint::parse(&there)

@@ -41,11 +41,22 @@ fn quiet() -> (World, TempFolder) {
 
 /// Says that so many epochs are published.
 fn publish(broker: &Broker, log: &TestLog, epochs: u64) {
-    broker.shared.log.published.send_replace(Published { sequence: 0, epochs, root: log.root(epochs) });
+    broker.shared.log.published.send_replace(Published {
+        sequence: 0,
+        ended: 0,
+        epochs,
+        root: log.root(epochs),
+    });
 }
 
 /// Asks for a piece of a file.
-async fn piece(connection: &Connection, origin: &str, path: &str, offset: u64, length: u64) -> (LogHead, Vec<u8>) {
+async fn piece(
+    connection: &Connection,
+    origin: &str,
+    path: &str,
+    offset: u64,
+    length: u64,
+) -> (LogHead, Vec<u8>) {
     let (mut writer, mut reader) = connection.open_stream().await.unwrap();
     let get = LogGet { origin: origin.to_owned(), path: path.to_owned(), offset, length };
     writer.send_message(FrameType::LogGet, &get).await.unwrap();
@@ -75,7 +86,9 @@ async fn every_file_is_given_as_far_as_it_is_published_and_no_further() {
     let broker = Broker::start(folder.path()).await;
     let mut root = TestLog::new(&folder.path().join("audit/1"));
     root.epochs(300, 0);
-    let slots: Vec<u8> = (0..256).flat_map(|epoch: u32| [1u32.to_be_bytes().as_slice(), &[epoch as u8; 32]].concat()).collect();
+    let slots: Vec<u8> = (0..256)
+        .flat_map(|epoch: u32| [1u32.to_be_bytes().as_slice(), &[epoch as u8; 32]].concat())
+        .collect();
     root.put(LogFile::Slots(0), &slots);
     root.put(LogFile::Rosters, &[0u64, 1, 270, 2, 290, 3].map(u64::to_be_bytes).concat());
     let mut sub = TestLog::new(&folder.path().join("audit/1/KH"));
@@ -181,11 +194,26 @@ async fn no_path_and_no_origin_leads_out_of_the_log() {
     root.epochs(3, 0);
     publish(&broker, &root, 3);
     let zz = Node::connect(&world, &broker, "ZZ").await;
-    for path in ["../../broker.keys", "/etc/passwd", "behind", "published", "tile/../../../broker.keys", "", "tile"] {
+    for path in
+        ["../../broker.keys", "/etc/passwd", "behind", "published", "tile/../../../broker.keys", "", "tile"]
+    {
         assert_eq!(file(&zz.connection, ROOT, path).await, Err(Reason::MissingAttachment), "{path}");
     }
-    for origin in ["", "hub.mekong", "hub.mekong/audit/", "hub.mekong/audit/..", "hub.mekong/audit/../1", "hub.mekong.log2/audit", "other/audit", "hub.mekong/audit/KH/.."] {
-        assert_eq!(file(&zz.connection, origin, "checkpoint").await, Err(Reason::MissingAttachment), "{origin}");
+    for origin in [
+        "",
+        "hub.mekong",
+        "hub.mekong/audit/",
+        "hub.mekong/audit/..",
+        "hub.mekong/audit/../1",
+        "hub.mekong.log2/audit",
+        "other/audit",
+        "hub.mekong/audit/KH/..",
+    ] {
+        assert_eq!(
+            file(&zz.connection, origin, "checkpoint").await,
+            Err(Reason::MissingAttachment),
+            "{origin}"
+        );
     }
     broker.stop().await.unwrap();
 }

@@ -78,7 +78,8 @@ impl Broker {
             let stop = async {
                 let _ = stopped.await;
             };
-            serve(&folder, stop, |address, shared| assert!(ready.send((address, Arc::clone(shared))).is_ok())).await
+            serve(&folder, stop, |address, shared| assert!(ready.send((address, Arc::clone(shared))).is_ok()))
+                .await
         });
         match soon(listening).await {
             Ok((address, shared)) => Self { address, shared, stop, task },
