@@ -57,6 +57,10 @@ enum Command {
         /// IP address and UDP port to listen on. Change it later in broker.toml.
         #[arg(long, default_value = "127.0.0.1:7411", value_name = "ADDRESS", value_parser = address)]
         listen: SocketAddr,
+        /// Folder of this broker before: its log goes on under the same log key. Without it the region authority must
+        /// end that log, and a new one begins.
+        #[arg(long, value_name = "DIR")]
+        log_of: Option<PathBuf>,
     },
     /// Run the broker until SIGTERM or Ctrl-C. SIGHUP takes a new directory.bin at once.
     Run {
@@ -83,7 +87,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let done = match arguments.command {
-        Command::Init { data, name, listen } => init(&Folder::at(&data), &name, listen, json),
+        Command::Init { data, name, listen, log_of } => {
+            let log_of = log_of.as_deref().map(Folder::at);
+            init(&Folder::at(&data), &name, listen, log_of.as_ref(), json)
+        }
         Command::Run { data } => serve(&Folder::at(&data)),
     };
     match done {
@@ -130,19 +137,26 @@ fn name(text: &str) -> Result<String, IdError> {
     check_name(text).map(|()| text.to_owned())
 }
 
-fn init(folder: &Folder, name: &str, listen: SocketAddr, json: bool) -> Result<(), RunError> {
-    let keys = folder.create(name, listen)?;
+fn init(
+    folder: &Folder,
+    name: &str,
+    listen: SocketAddr,
+    log_of: Option<&Folder>,
+    json: bool,
+) -> Result<(), RunError> {
+    let keys = folder.create(name, listen, log_of)?;
     let shown = |key: &[u8]| {
         let key = <[u8; 32]>::try_from(key).unwrap_or_default();
         (fingerprint_words(&key), fingerprint_digits(&key), hex(&key))
     };
-    let (transport, receipt) = (shown(&keys.transport_key), shown(&keys.receipt_key));
+    let (transport, receipt, log) =
+        (shown(&keys.transport_key), shown(&keys.receipt_key), shown(&keys.log_key));
     let roster = folder.path("broker.roster");
     if json {
         let key = |(words, digits, key): &(String, String, String)| serde_json::json!({ "key": key, "words": words, "digits": digits });
         let made = serde_json::json!({
             "name": name, "listen": listen, "broker_roster": roster,
-            "transport_key": key(&transport), "receipt_key": key(&receipt),
+            "transport_key": key(&transport), "receipt_key": key(&receipt), "log_key": key(&log),
         });
         say(&format!("{made:#}"));
         return Ok(());
@@ -151,7 +165,7 @@ fn init(folder: &Folder, name: &str, listen: SocketAddr, json: bool) -> Result<(
         |(words, digits, key): &(String, String, String)| format!("    {words}\n    {digits}\n    {key}");
     say(&format!(
         "The keys of broker {name} are made, in {}.\n\nIts keys in words, digits and hex:\n  connects with\n{}\n  signs \
-         receipts with\n{}\n\nWhat to do next:\n\
+         receipts with\n{}\n  signs its log with\n{}\n\nWhat to do next:\n\
          1. Give {} to the region authority, and read it the words by another way, e.g. by telephone.\n\
          2. Copy broker.keys to a place that is offline.\n\
          3. Put bootstrap.toml and directory.bin, as the authority gives them, into the folder.\n\
@@ -159,6 +173,7 @@ fn init(folder: &Folder, name: &str, listen: SocketAddr, json: bool) -> Result<(
         roster.parent().unwrap_or(&roster).display(),
         plain(&transport),
         plain(&receipt),
+        plain(&log),
         roster.display(),
     ));
     Ok(())

@@ -161,6 +161,11 @@ impl<'d> Entry<'d> {
         within.ok_or_else(|| self.wrong(format!("must be a number from {min} to {max}")))
     }
 
+    /// `true` or `false`.
+    pub(crate) fn truth(&self) -> Result<bool, FileError> {
+        self.value.get_ref().as_bool().ok_or_else(|| self.wrong("must be true or false"))
+    }
+
     /// A list of values.
     pub(crate) fn list(&self) -> Result<Vec<Entry<'d>>, FileError> {
         let list = self.value.get_ref().as_array();

@@ -288,8 +288,20 @@ pub fn new_broker(
     name: &str,
     entropy: &mut dyn CryptoRng,
 ) -> Result<(BrokerSecrets, BrokerKeys), IssueError> {
-    let (transport_seed, receipt_seed, log_seed) =
-        (fresh_seed(entropy), fresh_seed(entropy), fresh_seed(entropy));
+    let log_seed = fresh_seed(entropy);
+    new_broker_with_log(name, &log_seed, entropy)
+}
+
+/// As [`new_broker`] for one that goes on with the log that `log_seed` signs: with another log key its log must end.
+///
+/// # Errors
+/// [`IssueError`].
+pub fn new_broker_with_log(
+    name: &str,
+    log_seed: &Seed,
+    entropy: &mut dyn CryptoRng,
+) -> Result<(BrokerSecrets, BrokerKeys), IssueError> {
+    let (transport_seed, receipt_seed) = (fresh_seed(entropy), fresh_seed(entropy));
     let keys = BrokerKeys {
         name: name.to_owned(),
         transport_key: Bytes::copy_from_slice(
@@ -298,7 +310,7 @@ pub fn new_broker(
         receipt_key: Bytes::copy_from_slice(
             &SigningKey::from_seed(KeyRole::Receipt, &receipt_seed)?.public_key(),
         ),
-        log_key: Bytes::copy_from_slice(&SigningKey::from_seed(KeyRole::Log, &log_seed)?.public_key()),
+        log_key: Bytes::copy_from_slice(&SigningKey::from_seed(KeyRole::Log, log_seed)?.public_key()),
         ended_logs: Vec::new(),
     };
     let secrets = BrokerSecrets {

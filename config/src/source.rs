@@ -11,7 +11,9 @@ use lintas_proto::{
 };
 
 use crate::{
-    directory::{AUTHORITIES_MAX, BROKERS_MAX, CLEARANCE_MAX, GROUPS_MAX, UNITS_MAX, is_title},
+    directory::{
+        AUTHORITIES_MAX, BROKERS_MAX, CLEARANCE_MAX, GROUPS_MAX, READS_TOLD_DAYS_MAX, UNITS_MAX, is_title,
+    },
     document::{Document, Entry, Section, meant},
 };
 
@@ -23,12 +25,26 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 const FILES_MAX: usize = lintas_proto::limits::LIST_ITEMS_MAX;
 /// The file about the region itself.
 const REGION_FILE: &str = "region.toml";
-const REGION_KEYS: [&str; 8] =
-    ["region", "title", "authorities", "threshold", "brokers", "groups", "valid_days", "epoch_ms"];
-const MEMBER_KEYS: [&str; 7] = ["agency", "name", "native_names", "country", "roles", "groups", "unit"];
+const REGION_KEYS: [&str; 9] = [
+    "region",
+    "title",
+    "authorities",
+    "threshold",
+    "brokers",
+    "groups",
+    "valid_days",
+    "epoch_ms",
+    "reads_told_after_days",
+];
+const MEMBER_KEYS: [&str; 9] =
+    ["agency", "name", "native_names", "country", "roles", "groups", "witness", "audits", "unit"];
 const UNIT_KEYS: [&str; 4] = ["code", "name", "functions", "clearance"];
-const ROLES: [(&str, Role); 3] =
-    [("agency", Role::Agency), ("coordinator", Role::Coordinator), ("auditor", Role::Auditor)];
+const ROLES: [(&str, Role); 4] = [
+    ("agency", Role::Agency),
+    ("coordinator", Role::Coordinator),
+    ("auditor", Role::Auditor),
+    ("witness", Role::Witness),
+];
 
 /// A region as its authority describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +65,8 @@ pub struct RegionSource {
     pub valid_days: u32,
     /// Audit epoch, milliseconds.
     pub epoch_ms: u32,
+    /// After how many days an agency is told that an auditor read its sub-log.
+    pub reads_told_after_days: u32,
     /// Members, sorted by agency.
     pub members: Vec<MemberSource>,
 }
@@ -70,6 +88,10 @@ pub struct MemberSource {
     pub roles: Vec<Role>,
     /// Groups, sorted.
     pub groups: Vec<String>,
+    /// Whether it cosigns checkpoints of the audit log.
+    pub witness: bool,
+    /// Whose sub-logs it may read besides its own, sorted; `*` alone for all. Auditors only.
+    pub audits: Vec<String>,
     /// Units, sorted by code.
     pub units: Vec<UnitSource>,
 }
@@ -88,7 +110,7 @@ pub struct UnitSource {
 }
 
 impl MemberSource {
-    /// The member as the roster names it, active.
+    /// The member as the roster names it, active; without a witness key.
     #[must_use]
     pub fn member(&self, identity_key: Bytes) -> Member {
         let unit = |unit: &UnitSource| RosterUnit {
@@ -107,6 +129,7 @@ impl MemberSource {
             groups: self.groups.clone(),
             status: MemberStatus::Active as i32,
             native_names: self.native_names.clone(),
+            audits: self.audits.clone(),
             ..Member::default()
         }
     }
@@ -189,6 +212,9 @@ fn region_file(text: &str) -> Result<RegionSource, FileError> {
         groups: codes.unwrap_or_default(),
         valid_days: top.get("valid_days").map_or(Ok(30), |days| days.number(1..=399))?,
         epoch_ms: top.get("epoch_ms").map_or(Ok(10_000), |epoch| epoch.number(100..=3_600_000))?,
+        reads_told_after_days: top
+            .get("reads_told_after_days")
+            .map_or(Ok(30), |days| days.number(0..=READS_TOLD_DAYS_MAX))?,
         members: Vec::new(),
     })
 }
@@ -214,6 +240,8 @@ fn member_file(file: &str, text: &str, groups: &[String]) -> Result<MemberSource
         top.get("groups").map(|groups| each(&groups, 0..=GROUPS_MAX, group)).transpose()?.unwrap_or_default();
     in_groups.sort();
     let native = top.get("native_names").map(|names| each(&names, 0..=8, title)).transpose()?;
+    let units = units(&top, &roles)?;
+    let (witness, audits) = (witness(&top, &roles)?, audits(&top, &roles)?);
     Ok(MemberSource {
         file: file.to_owned(),
         agency: top.need("agency", "\"TH\"")?.text(code)?,
@@ -222,16 +250,51 @@ fn member_file(file: &str, text: &str, groups: &[String]) -> Result<MemberSource
         country: top.get("country").map_or(Ok(String::new()), |entry| entry.text(country))?,
         roles,
         groups: in_groups,
-        units: units(&top)?,
+        witness,
+        audits,
+        units,
     })
 }
 
-fn units(top: &Section<'_>) -> Result<Vec<UnitSource>, FileError> {
+/// Whether it is a witness, which whoever is nothing else must be.
+fn witness(top: &Section<'_>, roles: &[Role]) -> Result<bool, FileError> {
+    let entry = top.get("witness");
+    let is = entry.as_ref().map_or(Ok(false), Entry::truth)?;
+    if is || !roles.contains(&Role::Witness) {
+        return Ok(is);
+    }
+    let must = "the role `witness` needs witness = true";
+    Err(entry
+        .map_or_else(|| top.wrong(must.to_owned()), |entry| entry.wrong(format!("must be true: {must}"))))
+}
+
+/// Whose sub-logs it may read.
+fn audits(top: &Section<'_>, roles: &[Role]) -> Result<Vec<String>, FileError> {
+    let Some(entry) = top.get("audits") else { return Ok(Vec::new()) };
+    if !roles.contains(&Role::Auditor) {
+        return Err(
+            entry.wrong("is for members of role `auditor` only; everybody reads their own log anyway")
+        );
+    }
+    let all = |text: &str| if text == "*" { Ok(text.to_owned()) } else { code(text) };
+    let mut audits = each(&entry, 0..=lintas_proto::limits::LIST_ITEMS_MAX, all)?;
+    if audits.len() > 1 && audits.iter().any(|agency| agency == "*") {
+        return Err(entry.wrong("must be \"*\" alone, or codes of agencies"));
+    }
+    audits.sort();
+    Ok(audits)
+}
+
+/// Its units. Whoever only audits or watches needs none.
+fn units(top: &Section<'_>, roles: &[Role]) -> Result<Vec<UnitSource>, FileError> {
     let functions = functions();
     let known: Vec<(&str, UnitFunction)> = functions.iter().map(|(name, f)| (name.as_str(), *f)).collect();
     let sections = top.sections("unit", &UNIT_KEYS)?;
-    if sections.is_empty() || sections.len() > UNITS_MAX {
-        return Err(top.wrong("a member needs 1 to 1,000 units, each under a line `[[unit]]`".to_owned()));
+    let writes = roles.iter().any(|role| !matches!(role, Role::Auditor | Role::Witness));
+    if (sections.is_empty() && writes) || sections.len() > UNITS_MAX {
+        let must = "a member needs 1 to 1,000 units, each under a line `[[unit]]`; only auditors and witnesses \
+                    may have none";
+        return Err(top.wrong(must.to_owned()));
     }
     let mut units: Vec<UnitSource> = Vec::new();
     for section in &sections {
@@ -316,7 +379,7 @@ pub fn functions() -> Vec<(String, UnitFunction)> {
 
 /// The files of the sample region, config/mekong, as they were when this was compiled.
 #[must_use]
-pub fn mekong_files() -> [(&'static str, &'static str); 9] {
+pub fn mekong_files() -> [(&'static str, &'static str); 10] {
     [
         ("region.toml", include_str!("../mekong/region.toml")),
         ("th.toml", include_str!("../mekong/th.toml")),
@@ -327,6 +390,7 @@ pub fn mekong_files() -> [(&'static str, &'static str); 9] {
         ("id.toml", include_str!("../mekong/id.toml")),
         ("rco.toml", include_str!("../mekong/rco.toml")),
         ("aud.toml", include_str!("../mekong/aud.toml")),
+        ("omb.toml", include_str!("../mekong/omb.toml")),
     ]
 }
 

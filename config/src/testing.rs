@@ -5,7 +5,8 @@ use lintas_proto::{
     canonical,
     id::sha256,
     schema::{
-        Member, MemberStatus, NodeSecrets, Role, Roster, RosterUnit, SignedKeyset, SignedRoster, UnitFunction,
+        BrokerSecrets, Member, MemberStatus, NodeSecrets, Role, Roster, RosterUnit, SignedKeyset,
+        SignedRoster, UnitFunction,
     },
     sign::{KeyRole, SigningKey, VerifyingKey},
 };
@@ -25,6 +26,7 @@ pub(crate) struct Region {
     pub(crate) keysets: Vec<SignedKeyset>,
     pub(crate) secrets: Vec<NodeSecrets>,
     pub(crate) identities: Vec<SigningKey>,
+    pub(crate) broker: BrokerSecrets,
 }
 
 pub(crate) fn member(agency: &str) -> Member {
@@ -55,7 +57,7 @@ pub(crate) fn public(key: &SigningKey) -> Bytes {
 pub(crate) fn region() -> Region {
     let mut entropy = os_entropy();
     let authorities: Vec<SigningKey> = (0..3).map(|_| key(KeyRole::Authority)).collect();
-    let (_, broker) = new_broker("hub.example", &mut entropy).unwrap();
+    let (secrets, broker) = new_broker("hub.example", &mut entropy).unwrap();
     let roster = Roster {
         format: 1,
         region: "example".to_owned(),
@@ -69,7 +71,8 @@ pub(crate) fn region() -> Region {
         epoch_ms: 10_000,
         ..Roster::default()
     };
-    let mut region = Region { authorities, roster, keysets: vec![], secrets: vec![], identities: vec![] };
+    let (keysets, identities) = (vec![], vec![]);
+    let mut region = Region { authorities, roster, keysets, secrets: vec![], identities, broker: secrets };
     region.join("KH");
     region.join("TH");
     region

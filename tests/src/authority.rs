@@ -29,13 +29,19 @@ impl Authority {
     }
 
     /// Makes the offices' keys, each in its folder, and writes the sources of the sample region, with those of its
-    /// members that `members` names.
-    pub fn begin(&self, members: &[&str]) {
+    /// members that `members` names. Of these, `witnesses` watch the log, which is published every `epoch_ms`.
+    pub fn begin(&self, members: &[&str], witnesses: &[&str], epoch_ms: u32) {
         fs::create_dir_all(self.sources()).unwrap();
+        let write = |name: &str, text: &str| fs::write(self.sources().join(name), text).unwrap();
         for (name, text) in mekong_files() {
             let agency = name.trim_end_matches(".toml").to_ascii_uppercase();
-            if name == "region.toml" || members.contains(&agency.as_str()) {
-                fs::write(self.sources().join(name), text).unwrap();
+            if name == "region.toml" {
+                write(name, &text.replace("epoch_ms = 10_000", &format!("epoch_ms = {epoch_ms}")));
+            } else if members.contains(&agency.as_str()) {
+                let watches = witnesses.contains(&agency.as_str());
+                let text = text.replace("witness = true\n", "");
+                let role = if watches { "\nwitness = true\nroles = " } else { "\nroles = " };
+                write(name, &text.replace("\nroles = ", role));
             }
         }
         for (office, name) in (1..).zip(mekong().unwrap().authorities) {

@@ -59,7 +59,7 @@ pub fn play(program: &Path, root: &Path, teller: &mut Teller) -> Result<Region, 
     let mut region = Region::found_with(program, root, &NODES, &[&viet_nam], |broker| broker);
     let files = case_files(root);
     teller.note(
-        "Eight members, as config/mekong describes them. Each has made its own keys; no secret was shared.",
+        "Eight members, as config/mekong describes them; those whose nodes run watch the log. Each has made its own keys; no secret was shared.",
     );
 
     teller.step(

@@ -18,7 +18,7 @@ use lintas_config::{
     os_entropy,
     source::{MemberSource, RegionSource, functions, mekong},
 };
-use lintas_proto::canonical;
+use lintas_proto::{canonical, schema::Role};
 use serde_json::Value;
 
 use crate::{
@@ -28,6 +28,9 @@ use crate::{
     process::{Process, wait},
 };
 
+/// How often the log of a test's region is published, milliseconds.
+const EPOCH_MS: u32 = 500;
+
 /// A region on disk.
 #[derive(Debug)]
 pub struct Region {
@@ -35,6 +38,42 @@ pub struct Region {
     root: PathBuf,
     broker: Option<Process>,
     nodes: BTreeMap<String, Process>,
+}
+
+/// What a region is to be like.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Agencies whose nodes the test starts, by code.
+    pub nodes: &'a [&'a str],
+    /// Members whose keys the test holds.
+    pub held: &'a [&'a Member],
+    /// Those of `nodes` that watch the log; as the sample says if none.
+    pub witnesses: Option<&'a [&'a str]>,
+    /// How often the log is published, milliseconds.
+    pub epoch_ms: u32,
+}
+
+impl<'a> Wanted<'a> {
+    /// A region with these nodes, whose log is published quickly. Those of the sample's witnesses watch it that are
+    /// among them: others would never answer.
+    #[must_use]
+    pub fn nodes(nodes: &'a [&'a str]) -> Self {
+        Self { nodes, held: &[], witnesses: None, epoch_ms: EPOCH_MS }
+    }
+
+    /// The members of such a region: all of the sample, but no outside witness whose node is not there.
+    fn members(&self, source: &RegionSource) -> Vec<MemberSource> {
+        let there = |member: &&MemberSource| {
+            member.roles != [Role::Witness] || self.nodes.contains(&member.agency.as_str())
+        };
+        source.members.iter().filter(there).cloned().collect()
+    }
+
+    fn watches(&self, member: &MemberSource) -> bool {
+        let agency = member.agency.as_str();
+        self.witnesses
+            .map_or(member.witness && self.nodes.contains(&agency), |witnesses| witnesses.contains(&agency))
+    }
 }
 
 /// Runs commands as an officer would.
@@ -92,7 +131,7 @@ impl Region {
     /// `program` is `lintas-demo`; `nodes` are agency codes.
     #[must_use]
     pub fn found(program: &Path, root: &Path, nodes: &[&str]) -> Self {
-        Self::found_with(program, root, nodes, &[], |broker| broker)
+        Self::found_as(program, root, &Wanted::nodes(nodes), |broker| broker)
     }
 
     /// As [`found`](Self::found), with members whose keys the test holds, and with nodes that connect to what
@@ -105,6 +144,17 @@ impl Region {
         held: &[&Member],
         via: impl FnOnce(SocketAddr) -> SocketAddr,
     ) -> Self {
+        Self::found_as(program, root, &Wanted { held, ..Wanted::nodes(nodes) }, via)
+    }
+
+    /// As [`found_with`](Self::found_with), as the test wants it.
+    #[must_use]
+    pub fn found_as(
+        program: &Path,
+        root: &Path,
+        wanted: &Wanted<'_>,
+        via: impl FnOnce(SocketAddr) -> SocketAddr,
+    ) -> Self {
         let source = mekong().unwrap();
         let region =
             Self { program: program.to_owned(), root: root.to_owned(), broker: None, nodes: BTreeMap::new() };
@@ -114,16 +164,19 @@ impl Region {
         let _ = region.run(ROLE_BROKER, &[&arguments[..], &[folder.as_os_str()]].concat()).ok();
         let address = via(address);
         let authority = region.authority();
-        let members: Vec<&str> = source.members.iter().map(|member| member.agency.as_str()).collect();
-        authority.begin(&members);
+        let members = wanted.members(&source);
+        let code = |member: &'_ MemberSource| member.agency.clone();
+        let codes: Vec<String> = members.iter().map(code).collect();
+        let watch: Vec<String> = members.iter().filter(|member| wanted.watches(member)).map(code).collect();
+        authority.begin(&refs(&codes), &refs(&watch), wanted.epoch_ms);
         let mut requests = Vec::new();
-        for described in &source.members {
+        for described in &members {
             let code = described.agency.as_str();
-            if nodes.contains(&code) {
+            if wanted.nodes.contains(&code) {
                 requests.push(region.init(code, &source, described, address));
                 continue;
             }
-            let held = held.iter().find(|member| member.unit.agency == code);
+            let held = wanted.held.iter().find(|member| member.unit.agency == code);
             // Else a member whose node is not there; nobody will ever use its keys.
             let request =
                 held.map_or_else(|| Member::of(&source, code).request, |member| member.request.clone());
@@ -132,7 +185,7 @@ impl Region {
             requests.push(path);
         }
         authority.found(&region.folder("broker").join("broker.roster"), &requests);
-        for folder in ["broker"].iter().chain(nodes) {
+        for folder in ["broker"].iter().chain(wanted.nodes) {
             region.take_published(folder);
         }
         region
@@ -304,6 +357,9 @@ pub fn init_arguments(
     if !described.country.is_empty() {
         arguments.extend(["--country".into(), OsString::from(&described.country)]);
     }
+    if described.units.is_empty() {
+        arguments.push("--no-units".into());
+    }
     for unit in &described.units {
         let known = functions();
         let names = unit.functions.iter().map(|function| {
@@ -320,6 +376,10 @@ pub fn init_arguments(
 #[allow(clippy::disallowed_methods, reason = "the harness's clock")]
 pub fn now_ms() -> u64 {
     u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
+}
+
+fn refs(texts: &[String]) -> Vec<&str> {
+    texts.iter().map(String::as_str).collect()
 }
 
 /// A loopback UDP port that was free a moment ago.

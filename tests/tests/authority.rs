@@ -49,7 +49,7 @@ impl World {
     fn new() -> Self {
         let root = TempDir::new().unwrap();
         let authority = Authority::at(Path::new(PROGRAM), &root.path().join("authority"));
-        authority.begin(&["TH", "KH"]);
+        authority.begin(&["TH", "KH"], &["TH", "KH"], 10_000);
         let broker = root.path().join("broker");
         let made = Command::new(PROGRAM)
             .args([ROLE_BROKER, "init", "--name", "hub.mekong", "--data"])

@@ -352,15 +352,16 @@ fn a_brokers_keys_are_replaced_while_a_node_is_away() {
     let mut written: Vec<String> = (0..3).map(|_| drill.sent("TH", "TH-ATD-RNG", KH)).collect();
 
     let listen = drill.region.broker_address().to_string();
-    let line = "lintas-broker init --data new --name hub.mekong --listen 203.0.113.7:7411";
-    let _ = drill.step("broker", line, &[("203.0.113.7:7411", &listen)], &[]).ok();
+    let folder = std::path::absolute(drill.region.folder("broker")).unwrap();
+    let means = [("/srv/lintas", folder.to_str().unwrap())];
+    let line =
+        "lintas-broker init --data new --name hub.mekong --listen 203.0.113.7:7411 --log-of /srv/lintas";
+    let _ = drill.step("broker", line, &[means[0], ("203.0.113.7:7411", &listen)], &[]).ok();
     let line =
         "lintas region change --from PUBLISHED/directory.bin --broker new/broker.roster --out proposal.bin";
     let _ = drill.step("broker", line, &[], &[]).ok();
     drill.authority.sign_and_publish("proposal.bin", &[1, 2]);
     assert!(drill.region.stop_broker());
-    let folder = std::path::absolute(drill.region.folder("broker")).unwrap();
-    let means = [("/srv/lintas", folder.to_str().unwrap())];
     let _ = drill.step("broker", "mv new/broker.keys new/broker.roster /srv/lintas/", &means, &[]).ok();
     let line = "cp PUBLISHED/directory.bin /srv/lintas/directory.bin";
     let _ = drill.step("broker", line, &means, &[]).ok();

@@ -171,6 +171,8 @@ pub fn reason_of_succession(error: &SuccessionError) -> Reason {
         | SuccessionError::RosterFork { .. }
         | SuccessionError::MemberGone { .. }
         | SuccessionError::MemberReturned { .. }
+        | SuccessionError::LogReturned { .. }
+        | SuccessionError::LogKey { .. }
         | SuccessionError::Agency { .. } => Reason::StaleDirectory,
     }
 }

@@ -140,15 +140,27 @@ impl Folder {
     }
 
     /// Makes keys and default settings; says what the region authority needs.
-    pub(crate) fn create(&self, name: &str, listen: std::net::SocketAddr) -> Result<BrokerKeys, FolderError> {
+    /// With `log_of`, another broker's folder, its log key is that one's.
+    pub(crate) fn create(
+        &self,
+        name: &str,
+        listen: std::net::SocketAddr,
+        log_of: Option<&Self>,
+    ) -> Result<BrokerKeys, FolderError> {
         let keys = self.0.join("broker.keys");
         if keys.exists() {
             return Err(FolderError::Exists(self.0.clone()));
         }
+        let mut entropy = lintas_config::os_entropy();
+        let (secrets, public) = match log_of.map(Self::secrets).transpose()? {
+            Some(before) => {
+                issue::new_broker_with_log(name, &issue::seed("log", &before.log_seed)?, &mut entropy)?
+            }
+            None => issue::new_broker(name, &mut entropy)?,
+        };
         for folder in [self.0.clone(), self.journal(), self.blobs()] {
             make_folder(&folder)?;
         }
-        let (secrets, public) = issue::new_broker(name, &mut lintas_config::os_entropy())?;
         let settings = BrokerSettings::template(listen);
         write_new(&self.0.join("broker.toml"), settings.as_bytes())?;
         write_new(&self.0.join("broker.roster"), &canonical::encode(&public))?;

@@ -1,5 +1,7 @@
 //! From a directory and what shall change to the proposal of the next one.
 
+mod error;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -8,17 +10,15 @@ use lintas_proto::{
     schema::{BrokerKeys, DirectoryBundle, JoinRequest, Member, MemberStatus, Roster, SignedKeyset},
     sign::VerifyingKey,
 };
-use thiserror::Error;
 
+pub use self::error::ChangeError;
 use super::{
     found::{BEGINS_BEFORE_MS, DAY_MS, FoundError, admit, next_roster},
+    logs::LogEnd,
     proposal::Proposal,
 };
 use crate::{
-    directory::{
-        Directory, DirectoryError, SuccessionError, check_keyset, check_member, keyset_agency, vouches,
-    },
-    issue::IssueError,
+    directory::{Directory, DirectoryError, check_keyset, check_member, keyset_agency, vouches},
     source::{MemberSource, RegionSource},
 };
 
@@ -47,95 +47,20 @@ pub struct Changes {
     pub threshold: Option<u32>,
     /// New keys of brokers, or new brokers.
     pub brokers: Vec<BrokerKeys>,
+    /// Requests of members that become witnesses, or have a new witness key, by agency.
+    pub witness: Vec<(String, JoinRequest)>,
+    /// Members that are witnesses no longer.
+    pub no_witness: Vec<String>,
+    /// Auditors, and whose sub-logs they may read from now on; `*` alone for all.
+    pub audits: Vec<(String, Vec<String>)>,
+    /// Logs that end.
+    pub end_logs: Vec<LogEnd>,
+    /// End them although no quorum of witnesses has cosigned those checkpoints.
+    pub without_quorum: bool,
+    /// After how many days an agency is told that an auditor read its sub-log; as before if none.
+    pub reads_told_after_days: Option<u32>,
     /// Days; as the sources say, or as long as before, if none.
     pub valid_days: Option<u32>,
-}
-
-/// Why a change is not proposed.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum ChangeError {
-    /// A request and its source.
-    #[error(transparent)]
-    Found(#[from] FoundError),
-    /// The result breaks a rule.
-    #[error(transparent)]
-    Directory(#[from] DirectoryError),
-    /// The result does not follow.
-    #[error(transparent)]
-    Succession(#[from] SuccessionError),
-    /// As [`ChangeError::Directory`].
-    #[error(transparent)]
-    Issue(#[from] IssueError),
-    /// What is said in the sources is needed.
-    #[error("{what} needs the sources of the region, which describe it; give their folder")]
-    Sources {
-        /// What is asked for.
-        what: &'static str,
-    },
-    /// The sources are of another region.
-    #[error("the sources are of region `{have}`, the directory is of `{need}`")]
-    Region {
-        /// Region of the sources.
-        have: String,
-        /// Region of the directory.
-        need: String,
-    },
-    /// Not a member.
-    #[error("{agency} is no member of the region; check the code, or admit it")]
-    Stranger {
-        /// Agency.
-        agency: String,
-    },
-    /// To be admitted, but a member already.
-    #[error("{agency} is a member already; a new identity key of a member is a change of its identity")]
-    There {
-        /// Agency.
-        agency: String,
-    },
-    /// The change is the state.
-    #[error("{agency} is {is} already; leave that out")]
-    Already {
-        /// Agency.
-        agency: String,
-        /// Its state.
-        is: &'static str,
-    },
-    /// Revoked is for ever.
-    #[error(
-        "{agency} was revoked, which is for ever; its agency can come back under a new identity key only, with a \
-         new request"
-    )]
-    Revoked {
-        /// Agency.
-        agency: String,
-    },
-    /// Asked for twice, or one of two that exclude each other.
-    #[error("{agency} is named for two changes that exclude each other; ask for one")]
-    Twice {
-        /// Agency.
-        agency: String,
-    },
-    /// The request has the key that the roster names already.
-    #[error("the request of {agency} has the identity key that it has already; nothing would change")]
-    SameIdentity {
-        /// Agency.
-        agency: String,
-    },
-    /// A signature of nobody.
-    #[error(
-        "a handover does not fit: no old identity key signed it for one of the new ones; ask the agency for the \
-         right file, or leave it out (each officer then confirms the new key)"
-    )]
-    Handover,
-    /// An office that cannot come or go.
-    #[error("an authority key that is to {what}")]
-    Office {
-        /// What is wrong.
-        what: &'static str,
-    },
-    /// A broker of which nobody has said anything.
-    #[error("broker `{0}` is none of the region; name it in `region.toml` and give the sources")]
-    Broker(String),
 }
 
 /// The proposal of the directory after `directory`, which nobody has signed yet.
@@ -158,8 +83,12 @@ pub fn change(
     next.statuses(changes)?;
     next.updates(changes)?;
     next.newcomers(changes)?;
+    next.audits(changes)?;
+    next.witnesses(changes)?;
     next.offices(changes)?;
     next.brokers(changes)?;
+    next.ends(directory, changes)?;
+    next.log_keys(directory)?;
     let days = changes.valid_days.or(source.map(|source| source.valid_days)).unwrap_or_else(|| {
         let roster = directory.roster();
         let length =
@@ -174,8 +103,8 @@ pub fn change(
 }
 
 /// The next roster while it is written.
-struct Next<'a> {
-    roster: Roster,
+pub(super) struct Next<'a> {
+    pub(super) roster: Roster,
     keysets: BTreeMap<String, SignedKeyset>,
     source: Option<&'a RegionSource>,
 }
@@ -192,12 +121,12 @@ impl Next<'_> {
         }
     }
 
-    fn member(&mut self, agency: &str) -> Result<&mut Member, ChangeError> {
+    pub(super) fn member(&mut self, agency: &str) -> Result<&mut Member, ChangeError> {
         let member = self.roster.members.iter_mut().find(|member| member.agency == agency);
         member.ok_or_else(|| ChangeError::Stranger { agency: shown(agency) })
     }
 
-    fn described(&self, agency: &str, what: &'static str) -> Result<&MemberSource, ChangeError> {
+    pub(super) fn described(&self, agency: &str, what: &'static str) -> Result<&MemberSource, ChangeError> {
         let source = self.source.ok_or(ChangeError::Sources { what })?;
         source.members.iter().find(|member| member.agency == agency).ok_or_else(|| {
             let file = format!("{}.toml", agency.to_ascii_lowercase());
@@ -226,6 +155,10 @@ impl Next<'_> {
             let before: [u8; 32] = member.identity_key.as_ref().try_into().unwrap_or_default();
             member.identity_key = asks.identity_key.clone();
             member.handover = Bytes::new();
+            // A witness goes on with the key of its new node; the old one may be in other hands.
+            if !member.witness_key.is_empty() {
+                member.witness_key = asks.witness_key.clone();
+            }
             for offered in unused.clone().into_iter().chain([&asks.handover]) {
                 let vouched = Member { handover: offered.clone(), ..member.clone() };
                 if vouches(&region, &before, &vouched) {
@@ -266,12 +199,15 @@ impl Next<'_> {
     /// Names, units, groups and roles from the sources again.
     fn updates(&mut self, changes: &Changes) -> Result<(), ChangeError> {
         for agency in &changes.update {
-            let described = self.described(agency, "an update")?.member(Bytes::new());
+            let described = self.described(agency, "an update")?;
+            let (witness, described) = (described.witness, described.member(Bytes::new()));
             let member = self.member(agency)?;
+            let witness_key = if witness { member.witness_key.clone() } else { Bytes::new() };
             *member = Member {
                 identity_key: member.identity_key.clone(),
                 handover: member.handover.clone(),
                 status: member.status,
+                witness_key,
                 ..described
             };
         }
@@ -308,13 +244,18 @@ impl Next<'_> {
             keys.push(Bytes::copy_from_slice(key.as_bytes()));
         }
         self.roster.threshold = changes.threshold.unwrap_or(self.roster.threshold);
+        let days = changes.reads_told_after_days;
+        self.roster.reads_told_after_days = days.unwrap_or(self.roster.reads_told_after_days);
         Ok(())
     }
 
     fn brokers(&mut self, changes: &Changes) -> Result<(), ChangeError> {
         for broker in &changes.brokers {
             match self.roster.brokers.iter_mut().find(|known| known.name == broker.name) {
-                Some(known) => *known = broker.clone(),
+                Some(known) => {
+                    let ended_logs = std::mem::take(&mut known.ended_logs);
+                    *known = BrokerKeys { ended_logs, ..broker.clone() };
+                }
                 None if self.source.is_some_and(|source| source.brokers.contains(&broker.name)) => {
                     self.roster.brokers.push(broker.clone());
                 }
@@ -322,6 +263,21 @@ impl Next<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A new log key begins with a new log; said here in the words of this command.
+    fn log_keys(&self, directory: &Directory) -> Result<(), ChangeError> {
+        let same_log = |known: &&BrokerKeys| {
+            let before = directory.brokers().iter().find(|broker| broker.name == known.name);
+            before.is_some_and(|before| {
+                before.ended_logs.len() == known.ended_logs.len()
+                    && before.log_key.as_bytes() != known.log_key.as_ref()
+            })
+        };
+        match self.roster.brokers.iter().find(same_log) {
+            Some(broker) => Err(ChangeError::LogGoesOn { broker: broker.name.clone() }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -337,6 +293,6 @@ fn keysets(directory: &Directory) -> Result<BTreeMap<String, SignedKeyset>, Dire
 }
 
 /// What a stranger wrote, fit for one line.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     text.chars().take(64).flat_map(char::escape_debug).collect()
 }

@@ -7,7 +7,7 @@ use lintas_proto::{
 use super::*;
 use crate::{
     Directory,
-    issue::{hand_over, new_agency, new_broker},
+    issue::{hand_over, new_agency, new_broker, new_broker_with_log, seed},
     os_entropy,
     testing::{NOW, Region, key, member, public, region},
 };
@@ -71,7 +71,8 @@ fn a_new_identity_is_handed_over_by_its_old_key_or_named_as_not() {
 fn keys_of_brokers_and_offices_are_replaced() {
     let region = region();
     let first = region.open().unwrap();
-    let (_, broker) = new_broker("hub.example", &mut os_entropy()).unwrap();
+    let log = seed("log", &region.broker.log_seed).unwrap();
+    let (_, broker) = new_broker_with_log("hub.example", &log, &mut os_entropy()).unwrap();
     let fresh = key(KeyRole::Authority);
     let changes = Changes {
         brokers: vec![broker.clone()],

@@ -70,6 +70,17 @@ pub enum FoundError {
         /// File.
         file: String,
     },
+    /// A witness without a key.
+    #[error(
+        "`{file}` says that {agency} is a witness, but its request has no witness key; have it made again, or write \
+         witness = false"
+    )]
+    NoWitnessKey {
+        /// Agency.
+        agency: String,
+        /// File.
+        file: String,
+    },
     /// The request says nothing of who asks.
     #[error("a request holds no member or no keyset; have it made again")]
     Empty,
@@ -125,6 +136,7 @@ pub fn found(
         brokers: named_brokers(source, brokers)?,
         suite_min: u32::from(SUITE),
         epoch_ms: source.epoch_ms,
+        reads_told_after_days: source.reads_told_after_days,
         ..Roster::default()
     };
     check_roster(&roster)?;
@@ -177,8 +189,11 @@ pub fn admit(source: &RegionSource, request: &JoinRequest) -> Result<(Member, Si
     for unit in &asks.units {
         no_more(described, unit)?;
     }
-    let member =
-        Member { witness_key: asks.witness_key.clone(), ..described.member(asks.identity_key.clone()) };
+    if described.witness && asks.witness_key.is_empty() {
+        return Err(FoundError::NoWitnessKey { agency, file: described.file.clone() });
+    }
+    let witness_key = if described.witness { asks.witness_key.clone() } else { Bytes::new() };
+    let member = Member { witness_key, ..described.member(asks.identity_key.clone()) };
     check_member(&member)?;
     check_keyset(&source.region, &member, keyset)?;
     Ok((member, keyset.clone()))

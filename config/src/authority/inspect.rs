@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use lintas_proto::{
+    audit::note::{false_witnesses, log_name, log_vkey, quorum, root_origin, witness_vkey},
     id::hex,
     schema::{Keyset, Member},
     sign::{KeyRole, key_id},
@@ -16,7 +17,7 @@ use super::{
     review::{KeyView, SignatureView},
 };
 use crate::{
-    directory::{Directory, DirectoryError, epoch_ends_ms},
+    directory::{Broker, Directory, DirectoryError, epoch_ends_ms},
     words,
 };
 
@@ -43,6 +44,12 @@ pub struct Inspection {
     pub authorities: Vec<SignatureView>,
     /// Brokers.
     pub brokers: Vec<BrokerView>,
+    /// After how many days an agency is told that an auditor read its part of the log.
+    pub reads_told_after_days: u32,
+    /// How many witnesses must cosign a checkpoint; 0 without witnesses.
+    pub quorum: usize,
+    /// How many of them may be false without two logs being believed.
+    pub tolerates_false_witnesses: usize,
     /// Members.
     pub members: Vec<MemberView>,
 }
@@ -56,6 +63,29 @@ pub struct BrokerView {
     pub transport_key: KeyView,
     /// Signs receipts with.
     pub receipt_key: KeyView,
+    /// Signs checkpoints of its log with.
+    pub log_key: KeyView,
+    /// Its present log.
+    pub log: LogView,
+    /// Its logs that have ended, in order.
+    pub ended_logs: Vec<LogView>,
+}
+
+/// A root log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LogView {
+    /// Its origin.
+    pub origin: String,
+    /// The key that signs it, as other verifiers are told (C2SP signed-note); not told of a log that has ended, whose
+    /// key may have been another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vkey: Option<String>,
+    /// Where it ended: its size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_at_size: Option<u64>,
+    /// And its root, hex.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
 }
 
 /// A member.
@@ -77,6 +107,14 @@ pub struct MemberView {
     pub groups: Vec<String>,
     /// Its offline key.
     pub identity_key: KeyView,
+    /// Cosigns the log with; none if it is no witness.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub witness_key: Option<KeyView>,
+    /// The same as other verifiers are told (C2SP tlog-cosignature), while it is an active member.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub witness_vkey: Option<String>,
+    /// Whose parts of the log it may read besides its own; `*` for all.
+    pub audits: Vec<String>,
     /// Why nothing of it is believed here, if so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<String>,
@@ -153,11 +191,7 @@ pub fn inspect(directory: &Directory, offices: &[Office]) -> Result<Inspection, 
         .filter_map(read_keyset)
         .map(|(keyset, _)| (keyset.agency.clone(), keyset))
         .collect();
-    let broker = |broker: &lintas_proto::schema::BrokerKeys| BrokerView {
-        name: broker.name.clone(),
-        transport_key: key(&broker.transport_key),
-        receipt_key: key(&broker.receipt_key),
-    };
+    let witnesses = directory.witnesses().len();
     let member = |member: &Member| view(directory, member, keysets.get(&member.agency));
     Ok(Inspection {
         region: roster.region.clone(),
@@ -169,9 +203,32 @@ pub fn inspect(directory: &Directory, offices: &[Office]) -> Result<Inspection, 
         valid_until_ms: roster.not_after_ms,
         threshold: roster.threshold,
         authorities: bootstrap.authority_keys.iter().map(authority).collect(),
-        brokers: roster.brokers.iter().map(broker).collect(),
+        brokers: directory.brokers().iter().map(broker).collect(),
+        reads_told_after_days: roster.reads_told_after_days,
+        quorum: quorum(witnesses),
+        tolerates_false_witnesses: false_witnesses(witnesses),
         members: roster.members.iter().map(member).collect(),
     })
+}
+
+fn broker(broker: &Broker) -> BrokerView {
+    let origin = |ended| root_origin(&log_name(&broker.name, ended));
+    let ended = |(number, log): (usize, &lintas_proto::schema::EndedLog)| LogView {
+        origin: origin(number),
+        vkey: None,
+        ended_at_size: Some(log.size),
+        root: Some(hex(&log.root)),
+    };
+    let present = broker.root_origin();
+    let vkey = Some(log_vkey(&present, &broker.log_key));
+    BrokerView {
+        name: broker.name.clone(),
+        transport_key: key(&broker.transport_key),
+        receipt_key: key(broker.receipt_key.as_bytes()),
+        log_key: key(broker.log_key.as_bytes()),
+        log: LogView { origin: present, vkey, ended_at_size: None, root: None },
+        ended_logs: broker.ended_logs.iter().enumerate().map(ended).collect(),
+    }
 }
 
 fn view(directory: &Directory, member: &Member, keyset: Option<&Keyset>) -> MemberView {
@@ -195,6 +252,9 @@ fn view(directory: &Directory, member: &Member, keyset: Option<&Keyset>) -> Memb
         roles: role_names(member),
         groups: member.groups.clone(),
         identity_key: key(&member.identity_key),
+        witness_key: Some(&member.witness_key).filter(|key| !key.is_empty()).map(|bytes| key(bytes)),
+        witness_vkey: directory.witness(&member.agency).map(|witness| witness_vkey(&witness)),
+        audits: member.audits.clone(),
         held: directory.held().iter().find(|held| held.agency == member.agency).map(ToString::to_string),
         units: member.units.iter().map(unit).collect(),
         keyset: keyset.map(keys),

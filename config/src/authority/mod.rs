@@ -2,13 +2,14 @@
 //! and from one roster to the next. The commands, the demo and the tests call the same functions.
 //!
 //! What the authority attests (names, roles, groups, units, functions, clearances) comes from its sources, which
-//! people review; from a request comes the identity key only. A request may ask for fewer units and functions than
+//! people review; from a request come the identity key and, of a witness, the witness key only. A request may ask for fewer units and functions than
 //! the source attests, never for more.
 //!
 //! | module | what |
 //! |---|---|
 //! | `found` | sources and requests make the first roster |
 //! | `change` | a directory and what shall change make the next one |
+//! | `logs` | what a change says of the audit logs: who watches and reads them, which one has ended |
 //! | `office` | an office's public key as a file; what it signed last |
 //! | `proposal` | a roster on its way from office to office, until k of n have signed it |
 //! | `review` | what a proposal changes, in words |
@@ -52,6 +53,7 @@ mod change;
 mod found;
 mod history;
 mod inspect;
+mod logs;
 mod names;
 mod office;
 mod proposal;
@@ -61,7 +63,8 @@ pub use self::{
     change::{ChangeError, Changes, change},
     found::{FoundError, admit, found, next_roster, set_status},
     history::{Published, Walk},
-    inspect::{EncryptionView, Inspection, KeysetView, MemberView, UnitView, inspect},
+    inspect::{BrokerView, EncryptionView, Inspection, KeysetView, LogView, MemberView, UnitView, inspect},
+    logs::{LogEnd, quorum_words},
     office::{MarkProblem, Office, SignedMark},
     proposal::{MergeError, Proposal},
     review::{Change, KeyView, Need, Review, SignatureView, review},
@@ -69,5 +72,7 @@ pub use self::{
 
 #[cfg(test)]
 mod change_tests;
+#[cfg(test)]
+mod log_tests;
 #[cfg(test)]
 mod tests;

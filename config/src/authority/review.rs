@@ -7,12 +7,13 @@ use lintas_proto::{
     canonical,
     id::{Digest, hex},
     limits,
-    schema::{DirectoryBundle, Member, MemberStatus, Roster, RosterUnit},
+    schema::{BrokerKeys, DirectoryBundle, Member, MemberStatus, Roster, RosterUnit},
     sign::VerifyingKey,
 };
 use serde::Serialize;
 
 use super::{
+    logs::{self, is_witness},
     names::{function_list, read_keyset, role_names, status},
     office::Office,
     proposal::Proposal,
@@ -212,6 +213,15 @@ fn region(old: &Roster, new: &Roster, found: &mut Vec<Change>) {
     if old.epoch_ms != new.epoch_ms {
         add("epoch", format!("the log is published every {} milliseconds", new.epoch_ms));
     }
+    if old.reads_told_after_days != new.reads_told_after_days {
+        let days = new.reads_told_after_days;
+        let text = format!("an agency is told after {days} days that an auditor read its part of the log");
+        add("reads_told", text);
+    }
+    let of = |roster: &Roster| roster.members.iter().filter(|member| is_witness(member)).count();
+    if of(old) != of(new) {
+        add("witnesses", logs::quorum_words(of(new)));
+    }
     if old.baseline_hash != new.baseline_hash {
         add("baseline", format!("regional release policy: {}", fingerprint_or_none(&new.baseline_hash)));
     }
@@ -227,21 +237,29 @@ fn fingerprint_or_none(hash: &[u8]) -> String {
 fn brokers(old: &Roster, new: &Roster, found: &mut Vec<Change>) {
     for broker in &new.brokers {
         let keys = format!(
-            "connects with {}; signs receipts with {}",
+            "connects with {}; signs receipts with {}; signs its log with {}",
             key_words(&broker.transport_key),
-            key_words(&broker.receipt_key)
+            key_words(&broker.receipt_key),
+            key_words(&broker.log_key)
         );
-        match old.brokers.iter().find(|known| known.name == broker.name) {
-            Some(known) if known == broker => {}
+        let before = old.brokers.iter().find(|known| known.name == broker.name);
+        match before {
+            Some(known) if same_keys(known, broker) => {}
             Some(_) => {
                 found.push(change("broker_keys", &broker.name, format!("broker has new keys: {keys}")))
             }
             None => found.push(change("broker_comes", &broker.name, format!("broker comes: {keys}"))),
         }
+        let ends = logs::ends(before, broker).into_iter();
+        found.extend(ends.map(|text| change("log_ends", &broker.name, text)));
     }
     for gone in old.brokers.iter().filter(|old| !new.brokers.iter().any(|new| new.name == old.name)) {
         found.push(change("broker_goes", &gone.name, "broker goes".to_owned()));
     }
+}
+
+fn same_keys(a: &BrokerKeys, b: &BrokerKeys) -> bool {
+    (&a.transport_key, &a.receipt_key, &a.log_key) == (&b.transport_key, &b.receipt_key, &b.log_key)
 }
 
 fn joins(member: &Member, found: &mut Vec<Change>) {
@@ -260,6 +278,8 @@ fn joins(member: &Member, found: &mut Vec<Change>) {
         key_words(&member.identity_key),
     );
     found.push(change("joins", &member.agency, text));
+    let newcomer = Member { agency: member.agency.clone(), ..Member::default() };
+    found.extend(logs::changed(&newcomer, member).map(|(kind, text)| change(kind, &member.agency, text)));
     member.units.iter().for_each(|unit| found.push(change("unit_comes", &member.agency, unit_comes(unit))));
 }
 
@@ -296,6 +316,7 @@ fn changed(region: &str, old: &Member, new: &Member, found: &mut Vec<Change>) {
     if old.groups != new.groups {
         add("groups", format!("groups: {} (before: {})", list(&new.groups), list(&old.groups)));
     }
+    logs::changed(old, new).for_each(|(kind, text)| add(kind, text));
     units(old, new, &mut add);
 }
 
@@ -373,11 +394,11 @@ fn function_names(values: &[i32]) -> String {
     function_list(values).join("+")
 }
 
-fn list(items: &[String]) -> String {
+pub(super) fn list(items: &[String]) -> String {
     if items.is_empty() { "none".to_owned() } else { items.join(", ") }
 }
 
 /// A key by its words.
-fn key_words(key: &[u8]) -> String {
+pub(super) fn key_words(key: &[u8]) -> String {
     <[u8; 32]>::try_from(key).map_or_else(|_| "no key".to_owned(), |key| words::fingerprint_words(&key))
 }

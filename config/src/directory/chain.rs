@@ -12,6 +12,9 @@
 //! | keyset | beyond | signed under the identity key. What was skipped was not seen here and is not compared |
 //! | delegation | higher | signed by the identity key |
 //!
+//! Of a broker's logs, those that have ended stay as they are, and more may follow; a broker that went and comes back
+//! goes on where it was. Its log key changes only when its log ends, so that one key signs one log.
+//!
 //! The counts of keysets and delegations belong to one identity key; with another they begin anew. So a stolen
 //! delegate key that ran up the count is cured by the offline key alone.
 
@@ -20,7 +23,7 @@ use lintas_proto::{
     canonical,
     id::sha256,
     limits,
-    schema::{Delegation, Member, MemberStatus, Roster, SignedRoster},
+    schema::{BrokerKeys, Delegation, Member, MemberStatus, Roster, SignedRoster},
     sign::{Signed, VerifyingKey},
 };
 
@@ -28,7 +31,7 @@ use super::{
     DirectoryError,
     error::{IdentityChanged, Layer, StampError, SuccessionError},
     keyset::AgencyKeys,
-    mark::{HighWater, Seen, Stamp},
+    mark::{HighWater, Seen, SeenLogs, Stamp, room_for_broker},
     roster::{self, Authorities},
 };
 use crate::words::{fingerprint_digits, fingerprint_words};
@@ -122,8 +125,35 @@ fn advance(mark: &mut HighWater, signed: &SignedRoster, roster: &Roster) -> Resu
         };
         mark.agencies.insert(member.agency.clone(), seen);
     }
+    for broker in &roster.brokers {
+        logs_follow(mark, broker)?;
+    }
     mark.authorities = Authorities::of(roster)?;
     mark.roster = Stamp { version, hash: sha256(&[&signed.roster]) };
+    Ok(())
+}
+
+/// A broker's logs: what ended stays, and a log has one key from its beginning to its end.
+fn logs_follow(mark: &mut HighWater, broker: &BrokerKeys) -> Result<(), SuccessionError> {
+    let name = broker.name.clone();
+    let now = SeenLogs::of(broker, broker.ended_logs.len());
+    match mark.brokers.get(&name) {
+        None if !room_for_broker(mark.brokers.len()) => {
+            let what = "a region has had too many brokers; found it anew under another name";
+            return Err(DirectoryError::Rule { whose: "roster".to_owned(), what }.into());
+        }
+        None => {}
+        Some(seen) => {
+            let before = SeenLogs::of(broker, usize::from(seen.ended));
+            if now.ended < seen.ended || before.hash != seen.hash {
+                return Err(SuccessionError::LogReturned { broker: name });
+            }
+            if now.ended == seen.ended && now.log_key != seen.log_key {
+                return Err(SuccessionError::LogKey { broker: name });
+            }
+        }
+    }
+    mark.brokers.insert(name, now);
     Ok(())
 }
 

@@ -2,7 +2,7 @@ use bytes::Bytes;
 use lintas_proto::{
     canonical,
     envelope::verify::PacketKeys as _,
-    schema::{MemberStatus, UnitRef},
+    schema::{BrokerKeys, MemberStatus, UnitRef},
     sign::{KeyRole, SigningKey},
 };
 
@@ -277,4 +277,45 @@ fn a_mark_reads_back_refuses_damage_and_a_rollback_after_restart() {
         assert!(HighWater::decode(&damaged).is_err(), "byte {at}");
         assert!(HighWater::decode(&bytes[..at]).is_err(), "cut at {at}");
     }
+}
+
+#[test]
+fn what_was_said_of_a_log_stays_said_and_one_key_signs_one_log() {
+    let mut region = region();
+    let ended = |size: u64| EndedLog { size, root: Bytes::from(vec![7; 32]) };
+    let first = region.open().unwrap();
+    let fresh = key(KeyRole::Log);
+    let broker = "hub.example".to_owned();
+    // Another key for a log that goes on.
+    region.next_version();
+    region.roster.brokers[0].log_key = public(&fresh);
+    let two_keys = first.succeed(&region.bundle(), &[]).unwrap_err();
+    assert_eq!(two_keys, SuccessionError::LogKey { broker: broker.clone() });
+    assert!(first.proposed(&region.bundle()).is_err());
+    // With an end of that log, the next one may have it.
+    region.roster.brokers[0].ended_logs = vec![ended(9)];
+    let second = first.succeed(&region.bundle(), &[]).unwrap();
+    assert_eq!(second.brokers()[0].root_origin(), "hub.example.log2/audit");
+    region.next_version();
+    for changed in [vec![], vec![ended(8)], vec![ended(10), ended(9)]] {
+        region.roster.brokers[0].ended_logs = changed;
+        let mark = HighWater::decode(&second.high_water().encode()).unwrap();
+        let after_restart = Directory::resume(&region.bundle(), &[], &mark).unwrap_err();
+        assert_eq!(second.succeed(&region.bundle(), &[]).unwrap_err(), after_restart);
+        assert_eq!(after_restart, SuccessionError::LogReturned { broker: broker.clone() });
+    }
+    // A broker that goes and comes back has not forgotten either.
+    region.roster.brokers[0].ended_logs = vec![ended(9)];
+    let back = region.roster.brokers[0].clone();
+    region.roster.brokers[0] = crate::issue::new_broker("other", &mut os_entropy()).unwrap().1;
+    let third = second.succeed(&region.bundle(), &[]).unwrap();
+    let step = signed(&region);
+    region.next_version();
+    region.roster.brokers = vec![BrokerKeys { ended_logs: vec![], ..back.clone() }];
+    let again = third.succeed(&region.bundle(), &[]).unwrap_err();
+    assert_eq!(again, SuccessionError::LogReturned { broker });
+    region.roster.brokers = vec![BrokerKeys { ended_logs: vec![ended(9), ended(2)], ..back }];
+    let fourth = second.succeed(&region.bundle(), &[step]).unwrap();
+    assert_eq!(fourth.brokers()[0].root_origin(), "hub.example.log3/audit");
+    assert_eq!(HighWater::decode(&fourth.high_water().encode()).unwrap(), *fourth.high_water());
 }

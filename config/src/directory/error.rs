@@ -111,6 +111,24 @@ pub enum SuccessionError {
         /// Agency.
         agency: String,
     },
+    /// What was said of an ended log is taken back.
+    #[error(
+        "roster takes back or changes what was said of a log of {broker} that has ended; accept nothing from the \
+         authorities until they have explained it"
+    )]
+    LogReturned {
+        /// Broker.
+        broker: String,
+    },
+    /// Two keys would sign one log.
+    #[error(
+        "roster gives the log of {broker} another key, and two keys must not sign one log; with a new key a new log \
+         begins: the roster must end this one"
+    )]
+    LogKey {
+        /// Broker.
+        broker: String,
+    },
     /// A keyset or delegation may not follow the one in force.
     #[error("{what} of {agency}: {problem}")]
     Agency {

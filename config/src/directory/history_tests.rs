@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use lintas_proto::{
     canonical,
-    schema::{MemberStatus, SignedRoster},
+    schema::{BrokerKeys, EndedLog, MemberStatus, SignedRoster},
     sign::{KeyRole, SigningKey},
 };
 use proptest::prelude::*;
@@ -265,7 +265,10 @@ fn a_node_that_was_away_for_seven_months_gets_what_is_in_force() {
             region.roster.authority_keys = region.authorities.iter().map(public).collect();
         }
         if month == 5 {
-            region.roster.brokers = vec![new_broker("hub.example", &mut os_entropy()).unwrap().1];
+            // With a new log key its log ends.
+            let ended_logs = vec![EndedLog { size: 9, root: Bytes::from(vec![7; 32]) }];
+            let broker = new_broker("hub.example", &mut os_entropy()).unwrap().1;
+            region.roster.brokers = vec![BrokerKeys { ended_logs, ..broker }];
         }
         region.rotate(1, 4);
         let mut signed = region.sign();

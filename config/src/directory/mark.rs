@@ -4,7 +4,7 @@
 //! | bytes | what |
 //! |---|---|
 //! | 8 | `LINTASHW` |
-//! | 1 | format, 1 |
+//! | 1 | format, 2 |
 //! | 1 + n | length and name of the region |
 //! | 8 + 32 | roster: version and SHA-256 |
 //! | 1 | threshold k |
@@ -14,6 +14,10 @@
 //! | 32 | identity key that is believed here |
 //! | 1 | flags: 1 revoked, 2 has a delegation and a keyset |
 //! | 40 + 40 | if so: version and SHA-256 of the delegation and of the keyset |
+//! | 2 | number of brokers that any roster has named; then for each, in ascending order: |
+//! | 1 + n | length and name of the broker |
+//! | 32 | its log key |
+//! | 1 + 32 | how many of its logs have ended, and SHA-256 of their sizes (8 bytes each) and roots, in order |
 //! | 32 | SHA-256 of all before it: finds damage. Forgery must be kept out by where the mark is kept. |
 //!
 //! Numbers are big-endian. One reading, one encoding: [`HighWater::decode`] refuses everything else.
@@ -22,7 +26,7 @@ use std::collections::BTreeMap;
 
 use lintas_proto::{
     id::{Digest, check_code, check_name, sha256},
-    schema::Roster,
+    schema::{BrokerKeys, Roster},
     sign::VerifyingKey,
 };
 use thiserror::Error;
@@ -30,11 +34,14 @@ use thiserror::Error;
 use super::{DirectoryError, roster::Authorities};
 
 const MAGIC: &[u8; 8] = b"LINTASHW";
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 const REVOKED: u8 = 1;
 const HAS_KEYS: u8 = 2;
 /// Most agencies of a mark: as many as a roster can name.
 const AGENCIES_MAX: usize = lintas_proto::limits::LIST_ITEMS_MAX;
+
+/// Most brokers of a mark: those that went are remembered, lest their logs begin again.
+const BROKERS_MAX: usize = 1_024;
 
 /// Version and hash of something signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +59,16 @@ pub(super) struct Seen {
     pub(super) keys: Option<(Stamp, Stamp)>,
 }
 
+/// What is known of a broker's logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SeenLogs {
+    pub(super) log_key: [u8; 32],
+    /// How many have ended.
+    pub(super) ended: u8,
+    /// SHA-256 of what is said of them.
+    pub(super) hash: Digest,
+}
+
 /// What must be remembered of the directory in force, so that no older and no other one takes its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HighWater {
@@ -59,6 +76,7 @@ pub struct HighWater {
     pub(super) roster: Stamp,
     pub(super) authorities: Authorities,
     pub(super) agencies: BTreeMap<String, Seen>,
+    pub(super) brokers: BTreeMap<String, SeenLogs>,
 }
 
 /// Bytes that are no high-water mark.
@@ -77,7 +95,9 @@ pub struct MarkError {
 impl HighWater {
     pub(super) fn new(roster: &Roster, stamp: Stamp) -> Result<Self, DirectoryError> {
         let authorities = Authorities::of(roster)?;
-        Ok(Self { region: roster.region.clone(), roster: stamp, authorities, agencies: BTreeMap::new() })
+        let brokers = roster.brokers.iter().map(|b| (b.name.clone(), SeenLogs::of(b, b.ended_logs.len())));
+        let (region, brokers) = (roster.region.clone(), brokers.collect());
+        Ok(Self { region, roster: stamp, authorities, agencies: BTreeMap::new(), brokers })
     }
 
     /// Region.
@@ -113,6 +133,13 @@ impl HighWater {
                 put_stamp(&mut out, keyset);
             }
         }
+        out.extend(u16::try_from(self.brokers.len()).unwrap_or(u16::MAX).to_be_bytes());
+        for (broker, SeenLogs { log_key, ended, hash }) in &self.brokers {
+            put_text(&mut out, broker);
+            out.extend(log_key);
+            out.push(*ended);
+            out.extend(hash);
+        }
         let sum = sha256(&[&out]);
         out.extend(sum);
         out
@@ -144,11 +171,30 @@ impl HighWater {
         let authorities = Authorities { keys, threshold };
         authorities.check("mark").map_err(|_| cursor.wrong("threshold or authority keys"))?;
         let agencies = cursor.agencies()?;
+        let brokers = cursor.brokers()?;
         if !cursor.bytes.is_empty() {
             return Err(cursor.wrong("bytes after the end"));
         }
-        Ok(Self { region, roster, authorities, agencies })
+        Ok(Self { region, roster, authorities, agencies, brokers })
     }
+}
+
+impl SeenLogs {
+    /// Of a broker of a roster, with the first `ended` of its logs that have ended.
+    pub(super) fn of(broker: &BrokerKeys, ended: usize) -> Self {
+        let parts = broker.ended_logs.iter().take(ended);
+        let said = parts.flat_map(|log| [log.size.to_be_bytes().to_vec(), log.root.to_vec()].concat());
+        Self {
+            log_key: broker.log_key.as_ref().try_into().unwrap_or_default(),
+            ended: u8::try_from(ended).unwrap_or(u8::MAX),
+            hash: sha256(&[&said.collect::<Vec<u8>>()]),
+        }
+    }
+}
+
+/// Whether a mark has room for one broker more.
+pub(super) fn room_for_broker(brokers: usize) -> bool {
+    brokers < BROKERS_MAX
 }
 
 fn put_text(out: &mut Vec<u8>, text: &str) {
@@ -220,5 +266,23 @@ impl Cursor<'_> {
             agencies.insert(agency, Seen { identity_key, revoked: flags & REVOKED != 0, keys });
         }
         Ok(agencies)
+    }
+
+    fn brokers(&mut self) -> Result<BTreeMap<String, SeenLogs>, MarkError> {
+        let count = usize::from(u16::from_be_bytes(self.array("number of brokers")?));
+        let mut brokers = BTreeMap::new();
+        if count > BROKERS_MAX {
+            return Err(self.wrong("number of brokers"));
+        }
+        for _ in 0..count {
+            let broker = self.text("broker", |text| check_name(text).is_ok())?;
+            let log_key = self.array("log key")?;
+            let (ended, hash) = (self.byte("ended logs")?, self.array("hash of ended logs")?);
+            if brokers.last_key_value().is_some_and(|(last, _)| *last >= broker) {
+                return Err(self.wrong("brokers out of order"));
+            }
+            brokers.insert(broker, SeenLogs { log_key, ended, hash });
+        }
+        Ok(brokers)
     }
 }

@@ -50,7 +50,7 @@ pub use self::{
     own::{OwnEntry, own_entry},
     roster::{
         AUTHORITIES_MAX, BROKERS_MAX, CLEARANCE_MAX, FORMAT as ROSTER_FORMAT, GROUPS_MAX,
-        ROSTER_VALID_MS_MAX, TITLE_BYTES_MAX, UNITS_MAX,
+        READS_TOLD_DAYS_MAX, ROSTER_VALID_MS_MAX, TITLE_BYTES_MAX, UNITS_MAX,
     },
 };
 pub(crate) use self::{

@@ -24,6 +24,8 @@ pub const UNITS_MAX: usize = 1_000;
 pub const GROUPS_MAX: usize = 64;
 /// Highest clearance, as a rank within the member's own scheme of classifications.
 pub const CLEARANCE_MAX: u32 = 9;
+/// Longest time after which an agency is told that an auditor read its sub-log, days.
+pub const READS_TOLD_DAYS_MAX: u32 = 365;
 /// Longest name of a member or unit, bytes.
 pub const TITLE_BYTES_MAX: usize = 256;
 /// Longest validity of a roster, milliseconds: 400 days. Who is cut off from news does not believe for ever.
@@ -123,6 +125,10 @@ pub(crate) fn check(roster: &Roster) -> Result<(), DirectoryError> {
         ("suite_min must be a suite of this version", roster.suite_min == u32::from(SUITE)),
         ("the hash of the baseline policy is 32 bytes", matches!(roster.baseline_hash.len(), 0 | 32)),
         ("epoch_ms must be from 100 to 3,600,000", (100..=3_600_000).contains(&roster.epoch_ms)),
+        (
+            "reads of sub-logs must be told after at most 365 days",
+            roster.reads_told_after_days <= READS_TOLD_DAYS_MAX,
+        ),
         (
             "members must be sorted by agency, each once",
             ascending(roster.members.iter().map(|m| m.agency.as_str())),

@@ -16,9 +16,13 @@ fn changed(file: &str, from: &str, to: &str) -> Result<RegionSource, FileError> 
 fn the_sample_is_sound_and_complete() {
     let source = mekong().unwrap();
     let codes: Vec<&str> = source.members.iter().map(|member| member.agency.as_str()).collect();
-    assert_eq!(codes, ["AUD", "ID", "KH", "LA", "MM", "RCO", "TH", "VN"]);
+    assert_eq!(codes, ["AUD", "ID", "KH", "LA", "MM", "OMB", "RCO", "TH", "VN"]);
     let with = |role| source.members.iter().filter(|member| member.roles.contains(&role)).count();
     assert_eq!((with(Role::Agency), with(Role::Coordinator), with(Role::Auditor)), (7, 1, 1));
+    let witnesses: Vec<&MemberSource> = source.members.iter().filter(|member| member.witness).collect();
+    let states = witnesses.iter().filter(|member| !member.country.is_empty()).count();
+    assert_eq!((witnesses.len(), states, with(Role::Witness)), (6, 3, 1));
+    assert_eq!(lintas_proto::audit::note::false_witnesses(witnesses.len()), 1);
     for member in &source.members {
         assert_eq!(member.country.is_empty(), member.native_names.is_empty(), "{}", member.agency);
         let identity = crate::testing::public(&crate::testing::key(lintas_proto::sign::KeyRole::Identity));
@@ -55,7 +59,7 @@ fn mistakes_are_told_with_file_line_and_remedy() {
             "th.toml",
             "\"maritime\"",
             "\"maritme\"",
-            "th.toml, line 23: `functions` is \"maritme\"; it must be one of",
+            "th.toml, line 24: `functions` is \"maritme\"; it must be one of",
         ),
         ("th.toml", "\"maritime\"", "\"maritme\"", "did you mean `maritime`?"),
         (
@@ -69,13 +73,13 @@ fn mistakes_are_told_with_file_line_and_remedy() {
             "th.toml",
             "clearance = 3",
             "clearance = 10",
-            "th.toml, line 12: `clearance` is 10; it must be a number from 0 to 9",
+            "th.toml, line 13: `clearance` is 10; it must be a number from 0 to 9",
         ),
         (
             "th.toml",
             "\"TH-MAR\"",
             "\"TH-SPOC\"",
-            "line 21: `code` is \"TH-SPOC\"; it stands twice in this file",
+            "line 22: `code` is \"TH-SPOC\"; it stands twice in this file",
         ),
         ("th.toml", "agency = \"TH\"", "agency = \"th\"", "must be 1 to 32 of A-Z"),
         (
@@ -105,6 +109,24 @@ fn mistakes_are_told_with_file_line_and_remedy() {
         ("region.toml", "[\"ASEAN\", ", "[\"ASEAN\", \"ASEAN\", ", "stands twice in the list"),
         ("region.toml", "threshold = 2", "threshold = ", "region.toml, line 12: not TOML"),
     ];
+    told(&cases);
+}
+
+#[test]
+fn who_watches_and_reads_the_log_is_said_soundly() {
+    told(&[
+        ("th.toml", "witness = true", "witness = \"yes\"", "`witness` is \"yes\"; it must be true or false"),
+        ("omb.toml", "witness = true", "witness = false", "the role `witness` needs witness = true"),
+        ("omb.toml", "witness = true\n", "", "omb.toml, line 1: the role `witness` needs witness = true"),
+        ("omb.toml", "[\"witness\"]", "[\"agency\"]", "a member needs 1 to 1,000 units"),
+        ("th.toml", "witness = true", "audits = [\"*\"]", "is for members of role `auditor` only"),
+        ("aud.toml", "[\"*\"]", "[\"*\", \"TH\"]", "must be \"*\" alone, or codes of agencies"),
+        ("aud.toml", "[\"*\"]", "[\"th\"]", "must be 1 to 32 of A-Z"),
+        ("region.toml", "after_days = 30", "after_days = 366", "a number from 0 to 365"),
+    ]);
+}
+
+fn told(cases: &[(&str, &str, &str, &str)]) {
     for (file, from, to, want) in cases {
         let error = changed(file, from, to).unwrap_err().to_string();
         assert!(error.contains(want), "{error}\nlacks {want}");

@@ -67,8 +67,11 @@ pub(super) struct Init {
     /// A unit: CODE=NAME, FUNCTION[+FUNCTION]; as often as there are units. Functions: spoc, investigation,
     /// victim-protection, child-protection, financial-intelligence, border, maritime, labour-inspection, audit,
     /// coordination.
-    #[arg(long = "unit", required_unless_present = "replace", value_name = "CODE=NAME, FUNCTION")]
+    #[arg(long = "unit", required_unless_present_any = ["replace", "no_units"], value_name = "CODE=NAME, FUNCTION")]
     units: Vec<String>,
+    /// It has no unit, so it neither sends nor receives: a body that only watches or audits the log.
+    #[arg(long, conflicts_with_all = ["units", "coordinator", "replace"])]
+    no_units: bool,
     /// IP address and UDP port of the region's broker, e.g. 203.0.113.7:7411.
     #[arg(long, value_name = "ADDRESS", value_parser = address)]
     broker: SocketAddr,
@@ -102,6 +105,9 @@ struct Made {
     /// Public identity key, hex in groups of four: what others compare.
     identity_words: String,
     identity_digits: String,
+    /// Public witness key: the roster names it only if the agency is a witness of the log.
+    witness_words: String,
+    witness_digits: String,
     revocation: PathBuf,
 }
 
@@ -156,8 +162,9 @@ fn found(context: &Context, init: &Init, settings: &NodeSettings) -> Result<(), 
     write_revocation(folder, &agency, &region, &revocation)?;
     // Last: with it the folder counts as one.
     write(folder, "node.toml", settings.as_bytes())?;
-    let identity_public = request.member.map(|member| member.identity_key).unwrap_or_default();
-    let identity_public = <[u8; 32]>::try_from(identity_public.as_ref()).unwrap_or_default();
+    let public = request.member.unwrap_or_default();
+    let key = |bytes: &Bytes| <[u8; 32]>::try_from(bytes.as_ref()).unwrap_or_default();
+    let (identity_public, witness_public) = (key(&public.identity_key), key(&public.witness_key));
     let made = Made {
         agency,
         region,
@@ -166,6 +173,8 @@ fn found(context: &Context, init: &Init, settings: &NodeSettings) -> Result<(), 
         identity_key: folder.path("identity.key"),
         identity_words: fingerprint_words(&identity_public),
         identity_digits: fingerprint_digits(&identity_public),
+        witness_words: fingerprint_words(&witness_public),
+        witness_digits: fingerprint_digits(&witness_public),
         revocation: folder.path("revocation.txt"),
     };
     context.print(&made, plain_words)
@@ -221,6 +230,9 @@ fn plain_words(made: &Made) -> String {
          Identity key (read it to others by telephone, so that they can compare):\n\
          \x20 {}\n\
          \x20 {}\n\
+         Witness key (only if your agency is to watch the audit log; read it out in the same way):\n\
+         \x20 {}\n\
+         \x20 {}\n\
          \n\
          What to do next:\n\
          1. Give {} to the authority of region {}.\n\
@@ -235,6 +247,8 @@ fn plain_words(made: &Made) -> String {
         made.data.display(),
         made.identity_words,
         made.identity_digits,
+        made.witness_words,
+        made.witness_digits,
         made.join_request.display(),
         made.region,
         made.identity_key.display(),
@@ -268,7 +282,8 @@ fn member(init: &Init) -> Result<Member, Failure> {
     if let Some((unit, _)) = again {
         return Err(wrong(format!("unit {} is named twice", unit.unit)));
     }
-    let mut roles = vec![Role::Agency as i32];
+    // The authority attests roles; this one is no more than a hint.
+    let mut roles = vec![if init.no_units { Role::Witness as i32 } else { Role::Agency as i32 }];
     roles.extend(init.coordinator.then_some(Role::Coordinator as i32));
     Ok(Member {
         agency,

@@ -165,6 +165,15 @@ fn plain_words(view: &KeysView) -> String {
     if view.keys_to_come {
         out.push_str("new transport and packet keys take over once the region's directory names them\n");
     }
+    out.push_str(&match view.witness_named {
+        None => "no witness of the audit log\n".to_owned(),
+        Some(true) => format!("witness of the audit log, with the key {}\n", view.witness_words),
+        Some(false) => format!(
+            "WARNING: the roster names another witness key of this agency, so nothing counts that this node cosigns; \
+             ask the region authority to name {} (see join-request.bin)\n",
+            view.witness_words
+        ),
+    });
     for agency in &view.to_publish {
         out.push_str(&format!("to be brought to the broker: the keyset of {agency}\n"));
     }

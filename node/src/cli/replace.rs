@@ -3,8 +3,18 @@
 
 use std::path::{Path, PathBuf};
 
-use lintas_config::{directory::own_entry, issue::sign_revocation, os_entropy, settings::NodeSettings};
-use lintas_proto::{canonical, limits};
+use bytes::Bytes;
+use lintas_config::{
+    directory::{OwnEntry, own_entry},
+    issue::sign_revocation,
+    os_entropy,
+    settings::NodeSettings,
+};
+use lintas_proto::{
+    canonical, limits,
+    schema::{JoinRequest, Member, NodeSecrets, SignedKeyset},
+    sign::{KeyRole, SigningKey},
+};
 use serde::Serialize;
 
 use super::{Context, init, keys::read_identity};
@@ -37,6 +47,9 @@ struct Replaced {
     keyset: PathBuf,
     keyset_version: u64,
     revocation: PathBuf,
+    /// Of a witness of the log: for the region authority, which must name the new witness key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    witness_request: Option<PathBuf>,
 }
 
 /// Makes everything, or nothing.
@@ -73,6 +86,7 @@ pub(super) fn run(context: &Context, from: &From<'_>, settings: &NodeSettings) -
         rotation::replace(word.map_err(locked)?, &published, now_ms, &mut entropy).map_err(locked)?;
     let revocation = canonical::encode(&sign_revocation(&secrets, now_ms).map_err(Failure::internal)?);
     let keyset = secrets.keyset.clone();
+    let request = request(&secrets, &entry)?;
     let keyset_version = entry.keyset.map_or(0, |(version, _)| version).saturating_add(1);
     let node_keys = init::sealed(&secrets, &unlocker, &mut entropy);
     let keyset_copy = bytes::Bytes::copy_from_slice(&keyset);
@@ -83,6 +97,7 @@ pub(super) fn run(context: &Context, from: &From<'_>, settings: &NodeSettings) -
     init::write(folder, "node.keys", &node_keys?)?;
     init::write(folder, "directory.bin", &directory)?;
     init::write(folder, "keyset.bin", &keyset_copy)?;
+    init::write(folder, "join-request.bin", &canonical::encode(&request))?;
     init::write_revocation(folder, agency, &entry.region, &revocation)?;
     // Last: with it the folder counts as one.
     let settings = toml::to_string(settings).map_err(Failure::internal)?;
@@ -94,11 +109,32 @@ pub(super) fn run(context: &Context, from: &From<'_>, settings: &NodeSettings) -
         keyset: folder.path("keyset.bin"),
         keyset_version,
         revocation: folder.path("revocation.txt"),
+        witness_request: Some(folder.path("join-request.bin"))
+            .filter(|_| !entry.member.witness_key.is_empty()),
     };
     context.print(&made, plain_words)
 }
 
+/// What the region authority needs if the agency is a witness: its new witness key, under the same identity.
+fn request(secrets: &NodeSecrets, entry: &OwnEntry) -> Result<JoinRequest, Failure> {
+    let seed = lintas_config::issue::seed("witness", &secrets.witness_seed).map_err(Failure::internal)?;
+    let witness = SigningKey::from_seed(KeyRole::Witness, &seed).map_err(Failure::internal)?;
+    let witness_key = Bytes::copy_from_slice(&witness.public_key());
+    let keyset: SignedKeyset =
+        canonical::decode(&secrets.keyset, limits::KEYSET_BYTES_MAX).map_err(Failure::internal)?;
+    let member = Member { witness_key, ..entry.member.clone() };
+    Ok(JoinRequest { region: entry.region.clone(), member: Some(member), keyset: Some(keyset) })
+}
+
 fn plain_words(made: &Replaced) -> String {
+    let witness = made.witness_request.as_ref().map_or_else(String::new, |path| {
+        format!(
+            "5. Your agency is a witness of the audit log: give {} to the region authority, which names the new\n\
+             \x20  witness key with `lintas region change --witness {}=join-request.bin`.\n",
+            path.display(),
+            made.agency
+        )
+    });
     format!(
         "New keys of {} are made, sealed, in {}. The identity is the same.\n\
          \n\
@@ -110,6 +146,7 @@ fn plain_words(made: &Replaced) -> String {
          3. Print {} and keep it in a safe; the revocation that you had is void. Then remove\n\
          \x20  revocation.txt and revocation.bin from this machine, and take the identity key away again.\n\
          4. Start `lintas run`.\n\
+         {witness}\
          Packets that were sealed for the old keys cannot be opened here: ask their senders to send them again.\n",
         made.agency,
         made.data.display(),

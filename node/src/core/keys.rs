@@ -194,7 +194,6 @@ pub(crate) struct Keys {
     /// Key of the agency's audit slots; the broker has it too.
     pub(crate) slot_key: Zeroizing<[u8; 32]>,
     /// Cosigns checkpoints; of use only while the roster names it.
-    #[allow(dead_code, reason = "the witness is being built")]
     pub(crate) witness: SigningKey,
     encryption: Vec<UnitKey>,
     /// Until when the identity key lets this node sign keysets, milliseconds since 1970.

@@ -208,6 +208,8 @@ fn not_the_next(error: &SuccessionError) -> Failure {
         | SuccessionError::RosterFork { .. }
         | SuccessionError::MemberGone { .. }
         | SuccessionError::MemberReturned { .. }
+        | SuccessionError::LogReturned { .. }
+        | SuccessionError::LogKey { .. }
         | SuccessionError::Agency { .. }
         | SuccessionError::NotConfirmed { .. } => {
             "put the newest directory.bin of the region authority in its place; what was believed before is \

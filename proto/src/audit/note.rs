@@ -106,8 +106,14 @@ pub fn witness_name(region: &str, agency: &str) -> String {
 /// honest witness in common as long as at most f are false. Below 4 witnesses f is 0. None needed without witnesses.
 #[must_use]
 pub fn quorum(witnesses: usize) -> usize {
-    let Some(others) = witnesses.checked_sub(1) else { return 0 };
-    (witnesses.saturating_add(others / 3).saturating_add(1)).div_ceil(2)
+    let false_ones = false_witnesses(witnesses);
+    if witnesses == 0 { 0 } else { witnesses.saturating_add(false_ones).saturating_add(1).div_ceil(2) }
+}
+
+/// How many of `witnesses` may be false without two trees getting a quorum: floor((n - 1) / 3).
+#[must_use]
+pub fn false_witnesses(witnesses: usize) -> usize {
+    witnesses.saturating_sub(1) / 3
 }
 
 impl Checkpoint {

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use lintas_config::{
     Directory,
-    authority::{self, ChangeError, Changes, Office},
+    authority::{self, ChangeError, Changes, LogEnd, Office},
     words::names_key,
 };
-use lintas_proto::sign::VerifyingKey;
+use lintas_proto::{schema::JoinRequest, sign::VerifyingKey};
 
 use super::{
     Ceremony,
@@ -27,6 +27,7 @@ const EXAMPLE: &str = "\
 Several changes can be made at once. Examples:
   lintas region change --from directory.bin --sources mekong --admit join-request.bin --out proposal.bin
   lintas region change --from directory.bin --suspend KH --out proposal.bin
+  lintas region change --from directory.bin --audits AUD=KH,TH --no-witness KH --out proposal.bin
   lintas region change --from directory.bin --renew --out proposal.bin";
 
 /// Options of `region change`.
@@ -76,6 +77,25 @@ pub(super) struct Change {
     /// Replaced keys of a broker: its broker.roster.
     #[arg(long, num_args = 1.., value_name = "FILE")]
     broker: Vec<PathBuf>,
+    /// A member that becomes a witness of the audit log, or has a new witness key: AGENCY=FILE, its join-request.bin.
+    #[arg(long, num_args = 1.., value_name = "AGENCY=FILE")]
+    witness: Vec<String>,
+    /// A witness that is none any more.
+    #[arg(long, num_args = 1.., value_name = "AGENCY")]
+    no_witness: Vec<String>,
+    /// Whose parts of the log an auditor may read from now on: AGENCY=CODE,CODE or AGENCY=* for all, AGENCY= for none.
+    #[arg(long, num_args = 1.., value_name = "AGENCY=LIST")]
+    audits: Vec<String>,
+    /// A broker whose log ends, and the next one begins: BROKER=FILE, the largest `checkpoint` that a quorum of
+    /// witnesses has cosigned.
+    #[arg(long, num_args = 1.., value_name = "BROKER=FILE")]
+    end_log: Vec<String>,
+    /// End it although fewer have cosigned that checkpoint, because there is no better one.
+    #[arg(long, requires = "end_log")]
+    without_quorum: bool,
+    /// After how many days an agency is told that an auditor read its part of the log.
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(0..=365))]
+    reads_told_after_days: Option<u32>,
     /// Change nothing but the validity, which begins anew with every roster.
     #[arg(long)]
     renew: bool,
@@ -112,6 +132,12 @@ pub(super) fn run(ceremony: &Ceremony, change: &Change) -> Result<(), Failure> {
             .collect::<Result<_, _>>()?,
         threshold: change.threshold,
         brokers: files::brokers(&change.broker)?,
+        witness: change.witness.iter().map(|text| witness(text)).collect::<Result<_, _>>()?,
+        no_witness: change.no_witness.clone(),
+        audits: change.audits.iter().map(|text| audits(text)).collect::<Result<_, _>>()?,
+        end_logs: change.end_log.iter().map(|text| end_log(text)).collect::<Result<_, _>>()?,
+        without_quorum: change.without_quorum,
+        reads_told_after_days: change.reads_told_after_days,
         valid_days: change.valid_days,
     };
     if !change.renew && changes == (Changes { valid_days: change.valid_days, ..Changes::default() }) {
@@ -131,6 +157,31 @@ fn refused(error: &ChangeError) -> Failure {
     let code = if matches!(error, ChangeError::Sources { .. }) { Code::Usage } else { Code::Forbidden };
     let advice = if code == Code::Usage { ": --sources DIR" } else { "" };
     Failure::new(code, format_args!("{error}{advice}"))
+}
+
+/// `NAME=VALUE`.
+fn pair<'a>(option: &str, text: &'a str) -> Result<(&'a str, &'a str), Failure> {
+    text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or_else(|| {
+        let message =
+            format!("--{option} `{}`: write it with `=`, see `lintas region change --help`", one_line(text));
+        Failure::new(Code::Usage, message)
+    })
+}
+
+fn witness(text: &str) -> Result<(String, JoinRequest), Failure> {
+    let (agency, path) = pair("witness", text)?;
+    Ok((agency.to_owned(), files::request(Path::new(path))?))
+}
+
+fn audits(text: &str) -> Result<(String, Vec<String>), Failure> {
+    let (agency, list) = pair("audits", text)?;
+    let codes = list.split(',').map(str::trim).filter(|code| !code.is_empty());
+    Ok((agency.to_owned(), codes.map(str::to_owned).collect()))
+}
+
+fn end_log(text: &str) -> Result<LogEnd, Failure> {
+    let (broker, path) = pair("end-log", text)?;
+    Ok(LogEnd { broker: broker.to_owned(), checkpoint: files::checkpoint(Path::new(path))? })
 }
 
 /// The key of an office that goes.

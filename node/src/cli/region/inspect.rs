@@ -52,10 +52,28 @@ struct Key {
 #[serde(tag = "file", rename_all = "snake_case")]
 enum Found {
     Directory(Box<Inspection>),
-    Bootstrap { region: String, threshold: usize, authorities: Vec<KeyView>, words: String, digits: String },
+    Bootstrap {
+        region: String,
+        threshold: usize,
+        authorities: Vec<KeyView>,
+        words: String,
+        digits: String,
+    },
     Office(Key),
-    JoinRequest { region: String, agency: String, name: String, units: Vec<String>, identity_key: Key },
-    Broker { name: String, transport_key: Key, receipt_key: Key },
+    JoinRequest {
+        region: String,
+        agency: String,
+        name: String,
+        units: Vec<String>,
+        identity_key: Key,
+        witness_key: Option<Key>,
+    },
+    Broker {
+        name: String,
+        transport_key: Key,
+        receipt_key: Key,
+        log_key: Key,
+    },
 }
 
 /// Says it.
@@ -116,6 +134,7 @@ fn of_request(request: JoinRequest) -> Found {
         name: member.name,
         units,
         identity_key: key(&member.identity_key),
+        witness_key: Some(&member.witness_key).filter(|bytes| !bytes.is_empty()).map(|bytes| key(bytes)),
     }
 }
 
@@ -124,6 +143,7 @@ fn of_broker(broker: &BrokerKeys) -> Found {
         name: broker.name.clone(),
         transport_key: key(&broker.transport_key),
         receipt_key: key(&broker.receipt_key),
+        log_key: key(&broker.log_key),
     }
 }
 
@@ -142,19 +162,23 @@ fn plain_words(found: &Found) -> String {
         Found::Office(key) => {
             format!("An office of the region authority, in words, digits and hex:\n{}", shown(key))
         }
-        Found::JoinRequest { region, agency, name, units, identity_key } => format!(
-            "Request of {} (\"{}\") to join region {}\n{}  identity key, in words, digits and hex:\n{}",
+        Found::JoinRequest { region, agency, name, units, identity_key, witness_key } => format!(
+            "Request of {} (\"{}\") to join region {}\n{}  identity key, in words, digits and hex:\n{}\
+             \x20 witness key, which the roster names only if it is a witness:\n{}",
             one_line(agency),
             one_line(name),
             one_line(region),
             units.iter().map(|unit| format!("  unit {}\n", one_line(unit))).collect::<String>(),
             shown(identity_key),
+            witness_key.as_ref().map_or_else(|| "    none\n".to_owned(), shown),
         ),
-        Found::Broker { name, transport_key, receipt_key } => format!(
-            "Broker {}, keys in words, digits and hex\n  connects with\n{}  signs receipts with\n{}",
+        Found::Broker { name, transport_key, receipt_key, log_key } => format!(
+            "Broker {}, keys in words, digits and hex\n  connects with\n{}  signs receipts with\n{}\
+             \x20 signs its log with\n{}",
             one_line(name),
             shown(transport_key),
             shown(receipt_key),
+            shown(log_key),
         ),
     }
 }

@@ -1,7 +1,7 @@
 //! Proposals and directories in plain words. Everything that another person wrote goes through [`one_line`].
 
 use lintas_config::authority::{
-    self, Change, Inspection, KeyView, KeysetView, MemberView, Published, SignatureView,
+    self, BrokerView, Change, Inspection, KeyView, KeysetView, MemberView, Published, SignatureView,
 };
 
 use crate::{core::text::one_line, shell::clock::show as time};
@@ -75,17 +75,11 @@ pub(super) fn published(step: &Published) -> String {
 /// A directory.
 pub(super) fn inspection(found: &Inspection) -> String {
     let authorities: String = found.authorities.iter().map(|by| signature(by, "       ")).collect();
-    let brokers = found.brokers.iter().map(|broker| {
-        let (transport, receipt) = (key(&broker.transport_key), key(&broker.receipt_key));
-        format!(
-            "  {}\n    connects with {transport}\n    signs receipts with {receipt}\n",
-            one_line(&broker.name)
-        )
-    });
     format!(
         "Region {}, roster version {}\n  valid from {}\n  valid until {}\n  words of this roster: {}\n\
          \nAuthorities, {} of which must sign (words of the bootstrap file: {}):\n{authorities}\
-         \nBrokers:\n{}\nMembers:\n{}",
+         \nBrokers:\n{}\nAudit log: {}\n  an agency is told after {} days that an auditor read its part of the log\n\
+         {}\nMembers:\n{}",
         one_line(&found.region),
         found.version,
         time(found.valid_from_ms),
@@ -93,9 +87,48 @@ pub(super) fn inspection(found: &Inspection) -> String {
         found.roster_words,
         found.threshold,
         found.bootstrap_words,
-        brokers.collect::<String>(),
+        found.brokers.iter().map(broker).collect::<String>(),
+        authority::quorum_words(found.members.iter().filter(|member| member.witness_vkey.is_some()).count()),
+        found.reads_told_after_days,
+        vkeys(found),
         found.members.iter().map(member).collect::<String>(),
     )
+}
+
+fn broker(broker: &BrokerView) -> String {
+    let ended = broker.ended_logs.iter().map(|log| {
+        let (size, root) = (log.ended_at_size.unwrap_or_default(), log.root.as_deref().unwrap_or_default());
+        format!("    its log {} has ended at size {size}, root {root}\n", one_line(&log.origin))
+    });
+    format!(
+        "  {}\n    connects with {}\n    signs receipts with {}\n    signs its log {} with {}\n{}",
+        one_line(&broker.name),
+        key(&broker.transport_key),
+        key(&broker.receipt_key),
+        one_line(&broker.log.origin),
+        key(&broker.log_key),
+        ended.collect::<String>(),
+    )
+}
+
+/// The keys of the log as other verifiers are told.
+fn vkeys(found: &Inspection) -> String {
+    let logs = found.brokers.iter().filter_map(|broker| broker.log.vkey.as_ref());
+    let witnesses = found.members.iter().filter_map(|member| member.witness_vkey.as_ref());
+    let line = |(what, vkey): (&str, &String)| format!("  {what} {}\n", one_line(vkey));
+    let lines = logs.map(|vkey| ("log", vkey)).chain(witnesses.map(|vkey| ("witness", vkey)));
+    format!("  for other verifiers (vkey lines of C2SP):\n{}", lines.map(line).collect::<String>())
+}
+
+/// What a member has to do with the log beside its own part of it.
+fn log_lines(member: &MemberView) -> String {
+    let witness = member.witness_key.as_ref().map(|witness| format!("    witness key: {}\n", key(witness)));
+    let audits = match member.audits.as_slice() {
+        [] => String::new(),
+        [all] if all == "*" => "    reads every agency's part of the log\n".to_owned(),
+        some => format!("    reads the parts of the log of: {}\n", list(some)),
+    };
+    format!("{}{audits}", witness.unwrap_or_default())
 }
 
 fn member(member: &MemberView) -> String {
@@ -113,13 +146,14 @@ fn member(member: &MemberView) -> String {
     });
     let status = if *status == "active" { (*status).to_owned() } else { status.to_uppercase() };
     format!(
-        "  {}: \"{}\"{native}, {}, {status}\n    roles: {}; groups: {}\n    identity key: {}\n{held}{}{}",
+        "  {}: \"{}\"{native}, {}, {status}\n    roles: {}; groups: {}\n    identity key: {}\n{held}{}{}{}",
         one_line(agency),
         one_line(name),
         one_line(country),
         list(roles),
         list(groups),
         key(identity_key),
+        log_lines(member),
         units.collect::<String>(),
         member.keyset.as_ref().map_or_else(|| "    has published no keys\n".to_owned(), keyset),
     )

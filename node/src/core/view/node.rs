@@ -191,6 +191,11 @@ pub(crate) struct KeysView {
     pub(crate) revoked: bool,
     /// Transport and packet keys that take over once the directory names them are waiting.
     pub(crate) keys_to_come: bool,
+    /// Words of the key that cosigns the audit log.
+    pub(crate) witness_words: String,
+    /// Whether the directory names it, or another one; absent if this agency is no witness.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) witness_named: Option<bool>,
     /// Agencies whose keysets are to be brought to the broker.
     pub(crate) to_publish: Vec<String>,
     /// Key pages.

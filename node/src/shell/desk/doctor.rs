@@ -8,6 +8,7 @@ use lintas_proto::{id::hex, limits, schema::AttachmentRef};
 
 use self::listed_keys::{
     delegation_end, directory_now, encryption_keys, held, keyset_end, refused, signing_keys, version,
+    witness_key,
 };
 use super::{
     Desk,
@@ -43,6 +44,7 @@ impl Desk {
         let own = listed.iter().find(|listed| listed.agency == keys.agency);
         let link = if self.daemon { self.link() } else { probe::try_broker(self) };
         let mut checks = vec![signing_keys(&keys, own)];
+        checks.extend(witness_key(&keys, &directory));
         checks.extend(encryption_keys(&keys, &directory, own, now_ms));
         let strange = self.warning_of_stranger();
         checks.extend(

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::PoisonError};
 
 use bytes::Bytes;
-use lintas_config::{Directory, os_entropy};
+use lintas_config::{Directory, os_entropy, words::fingerprint_words};
 use lintas_proto::{
     canonical, limits,
     schema::{NodeSecrets, SignedKeyset},
@@ -172,6 +172,10 @@ impl Desk {
             published: own.is_none_or(|own| known == Some(&own.hash)),
             revoked: own.is_some_and(OwnKeyset::is_revocation),
             keys_to_come: keys.keys_to_come,
+            witness_words: fingerprint_words(&keys.witness.public_key()),
+            witness_named: directory
+                .witness(&keys.agency)
+                .map(|named| *named.key.as_bytes() == keys.witness.public_key()),
             to_publish: self.keysets_to_publish().iter().filter_map(agency).collect(),
             pages: self.pages().count(),
         })

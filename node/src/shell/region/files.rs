@@ -10,6 +10,7 @@ use lintas_config::{
     source::RegionSource,
 };
 use lintas_proto::{
+    audit::note::SignedCheckpoint,
     canonical::{self, Shaped},
     limits,
     schema::{BrokerKeys, DirectoryBundle, JoinRequest},
@@ -60,7 +61,18 @@ pub(crate) fn sources(folder: &Path) -> Result<RegionSource, Failure> {
 
 /// Requests to join, as agencies hand them over.
 pub(crate) fn requests(paths: &[PathBuf]) -> Result<Vec<JoinRequest>, Failure> {
-    paths.iter().map(|path| message(path, limits::KEYSET_BYTES_MAX, "join-request.bin")).collect()
+    paths.iter().map(|path| request(path)).collect()
+}
+
+/// One of them.
+pub(crate) fn request(path: &Path) -> Result<JoinRequest, Failure> {
+    message(path, limits::KEYSET_BYTES_MAX, "join-request.bin")
+}
+
+/// A checkpoint of a log; nothing of it is believed yet.
+pub(crate) fn checkpoint(path: &Path) -> Result<SignedCheckpoint, Failure> {
+    let bytes = bytes(path, limits::CHECKPOINT_BYTES_MAX as u64)?;
+    SignedCheckpoint::parse(&bytes).map_err(|error| unusable(path, &error))
 }
 
 /// Public keys of brokers.

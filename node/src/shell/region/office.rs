@@ -201,6 +201,8 @@ fn refused(path: &Path, error: &SuccessionError) -> Failure {
         | SuccessionError::RosterFork { .. }
         | SuccessionError::MemberGone { .. }
         | SuccessionError::MemberReturned { .. }
+        | SuccessionError::LogReturned { .. }
+        | SuccessionError::LogKey { .. }
         | SuccessionError::Agency { .. }
         | SuccessionError::NotConfirmed { .. } => "; give the newest directory.bin that was published",
     };

@@ -43,6 +43,18 @@ pub(super) fn signing_keys(keys: &Keys, own: Option<&ListedKeys>) -> Check {
     Check::wrong("keys", found, advice)
 }
 
+/// Of a witness: whether the roster names this node's key.
+pub(super) fn witness_key(keys: &Keys, directory: &Directory) -> Option<Check> {
+    let named = directory.witness(&keys.agency)?;
+    if *named.key.as_bytes() == keys.witness.public_key() {
+        return Some(Check::ok("witness_key", "the roster names this node's key as a witness of the log"));
+    }
+    let found =
+        "the roster names another witness key of this agency: what this node cosigns counts for nothing";
+    let advice = "restore the newest copy of node.keys, or give join-request.bin of this folder to the region authority";
+    Some(Check::warning("witness_key", found, advice))
+}
+
 /// One check a unit.
 pub(super) fn encryption_keys(
     keys: &Keys,
