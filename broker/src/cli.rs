@@ -226,11 +226,14 @@ fn exit_code(error: &RunError) -> u8 {
         )
         | RunError::Key(_)
         | RunError::NotListed(_)
+        | RunError::RosterBehindLog { .. }
+        | RunError::LogEnded
         | RunError::Io(_) => 3,
         RunError::Index(_)
         | RunError::Open(_)
         | RunError::Publish(_)
         | RunError::Commit(_)
+        | RunError::Record(_)
         | RunError::Failed => 4,
         RunError::Link(_) | RunError::Metrics(..) => 5,
         RunError::Behind(_) => 6,

@@ -156,7 +156,10 @@ mod tests {
     fn originators_are_counted_apart() {
         let mut queue = queue(&[packet(2, 0, 100), packet(4, 0, 100)]);
         queue.push(packet(6, 0, 100), "KH");
-        queue.push(Entry::evidence(7), "");
+        queue.push(
+            Entry::evidence(7, lintas_proto::id::PacketId::new(1, &mut lintas_config::os_entropy())),
+            "",
+        );
         assert_eq!((queue.packets_from("TH"), queue.packets_from("KH"), queue.len()), (2, 1, 4));
         queue.remove(1, "TH");
         queue.remove(3, "KH");

@@ -310,9 +310,19 @@ impl Engine {
             cause: String::new(),
         };
         let earlier = folder.earlier(present)?;
-        let folder = folder.clone();
-        let parts =
-            Parts { ledger, directory, earlier, broker, receipt_key, log_key, folder, blobs, reader, credit };
+        let home = folder.clone();
+        let parts = Parts {
+            ledger,
+            directory,
+            earlier,
+            broker,
+            receipt_key,
+            log_key,
+            folder: home,
+            blobs,
+            reader,
+            credit,
+        };
         let shared = Arc::new(Shared::new(parts, durable));
         let publisher = Publisher::start(&shared, folder.audit())?;
         let (intake, intakes) = mpsc::channel(INTAKES_MAX);

@@ -34,7 +34,7 @@ pub(crate) struct Facts {
 
 impl Facts {
     pub(crate) fn new() -> Self {
-        let key = SigningKey::from_seed(KeyRole::Receipt, &[7; 32]).unwrap();
+        let key = SigningKey::from_seed(KeyRole::Receipt, &[7; 32].into()).unwrap();
         let (all, events, members) = (Vec::new(), BTreeMap::new(), Vec::new());
         Self { all, events, members, key, ended: 0, epochs: 0, time_ms: NOW, salts: 0, rosters: 0 }
     }
@@ -136,7 +136,7 @@ impl Facts {
         self.members = agencies.iter().map(|&agency| agency.to_owned()).collect();
         let events = agencies.iter().map(|agency| self.stored(agency, EventType::DirectoryChanged)).collect();
         let (roster_version, agencies) = (self.rosters, self.members.clone());
-        self.all.push(Fact::Members(StoredMembers { roster_version, agencies, events }));
+        self.all.push(Fact::Members(StoredMembers { roster_version, agencies, events, keysets: Vec::new() }));
     }
 
     /// Openings to be forgotten; the indices that there are not are left out.

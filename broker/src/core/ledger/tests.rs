@@ -1,8 +1,12 @@
 use bytes::Bytes;
-use lintas_proto::schema::{StoredEvent, StoredRecipient};
+use lintas_config::os_entropy;
+use lintas_proto::schema::{EventType, StoredRecipient};
 
 use super::*;
-use crate::testing::{Book, NOW, World, blob, unit};
+use crate::{
+    core::{events::about, scribe::Scribe},
+    testing::{Book, NOW, World, blob, unit},
+};
 
 fn admission(id: u8, to: &[&str]) -> StoredAdmission {
     let mut packet_id = [id; 16];
@@ -20,8 +24,14 @@ fn admission(id: u8, to: &[&str]) -> StoredAdmission {
     }
 }
 
+/// The end of an entry that TH sent, behind two earlier events or, for TH itself, behind three.
 fn outcome(agency: &str, queue_sequence: u64) -> Fact {
-    let event = |agency: &str| StoredEvent { agency: agency.to_owned(), event: None };
+    outcome_of(&book_of_packet().ledger, agency, queue_sequence)
+}
+
+fn outcome_of(ledger: &Ledger, agency: &str, queue_sequence: u64) -> Fact {
+    let mut scribe = Scribe::new(ledger, [0; 32], 1);
+    let mut event = |agency: &str| scribe.store(about(EventType::Acknowledged, agency), &mut os_entropy());
     let (agency, events) = (agency.to_owned(), vec![event("TH"), event(agency)]);
     Fact::Outcome(StoredOutcome { agency, queue_sequence, evidence: Bytes::new(), events })
 }
@@ -34,11 +44,16 @@ fn packet() -> Fact {
     Fact::Packet(Bytes::from_static(b"packet"))
 }
 
-/// Records 1 to 4: a packet for KH, acknowledged, and its evidence not taken yet; record 3 is the outcome.
-fn book() -> Book {
+fn book_of_packet() -> Book {
     let mut book = Book::default();
     book.apply(packet()).unwrap();
     book.apply(Fact::Admission(admission(1, &["KH", "VN"]))).unwrap();
+    book
+}
+
+/// Records 1 to 3: a packet for KH and VN, acknowledged by KH, and its evidence not taken yet.
+fn book() -> Book {
+    let mut book = book_of_packet();
     book.apply(outcome("KH", 1)).unwrap();
     book
 }
@@ -48,7 +63,8 @@ fn a_record_that_does_not_follow_is_refused() {
     let next = |fact: Fact| book().apply(fact).unwrap_err();
     let cases: Vec<(&str, Fact)> = vec![
         ("an admission without its packet", Fact::Admission(admission(2, &["KH"]))),
-        ("the end of an entry that has ended", outcome("KH", 1)),
+        ("the end of an entry that has ended", outcome_of(&book().ledger, "KH", 1)),
+        ("an event that is not the next one", outcome("VN", 1)),
         ("the end of an entry that never was", outcome("VN", 2)),
         ("the end of an entry in no queue", outcome("XX", 1)),
         ("the end of a packet where evidence is", outcome("TH", 1)),
@@ -140,6 +156,6 @@ fn a_record_reads_back_and_an_unknown_one_is_refused() {
             assert!(matches!(Fact::from_record(&record), Err(RecordError::Decode { sequence: 7, .. })));
         }
     }
-    let record = Record { sequence: 7, kind: 5, payload: Bytes::new() };
-    assert_eq!(Fact::from_record(&record), Err(RecordError::Kind { sequence: 7, kind: 5 }));
+    let record = Record { sequence: 7, kind: 11, payload: Bytes::new() };
+    assert_eq!(Fact::from_record(&record), Err(RecordError::Kind { sequence: 7, kind: 11 }));
 }

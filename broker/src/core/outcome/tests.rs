@@ -41,7 +41,8 @@ fn an_acknowledgement_ends_the_entry_and_brings_evidence_back() {
     assert!(book.apply(Fact::Outcome(outcome)).unwrap().is_none(), "VN still needs it");
     assert!(book.ledger.queue("KH").unwrap().is_empty());
     let (number, entry) = book.ledger.queue("TH").unwrap().after(0).next().unwrap();
-    assert_eq!((number, entry.held), (1, Held::Evidence { outcome: 3 }));
+    let about = world.admit(&packet).unwrap().header().core().packet_id;
+    assert_eq!((number, entry.held), (1, Held::Evidence { outcome: 3, packet: about }));
     assert_eq!(try_end(&world, &book, ("KH", 1), &how), Ok(None), "twice is once");
 
     assert_eq!(try_end(&world, &book, ("TH", 1), &how), Err(OutcomeError::Misfit(1)), "not a packet");
@@ -49,8 +50,12 @@ fn an_acknowledgement_ends_the_entry_and_brings_evidence_back() {
     assert!(book.ledger.queue("TH").unwrap().is_empty());
     let last = book.end(&world, "VN", 1, &world.acknowledgement(&packet, &unit("VN", "A"))).unwrap();
     assert_eq!((last.originator.as_str(), book.ledger.packet(2)), ("TH", None));
-    assert!(book.ledger.spent().contains(1) && !book.ledger.spent().contains(2), "the receipt stays");
-    assert!(book.ledger.spent().contains(4), "nobody needs the mark that evidence was taken");
+    assert!(book.ledger.spent().contains(1, 0) && !book.ledger.spent().contains(2, 9), "the receipt stays");
+    assert!(book.ledger.spent().contains(4, 0), "nobody needs the mark that evidence was taken");
+    assert!(
+        !book.ledger.spent().contains(3, 2) && book.ledger.spent().contains(3, 3),
+        "nor the outcome, in the end"
+    );
 }
 
 #[test]

@@ -1,5 +1,6 @@
 use lintas_config::os_entropy;
 use lintas_proto::{
+    audit::leaf::log_event,
     envelope::seal::{Recipient, Sealed as Packet},
     evidence::verify_evidence,
     receipt::verify_receipt,

@@ -1,9 +1,10 @@
-use lintas_proto::schema::{StoredAdmission, StoredEvent, StoredOutcome, StoredRecipient, StoredTaken};
+use lintas_config::os_entropy;
+use lintas_proto::schema::{EventType, StoredAdmission, StoredOutcome, StoredRecipient, StoredTaken};
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    core::record::Fact,
+    core::{events::about, record::Fact, scribe::Scribe},
     testing::{Book, unit},
 };
 
@@ -64,7 +65,7 @@ fn entry(book: &Book, agency: usize, nth: usize, packet: bool) -> Option<(u64, u
     let (number, entry) = queue.after(0).nth(nth)?;
     match entry.held {
         Held::Packet { admission, .. } if packet => Some((number, admission)),
-        Held::Evidence { outcome } if !packet => Some((number, outcome)),
+        Held::Evidence { outcome, .. } if !packet => Some((number, outcome)),
         Held::Packet { .. } | Held::Evidence { .. } => None,
     }
 }
@@ -76,7 +77,9 @@ fn take_step(book: &mut Book, step: &Step) {
             let Some((queue_sequence, admission)) = entry(book, *agency, *nth, true) else { return };
             let originator = book.ledger.packet(admission).unwrap().originator.agency.clone();
             let agency = AGENCIES[*agency].to_owned();
-            let event = |agency: &String| StoredEvent { agency: agency.clone(), event: None };
+            let mut scribe = Scribe::new(&book.ledger, [0; 32], book.now_ms);
+            let mut event =
+                |agency: &String| scribe.store(about(EventType::Acknowledged, agency), &mut os_entropy());
             let events = vec![event(&originator), event(&agency)];
             let evidence = Bytes::from_static(b"evidence");
             let fact = Fact::Outcome(StoredOutcome { agency, queue_sequence, evidence, events });
@@ -121,9 +124,9 @@ proptest! {
         // What a live entry stands on is never spent.
         for agency in AGENCIES {
             for (_, entry) in book.ledger.queue(agency).iter().flat_map(|queue| queue.after(0)) {
-                prop_assert!(!book.ledger.spent().contains(entry.record()));
+                prop_assert!(!book.ledger.spent().contains(entry.record(), u64::MAX));
                 if let Held::Packet { admission, .. } = entry.held {
-                    prop_assert!(!book.ledger.spent().contains(admission - 1));
+                    prop_assert!(!book.ledger.spent().contains(admission - 1, u64::MAX));
                     prop_assert!(book.ledger.packet(admission).is_some());
                 }
             }
@@ -163,7 +166,8 @@ fn an_entry_without_its_packet_is_refused() {
     let of = |entry| bytes(SnapshotItem { entry: Some(entry), ..SnapshotItem::default() });
     assert_eq!(decode(&of(entry.clone())), Err(SnapshotError::Incomplete));
     assert_eq!(decode(&of(SnapshotEntry { outcome: 3, ..entry.clone() })), Err(SnapshotError::Incomplete));
-    assert!(decode(&of(SnapshotEntry { admission: 0, outcome: 3, ..entry })).is_ok());
+    let packet_id = Bytes::copy_from_slice(PacketId::new(1, &mut os_entropy()).as_bytes());
+    assert!(decode(&of(SnapshotEntry { admission: 0, outcome: 3, packet_id, ..entry })).is_ok());
     assert_eq!(decode(&bytes(SnapshotItem::default())), Err(SnapshotError::Incomplete));
     assert_eq!(decode(&[0, 0, 0, 9, 1]), Err(SnapshotError::Truncated));
     assert_eq!(decode(&[0, 0]), Err(SnapshotError::Truncated));
