@@ -25,7 +25,7 @@ impl Counter {
         self.0.fetch_add(more, Ordering::Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    pub(super) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -165,14 +165,6 @@ pub(crate) fn page(shared: &Shared) -> String {
         ("audit_slot_keys", "Slot keys that agencies have brought.", &metrics.slot_keys),
         ("audit_erasures", "Orders of erasure that were carried out.", &metrics.erasures),
         ("attachment_bytes_given", "Bytes of attachments handed over.", &metrics.attachment_bytes_given),
-        ("log_bytes_given", "Bytes of the audit log handed over.", &metrics.log_bytes_given),
-        (
-            "witness_refusals",
-            "Heads of the audit log that a witness did not cosign.",
-            &metrics.witness_refusals,
-        ),
-        ("witness_lies", "Answers of witnesses that were not true.", &metrics.witness_lies),
-        ("checkpoints_ignored", "Checkpoints in hellos that no broker signed.", &metrics.checkpoints_ignored),
     ] {
         page.counter(name, help, counter);
     }
@@ -245,8 +237,17 @@ impl Page {
         }
     }
 
-    /// Nothing where nobody witnesses.
+    /// Who reads the audit log, and who watches it. No age where nobody witnesses.
     fn witnessed(&mut self, shared: &Shared) {
+        let metrics = &shared.metrics;
+        for (name, help, counter) in [
+            ("log_bytes_given", "Bytes of the audit log handed over.", &metrics.log_bytes_given),
+            ("witness_refusals", "Heads that a witness did not cosign.", &metrics.witness_refusals),
+            ("witness_lies", "Answers of witnesses that were not true.", &metrics.witness_lies),
+            ("checkpoints_ignored", "Checkpoints in hellos of no broker.", &metrics.checkpoints_ignored),
+        ] {
+            self.counter(name, help, counter);
+        }
         let age_ms = shared.log.unwitnessed_ms(clock::now_ms());
         if let Some(age_ms) = age_ms.filter(|_| !shared.directory().witnesses().is_empty()) {
             let name = "log_witnessed_seconds";

@@ -69,7 +69,7 @@ async fn piece(
     (head, bytes)
 }
 
-async fn file(connection: &Connection, origin: &str, path: &str) -> Result<Vec<u8>, Reason> {
+pub(super) async fn file(connection: &Connection, origin: &str, path: &str) -> Result<Vec<u8>, Reason> {
     let (head, bytes) = piece(connection, origin, path, 0, 0).await;
     match Reason::try_from(head.reason).unwrap() {
         Reason::Accepted => Ok(bytes),
@@ -99,7 +99,8 @@ async fn every_file_is_given_as_far_as_it_is_published_and_no_further() {
     let key = |epoch: u64| [epoch.to_be_bytes().as_slice(), &[7; 32]].concat();
     sub.put(LogFile::SlotKeys, &[key(0), key(280)].concat());
     publish(&broker, &root, 280);
-    let kh = Node::connect(&world, &broker, "KH").await.connection;
+    let node = Node::connect(&world, &broker, "KH").await;
+    let kh = node.connection.clone();
     let (of_root, own) = (async |path: &str| file(&kh, ROOT, path).await, "hub.mekong/audit/KH");
     let of_sub = async |path: &str| file(&kh, own, path).await;
     // Trees: the partial one of 256 leaves is gone, the full one begins with it; nothing beyond 280.
@@ -228,7 +229,8 @@ async fn an_ended_log_is_given_up_to_its_end() {
     world.publish();
     world.write(folder.path());
     let broker = Broker::start(folder.path()).await;
-    let vn = Node::connect(&world, &broker, "VN").await.connection;
+    let node = Node::connect(&world, &broker, "VN").await;
+    let vn = node.connection.clone();
     assert!(file(&vn, ROOT, "tile/0/001.p/24").await.is_ok());
     assert_eq!(file(&vn, ROOT, "tile/0/001.p/25").await, Err(Reason::MissingAttachment));
     assert_eq!(file(&vn, "hub.mekong.log2/audit", "tile/0/000.p/1").await, Err(Reason::MissingAttachment));
@@ -255,8 +257,9 @@ async fn a_flood_of_questions_is_refused_and_hurts_nobody_else() {
         assert_eq!(head.reason, Reason::Accepted as i32);
         held.push((writer, reader));
     }
-    // Nobody reads them: a ninth is refused, another agency is served.
-    assert_eq!(file(&vn.connection, ROOT, "rosters").await, Err(Reason::Quota));
+    // Nobody reads them: a ninth is refused, on another connection too; another agency is served.
+    let (second, _client) = bare(&world, &broker, "VN").await;
+    assert_eq!(file(&second, ROOT, "tile/0/000").await, Err(Reason::Quota));
     let kh = Node::connect(&world, &broker, "KH").await;
     let asked = (0..500).map(|_| file(&kh.connection, ROOT, "tile/0/000"));
     for answer in asked {
@@ -264,7 +267,7 @@ async fn a_flood_of_questions_is_refused_and_hurts_nobody_else() {
     }
     drop(held);
     for _ in 0..100 {
-        if file(&vn.connection, ROOT, "tile/0/000").await.is_ok() {
+        if file(&second, ROOT, "tile/0/000").await.is_ok() {
             return broker.stop().await.unwrap();
         }
         sleep(Duration::from_millis(50)).await;
