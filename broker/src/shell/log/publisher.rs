@@ -184,13 +184,15 @@ impl<D: Disk> Publishing<D> {
 
     /// A record; none if nobody needs it and it is gone.
     fn record(&self, sequence: u64) -> Result<Option<Fact>, PublishError> {
+        let published = self.shared.log.published.borrow().sequence;
         match self.shared.reader.read(sequence) {
             Ok(record) => Ok(Some(Fact::from_record(&record)?)),
-            Err(ReadError::NotFound { .. }) => {
-                let published = self.shared.log.published.borrow().sequence;
-                let is_spent = self.shared.ledger().spent().contains(sequence, published);
-                if is_spent { Ok(None) } else { Err(PublishError::Lost(sequence)) }
+            Err(ReadError::NotFound { .. })
+                if self.shared.ledger().spent().contains(sequence, published) =>
+            {
+                Ok(None)
             }
+            Err(ReadError::NotFound { .. }) => Err(PublishError::Lost(sequence)),
             Err(error) => Err(error.into()),
         }
     }
