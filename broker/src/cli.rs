@@ -232,7 +232,6 @@ fn exit_code(error: &RunError) -> u8 {
         RunError::Index(_)
         | RunError::Open(_)
         | RunError::Publish(_)
-        | RunError::Record(_)
         | RunError::Commit(_)
         | RunError::Record(_)
         | RunError::Failed => 4,

@@ -328,3 +328,31 @@ fn real_files_are_locked_listed_and_overwritten() {
         );
     }
 }
+
+#[test]
+fn what_must_go_is_gone_from_the_files() {
+    let directory = Directory::new("erased");
+    let path = directory.0.join("journal");
+    let (journal, _) =
+        Journal::open(FileDisk::open(&path).unwrap(), limits(), None, &mut Seen::default()).unwrap();
+    let committer = Committer::start(journal).unwrap();
+    let handle = committer.handle();
+    for tag in 1..=60 {
+        handle.commit_wait(sized(tag, 1000), Class::Ordinary).unwrap();
+    }
+    let holds = |tag: u64| {
+        let text = format!("record {tag} .");
+        std::fs::read_dir(&path).unwrap().any(|file| {
+            let bytes = std::fs::read(file.unwrap().path()).unwrap();
+            bytes.windows(text.len()).any(|window| window == text.as_bytes())
+        })
+    };
+    assert!(holds(7) && holds(40));
+    let live = |sequence: u64| sequence != 7 && sequence != 40;
+    while handle.compact(Compaction { must_go: 60, ..compaction(60, b"s", live) }).unwrap().must_go_left > 0 {
+    }
+    // Overwriting is the tender's; it is done at the latest when the committer ends.
+    drop(committer);
+    assert!(!holds(7) && !holds(40));
+    assert!((1..=60).filter(|tag| live(*tag)).all(holds));
+}

@@ -230,3 +230,81 @@ fn the_name_of_a_segment_that_opening_makes_is_durable_before_anything_is_answer
     let (_, seen, _) = open_at(&disk.crash(Loss::Everything), Some(2)).unwrap();
     assert_eq!(seen.records.len(), 2);
 }
+
+/// A compaction by which `must_go` and everything dead before it is overwritten.
+fn overwriting(covers: u64, must_go: u64, live: impl Fn(u64) -> bool + Send + 'static) -> Compaction {
+    Compaction { must_go, ..compaction(covers, b"s", live) }
+}
+
+#[test]
+fn what_must_go_goes_out_of_full_segments_too_in_as_many_rounds_as_it_needs() {
+    let disk = SimDisk::new(1, 512);
+    let (mut journal, ..) = open(&disk).unwrap();
+    for tag in 1..=200 {
+        journal.commit(&sized(tag, 1000), Class::Ordinary).unwrap();
+    }
+    // Each segment holds one that is dead: fifteen of sixteen records live.
+    let live = |sequence: u64| sequence % 15 != 3;
+    let report = journal.compact(compaction(200, b"s", live)).unwrap();
+    assert_eq!((report.segments_freed, report.must_go_left), (0, 0), "nobody asked: {report:?}");
+    assert!(find(&disk, b"record 3 .").is_some());
+    let mut rounds = 0;
+    loop {
+        rounds += 1;
+        let report = journal.compact(overwriting(200, 100, live)).unwrap();
+        assert!(report.records_carried * 1_000 <= 40 << 10, "as much as one round may carry: {report:?}");
+        if report.must_go_left == 0 {
+            break;
+        }
+        assert!(report.segments_freed > 0 && rounds < 50, "{report:?}");
+    }
+    assert!(rounds > 1, "in rounds");
+    let medium = disk.crash(Loss::Everything);
+    for tag in 1..=200 {
+        let there = find(&medium, format!("record {tag} .").as_bytes()).is_some();
+        assert!(if live(tag) { there } else { !there || tag > 100 }, "{tag}");
+    }
+    drop(journal);
+    let (journal, ..) = open(&medium).unwrap();
+    for tag in (1..=200).filter(|tag| live(*tag)) {
+        assert_eq!(journal.reader().read(tag).unwrap().payload, sized(tag, 1000)[0].payload, "{tag}");
+    }
+}
+
+#[test]
+fn what_must_go_goes_although_one_segment_is_more_than_a_round_may_carry() {
+    let disk = SimDisk::new(1, 512);
+    let mut seen = Seen::default();
+    let narrow = Limits { carry_bytes_max: 2_000, ..limits() };
+    let (mut journal, _) = Journal::open(disk.clone(), narrow, None, &mut seen).unwrap();
+    for tag in 1..=40 {
+        journal.commit(&sized(tag, 1000), Class::Ordinary).unwrap();
+    }
+    let report = journal.compact(overwriting(40, 40, |sequence| sequence != 5)).unwrap();
+    assert_eq!((report.segments_freed, report.must_go_left), (1, 0), "{report:?}");
+    assert_eq!(find(&disk, b"record 5 ."), None);
+    assert_eq!(journal.reader().read(6).unwrap().sequence, 6);
+    let report = journal.compact(overwriting(40, 40, |sequence| sequence != 5)).unwrap();
+    assert_eq!((report.segments_freed, report.records_carried), (0, 0), "once is enough: {report:?}");
+}
+
+#[test]
+fn without_room_to_carry_what_must_go_nothing_is_lost_and_it_goes_later() {
+    let disk = SimDisk::new(1, 512);
+    disk.set_capacity(8 * (16 << 10));
+    let (mut journal, ..) = open(&disk).unwrap();
+    let last = fill(&mut journal, Class::Ordinary, 1);
+    let last = fill(&mut journal, Class::Essential, last + 1);
+    let live = |sequence: u64| sequence % 15 != 3;
+    assert_eq!(journal.compact(overwriting(last, last, live)), Err(CommitError::DiskFull));
+    assert_eq!(journal.reader().read(4).unwrap().sequence, 4);
+    disk.set_capacity(12 * (16 << 10));
+    let mut rounds = 0;
+    while journal.compact(overwriting(last, last, live)).unwrap().must_go_left > 0 {
+        rounds += 1;
+        assert!(rounds < 50);
+    }
+    for tag in 1..=last {
+        assert_eq!(find(&disk, format!("record {tag} .").as_bytes()).is_some(), live(tag), "{tag}");
+    }
+}

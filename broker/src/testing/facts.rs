@@ -136,7 +136,8 @@ impl Facts {
         self.members = agencies.iter().map(|&agency| agency.to_owned()).collect();
         let events = agencies.iter().map(|agency| self.stored(agency, EventType::DirectoryChanged)).collect();
         let (roster_version, agencies) = (self.rosters, self.members.clone());
-        self.all.push(Fact::Members(StoredMembers { roster_version, agencies, events, keysets: Vec::new() }));
+        let keysets = vec![Bytes::copy_from_slice(&[0; 32]); agencies.len()];
+        self.all.push(Fact::Members(StoredMembers { roster_version, agencies, events, keysets }));
     }
 
     /// Openings to be forgotten; the indices that there are not are left out.

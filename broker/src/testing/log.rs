@@ -8,7 +8,7 @@ use lintas_proto::{
         files::LogFile,
         merkle::{self, leaf_hash},
         note::{Checkpoint, SignedCheckpoint},
-        opening::{ERASED, seal},
+        opening::seal,
         tile::{Tile, WIDTH, new_tiles, push_entry},
     },
     id::Digest,
@@ -71,12 +71,6 @@ impl TestLog {
             self.keys.push(*key);
         }
         self.sizes.extend([epoch.to_be_bytes(), (self.entries.len() as u64).to_be_bytes()].concat());
-        self.write();
-    }
-
-    /// Forgets the key of an opening.
-    pub(crate) fn erase(&mut self, index: usize) {
-        self.keys[index] = ERASED;
         self.write();
     }
 

@@ -271,6 +271,3 @@ impl Ledger {
 fn kind(leaf: &[u8]) -> EventType {
     leaf.get(1).and_then(|kind| EventType::try_from(i32::from(*kind)).ok()).unwrap_or_default()
 }
-
-#[cfg(test)]
-mod tests;

@@ -187,9 +187,7 @@ impl<D: Disk> Publishing<D> {
         let published = self.shared.log.published.borrow().sequence;
         match self.shared.reader.read(sequence) {
             Ok(record) => Ok(Some(Fact::from_record(&record)?)),
-            Err(ReadError::NotFound { .. })
-                if self.shared.ledger().spent().contains(sequence, published) =>
-            {
+            Err(ReadError::NotFound { .. }) if self.shared.ledger().spent().contains(sequence, published) => {
                 Ok(None)
             }
             Err(ReadError::NotFound { .. }) => Err(PublishError::Lost(sequence)),
@@ -207,7 +205,10 @@ impl<D: Disk> Publishing<D> {
     /// Signs the newest checkpoints, if that is allowed: of the sub-logs that changed, then of the root log.
     fn sign(&mut self) -> Result<(), PublishError> {
         let shared = Arc::clone(&self.shared);
-        let Some(state) = self.files.published().filter(|_| *shared.log.may_sign.borrow()).cloned() else {
+        // Nothing more is said of a log that has ended: this may be a backup of it.
+        let number = shared.ledger().audit().number();
+        let may_sign = |state: &&PublishedLog| *shared.log.may_sign.borrow() && state.ended == number;
+        let Some(state) = self.files.published().filter(may_sign).cloned() else {
             return Ok(());
         };
         let newest = (state.ended, state.epochs);

@@ -261,7 +261,7 @@ async fn of_packets_that_race_with_a_change_none_is_left_behind() {
     let broker = Broker::start(folder.path()).await;
     let mut th = Node::connect(&world, &broker, "TH").await;
     let vn = Node::connect(&world, &broker, "VN").await;
-    let packets: Vec<Sealed> = (0..120).map(|_| world.packet("TH", &[unit("KH", "A")])).collect();
+    let packets: Vec<Sealed> = (0..50).map(|_| world.packet("TH", &[unit("KH", "A")])).collect();
     let revocation = world.revocation("KH");
     let bringing = tokio::spawn(async move {
         let brought = bring_signed(&vn.connection, &revocation).await;

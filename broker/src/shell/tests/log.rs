@@ -50,7 +50,7 @@ fn publish(broker: &Broker, log: &TestLog, epochs: u64) {
 }
 
 /// Asks for a piece of a file.
-async fn piece(
+pub(super) async fn piece(
     connection: &Connection,
     origin: &str,
     path: &str,

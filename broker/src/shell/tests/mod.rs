@@ -2,6 +2,7 @@
 
 mod blobs;
 mod directory;
+mod erasure;
 mod gates;
 mod hello;
 mod leaving;
@@ -50,6 +51,19 @@ async fn soon<T>(future: impl Future<Output = T>) -> T {
 
 fn scene() -> (World, TempFolder) {
     let (world, folder) = (World::new(clock::now_ms()), TempFolder::new());
+    world.write(folder.path());
+    (world, folder)
+}
+
+/// Epochs of an hour, so that records can be counted.
+fn quiet_scene() -> (World, TempFolder) {
+    scene_with_epochs(3_600_000)
+}
+
+fn scene_with_epochs(epoch_ms: u32) -> (World, TempFolder) {
+    let (mut world, folder) = (World::new(clock::now_ms()), TempFolder::new());
+    world.roster.epoch_ms = epoch_ms;
+    world.publish();
     world.write(folder.path());
     (world, folder)
 }

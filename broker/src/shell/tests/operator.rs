@@ -45,7 +45,7 @@ pub(super) async fn shows(address: SocketAddr, line: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_happens_is_counted_and_nobody_is_named() {
-    let (world, folder) = scene();
+    let (world, folder) = quiet_scene();
     let address = free();
     set(folder.path(), &format!("metrics = \"{address}\"\nsubmissions_per_minute = 1"));
     let broker = Broker::start(folder.path()).await;
@@ -63,9 +63,12 @@ async fn what_happens_is_counted_and_nobody_is_named() {
         "submissions_refused_total{reason=\"policy\"} 0",
         "sessions 1",
         "queue_entries 1",
-        "journal_last_sequence 2",
-        "journal_durable_sequence 2",
-        "group_records_bucket{le=\"2\"} 1",
+        // The members, the packet and its admission.
+        "journal_last_sequence 3",
+        "journal_durable_sequence 3",
+        "group_records_bucket{le=\"1\"} 1",
+        "group_records_bucket{le=\"2\"} 2",
+        "clock_behind_milliseconds 0",
     ] {
         shows(address, line).await;
     }

@@ -41,7 +41,7 @@ fn glance(folder: &Path) -> OpenReport {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stopping_answers_what_was_taken_and_closes_cleanly() {
-    let (world, folder) = scene();
+    let (world, folder) = quiet_scene();
     let broker = Broker::start(folder.path()).await;
     let mut th = Node::connect(&world, &broker, "TH").await;
     let sealed: Vec<Sealed> = (0..40).map(|_| world.packet("TH", &[unit("KH", "A")])).collect();
@@ -59,7 +59,7 @@ async fn stopping_answers_what_was_taken_and_closes_cleanly() {
     stopping.await.unwrap().unwrap();
     let report = glance(folder.path());
     assert!(report.clean_close);
-    assert_eq!(report.next_sequence, 1 + 2 * receipts.len() as u64, "nothing taken, nothing unanswered");
+    assert_eq!(report.next_sequence, 2 + 2 * receipts.len() as u64, "the members, and nothing unanswered");
     let anchor = index::open(&folder.path().join("index")).unwrap().1.unwrap();
     assert_eq!(anchor.sequence, report.next_sequence - 1);
 
@@ -144,7 +144,7 @@ async fn receipts_and_queues_outlive_compaction() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_index_may_be_lost_but_not_be_ahead_of_the_journal() {
-    let (world, folder) = scene();
+    let (world, folder) = quiet_scene();
     let broker = Broker::start(folder.path()).await;
     let sealed = world.packet("TH", &[unit("KH", "A")]);
     let receipt = Node::connect(&world, &broker, "TH").await.receipt(&sealed).await;
@@ -156,12 +156,12 @@ async fn the_index_may_be_lost_but_not_be_ahead_of_the_journal() {
     broker.stop().await.unwrap();
 
     let (db, anchor) = index::open(&path).unwrap();
-    assert_eq!(anchor.unwrap().sequence, 2, "built anew");
-    index::Index::start(db).unwrap().finish(lintas_journal::Anchor { sequence: 3 });
+    assert_eq!(anchor.unwrap().sequence, 3, "built anew");
+    index::Index::start(db).unwrap().finish(lintas_journal::Anchor { sequence: 4 });
     let at = Folder::at(folder.path());
     let refused = run(&at, std::future::pending(), |_| panic!("listens")).await.unwrap_err();
     let text = refused.to_string();
-    assert!(text.contains("journal") && text.contains('3'), "{text}");
+    assert!(text.contains("journal") && text.contains('4'), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
