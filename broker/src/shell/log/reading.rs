@@ -135,10 +135,11 @@ impl LogFiles {
 
     /// A tile, or the beginning of one that has taken its place.
     fn tile(&self, asked: Tile, size: u64) -> io::Result<Option<Opened>> {
-        let path = |width| self.folder().join(Tile { width, ..asked }.path());
-        let Some(file) = held_by(Tile::of_tree(asked.level, asked.index, size), asked.width, path)? else {
-            return Ok(None);
-        };
+        let path = |width| Tile { width, ..asked }.path();
+        let is_published =
+            Tile::of_tree(asked.level, asked.index, size).is_some_and(|tile| asked.width <= tile.width);
+        let file = if is_published { widest(&self.folder(), path, asked.width)? } else { None };
+        let Some(file) = file else { return Ok(None) };
         let length = u64::from(asked.width) * 32;
         let there = file.metadata()?.len() >= length;
         Ok(there.then_some(Opened { file, length, ends: Vec::new(), first: 0 }))
@@ -146,20 +147,33 @@ impl LogFiles {
 
     /// The same of a bundle of entries.
     fn bundle(&self, index: u64, width: u16, size: u64) -> io::Result<Option<Opened>> {
-        let path = |width| self.folder().join(LogFile::Entries(index, width).to_string());
-        let Some(file) = held_by(Tile::of_tree(0, index, size), width, path)? else { return Ok(None) };
+        let path = |width| LogFile::Entries(index, width).to_string();
+        let is_published = Tile::of_tree(0, index, size).is_some_and(|tile| width <= tile.width);
+        let file = if is_published { widest(&self.folder(), path, width)? } else { None };
+        let Some(file) = file else { return Ok(None) };
         let opened = walk(file, u64::from(width), &entry_bytes)?;
         Ok(Some(opened).filter(|opened| opened.ends.len() == usize::from(width)))
     }
 }
 
-/// The file that begins with the first `width` of what `published` has: that of the width asked for, the full one in
-/// its place, or the widest that there is.
-fn held_by(published: Option<Tile>, width: u16, path: impl Fn(u16) -> PathBuf) -> io::Result<Option<File>> {
-    let Some(published) = published.filter(|published| width <= published.width) else { return Ok(None) };
-    for width in [width, published.width, 256] {
-        if let Some(file) = there(File::open(path(width)))? {
-            return Ok(Some(file));
+/// The file of a tile or bundle of that width, or a wider one, which begins with it: partial ones go when there are
+/// wider ones.
+pub(super) fn widest(folder: &Path, path: impl Fn(u16) -> String, width: u16) -> io::Result<Option<File>> {
+    // Twice: what was listed may be gone by then, for something wider.
+    for _ in 0..2 {
+        for width in [width, 256] {
+            if let Some(file) = there(File::open(folder.join(path(width))))? {
+                return Ok(Some(file));
+            }
+        }
+        let partial = folder.join(path(1));
+        let listed = partial.parent().map(fs::read_dir).map(there).transpose()?.flatten();
+        let names =
+            listed.into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let wider = names.filter_map(|name| name.parse().ok()).filter(|have| *have > width).min();
+        let file = wider.map(|width: u16| there(File::open(folder.join(path(width))))).transpose()?.flatten();
+        if file.is_some() {
+            return Ok(file);
         }
     }
     Ok(None)

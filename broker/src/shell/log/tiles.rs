@@ -3,7 +3,7 @@
 use std::{
     cell::RefCell,
     collections::BTreeMap,
-    fs, io,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -16,6 +16,8 @@ use lintas_proto::{
     },
     id::Digest,
 };
+
+use super::reading::widest;
 
 /// A log's tiles. Keeps those that it has read.
 #[derive(Debug)]
@@ -67,14 +69,12 @@ impl Hashes for DiskTiles {
     }
 }
 
-/// The tile, or the full one in its place: a partial one goes when the full one is there.
+/// The bytes of a tile, or of a wider one in its place.
 fn read(folder: &Path, tile: Tile) -> io::Result<Vec<u8>> {
-    match fs::read(folder.join(tile.path())) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            fs::read(folder.join(Tile { width: 256, ..tile }.path()))
-        }
-        read => read,
-    }
+    let file = widest(folder, |width| Tile { width, ..tile }.path(), tile.width)?;
+    let mut bytes = Vec::new();
+    file.ok_or(io::ErrorKind::NotFound)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 fn damaged(why: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {

@@ -66,8 +66,10 @@ async fn what_an_auditor_reads_of_others_stands_in_its_own_log_first() {
     let read = events[0].as_ref().unwrap();
     assert_eq!((read.r#type, read.other_agency.as_str()), (EventType::AuditRead as i32, "KH"));
     assert_eq!((read.first_index, read.count), (1, 2));
-    // Its own log it reads as it likes, and so does whoever is read.
-    assert_eq!((size("VN"), size("KH")), (1, 3));
+    // Its own log it reads as it likes. By this roster the one who was read is told at once, and once.
+    assert_eq!((size("VN"), size("KH")), (1, 4));
+    let told = own(&kh, "KH", 4).await.pop().unwrap().unwrap();
+    assert_eq!((told.r#type, told.other_agency.as_str()), (EventType::AuditReadTold as i32, "VN"));
     broker.stop().await.unwrap();
 }
 

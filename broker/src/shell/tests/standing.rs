@@ -65,7 +65,8 @@ async fn a_restored_backup_is_stopped_by_any_hello_and_stays_stopped_until_a_new
     let backup = TempFolder::new();
     copy(folder.path(), backup.path());
     let broker = Broker::start(folder.path()).await;
-    let newer = head(&broker, broker.shared.log.published.borrow().epochs + 10).await;
+    let epochs = broker.shared.log.published.borrow().epochs;
+    let newer = head(&broker, epochs + 10).await;
     broker.stop().await.unwrap();
     let broker = Broker::start(backup.path()).await;
     assert!(broker.shared.log.published.borrow().epochs < newer.claim().size, "the test is too slow");
