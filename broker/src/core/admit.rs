@@ -17,7 +17,7 @@ use lintas_proto::{
 };
 
 use super::{
-    refuse::{Refused, reason_of, sentence},
+    refuse::{Concerned, Refused, reason_of, sentence},
     release::{self, Decision},
 };
 
@@ -74,13 +74,13 @@ impl Verified {
     #[must_use]
     pub fn refuse(&self, reason: Reason, text: &str) -> Refused {
         let (packet_id, digest) = (self.header.core().packet_id, *self.header.digest());
+        let originator = self.header.core().originator.clone();
         Refused {
             reason,
             text: sentence(text),
             policy_id: "",
             packet: Some(packet_id),
-            originator: Some(self.header.core().originator.clone()),
-            recipient: None,
+            concerns: Some(Box::new(Concerned { originator, recipient: None })),
             header_digest: digest,
         }
     }
@@ -105,8 +105,7 @@ pub fn verify(
             text: sentence(&format!("The broker could not read the submission: {error}.")),
             policy_id: "",
             packet: None,
-            originator: None,
-            recipient: None,
+            concerns: None,
             header_digest: sha256(&[submission]),
         })?;
     let unread = |reason, text: &str| Refused {
@@ -114,8 +113,7 @@ pub fn verify(
         text: sentence(text),
         policy_id: "",
         packet: None,
-        originator: None,
-        recipient: None,
+        concerns: None,
         header_digest: sha256(&[&parts.header]),
     };
     if !directory.at(now_ms).in_force() {
@@ -145,7 +143,7 @@ fn check_core(verified: &Verified, agency: &str, directory: &Directory) -> Resul
     if core.originator.agency != agency {
         let text = format!("This connection belongs to {agency}; it may submit its own packets only.");
         // Its originator has nothing to do with this.
-        return Err(Refused { originator: None, ..verified.refuse(Reason::UnknownSender, &text) });
+        return Err(Refused { concerns: None, ..verified.refuse(Reason::UnknownSender, &text) });
     }
     if core.region != directory.roster().region {
         return refuse(
@@ -252,7 +250,9 @@ fn check_release(verified: &Verified, directory: &Directory) -> Result<(), Refus
             Decision::Release => {}
             Decision::Deny(denial) => {
                 let refused = verified.refuse(Reason::Policy, &denial.text);
-                return Err(Refused { policy_id: denial.policy_id, recipient: Some(unit), ..refused });
+                let originator = core.originator.clone();
+                let concerns = Some(Box::new(Concerned { originator, recipient: Some(unit) }));
+                return Err(Refused { policy_id: denial.policy_id, concerns, ..refused });
             }
         }
     }

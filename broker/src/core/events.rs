@@ -23,7 +23,12 @@ use lintas_proto::{
 };
 use rand_core::CryptoRng;
 
-use super::{ledger::Ledger, record::Fact, refuse::Refused, scribe::Scribe};
+use super::{
+    ledger::Ledger,
+    record::Fact,
+    refuse::{Concerned, Refused},
+    scribe::Scribe,
+};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
@@ -126,14 +131,14 @@ pub fn refusals<'a>(
     entropy: &mut dyn CryptoRng,
 ) -> Option<Fact> {
     let event = |(refused, evidence): (&Refused, Digest)| {
-        let (originator, packet) = (refused.originator.as_ref()?, refused.packet?);
+        let (Concerned { originator, recipient }, packet) = (refused.concerns.as_deref()?, refused.packet?);
         let denied = refused.reason == Reason::Policy;
         let kind = if denied { EventType::Denied } else { EventType::NotAccepted };
         let event = AuditEvent {
             packet_id: Bytes::copy_from_slice(packet.as_bytes()),
             header_digest: bytes(&refused.header_digest),
             originator: Some(originator.clone()),
-            recipient: refused.recipient.clone().filter(|_| denied),
+            recipient: recipient.clone(),
             policy_ids: Some(refused.policy_id.to_owned()).filter(|id| !id.is_empty()).into_iter().collect(),
             reason: refused.reason as i32,
             evidence_digest: bytes(&evidence),

@@ -119,10 +119,14 @@ impl<'a> Plan<'a> {
         let known = self.ledger.seen(&id).map(|seen| (seen.digest, Verdict::Known(seen.admission)));
         let twin = self.ids.get(&id).map(|(digest, index)| (*digest, Verdict::Twin(*index)));
         if let Some((before, verdict)) = known.or(twin) {
-            return match verdict {
-                _ if before != digest => Verdict::Refused(verified.refuse(Reason::Replay, USED)),
-                Verdict::Known(0) => Verdict::Refused(verified.refuse(Reason::Replay, ERASED)),
-                same => same,
+            if before != digest {
+                return Verdict::Refused(verified.refuse(Reason::Replay, USED));
+            }
+            let is_erased = matches!(verdict, Verdict::Known(0));
+            return if is_erased {
+                Verdict::Refused(verified.refuse(Reason::Replay, ERASED))
+            } else {
+                verdict
             };
         }
         let verified = verified.under(self.directory, self.now_ms);

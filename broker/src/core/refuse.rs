@@ -23,12 +23,19 @@ pub struct Refused {
     pub policy_id: &'static str,
     /// The packet, if its header could be read.
     pub packet: Option<PacketId>,
-    /// Who signed it, if that was verified and the submission came from its agency.
-    pub originator: Option<UnitRef>,
-    /// The recipient that it is about, if it is one.
-    pub recipient: Option<UnitRef>,
+    /// Whom it concerns, if the signature was verified and the submission came from the agency that signed.
+    pub concerns: Option<Box<Concerned>>,
     /// SHA-256 of the header bytes as they came.
     pub header_digest: Digest,
+}
+
+/// Whom a refusal concerns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Concerned {
+    /// Who signed the packet.
+    pub originator: UnitRef,
+    /// The recipient that was denied, if it is one.
+    pub recipient: Option<UnitRef>,
 }
 
 /// Who speaks for a broker, and with what.
@@ -58,7 +65,7 @@ impl Refused {
     /// Whether it is an audit event: a final word about a packet whose signature was verified.
     #[must_use]
     pub fn is_logged(&self) -> bool {
-        self.originator.is_some() && self.packet.is_some() && is_final(self.reason)
+        self.concerns.is_some() && self.packet.is_some() && is_final(self.reason)
     }
 
     /// The same packet refused for now, with another reason.

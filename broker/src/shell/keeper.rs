@@ -3,8 +3,8 @@
 //! done on threads of their own, and the change itself is an exchange of one pointer.
 //!
 //! What follows from a change is done by those who wait for [`Shared::changed`]: the listener closes the connections
-//! of whoever has left, the sequencer withholds what waits for them, the sessions tell their nodes. A
-//! change makes no audit events of its own yet (DIRECTORY_CHANGED, KEY_CHANGED).
+//! of whoever has left, the sequencer withholds what waits for them and tells the audit log, the sessions tell their
+//! nodes.
 
 use std::{
     fs::{self, Metadata},

@@ -22,7 +22,7 @@
 //! - [`places`]: how many streams of one agency are served at once
 //! - [`shared`], [`blobs`] and their [`inventory`], [`index`], [`folder`], [`clock`]: what they stand on
 //! - [`metrics`]: what is counted; [`operator`]: where the operator asks for it, and for health
-//! - [`start`]: all of it up, and down again
+//! - [`start`]: all of it up, and down again; [`recover`]: from the journal
 
 mod answer;
 mod blobs;
@@ -43,6 +43,7 @@ mod notices;
 mod offer;
 mod operator;
 mod places;
+mod recover;
 mod sequencer;
 mod session;
 mod shared;

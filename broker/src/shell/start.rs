@@ -8,13 +8,11 @@ use lintas_config::{
     issue::{self, IssueError},
     settings::BrokerSettings,
 };
-use lintas_journal::{
-    Class, CommitError, Committer, FileDisk, Fold, FoldError, Journal, Limits, OpenError, Record,
-};
+use lintas_journal::{CommitError, Committer, FileDisk, Journal, Limits, OpenError};
 use lintas_link::{CloseCode, LinkError, Server, TransportKey};
 use lintas_proto::{
     id::hex,
-    schema::{BrokerSecrets, StoredLogBegun},
+    schema::BrokerSecrets,
     sign::{KeyRole, SigningKey},
 };
 use thiserror::Error;
@@ -40,15 +38,14 @@ use super::{
         publisher::{PublishError, Publisher},
     },
     operator,
+    recover::{Folding, begin_log, ended_logs},
     sequencer::{Logbook, Refusals, Sequencer, room},
     shared::{Parts, Shared},
 };
 use crate::core::{
     earlier::Taken,
-    ledger::Ledger,
     quota::Quota,
-    record::{Fact, RECORD_BYTES_MAX, RecordError},
-    snapshot,
+    record::{RECORD_BYTES_MAX, RecordError},
 };
 
 /// Longest wait for threads when the disk has failed, milliseconds.
@@ -375,39 +372,6 @@ impl Engine {
     }
 }
 
-/// Begins the next log when the roster says that the one of the ledger has ended: a record before everything else, and
-/// the ledger is empty.
-fn begin_log(
-    journal: &mut Journal<FileDisk>,
-    ledger: &mut Ledger,
-    directory: &Directory,
-    broker: &str,
-) -> Result<(), RunError> {
-    let (Some(number), known) = (ended_logs(directory, broker), ledger.audit().number()) else {
-        // Whether it is listed is asked when the newest directory is there.
-        return Ok(());
-    };
-    if number < known {
-        return Err(RunError::RosterBehindLog { known, number });
-    }
-    if number > known {
-        let fact = Fact::LogBegun(StoredLogBegun { number, time_ms: clock::now_ms() });
-        let committed = journal.commit(&[fact.to_record()], Class::Essential)?;
-        ledger.apply(committed.first_sequence, &fact)?;
-        tracing::warn!(
-            number,
-            "the region authority has ended the log before; queues are empty, and nodes submit again what has no final answer"
-        );
-    }
-    Ok(())
-}
-
-/// How many logs of the broker have ended, by the roster.
-fn ended_logs(directory: &Directory, broker: &str) -> Option<u64> {
-    let listed = directory.brokers().iter().find(|listed| listed.name == broker);
-    listed.and_then(|listed| u64::try_from(listed.ended_logs.len()).ok())
-}
-
 fn transport_key(secrets: &BrokerSecrets) -> Result<TransportKey, RunError> {
     Ok(TransportKey::from_seed(&*issue::seed("transport", &secrets.transport_seed)?)?)
 }
@@ -423,32 +387,6 @@ fn journal_limits(settings: &BrokerSettings, others: Limits) -> Limits {
         group_bytes_max: 3 * record,
         mailbox_bytes_max: 8 * u64::from(record),
         ..others
-    }
-}
-
-/// Recovery: the same fold as the forward path.
-#[derive(Debug, Default)]
-struct Folding {
-    ledger: Ledger,
-    /// Packets that ended since the snapshot, bytes.
-    spent_bytes: u64,
-    /// Spent records in the snapshot.
-    spent_records: u64,
-}
-
-impl Fold for Folding {
-    fn restore(&mut self, bytes: &[u8]) -> Result<(), FoldError> {
-        self.ledger = snapshot::decode(bytes).map_err(FoldError::new)?;
-        self.spent_records = self.ledger.spent().len();
-        Ok(())
-    }
-
-    fn replay(&mut self, record: &Record) -> Result<(), FoldError> {
-        let fact = Fact::from_record(record).map_err(FoldError::new)?;
-        let ended = self.ledger.apply(record.sequence, &fact).map_err(FoldError::new)?;
-        let bytes = ended.map_or(0, |ended| ended.bytes);
-        self.spent_bytes = self.spent_bytes.saturating_add(bytes);
-        Ok(())
     }
 }
 

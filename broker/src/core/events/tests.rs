@@ -24,12 +24,16 @@ fn opened(StoredEvent { event, .. }: &StoredEvent) -> AuditEvent {
 }
 
 fn events_of(fact: &Fact) -> Vec<AuditEvent> {
-    match fact {
-        Fact::Events(events) => events.events.iter().map(opened).collect(),
-        Fact::Members(members) => members.events.iter().map(opened).collect(),
-        Fact::SlotKey(key) => key.event.iter().map(opened).collect(),
-        other => panic!("{other:?}"),
-    }
+    let events: Vec<&StoredEvent> = if let Fact::Events(events) = fact {
+        events.events.iter().collect()
+    } else if let Fact::Members(members) = fact {
+        members.events.iter().collect()
+    } else if let Fact::SlotKey(key) = fact {
+        key.event.iter().collect()
+    } else {
+        panic!("{fact:?}")
+    };
+    events.into_iter().map(opened).collect()
 }
 
 fn scribe<'a>(book: &'a Book, world: &World) -> Scribe<'a> {
@@ -124,9 +128,9 @@ fn a_final_refusal_is_an_event_of_its_originator_alone() {
     let (verdicts, _) = book.submit(&world, &[&denied, &late]);
     let refusals_of: Vec<Refused> = verdicts
         .into_iter()
-        .map(|verdict| match verdict {
-            Verdict::Refused(refused) => refused,
-            other => panic!("{other:?}"),
+        .map(|verdict| {
+            let Verdict::Refused(refused) = verdict else { panic!("{verdict:?}") };
+            refused
         })
         .collect();
     let answers: Vec<_> =
@@ -276,10 +280,6 @@ fn what_contradicts_the_log_is_refused() {
     let (first, of_th) = (epoch(&book.ledger, &world.directory, NOW), extra(&book, &world, "TH"));
     let Fact::Epoch(first) = first else { panic!() };
     world.join("LA");
-    world.publish_next();
-    let Some(Fact::Members(next)) = members(&book.ledger, &world.directory, NOW, &mut os_entropy()) else {
-        panic!()
-    };
     let empty = Book::at(NOW);
     let cases: Vec<(&str, &Book, Fact)> = vec![
         ("it is not the next epoch", &book, Fact::Epoch(StoredEpoch { epoch: 1, ..first.clone() })),
@@ -311,6 +311,23 @@ fn what_contradicts_the_log_is_refused() {
             &book,
             Fact::Events(StoredEvents { events: vec![of_th], read: None, told: 1 }),
         ),
+    ];
+    all_refused(&cases);
+}
+
+fn events_with(events: Vec<StoredEvent>) -> Fact {
+    Fact::Events(StoredEvents { events, ..StoredEvents::default() })
+}
+
+#[test]
+fn members_only_come() {
+    let mut world = World::new(NOW);
+    let (book, empty) = (begun(&world), Book::at(NOW));
+    world.join("LA");
+    world.publish_next();
+    let next = members(&book.ledger, &world.directory, NOW, &mut os_entropy()).unwrap();
+    let Fact::Members(next) = next else { panic!() };
+    let cases: Vec<(&str, &Book, Fact)> = vec![
         (
             "members of a roster that is not newer",
             &book,
@@ -341,12 +358,12 @@ fn what_contradicts_the_log_is_refused() {
             }),
         ),
     ];
-    for (what, book, fact) in cases {
-        let mut book = Book { ledger: book.ledger.clone(), facts: book.facts.clone(), now_ms: NOW };
-        assert_eq!(refused(&book.apply(fact).unwrap_err()), what);
-    }
+    all_refused(&cases);
 }
 
-fn events_with(events: Vec<StoredEvent>) -> Fact {
-    Fact::Events(StoredEvents { events, ..StoredEvents::default() })
+fn all_refused(cases: &[(&str, &Book, Fact)]) {
+    for (what, book, fact) in cases {
+        let mut book = Book { ledger: book.ledger.clone(), facts: book.facts.clone(), now_ms: NOW };
+        assert_eq!(refused(&book.apply(fact.clone()).unwrap_err()), *what);
+    }
 }

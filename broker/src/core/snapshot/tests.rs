@@ -1,10 +1,18 @@
 use lintas_config::os_entropy;
-use lintas_proto::schema::{EventType, StoredAdmission, StoredOutcome, StoredRecipient, StoredTaken};
+use lintas_proto::schema::{
+    AuditEvent, EventType, StoredAdmission, StoredEpoch, StoredEvents, StoredLogBegun, StoredMembers,
+    StoredOutcome, StoredRecipient, StoredTaken,
+};
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    core::{events::about, record::Fact, scribe::Scribe},
+    core::{
+        erase::Erasure,
+        events::{self, about},
+        record::Fact,
+        scribe::Scribe,
+    },
     testing::{Book, unit},
 };
 
@@ -17,6 +25,14 @@ enum Step {
     End { agency: usize, nth: usize },
     Taken { agency: usize, nth: usize },
     Wait { ms: u64 },
+    Epoch,
+    Members,
+    SlotKey { agency: usize, key: u8 },
+    Refused { agency: usize, count: usize },
+    Read { auditor: usize, agency: usize, first: u64, count: u64 },
+    Tell,
+    Erase { agency: usize, first: u64 },
+    LogBegun,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -28,6 +44,21 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0usize..4, 0usize..8).prop_map(|(agency, nth)| Step::End { agency, nth }),
         2 => (0usize..4, 0usize..8).prop_map(|(agency, nth)| Step::Taken { agency, nth }),
         1 => (1u64..400_000).prop_map(|ms| Step::Wait { ms }),
+        3 => audit_step(),
+    ]
+}
+
+fn audit_step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => Just(Step::Epoch),
+        4 => Just(Step::Members),
+        4 => (0usize..4, 1u8..4).prop_map(|(agency, key)| Step::SlotKey { agency, key }),
+        4 => (0usize..4, 1usize..4).prop_map(|(agency, count)| Step::Refused { agency, count }),
+        8 => (0usize..4, 0usize..4, 0u64..8, 1u64..8)
+            .prop_map(|(auditor, agency, first, count)| Step::Read { auditor, agency, first, count }),
+        3 => Just(Step::Tell),
+        4 => (0usize..4, 0u64..8).prop_map(|(agency, first)| Step::Erase { agency, first }),
+        1 => Just(Step::LogBegun),
     ]
 }
 
@@ -52,7 +83,7 @@ fn submit(book: &mut Book, from: usize, to: &[usize], blob: Option<u8>, lasts_ms
         recipients: to.iter().enumerate().map(recipient).collect(),
         blobs: blob.map(|blob| Bytes::copy_from_slice(&[blob; 32])).into_iter().collect(),
         packet_bytes: 9,
-        time_ms: book.now_ms,
+        time_ms: book.ledger.time_at(book.now_ms),
     };
     book.apply(Fact::Packet(Bytes::from_static(b"packet"))).unwrap();
     book.apply(Fact::Admission(admission)).unwrap();
@@ -91,6 +122,89 @@ fn take_step(book: &mut Book, step: &Step) {
             book.apply(Fact::Taken(StoredTaken { agency, queue_sequence })).unwrap();
         }
         Step::Wait { ms } => book.now_ms += ms,
+        Step::Epoch
+        | Step::Members
+        | Step::SlotKey { .. }
+        | Step::Refused { .. }
+        | Step::Read { .. }
+        | Step::Tell
+        | Step::Erase { .. }
+        | Step::LogBegun => {
+            for fact in audit_facts(book, step) {
+                book.apply(fact).unwrap();
+            }
+        }
+    }
+}
+
+/// The records of a step of the audit log; none if it cannot be taken now.
+fn audit_facts(book: &Book, step: &Step) -> Vec<Fact> {
+    let (ledger, mut entropy) = (&book.ledger, os_entropy());
+    let (audit, has_begun) = (ledger.audit(), ledger.audit().roster_version() > 0);
+    let mut scribe = Scribe::new(ledger, [0; 32], book.now_ms);
+    let hash = || Bytes::copy_from_slice(&[book.last().to_be_bytes()[7]; 32]);
+    match step {
+        Step::Epoch if has_begun => {
+            let (epoch, time_ms) = (audit.epochs(), ledger.time_at(book.now_ms));
+            vec![Fact::Epoch(StoredEpoch {
+                epoch,
+                time_ms,
+                directory_hash: hash(),
+                ..StoredEpoch::default()
+            })]
+        }
+        Step::Members => {
+            let agencies = AGENCIES.map(str::to_owned).to_vec();
+            let mut event =
+                |agency: &String| scribe.store(about(EventType::DirectoryChanged, agency), &mut entropy);
+            let events = if has_begun { agencies.iter().map(&mut event).collect() } else { Vec::new() };
+            let (roster_version, keysets) = (audit.roster_version() + 1, vec![hash(); agencies.len()]);
+            vec![Fact::Members(StoredMembers { roster_version, agencies, events, keysets })]
+        }
+        Step::SlotKey { agency, key } if has_begun => {
+            let key = (AGENCIES[*agency], &[*key; 32]);
+            events::slot_key(key, ledger, &mut scribe, &mut entropy).into_iter().collect()
+        }
+        Step::Refused { agency, count } if has_begun => {
+            let keyset = |number: usize| AuditEvent {
+                evidence_digest: Bytes::copy_from_slice(&[u8::try_from(number).unwrap(); 32]),
+                ..about(
+                    if number == 1 { EventType::KeyChanged } else { EventType::Denied },
+                    AGENCIES[*agency],
+                )
+            };
+            let events = (0..*count).map(|number| scribe.store(keyset(number), &mut entropy)).collect();
+            vec![Fact::Events(StoredEvents { events, ..StoredEvents::default() })]
+        }
+        Step::Read { auditor, agency, first, count }
+            if first + count <= ledger.log_size(AGENCIES[*agency]) =>
+        {
+            let who = (AGENCIES[*auditor], AGENCIES[*agency]);
+            vec![events::read(who, (*first, *count), 0, &mut scribe, &mut entropy)]
+        }
+        Step::Tell => {
+            let due = audit.reads_to_tell(scribe.time_ms());
+            due.map(|read| events::told(read, &mut scribe, &mut entropy)).collect()
+        }
+        Step::Erase { agency, first } => {
+            let packets = ledger.seen.keys().filter(|id| id.as_bytes()[5] % 3 == 0);
+            let packets = packets.filter(|id| ledger.waits_for(&[**id].into()).is_none()).copied().collect();
+            let order = Bytes::from_static(b"order");
+            let (agency, indices) = (AGENCIES[*agency], [*first, first + 2]);
+            let erasure = Erasure { agency, indices: &indices, packets: &packets, order: &order };
+            erasure.record(ledger, &mut scribe, &mut entropy).into_iter().collect()
+        }
+        Step::LogBegun => {
+            vec![Fact::LogBegun(StoredLogBegun { number: audit.number() + 1, time_ms: book.now_ms })]
+        }
+        Step::Epoch
+        | Step::SlotKey { .. }
+        | Step::Refused { .. }
+        | Step::Read { .. }
+        | Step::Submit { .. }
+        | Step::End { .. }
+        | Step::Taken { .. }
+        | Step::Wait { .. } => Vec::new(),
     }
 }
 
@@ -121,6 +235,14 @@ proptest! {
         let (_, later) = book.facts.split_at(usize::try_from(covers).unwrap());
         prop_assert_eq!(&fold(restored, later, covers + 1), &book.ledger);
         prop_assert_eq!(&fold(Ledger::default(), &book.facts, 1), &book.ledger);
+        // A receipt that may be asked for is not spent, nor what the log was not given yet.
+        for seen in book.ledger.seen.values().filter(|seen| seen.admission > 0) {
+            prop_assert!(!book.ledger.spent().contains(seen.admission, u64::MAX));
+        }
+        for (sequence, fact) in (1..).zip(&book.facts) {
+            let bears_nothing = matches!(fact, Fact::Packet(_) | Fact::Taken(_));
+            prop_assert!(bears_nothing || !book.ledger.spent().contains(sequence, sequence - 1));
+        }
         // What a live entry stands on is never spent.
         for agency in AGENCIES {
             for (_, entry) in book.ledger.queue(agency).iter().flat_map(|queue| queue.after(0)) {

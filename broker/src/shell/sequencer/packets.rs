@@ -44,18 +44,18 @@ impl Default for Refusals {
 impl Refusals {
     /// The refusal as it stands in the log, or a later one in its place.
     fn count(&mut self, refused: Refused, now_ms: u64) -> Refused {
-        let Some(originator) = refused.originator.as_ref().filter(|_| refused.is_logged()) else {
+        let Some(concerned) = refused.concerns.as_ref().filter(|_| refused.is_logged()) else {
             return refused;
         };
-        let wait_ms = self.0.wait_ms(&originator.agency, now_ms);
+        let agency = concerned.originator.agency.as_str();
+        let wait_ms = self.0.wait_ms(agency, now_ms);
         if wait_ms == 0 {
-            self.0.count(&originator.agency, now_ms);
+            self.0.count(agency, now_ms);
             return refused;
         }
         let text = format!(
-            "The broker has refused too many packets of {}; it looks at this one again in {} s. Find out why they are \
-             refused.",
-            originator.agency,
+            "The broker has refused too many packets of {agency}; it looks at this one again in {} s. Find out why they \
+             are refused.",
             wait_ms.div_ceil(1_000)
         );
         refused.instead(Reason::Quota, &text)

@@ -8,7 +8,7 @@ use crate::core::snapshot;
 /// Spent records, in bytes, after which old segments are compacted. Tests are to get there.
 const COMPACT_AFTER_BYTES: u64 = if cfg!(test) { 64 * 1024 } else { 128 * 1024 * 1024 };
 /// The same when every queue is empty: a segment.
-const COMPACT_AT_REST_BYTES: u64 = COMPACT_AFTER_BYTES / 2;
+const COMPACT_AT_REST_BYTES: u64 = if cfg!(test) { 64 * 1024 } else { 64 * 1024 * 1024 };
 /// About as long is a record that holds no packet, bytes.
 const RECORD_BYTES: u64 = 2 * 1024;
 /// On a full disk whatever can go is compacted, but not more often than this, milliseconds.

@@ -12,6 +12,7 @@ mod operator;
 mod packets;
 mod recovery;
 mod standing;
+mod told;
 mod witnesses;
 
 use std::{

@@ -221,23 +221,44 @@ async fn a_full_disk_refuses_packets_and_still_drains() {
     let (sender, mut answers) = mpsc::channel::<Answer>(4);
     let to = unit("KH", "A");
     let mut admitted = Vec::new();
-    loop {
-        let sealed = world.packet("TH", std::slice::from_ref(&to));
+    let submit = async |world: &World, sealed: &Sealed| {
         let place = Arc::clone(&places).acquire_owned().await.unwrap();
         let share = Arc::clone(&engine.shared.intake_bytes).acquire_owned().await.unwrap();
-        let (answer, verified) = (AnswerTo { sender: sender.clone(), place }, world.admit(&sealed).unwrap());
+        let (answer, verified) = (AnswerTo { sender: sender.clone(), place }, world.admit(sealed).unwrap());
         let submitted = Submitted { verified, answer, share };
         intake.send(Intake::Submit(Box::new(submitted))).await.unwrap();
-        let answer = soon(answers.recv()).await.unwrap();
-        if answer.kind == FrameType::Refusal {
-            let refusal: Refusal = canonical::decode(&answer.payload, 8_192).unwrap();
-            assert_eq!((refusal.reason, refusal.retry), (Reason::DiskFull as i32, true));
-            break;
+    };
+    // Ever shorter ones, until nothing fits.
+    for title_bytes in [900_000, 100_000, 10_000, 10] {
+        world.title_bytes = title_bytes;
+        loop {
+            let sealed = world.packet("TH", std::slice::from_ref(&to));
+            submit(&world, &sealed).await;
+            let answer = soon(answers.recv()).await.unwrap();
+            if answer.kind == FrameType::Refusal {
+                let refusal: Refusal = canonical::decode(&answer.payload, 8_192).unwrap();
+                assert_eq!((refusal.reason, refusal.retry), (Reason::DiskFull as i32, true));
+                break;
+            }
+            admitted.push(sealed);
+            assert!(admitted.len() < 200, "never full");
         }
-        admitted.push(sealed);
-        assert!(admitted.len() < 100, "never full");
     }
     assert!(admitted.len() > 5);
+    // What is refused for good must stand in the log; without room there it is refused for now.
+    for round in 0.. {
+        let denied = world.packet_with("TH", std::slice::from_ref(&to), |core| {
+            core.label.caveats.push(lintas_proto::schema::Caveat::Noforn as i32);
+        });
+        submit(&world, &denied).await;
+        let answer = soon(answers.recv()).await.unwrap();
+        let refusal: Refusal = canonical::decode(&answer.payload, 8_192).unwrap();
+        if refusal.reason == Reason::DiskFull as i32 {
+            assert!(refusal.retry);
+            break;
+        }
+        assert!(refusal.reason == Reason::Policy as i32 && round < 50, "never full: {}", refusal.text);
+    }
     let waiting = || engine.shared.ledger().queue("KH").map_or(0, Queue::len);
     assert_eq!(waiting(), admitted.len(), "nothing of the refused one");
     for (queue_sequence, sealed) in (1..).zip(&admitted) {
@@ -252,12 +273,9 @@ async fn a_full_disk_refuses_packets_and_still_drains() {
     })
     .await;
     // Now there is room again: what ended was compacted away.
+    world.title_bytes = 900_000;
     let sealed = world.packet("TH", std::slice::from_ref(&to));
-    let place = Arc::clone(&places).acquire_owned().await.unwrap();
-    let share = Arc::clone(&engine.shared.intake_bytes).acquire_owned().await.unwrap();
-    let answer = AnswerTo { sender, place };
-    let submitted = Submitted { verified: world.admit(&sealed).unwrap(), answer, share };
-    intake.send(Intake::Submit(Box::new(submitted))).await.unwrap();
+    submit(&world, &sealed).await;
     assert_eq!(soon(answers.recv()).await.unwrap().kind, FrameType::Receipt);
     drop(intake);
     soon(engine.stop()).await.unwrap();
