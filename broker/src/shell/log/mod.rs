@@ -15,7 +15,7 @@ mod reading;
 mod standing;
 mod streams;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod tiles;
 mod witnesses;
 

@@ -167,7 +167,7 @@ impl<D: Disk> Publishing<D> {
     /// Publishes what is durable now, then signs the newest of it.
     fn work(&mut self) -> Result<(), PublishError> {
         let (durable, mut entropy) = (*self.shared.durable.borrow(), lintas_config::os_entropy());
-        while self.next <= durable && !*self.stop.borrow() && !*self.shared.failed.borrow() {
+        while self.next <= durable && !self.is_over() {
             if let Some(fact) = self.record(self.next)?
                 && let Some(publication) = self.fold.apply(self.next, &fact, &mut entropy)?
             {
@@ -179,15 +179,20 @@ impl<D: Disk> Publishing<D> {
             }
             self.next += 1;
         }
-        self.sign()
+        if self.is_over() { Ok(()) } else { self.sign() }
+    }
+
+    /// Whether the broker stops, or is gone.
+    fn is_over(&self) -> bool {
+        *self.stop.borrow() || self.stop.has_changed().is_err() || *self.shared.failed.borrow()
     }
 
     /// A record; none if nobody needs it and it is gone.
     fn record(&self, sequence: u64) -> Result<Option<Fact>, PublishError> {
-        let published = self.shared.log.published.borrow().sequence;
         match self.shared.reader.read(sequence) {
             Ok(record) => Ok(Some(Fact::from_record(&record)?)),
-            Err(ReadError::NotFound { .. }) if self.shared.ledger().spent().contains(sequence, published) => {
+            // A packet, say. What the log needs is kept until it is published; without it the indices have a gap.
+            Err(ReadError::NotFound { .. }) if self.shared.ledger().spent().contains(sequence, u64::MAX) => {
                 Ok(None)
             }
             Err(ReadError::NotFound { .. }) => Err(PublishError::Lost(sequence)),

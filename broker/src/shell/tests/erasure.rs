@@ -10,7 +10,7 @@ use lintas_proto::{
     sign::{Signed, SigningKey},
 };
 
-use super::{log::file, standing::watched, *};
+use super::{given::file, standing::watched, *};
 use crate::testing::unit;
 
 fn origin(agency: &str) -> String {
@@ -29,11 +29,13 @@ async fn own(node: &Node, agency: &str, size: usize) -> Vec<Result<AuditEvent, O
         }
         sleep(Duration::from_millis(20)).await;
     }
-    let both = entries(&leaves).zip(entries(&sealed)).zip(keys.as_chunks::<32>().0);
-    let open = |(index, ((leaf, sealed), key)): (usize, ((Option<&[u8]>, Option<&[u8]>), &[u8; 32]))| {
-        opening::open(index as u64, leaf.unwrap(), key, sealed.unwrap()).map(|(_, event)| event)
-    };
-    let events: Vec<_> = both.enumerate().map(open).collect();
+    let mut events = Vec::new();
+    for (index, leaf) in (0..).zip(entries(&leaves)) {
+        let at = usize::try_from(index).unwrap();
+        let sealed = entries(&sealed).nth(at).flatten().unwrap();
+        let opened = opening::open(index, leaf.unwrap(), &keys.as_chunks::<32>().0[at], sealed);
+        events.push(opened.map(|(_, event)| event));
+    }
     assert_eq!(events.len(), size);
     events
 }
@@ -60,7 +62,7 @@ async fn what_an_auditor_reads_of_others_stands_in_its_own_log_first() {
     assert_eq!(file(&vn.connection, &origin("TH"), "openings/000").await, Err(Reason::Policy));
     let size = |agency| broker.shared.ledger().log_size(agency);
     assert_eq!((size("VN"), size("KH")), (0, 3));
-    let (head, bytes) = super::log::piece(&vn.connection, &origin("KH"), "keys/000", 32, 64).await;
+    let (head, bytes) = super::given::piece(&vn.connection, &origin("KH"), "keys/000", 32, 64).await;
     assert_eq!((head.reason, bytes.len(), size("VN")), (Reason::Accepted as i32, 64, 1));
     let events = own(&vn, "VN", 1).await;
     let read = events[0].as_ref().unwrap();

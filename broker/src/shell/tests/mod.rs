@@ -4,6 +4,7 @@ mod blobs;
 mod directory;
 mod erasure;
 mod gates;
+mod given;
 mod hello;
 mod leaving;
 mod log;

@@ -11,6 +11,7 @@ use lintas_proto::{
 };
 
 use super::{
+    super::{metrics::page, operator::ill},
     standing::{head, knowing, published, watched},
     *,
 };
@@ -115,8 +116,11 @@ async fn heads_are_cosigned_by_a_quorum_and_by_no_fewer() {
     let running = [kh.run(&world), th.run(&world)];
     let two = checkpoint(folder.path(), |note| note.cosignatures(&keys(&world)).len() == 2).await;
     assert_eq!((two.witnessed_at(&keys(&world)), cosigned(folder.path()).len()), (None, 0));
-    let age = broker.shared.log.unwitnessed_ms(clock::now_ms() + 61_000).unwrap();
-    assert!(age > 60_000);
+    // After a minute the operator is told; packets go on.
+    assert_eq!(ill(&broker.shared, clock::now_ms()), None);
+    broker.shared.metrics.round(clock::now_ms() + 100_000);
+    assert!(ill(&broker.shared, clock::now_ms() + 100_000).unwrap().contains("no quorum of witnesses"));
+    assert!(page(&broker.shared).contains("\nlintas_broker_log_witnessed_seconds "));
     let vn = vn.run(&world);
     let three = checkpoint(folder.path(), |note| note.witnessed_at(&keys(&world)).is_some()).await;
     assert!(three.claim().size >= two.claim().size);
@@ -153,7 +157,7 @@ async fn heads_are_cosigned_by_a_quorum_and_by_no_fewer() {
     assert!(kept.len() == 2 && kept[1].claim().size > kept[0].claim().size, "{kept:?}");
     // The file is given as far as it is durable.
     let vn = Node::connect(&world, &broker, "KH").await;
-    let given = super::log::file(&vn.connection, "hub.mekong/audit", "cosigned/000").await.unwrap();
+    let given = super::given::file(&vn.connection, "hub.mekong/audit", "cosigned/000").await.unwrap();
     assert_eq!(given, std::fs::read(folder.path().join("audit/1/cosigned/000")).unwrap());
     running.iter().for_each(JoinHandle::abort);
     broker.stop().await.unwrap();
