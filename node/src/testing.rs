@@ -1,6 +1,13 @@
 //! A region for tests: an authority, a broker's keys, three agencies with data folders of their own.
 
-use std::{collections::BTreeMap, io, path::PathBuf};
+pub(crate) mod log;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::PathBuf,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use bytes::Bytes;
 use lintas_config::{
@@ -17,8 +24,9 @@ use lintas_proto::{
     limits,
     receipt::{Receipt, sign_receipts, sub_log_origin},
     schema::{
-        AuditEvent, BrokerSecrets, Delivery, DirectoryUpdate, EventType, Header, Member, MemberStatus,
-        NodeSecrets, Opening, Role, Roster, RosterUnit, SignedKeyset, Submission, UnitFunction, UnitRef,
+        AuditEvent, BrokerSecrets, Delivery, DirectoryUpdate, EventType, Header, IncludedPacket, LeafProof,
+        Member, MemberStatus, NodeSecrets, Opening, Role, Roster, RosterUnit, SignedKeyset, StoredInclusion,
+        StoredRootProof, Submission, UnitFunction, UnitRef,
     },
     sign::{KeyRole, SigningKey, VerifyingKey},
 };
@@ -28,6 +36,7 @@ use zeroize::Zeroizing;
 use crate::{
     core::{
         keys::{Holds, lock_file},
+        records::Record,
         vault::{Unlocker, Wrapping},
     },
     shell::{clock, desk::Desk, files, folder::Folder},
@@ -49,6 +58,8 @@ pub(crate) struct Region {
     roster: Roster,
     roster_hash: Digest,
     keysets: Vec<SignedKeyset>,
+    /// The next place that a receipt promises.
+    pub(crate) next_index: AtomicU64,
 }
 
 fn member(agency: &str, country: &str, units: &[(&str, UnitFunction)]) -> Member {
@@ -112,7 +123,19 @@ impl Region {
         let first = bundle(&sign_roster(&roster, std::slice::from_ref(&authority)).unwrap(), keysets.clone());
         let roster_hash = sha256(&[&canonical::encode(&roster)]);
         let root = TempDir::new().unwrap();
-        Self { root, broker, bootstrap, bundle: first, secrets, authority, roster_hash, roster, keysets }
+        let next_index = AtomicU64::new(4);
+        Self {
+            root,
+            broker,
+            bootstrap,
+            bundle: first,
+            secrets,
+            authority,
+            roster_hash,
+            roster,
+            keysets,
+            next_index,
+        }
     }
 
     /// The bytes of the next directory, which the authority signs after `change`.
@@ -247,9 +270,26 @@ impl Region {
         SigningKey::from_seed(KeyRole::Receipt, &key).unwrap()
     }
 
+    /// The key that signs checkpoints of the broker's log.
+    pub(crate) fn log_key(&self) -> SigningKey {
+        SigningKey::from_seed(KeyRole::Log, &seed("log", &self.broker.log_seed).unwrap()).unwrap()
+    }
+
     /// The broker's receipt for an agency, canonical bytes.
     pub(crate) fn receipt(
         &self,
+        agency: &str,
+        header: &Bytes,
+        events: &[(EventType, Option<UnitRef>)],
+    ) -> Bytes {
+        let first = self.next_index.fetch_add(events.len() as u64, Ordering::Relaxed);
+        self.receipt_in((&sub_log_origin(BROKER, agency), first), agency, header, events)
+    }
+
+    /// As [`receipt`](Self::receipt), in that sub-log from that index on.
+    pub(crate) fn receipt_in(
+        &self,
+        (origin, first): (&str, u64),
         agency: &str,
         header: &Bytes,
         events: &[(EventType, Option<UnitRef>)],
@@ -268,12 +308,12 @@ impl Region {
             ..AuditEvent::default()
         };
         let receipt = Receipt {
-            origin: sub_log_origin(BROKER, agency),
+            origin: origin.to_owned(),
             packet_id: core.packet_id,
             header_digest: digest,
             time_ms: now,
             deadline_ms: now + 10_000,
-            events: (4..).zip(events).map(|(at, said)| log_event(at, [9; 32], &event(said))).collect(),
+            events: (first..).zip(events).map(|(at, said)| log_event(at, [9; 32], &event(said))).collect(),
         };
         let key = self.receipt_key();
         canonical::encode(&sign_receipts(&[receipt.to_bytes()], &key).unwrap()[0])
@@ -364,6 +404,17 @@ pub(crate) fn submission_events(submission: &Submission) -> Vec<(EventType, Opti
     let unit = |o: &Opening| UnitRef { agency: o.agency.clone(), unit: o.unit.clone() };
     let released = submission.openings.iter().map(|opening| (EventType::Released, Some(unit(opening))));
     [(EventType::Submitted, None)].into_iter().chain(released).collect()
+}
+
+/// The records of where the events of [`Region::submitted`] stand; nothing in them holds.
+pub(crate) fn inclusion_of(submission: &Submission) -> Vec<Record> {
+    let origin = format!("{BROKER}/audit");
+    let leaves = vec![LeafProof { index: 4, ..LeafProof::default() }];
+    let header_digest = Bytes::copy_from_slice(&digest(submission));
+    let packets = vec![IncludedPacket { header_digest, incoming: false, leaves }];
+    let root = StoredRootProof { origin: origin.clone(), epoch: 1, ..StoredRootProof::default() };
+    let inclusion = StoredInclusion { origin, epoch: 1, packets, ..StoredInclusion::default() };
+    vec![Record::RootProof(root), Record::Inclusion(inclusion)]
 }
 
 /// The core in a header.

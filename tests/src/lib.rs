@@ -17,6 +17,7 @@ pub mod authority;
 pub mod case;
 pub mod demo;
 pub mod drill;
+pub mod independent;
 pub mod member;
 pub mod process;
 pub mod region;

@@ -67,11 +67,13 @@ pub struct BrokerView {
     pub log_key: KeyView,
     /// Its present log.
     pub log: LogView,
+    /// The sub-logs of it: one for each member.
+    pub sub_logs: Vec<LogView>,
     /// Its logs that have ended, in order.
     pub ended_logs: Vec<LogView>,
 }
 
-/// A root log.
+/// A root log, or a sub-log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LogView {
     /// Its origin.
@@ -203,7 +205,7 @@ pub fn inspect(directory: &Directory, offices: &[Office]) -> Result<Inspection, 
         valid_until_ms: roster.not_after_ms,
         threshold: roster.threshold,
         authorities: bootstrap.authority_keys.iter().map(authority).collect(),
-        brokers: directory.brokers().iter().map(broker).collect(),
+        brokers: directory.brokers().iter().map(|known| broker(known, &roster.members)).collect(),
         reads_told_after_days: roster.reads_told_after_days,
         quorum: quorum(witnesses),
         tolerates_false_witnesses: false_witnesses(witnesses),
@@ -211,22 +213,25 @@ pub fn inspect(directory: &Directory, offices: &[Office]) -> Result<Inspection, 
     })
 }
 
-fn broker(broker: &Broker) -> BrokerView {
-    let origin = |ended| root_origin(&log_name(&broker.name, ended));
+fn broker(broker: &Broker, members: &[Member]) -> BrokerView {
+    let origin = |number| root_origin(&log_name(&broker.name, number));
     let ended = |(number, log): (usize, &lintas_proto::schema::EndedLog)| LogView {
         origin: origin(number),
         vkey: None,
         ended_at_size: Some(log.size),
         root: Some(hex(&log.root)),
     };
-    let present = broker.root_origin();
-    let vkey = Some(log_vkey(&present, &broker.log_key));
+    let log = |origin: String| {
+        let vkey = Some(log_vkey(&origin, &broker.log_key));
+        LogView { origin, vkey, ended_at_size: None, root: None }
+    };
     BrokerView {
         name: broker.name.clone(),
         transport_key: key(&broker.transport_key),
         receipt_key: key(broker.receipt_key.as_bytes()),
         log_key: key(broker.log_key.as_bytes()),
-        log: LogView { origin: present, vkey, ended_at_size: None, root: None },
+        log: log(broker.root_origin()),
+        sub_logs: members.iter().map(|member| log(broker.sub_log_origin(&member.agency))).collect(),
         ended_logs: broker.ended_logs.iter().enumerate().map(ended).collect(),
     }
 }

@@ -13,7 +13,7 @@
 //! The rules of the two layers stand in `roster` and `keyset`, those of the whole in `parts`; `mark` is what must be
 //! remembered, `at` what is valid at a moment. `exchange` says how a directory travels, `routing` what a broker makes
 //! of identity keys that nobody vouches for, `unsigned` what can be said of a proposal, `own` of one agency alone;
-//! `logs` who keeps, reads and watches the audit logs.
+//! `logs` who keeps, reads and watches the audit logs, `past` under which rosters they were kept.
 
 mod at;
 mod bootstrap;
@@ -25,6 +25,7 @@ mod logs;
 mod mark;
 mod own;
 mod parts;
+mod past;
 mod roster;
 mod routing;
 mod unsigned;
@@ -48,6 +49,7 @@ pub use self::{
     logs::{LogOwner, LogRef},
     mark::{HighWater, MarkError},
     own::{OwnEntry, own_entry},
+    past::{PastRoster, PastRosters},
     roster::{
         AUTHORITIES_MAX, BROKERS_MAX, CLEARANCE_MAX, FORMAT as ROSTER_FORMAT, GROUPS_MAX,
         READS_TOLD_DAYS_MAX, ROSTER_VALID_MS_MAX, TITLE_BYTES_MAX, UNITS_MAX,

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{
     Context,
-    render::{count, kind, moves, title, words},
+    render::{count, kind, moves, proven, title, words},
     unexpected,
 };
 use crate::{
@@ -48,6 +48,7 @@ fn plain_words(inbox: &Inbox) -> String {
             entry.unit,
             time(entry.received_ms)
         ));
+        entry.proven.iter().for_each(|grade| out.push_str(&format!("  receipt: {}\n", proven(grade))));
         entry.warnings.iter().for_each(|text| out.push_str(&format!("  WARNING: {}\n", one_line(text))));
     }
     for transfer in &inbox.arriving {

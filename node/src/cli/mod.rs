@@ -2,6 +2,7 @@
 
 mod confirm;
 mod doctor;
+mod evidence;
 mod export;
 mod exposure;
 mod handover;
@@ -94,6 +95,8 @@ enum Command {
     Inbox(inbox::List),
     /// Open one packet and print it.
     Show(show::Show),
+    /// What became of a packet, as it can be proven to others: by receipts, acknowledgements and the audit log.
+    Evidence(evidence::Show),
     /// Write the attachments of a packet, in clear, into a folder.
     Export(export::Export),
     /// Give your word for an agency that is new, or held for a new identity key, so that it may be sent to.
@@ -172,6 +175,11 @@ fn dispatch(args: Args) -> Result<(), Failure> {
     if let Command::Region(region) = &command {
         return region::run(region, data, key_file, json);
     }
+    if let Command::Evidence(show) = &command
+        && let Some(verify) = show.verification()
+    {
+        return evidence::verify(verify, json);
+    }
     let data = data
         .ok_or_else(|| Failure::new(Code::Usage, "which data folder? give --data DIR, or set LINTAS_DATA"))?;
     let context = Context { folder: Folder::at(&absolute(&data)?), key_file, json };
@@ -182,6 +190,7 @@ fn dispatch(args: Args) -> Result<(), Failure> {
         Command::Send(send) => send::run(&context, send),
         Command::Inbox(list) => inbox::run(&context, &list),
         Command::Show(show) => show::run(&context, show),
+        Command::Evidence(show) => evidence::run(&context, show),
         Command::Outbox(list) => outbox::run(&context, &list),
         Command::Confirm(confirm) => confirm::run(&context, confirm),
         Command::Doctor => doctor::run(&context),

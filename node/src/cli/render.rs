@@ -46,12 +46,22 @@ pub(super) fn outbox_entry(entry: &OutboxEntry) -> String {
         .replaced_by
         .iter()
         .for_each(|id| out.push_str(&format!("  replaced by {id}; nothing is to be done\n")));
+    out.extend(entry.proven.iter().map(|grade| format!("  {}\n", proven(grade))));
     out.extend(transfer.iter().map(|transfer| format!("  {}\n", moves(transfer))));
     // What the broker refused reached nobody.
     if !matches!(standing, Standing::Refused { .. }) {
         recipients.iter().for_each(|arrival| out.push_str(&format!("  {}\n", arrives(arrival))));
     }
     out
+}
+
+/// How well a receipt is proven.
+pub(super) fn proven(grade: &str) -> &'static str {
+    match grade {
+        "included" => "in the broker's audit log; no quorum of witnesses has seen it yet",
+        "witnessed" => "in the broker's audit log, seen by a quorum of witnesses",
+        _ => "promised for the broker's audit log, not found there yet",
+    }
 }
 
 /// Attachments on their way.

@@ -33,7 +33,7 @@ Examples:
   lintas send alert.json --attach photo.jpg --wait 30
   lintas send alert.json --to KH/KH-AHT --to group:COMMIT
 Exit codes: 0 kept (with --wait: accepted by the broker); 6 the draft or a recipient is wrong, nothing was sealed;
-8 no answer yet, it is kept; 9 the broker refused it; 13 the directory is out of date, nothing was sealed.";
+8 no answer yet, it is kept; 9 the broker refused it; 13 the directory is out of date or not attested, nothing was sealed.";
 
 /// Options of `send`.
 #[derive(Args)]

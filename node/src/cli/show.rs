@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{
     Context,
-    render::{kind, outbox_entry, outline, words},
+    render::{kind, outbox_entry, outline, proven, words},
     unexpected,
 };
 use crate::{
@@ -48,6 +48,9 @@ fn plain_words(packet: &PacketView) -> String {
     }
     if let Some(ms) = packet.received_ms {
         out.push_str(&format!("  came {}\n", time(ms)));
+    }
+    if packet.outbox.is_none() {
+        packet.proven.iter().for_each(|grade| out.push_str(&format!("  receipt: {}\n", proven(grade))));
     }
     packet.warnings.iter().for_each(|text| out.push_str(&format!("  WARNING: {}\n", one_line(text))));
     out.push_str(&format!("\nlabel:\n{}\n{}\n", outline(&packet.label, 1), outline(&packet.body, 0)));

@@ -27,6 +27,7 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
         | Reply::Outbox(_)
         | Reply::Standing(_)
         | Reply::Packet(_)
+        | Reply::Evidence(_)
         | Reply::Exported(_)
         | Reply::Purged(_)
         | Reply::Doctor(_)

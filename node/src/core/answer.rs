@@ -1,7 +1,7 @@
 //! What the broker and recipients say about our packets: checked before it is kept.
 
 use bytes::Bytes;
-use lintas_config::Directory;
+use lintas_config::{Directory, directory::LogOwner};
 use lintas_proto::{
     audit::group::GroupError,
     canonical::{self, DecodeError, fixed},
@@ -9,7 +9,7 @@ use lintas_proto::{
     evidence::{Evidence, EvidenceError, verify_evidence},
     id::Digest,
     limits,
-    receipt::{ReceiptError, sub_log_origin, verify_receipt},
+    receipt::{ReceiptError, verify_receipt},
     schema::{
         AuditEvent, EventType, Outcome, Reason, Refusal, SignedEvidence, SignedReceipt, Stage, StoredReceipt,
         StoredRefusal, UnitRef,
@@ -36,8 +36,11 @@ pub(crate) enum AnswerError {
     #[error("it speaks of a packet that this node did not send")]
     NotOurs,
     /// From another sub-log than ours.
-    #[error("it stands in the sub-log `{0}`, which is not this agency's")]
+    #[error("it stands in the sub-log `{0}`, which is not this agency's present one")]
     Origin(String),
+    /// From a log of that broker that this node's directory does not know.
+    #[error("it stands in the log `{0}`, which this node's directory does not know; a newer one may")]
+    NewLog(String),
     /// Somebody speaks for somebody else.
     #[error("`{0}` may not make this statement")]
     Actor(String),
@@ -49,7 +52,7 @@ pub(crate) enum AnswerError {
 impl AnswerError {
     /// Whether a newer directory may hold the key that signed.
     pub(crate) fn is_unknown_key(&self) -> bool {
-        matches!(self, Self::Receipt(ReceiptError::Group(GroupError::UnknownKey)))
+        matches!(self, Self::Receipt(ReceiptError::Group(GroupError::UnknownKey)) | Self::NewLog(_))
     }
 }
 
@@ -75,11 +78,15 @@ pub(crate) fn check_receipt(
         signer = Some(name);
         Some(key)
     })?;
-    let origin = signer.map(|broker| sub_log_origin(broker, agency));
-    if origin.as_ref() != Some(&receipt.origin) {
-        return Err(AnswerError::Origin(receipt.origin));
+    match directory.log_of(&receipt.origin) {
+        None if signer.is_some_and(|signer| receipt.origin.starts_with(&format!("{signer}.log"))) => {
+            Err(AnswerError::NewLog(receipt.origin))
+        }
+        Some(log) if Some(log.broker.name.as_str()) == signer && log.owner == LogOwner::Agency(agency) => {
+            Ok(Checked { receipt, events })
+        }
+        Some(_) | None => Err(AnswerError::Origin(receipt.origin)),
     }
-    Ok(Checked { receipt, events })
 }
 
 /// The broker took a packet of ours: the record to keep, or none when it is kept already.
@@ -91,6 +98,10 @@ pub(crate) fn accept_receipt(
     now_ms: u64,
 ) -> Result<(Digest, Option<StoredReceipt>), AnswerError> {
     let Checked { receipt, events } = check_receipt(bytes, directory, agency)?;
+    // Nothing is promised any more in a log that has ended.
+    if directory.log_of(&receipt.origin).is_some_and(|log| log.ended().is_some()) {
+        return Err(AnswerError::Origin(receipt.origin));
+    }
     let (_, packet) = state.own(&receipt.header_digest).ok_or(AnswerError::NotOurs)?;
     if packet.packet_id != receipt.packet_id {
         return Err(AnswerError::NotOurs);
@@ -175,6 +186,7 @@ pub(crate) fn take_refusal(
         header_digest: refusal.header_digest.clone(),
         refusal: bytes.clone(),
         received_ms: now_ms,
+        log_ended: packet.again,
     });
     Ok(Refused::Final { digest, record })
 }

@@ -221,6 +221,7 @@ pub(crate) fn show(open: Open) -> Result<PacketView, ArchiveError> {
         created_ms: core.created_ms,
         deliver_by_ms: core.deliver_by_ms,
         received_ms: None,
+        proven: None,
         outbox: None,
         warnings,
         body: serde_json::to_value(&body)?,

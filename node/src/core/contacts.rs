@@ -15,6 +15,7 @@ use lintas_proto::schema::{Member, MemberStatus, StoredConfirmation};
 #[derive(Debug, Default)]
 pub(crate) struct Contacts {
     known: BTreeMap<String, Known>,
+    first_ms: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -58,8 +59,16 @@ impl Contacts {
         self.known.is_empty()
     }
 
+    /// When the first directory was believed.
+    pub(crate) fn first_ms(&self) -> Option<u64> {
+        self.first_ms
+    }
+
     /// Takes a record. True if the agency had another identity key before.
     pub(crate) fn apply(&mut self, stored: &StoredConfirmation) -> bool {
+        if stored.first_directory {
+            self.first_ms.get_or_insert(stored.time_ms);
+        }
         let groups = stored.groups.iter().cloned();
         match self.known.get_mut(&stored.agency) {
             Some(known) if known.identity_key == stored.identity_key => {

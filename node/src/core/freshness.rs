@@ -1,4 +1,5 @@
-//! How new a directory others have: what verified packets name. Nothing here is believed on an unsigned word.
+//! How new a directory others have: what verified packets name. Nothing here is believed on an unsigned word. Whether the
+//! audit log attests the directory in force is in `log/attested.rs`.
 
 use std::{collections::BTreeMap, fmt};
 

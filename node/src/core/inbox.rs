@@ -73,6 +73,10 @@ pub(crate) struct Accepted {
     pub(crate) unit: String,
     /// Blobs to fetch before it is kept.
     pub(crate) attachments: Vec<AttachmentRef>,
+    /// The agency that sealed it.
+    pub(crate) originator: String,
+    /// What it knew of the broker's log, from the body; of which nothing is verified.
+    pub(crate) root_checkpoint: Bytes,
     stored: StoredIncoming,
     content_key: ContentKey,
     evidence: Evidence,
@@ -155,9 +159,20 @@ fn judge_new(
     };
     let leaf = receipt.as_ref().ok().map(|seen| seen.leaf);
     let fault = match receipt.and_then(|seen| examine(delivery, opening, &seen, bench)) {
-        Ok((stored, content_key, attachments)) => {
+        Ok(Examined { stored, content_key, core, root_checkpoint }) => {
             let evidence = Evidence { leaf, ..said(bench, packet_id, digest, &unit) };
-            let accepted = Accepted { digest, unit: unit.unit, attachments, stored, content_key, evidence };
+            let Core { attachments, originator: UnitRef { agency: originator, .. }, .. } = core;
+            let unit = unit.unit;
+            let accepted = Accepted {
+                digest,
+                unit,
+                attachments,
+                originator,
+                root_checkpoint,
+                stored,
+                content_key,
+                evidence,
+            };
             return Judgement::Accept(Box::new(accepted));
         }
         Err(fault) => fault,
@@ -201,7 +216,13 @@ fn received(delivery: &Delivery, digest: &Digest, unit: &UnitRef, bench: Bench<'
     Ok(Seen { packet_id: checked.receipt.packet_id, leaf })
 }
 
-type Examined = (StoredIncoming, ContentKey, Vec<AttachmentRef>);
+/// A delivery that holds, opened.
+struct Examined {
+    stored: StoredIncoming,
+    content_key: ContentKey,
+    core: Core,
+    root_checkpoint: Bytes,
+}
 
 fn examine(delivery: &Delivery, opening: &Opening, seen: &Seen, bench: Bench<'_>) -> Result<Examined, Fault> {
     let now = bench.directory.at(bench.now_ms);
@@ -245,7 +266,12 @@ fn examine(delivery: &Delivery, opening: &Opening, seen: &Seen, bench: Bench<'_>
         key_page: 0,
         sign_key: sign_key.map(|key| Bytes::copy_from_slice(key.as_bytes())).unwrap_or_default(),
     };
-    Ok((stored, opened.content_key, core.attachments.clone()))
+    Ok(Examined {
+        stored,
+        core: core.clone(),
+        root_checkpoint: opened.body.root_checkpoint,
+        content_key: opened.content_key,
+    })
 }
 
 /// A signature by an unknown key may be a newer directory's, not a forgery: then the packet waits.

@@ -9,6 +9,7 @@
 //! - [`keys`], [`vault`]: secret keys, sealed and in use; [`rotation`]: how they change by themselves; [`pages`]: what
 //!   content keys are sealed under; [`listed`]: what the directory says of keys; [`paper`]: a keyset on paper
 //! - [`exposure`]: what the loss of a key exposes; [`health`]: what `lintas doctor` says
+//! - [`log`]: the broker's audit log, followed and proven
 //! - [`view`], [`text`]: what is shown, and safe to print
 
 pub(crate) mod answer;
@@ -22,6 +23,7 @@ pub(crate) mod inbox;
 pub(crate) mod keys;
 pub(crate) mod ledger;
 pub(crate) mod listed;
+pub(crate) mod log;
 pub(crate) mod outbox;
 pub(crate) mod pages;
 pub(crate) mod paper;

@@ -12,6 +12,9 @@
 //! | 7 | `StoredEvidence` | evidence about our packet could not be verified; before it is acknowledged |
 //! | 8 | `StoredPurge` | packets are purged; before the pages of their keys are destroyed |
 //! | 9 | `StoredConfirmation` | the first directory was believed, or an officer confirmed an agency; before anything is sent to it |
+//! | 10 | `StoredInclusion` | events of this agency were found in the broker's log, and every proof holds |
+//! | 11 | `StoredRootProof` | the epoch of such events was found in its root log; again, once a quorum has cosigned it |
+//! | 12 | `StoredFinding` | the broker's log shows what it should not |
 
 use bytes::Bytes;
 use lintas_proto::{
@@ -22,8 +25,8 @@ use lintas_proto::{
     limits,
     receipt::ReceiptError,
     schema::{
-        StoredConfirmation, StoredEvidence, StoredIncoming, StoredOutgoing, StoredPurge, StoredReceipt,
-        StoredRefusal, StoredRejection,
+        StoredConfirmation, StoredEvidence, StoredFinding, StoredInclusion, StoredIncoming, StoredOutgoing,
+        StoredPurge, StoredReceipt, StoredRefusal, StoredRejection, StoredRootProof,
     },
 };
 use thiserror::Error;
@@ -81,6 +84,12 @@ pub(crate) enum Record {
     Purge(StoredPurge),
     /// Kind 9.
     Confirmation(StoredConfirmation),
+    /// Kind 10.
+    Inclusion(StoredInclusion),
+    /// Kind 11.
+    RootProof(StoredRootProof),
+    /// Kind 12.
+    Finding(StoredFinding),
 }
 
 impl Record {
@@ -96,6 +105,9 @@ impl Record {
             Self::Doubted(stored) => (7, canonical::encode(stored)),
             Self::Purge(stored) => (8, canonical::encode(stored)),
             Self::Confirmation(stored) => (9, canonical::encode(stored)),
+            Self::Inclusion(stored) => (10, canonical::encode(stored)),
+            Self::RootProof(stored) => (11, canonical::encode(stored)),
+            Self::Finding(stored) => (12, canonical::encode(stored)),
         }
     }
 
@@ -112,6 +124,9 @@ impl Record {
             7 => Self::Doubted(canonical::decode(payload, max)?),
             8 => Self::Purge(canonical::decode(payload, max)?),
             9 => Self::Confirmation(canonical::decode(payload, max)?),
+            10 => Self::Inclusion(canonical::decode(payload, max)?),
+            11 => Self::RootProof(canonical::decode(payload, max)?),
+            12 => Self::Finding(canonical::decode(payload, max)?),
             other => return Err(RecordError::Kind(other)),
         })
     }
@@ -127,6 +142,9 @@ impl Record {
             Self::Rejection(stored) => stored.received_ms,
             Self::Purge(stored) => stored.time_ms,
             Self::Confirmation(stored) => stored.time_ms,
+            Self::Inclusion(stored) => stored.time_ms,
+            Self::RootProof(stored) => stored.time_ms,
+            Self::Finding(stored) => stored.time_ms,
         }
     }
 
@@ -139,7 +157,13 @@ impl Record {
             | Self::Rejection(_)
             | Self::Doubted(_)
             | Self::Purge(_) => true,
-            Self::Outgoing(_) | Self::Incoming(_) | Self::Confirmation(_) => false,
+            // What was found in the log is found there again.
+            Self::Outgoing(_)
+            | Self::Incoming(_)
+            | Self::Confirmation(_)
+            | Self::Inclusion(_)
+            | Self::RootProof(_)
+            | Self::Finding(_) => false,
         }
     }
 }

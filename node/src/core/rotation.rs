@@ -169,6 +169,7 @@ pub(crate) fn replace(
     secrets.transport_seed = fresh(entropy);
     secrets.packet_seed = fresh(entropy);
     secrets.slot_key = fresh(entropy);
+    secrets.witness_seed = fresh(entropy);
     make(&mut secrets, &published.units, now_ms, entropy);
     sign_next(&mut secrets, published, false, now_ms)?;
     Ok(secrets)

@@ -13,7 +13,17 @@ use lintas_proto::{
     schema::{AttachmentRef, Kind, Reason, UnitRef},
 };
 
-use super::{contacts::Contacts, freshness::Seen, ledger::Ledger, tally::Tally};
+use super::{
+    contacts::Contacts,
+    freshness::Seen,
+    ledger::Ledger,
+    log::{
+        findings::Findings,
+        promises::Promises,
+        receipts::{Grade, Receipts},
+    },
+    tally::Tally,
+};
 
 /// What the broker said to a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,22 +107,21 @@ pub(crate) struct Outgoing {
     pub(crate) replaced_by: Option<PacketId>,
     /// How often the same was sealed before.
     pub(crate) generation: u32,
-    /// An officer sent it although the directory was known to be out of date.
+    /// An officer sent it although the directory was known to be out of date, or not attested.
     pub(crate) despite_stale: bool,
+    /// It waits again, because the log of its receipt has ended.
+    pub(crate) again: bool,
+    /// Records of what was said about it, and believed.
+    pub(crate) evidence: Vec<u64>,
 }
 
 impl Outgoing {
-    /// Whether nothing more will become of it: refused, or accepted and everybody's fate known, or its time over.
-    pub(crate) fn is_settled(&self, now_ms: u64) -> bool {
-        match self.answer {
-            Answer::Waiting => false,
-            Answer::Refused { .. } => true,
-            Answer::Accepted { .. } => {
-                let known = |(_, fate): &(UnitRef, Fate)| !matches!(fate, Fate::Pending);
-                self.recipients.iter().all(known)
-                    || now_ms > self.deliver_by_ms.saturating_add(limits::CLOCK_SKEW_MS_MAX)
-            }
-        }
+    fn is_over(&self, now_ms: u64) -> bool {
+        now_ms > self.deliver_by_ms.saturating_add(limits::CLOCK_SKEW_MS_MAX)
+    }
+
+    fn is_known(&self) -> bool {
+        self.recipients.iter().all(|(_, fate)| !matches!(fate, Fate::Pending))
     }
 }
 
@@ -173,6 +182,9 @@ pub(crate) struct State {
     contacts: Contacts,
     seen: Seen,
     ledger: Ledger,
+    receipts: Receipts,
+    findings: Findings,
+    promises: Promises,
     /// This machine's clock when the newest record was made.
     latest_ms: u64,
 }
@@ -244,6 +256,44 @@ impl State {
         &self.tally
     }
 
+    /// Receipts, and how well each is proven.
+    pub(crate) fn receipts(&self) -> &Receipts {
+        &self.receipts
+    }
+
+    /// Whether nothing more will become of our packet in that record: it was refused, or its time is over, or everybody's
+    /// fate is known and the broker's log has it.
+    pub(crate) fn is_settled(&self, sequence: u64, packet: &Outgoing, now_ms: u64) -> bool {
+        match packet.answer {
+            Answer::Waiting => false,
+            Answer::Refused { .. } => true,
+            Answer::Accepted { .. } => {
+                let in_log = self.receipts.grade(sequence).is_some_and(|grade| grade != Grade::Promised);
+                packet.is_over(now_ms) || (packet.is_known() && in_log)
+            }
+        }
+    }
+
+    /// Lets every packet wait again that is not settled and whose receipt stands in a log that has `ended`; how many.
+    /// Follows from journal and directory, so it is done anew whenever the two are opened.
+    pub(crate) fn submit_again(&mut self, ended: impl Fn(&str) -> bool, now_ms: u64) -> usize {
+        let in_ended_log =
+            |packet: &Outgoing| matches!(&packet.answer, Answer::Accepted { origin, .. } if ended(origin));
+        let again: Vec<u64> = self
+            .outgoing
+            .iter()
+            .filter(|(at, packet)| in_ended_log(packet) && !self.is_settled(**at, packet, now_ms))
+            .map(|(at, _)| *at)
+            .collect();
+        for sequence in &again {
+            let Some(packet) = self.outgoing.get_mut(sequence) else { continue };
+            packet.answer = Answer::Waiting;
+            packet.again = true;
+            self.waiting.insert(*sequence);
+        }
+        again.len()
+    }
+
     /// To whom this agency may send.
     pub(crate) fn contacts(&self) -> &Contacts {
         &self.contacts
@@ -252,6 +302,16 @@ impl State {
     /// How new a directory the senders of received packets have.
     pub(crate) fn seen(&self) -> &Seen {
         &self.seen
+    }
+
+    /// What the broker's log should not show.
+    pub(crate) fn findings(&self) -> &Findings {
+        &self.findings
+    }
+
+    /// What receipts promised.
+    pub(crate) fn promises(&mut self) -> &mut Promises {
+        &mut self.promises
     }
 
     /// This machine's clock when the newest record was made; 0 before the first.

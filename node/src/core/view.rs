@@ -1,10 +1,12 @@
 //! What an officer or a program is shown. Times are milliseconds since 1970-01-01T00:00:00Z; the commands print
 //! them as UTC with local time beside.
 
+mod evidence;
 mod node;
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use evidence::{Acknowledged, EvidenceView, Happened, LogPlace};
 pub(crate) use node::{ContactView, Fingerprint, KeysView, LinkView, Purged, PurgedEntry, Status, UnitKeys};
 
 /// A packet that was sealed and kept.
@@ -124,6 +126,9 @@ pub(crate) struct OutboxEntry {
     /// Its attachments, while they are uploaded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) transfer: Option<TransferView>,
+    /// How well its receipt is proven: `promised`, `included` or `witnessed`; absent without a receipt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) proven: Option<String>,
     /// Each recipient.
     pub(crate) recipients: Vec<Arrival>,
     /// The packet whose place it took, because the broker asked for newer keys.
@@ -155,6 +160,9 @@ pub(crate) struct InboxEntry {
     pub(crate) title: String,
     /// When it was durable here.
     pub(crate) received_ms: u64,
+    /// How well its receipt is proven, as in the outbox.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) proven: Option<String>,
     /// How many attachments.
     pub(crate) attachments: usize,
     /// When its content was purged here, if it was.
@@ -243,6 +251,9 @@ pub(crate) struct PacketView {
     /// Received: when it was durable here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) received_ms: Option<u64>,
+    /// How well its receipt is proven, as in the outbox.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) proven: Option<String>,
     /// Sent: where it stands.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) outbox: Option<OutboxEntry>,

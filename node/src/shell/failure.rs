@@ -22,6 +22,7 @@ Exit codes:
   12  `lintas region`: nothing was drafted, signed or published; a rule of the region authority forbids it
   13  the directory is known to be out of date; nothing was sealed
   14  the node is locked: `lintas unlock`
+  15  `lintas evidence`: it does not hold, or cannot be shown to others
   20  `lintas doctor` has warnings: it works, and something is to be done soon
   21  `lintas doctor` found something wrong";
 
@@ -58,6 +59,8 @@ pub(crate) enum Code {
     Stale = 13,
     /// The daemon has no keys until somebody unlocks it.
     NodeLocked = 14,
+    /// Evidence that does not hold.
+    Evidence = 15,
     /// `doctor`: warnings.
     Warned = 20,
     /// `doctor`: something is wrong.

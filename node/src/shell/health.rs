@@ -48,6 +48,7 @@ pub(crate) fn unopened(failure: &Failure) -> Check {
         | Code::Forbidden
         | Code::Stale
         | Code::NodeLocked
+        | Code::Evidence
         | Code::Warned
         | Code::Wrong => "do what the sentence says, then ask again",
     };

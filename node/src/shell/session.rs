@@ -1,6 +1,7 @@
 //! The session with the broker: kept open, opened again after a pause when it ends.
 //!
-//! Four futures share it: one submits, one receives, one writes, one keeps the directory. Whichever ends, ends the
+//! Seven futures share it: one submits, one receives, one writes, one keeps the directory, one follows the broker's audit
+//! log, one compares checkpoints of others with ours, one fetches what is asked of the log. Whichever ends, ends the
 //! session; what was unanswered is submitted again, and what was not acknowledged is delivered again.
 
 use std::{
@@ -28,6 +29,7 @@ use super::{
     courier::{self, WaitingRoom},
     desk::{Broken, Desk, Heard, Work},
     failure::Failure,
+    follow, log_link,
 };
 use crate::core::outbox::{reconnect_after_ms, refused_after_ms};
 
@@ -191,6 +193,9 @@ impl Session {
             ended = self.submit(connection, frames.clone()) => ended,
             ended = self.receive(connection, reader, frames) => ended,
             ended = self.keep_current(connection) => ended,
+            error = follow::follow(&self.desk, connection) => Err(Broken::Store(error).into()),
+            ended = self.compare(connection) => ended,
+            error = log_link::serve(connection, self.desk.log_line().open()) => Err(error.into()),
         };
         let Err(ended) = ended else {
             return Ended::Link("the broker ended the session".to_owned());
@@ -250,6 +255,10 @@ impl Session {
             let settled = self.blocking(move |desk| desk.settle(steps)).await??;
             if settled.full && again_at.is_none() {
                 again_at = Some(Instant::now() + Duration::from_millis(AGAIN_MS));
+            }
+            for answer in settled.witness_answers {
+                let frame = (FrameType::WitnessAnswer, canonical::encode(&answer));
+                frames.send(frame).await.map_err(|_| closed())?;
             }
             for acknowledgement in settled.acknowledgements {
                 let frame = (FrameType::Acknowledgement, canonical::encode(&acknowledgement));
@@ -334,6 +343,7 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
+mod compare;
 mod directory;
 mod ended;
 

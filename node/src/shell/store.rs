@@ -201,6 +201,13 @@ impl Store {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Lets packets wait again whose receipts stand in logs that have ended; how many.
+    pub(crate) fn submit_again(&self, ended: impl Fn(&str) -> bool, now_ms: u64) -> usize {
+        // Whatever is being kept is folded first.
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        self.state().submit_again(ended, now_ms)
+    }
+
     /// Reads a record again.
     pub(crate) fn read(&self, sequence: u64) -> Result<Record, StoreError> {
         let record = self.reader.read(sequence)?;

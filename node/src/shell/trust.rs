@@ -18,6 +18,8 @@ use lintas_proto::{
 };
 
 use super::{
+    clock,
+    desk::begin_attested,
     failure::{Code, Failure},
     files,
     folder::Folder,
@@ -79,7 +81,8 @@ pub(crate) fn open(folder: &Folder) -> Result<(Directory, Option<String>), Failu
 pub(crate) fn begin(folder: &Folder, bootstrap: &str, directory: &Directory) -> Result<(), Failure> {
     let path = folder.path("bootstrap.toml");
     files::replace(&path, bootstrap.as_bytes()).map_err(|error| Failure::file("write", &path, &error))?;
-    keep(folder, directory)
+    keep(folder, directory)?;
+    begin_attested(folder, directory, clock::now_ms())
 }
 
 /// What was believed before, if anything was.

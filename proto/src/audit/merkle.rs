@@ -200,12 +200,23 @@ pub fn verify_consistency(
         Some((first, rest)) => (*first, rest),
         None => return Err(error),
     };
-    let shift = (old.0 - 1).trailing_ones();
-    let (mut at, mut last) = ((old.0 - 1) >> shift, (new.0 - 1) >> shift);
+    holds(consistency_roots(old.0, new.0, first, rest) == Some((*old.1, *new.1)))
+}
+
+/// The roots to which a consistency proof leads, of the tree of `old` leaves and of that of `new`. `first` is the root of
+/// the last complete subtree of the earlier tree; a proof begins with it, but for an earlier tree that is complete itself.
+/// Whoever shows hashes that lead to the root of the later tree has shown the root of the earlier one.
+///
+/// `None` if the number of hashes does not fit, or unless 0 < `old` < `new`.
+#[must_use]
+pub fn consistency_roots(old: u64, new: u64, first: Digest, rest: &[Digest]) -> Option<(Digest, Digest)> {
+    let before_last = old.checked_sub(1).filter(|_| old < new)?;
+    let shift = before_last.trailing_ones();
+    let (mut at, mut last) = (before_last >> shift, (new - 1) >> shift);
     let (mut from_old, mut from_new) = (first, first);
     for step in rest {
         if last == 0 {
-            return Err(error);
+            return None;
         }
         if at % 2 == 1 || at == last {
             from_old = node_hash(step, &from_old);
@@ -220,7 +231,7 @@ pub fn verify_consistency(
         at >>= 1;
         last >>= 1;
     }
-    holds(last == 0 && from_old == *old.1 && from_new == *new.1)
+    (last == 0).then_some((from_old, from_new))
 }
 
 #[cfg(test)]

@@ -202,6 +202,14 @@ impl SignedCheckpoint {
         Ok(&self.checkpoint)
     }
 
+    /// Whether a signature of the log says that it is by that key; believed by nobody before [`verify`](Self::verify).
+    #[must_use]
+    pub fn claims_key(&self, log_key: &VerifyingKey) -> bool {
+        let origin = &self.checkpoint.origin;
+        let key_hash = key_hash(origin, TYPE_LOG, log_key.as_bytes());
+        self.lines.iter().any(|line| line.name == *origin && line.key_hash == key_hash)
+    }
+
     /// When that witness cosigned, seconds since 1970; `None` if it did not.
     #[must_use]
     pub fn cosigned_at(&self, witness: &WitnessKey) -> Option<u64> {

@@ -252,6 +252,24 @@ fn a_read_is_told_after_its_delay_and_reads_that_touch_are_told_together() {
 }
 
 #[test]
+fn reads_all_over_a_log_are_bounded_and_none_is_left_out() {
+    let world = World::new(NOW);
+    let mut book = begun(&world);
+    (0..50).for_each(|_| {
+        book.submit(&world, &[&world.packet("TH", &[unit("KH", "A")])]);
+    });
+    for index in (0..50).rev().map(|n: u64| 2 * n) {
+        let fact = read(("VN", "TH"), (index, 1), 30, &mut scribe(&book, &world), &mut os_entropy());
+        book.apply(fact).unwrap();
+    }
+    let told: Vec<_> = book.ledger.audit().reads_to_tell(u64::MAX).map(|(_, read)| read.clone()).collect();
+    assert_eq!(told.len(), 16);
+    let covers =
+        |read: &StoredRead, index| read.first_index <= index && index < read.first_index + read.count;
+    assert!((0..100).step_by(2).all(|index| told.iter().any(|read| covers(read, index))));
+}
+
+#[test]
 fn times_in_the_log_never_go_back() {
     let world = World::new(NOW);
     let mut book = begun(&world);

@@ -22,6 +22,8 @@ use crate::core::spent::Spent;
 /// Reads of one auditor in one sub-log that touch each other and are not further apart than this, milliseconds, are
 /// told together.
 const READS_JOIN_MS: u64 = 60 * 60 * 1_000;
+/// Most that are told apart in that time; what comes then joins the newest, and what lies between is told as read.
+const READS_APART_MAX: usize = 16;
 
 /// See the module.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -113,13 +115,15 @@ impl Audit {
     fn read(&mut self, sequence: u64, read: &StoredRead) -> Result<(), &'static str> {
         let end = read.first_index.checked_add(read.count).filter(|_| read.count > 0);
         let end = end.filter(|end| *end <= self.size(&read.agency)).ok_or("a read beyond the sub-log")?;
-        let joins = |known: &&mut StoredRead| {
-            let known_end = known.first_index.saturating_add(known.count);
+        let recent = |known: &StoredRead| {
             known.auditor == read.auditor
                 && known.agency == read.agency
-                && known.first_index <= end
-                && read.first_index <= known_end
                 && read.time_ms.saturating_sub(known.time_ms) < READS_JOIN_MS
+        };
+        let too_many = self.reads.values().filter(|known| recent(known)).count() >= READS_APART_MAX;
+        let joins = |known: &&mut StoredRead| {
+            let known_end = known.first_index.saturating_add(known.count);
+            recent(known) && (too_many || (known.first_index <= end && read.first_index <= known_end))
         };
         if let Some(known) = self.reads.values_mut().rev().find(joins) {
             let last = end.max(known.first_index.saturating_add(known.count));

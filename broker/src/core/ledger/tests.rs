@@ -4,7 +4,11 @@ use lintas_proto::schema::{EventType, StoredRecipient};
 
 use super::*;
 use crate::{
-    core::{events::about, scribe::Scribe},
+    core::{
+        events::{self, about},
+        outcome::How,
+        scribe::Scribe,
+    },
     testing::{Book, NOW, World, blob, unit},
 };
 
@@ -130,6 +134,35 @@ fn a_blob_stays_until_the_last_packet_that_names_it() {
     let ended = book.end(&world, "KH", 2, &world.acknowledgement(&second, &to[0])).unwrap();
     assert_eq!(ended.blobs, [name(&shared)]);
     assert_eq!(book.ledger.named_blobs().count(), 0);
+}
+
+#[test]
+fn a_receipt_goes_when_nobody_can_ask_for_it_and_the_log_holds_it() {
+    let (world, mut book) = (World::new(NOW), Book::at(NOW));
+    book.apply(events::members(&book.ledger, &world.directory, NOW, &mut os_entropy()).unwrap()).unwrap();
+    let packet = world.packet_with("TH", &[unit("KH", "A")], |core| core.deliver_by_ms = NOW + 1_000);
+    book.submit(&world, &[&packet]);
+    let (admission, forgotten_ms) = (3, NOW + 1_000 + limits::CLOCK_SKEW_MS_MAX);
+    let epoch = |book: &mut Book, now_ms| {
+        book.apply(events::epoch(&book.ledger, &world.directory, now_ms)).unwrap();
+    };
+    // Forgotten while the packet still waits: no epoch, and no traffic, makes it go.
+    let mut waits = Book { ledger: book.ledger.clone(), facts: book.facts.clone(), now_ms: NOW };
+    epoch(&mut waits, forgotten_ms);
+    assert!(!waits.ledger.spent().contains(admission, u64::MAX));
+    waits.end(&world, "KH", 1, &How::Expired);
+    assert!(waits.ledger.spent().contains(admission, admission));
+    // Ended first.
+    book.end(&world, "KH", 1, &world.acknowledgement(&packet, &unit("KH", "A")));
+    let outcome = book.last();
+    book.end(&world, "TH", 1, &How::Taken);
+    epoch(&mut book, forgotten_ms - 1);
+    let spent = book.ledger.spent();
+    assert!(!spent.contains(admission, u64::MAX) && spent.contains(outcome, outcome), "it may come again");
+    epoch(&mut book, forgotten_ms);
+    let spent = book.ledger.spent();
+    assert!(spent.contains(admission, admission) && !spent.contains(admission, admission - 1));
+    assert!((1..=book.last()).all(|sequence| spent.contains(sequence, u64::MAX)), "nothing at all is left");
 }
 
 #[test]

@@ -10,6 +10,8 @@ pub mod fold;
 pub mod publication;
 pub mod resume;
 pub mod sub_log;
+#[cfg(test)]
+mod tests;
 pub mod tree;
 
 use lintas_proto::receipt::ReceiptError;

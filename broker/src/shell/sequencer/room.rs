@@ -72,12 +72,14 @@ impl Sequencer {
     /// was erased that the published log no longer needs.
     pub(super) fn compact(&mut self, now_ms: u64) -> Result<(), Fatal> {
         let published = self.shared.log.published.borrow().sequence;
-        let (spent_records, erased, at_rest) = {
+        let (spent_records, erased, bytes, enough) = {
             let ledger = self.shared.ledger();
-            (ledger.spent().len(), ledger.audit().erased(), ledger.entries() == 0)
+            let spent_records = ledger.spent().len();
+            let bytes = self.room.bytes(spent_records);
+            let at_rest = || bytes >= COMPACT_AT_REST_BYTES && ledger.entries() == 0;
+            let enough = bytes >= COMPACT_AFTER_BYTES || at_rest();
+            (spent_records, ledger.audit().erased(), bytes, enough)
         };
-        let bytes = self.room.bytes(spent_records);
-        let enough = bytes >= if at_rest { COMPACT_AT_REST_BYTES } else { COMPACT_AFTER_BYTES };
         let squeeze = self.room.squeeze_ms.is_some_and(|at| at <= now_ms) && bytes > 0;
         let is_erased = erased > self.room.overwritten && erased <= published;
         let overwrite = is_erased && now_ms >= self.room.erase_ms;

@@ -206,6 +206,7 @@ async fn a_refused_directory_changes_nothing_and_the_operator_sees_it() {
     // A broker that the roster no longer names ends.
     let other = World::new(world.now_ms);
     world.roster.brokers.clone_from(&other.roster.brokers);
+    world.roster.brokers[0].name = "hub2.mekong".to_owned();
     world.publish_next();
     place(&path, world.directory.bytes());
     let ended = soon(broker.task).await.unwrap();

@@ -23,10 +23,10 @@ impl State {
         self.latest_ms = self.latest_ms.max(record.made_ms());
         match record {
             Record::Outgoing(stored) => self.apply_outgoing(sequence, stored),
-            Record::Receipt(stored) => self.apply_receipt(stored),
+            Record::Receipt(stored) => self.apply_receipt(sequence, stored),
             Record::Refusal(stored) => self.apply_refusal(stored),
             Record::Incoming(stored) => self.apply_incoming(sequence, stored),
-            Record::Evidence(stored) => self.apply_evidence(stored),
+            Record::Evidence(stored) => self.apply_evidence(sequence, stored),
             Record::Rejection(stored) => self.apply_rejection(sequence, stored),
             Record::Doubted(stored) => self.apply_doubted(stored),
             Record::Confirmation(stored) => {
@@ -36,6 +36,18 @@ impl State {
                 Ok(())
             }
             Record::Purge(stored) => self.apply_purge(stored),
+            Record::Inclusion(stored) => {
+                self.receipts.included(sequence, stored);
+                Ok(())
+            }
+            Record::RootProof(stored) => {
+                self.receipts.rooted(sequence, stored);
+                Ok(())
+            }
+            Record::Finding(stored) => {
+                self.findings.apply(sequence, stored);
+                Ok(())
+            }
         }
     }
 
@@ -58,6 +70,8 @@ impl State {
             replaced_by: None,
             generation: 0,
             despite_stale: stored.despite_stale,
+            again: false,
+            evidence: Vec::new(),
         };
         let packet = self.take_place(packet, &stored.supersedes)?;
         self.outgoing.insert(sequence, packet);
@@ -81,9 +95,10 @@ impl State {
         Ok(Outgoing { in_place_of: Some(before.packet_id), generation, ..packet })
     }
 
-    fn apply_receipt(&mut self, stored: &StoredReceipt) -> Result<(), RecordError> {
+    fn apply_receipt(&mut self, record: u64, stored: &StoredReceipt) -> Result<(), RecordError> {
         let signed: SignedReceipt = canonical::decode(&stored.receipt, limits::RECEIPT_BYTES_MAX)?;
         let (receipt, events) = Receipt::parse(&signed.receipt)?;
+        self.promises.note(&receipt.origin, &receipt.events, record);
         let Some(sequence) = self.outgoing_by_digest.get(&receipt.header_digest) else {
             return Err(RecordError::Missing("the packet of a receipt"));
         };
@@ -91,6 +106,8 @@ impl State {
             return Err(RecordError::Missing("the packet of a receipt"));
         };
         self.waiting.remove(sequence);
+        self.receipts.promised(*sequence, record, &receipt);
+        packet.again = false;
         packet.answer = Answer::Accepted {
             time_ms: receipt.time_ms,
             origin: receipt.origin,
@@ -101,8 +118,14 @@ impl State {
             let about = |event: &&lintas_proto::schema::AuditEvent| event.recipient.as_ref() == Some(unit);
             let denied = events.iter().filter(about).find(|event| is_denial(event.r#type));
             if let Some(event) = denied {
-                *fate = Fate::Denied { reason: Reason::try_from(event.reason).unwrap_or_default() };
+                // Whoever has it from an earlier log has it.
+                if !matches!(fate, Fate::Delivered { .. }) {
+                    *fate = Fate::Denied { reason: Reason::try_from(event.reason).unwrap_or_default() };
+                }
             } else {
+                if matches!(fate, Fate::Denied { .. }) {
+                    *fate = Fate::Pending;
+                }
                 self.released.insert((unit.agency.clone(), unit.unit.clone()), packet.digest);
             }
         }
@@ -118,10 +141,11 @@ impl State {
             return Err(RecordError::Missing("the packet of a refusal"));
         };
         self.waiting.remove(sequence);
-        // The signed receipt is stronger than any refusal.
-        if matches!(packet.answer, Answer::Accepted { .. }) {
+        // The signed receipt is stronger than any refusal, as long as its log goes on.
+        if matches!(packet.answer, Answer::Accepted { .. }) && !stored.log_ended {
             return Ok(());
         }
+        packet.again = false;
         packet.answer = Answer::Refused {
             reason: Reason::try_from(refusal.reason).unwrap_or_default(),
             text: refusal.text,
@@ -135,6 +159,9 @@ impl State {
     fn apply_incoming(&mut self, sequence: u64, stored: &StoredIncoming) -> Result<(), RecordError> {
         let core = core_of(&stored.header)?;
         self.seen.note(&core);
+        let signed: SignedReceipt = canonical::decode(&stored.receipt, limits::RECEIPT_BYTES_MAX)?;
+        let (receipt, _) = Receipt::parse(&signed.receipt)?;
+        self.promises.note(&receipt.origin, &receipt.events, sequence);
         let opening = stored.opening.as_ref().ok_or(RecordError::Missing("opening"))?;
         let digest = sha256(&[&stored.header]);
         let previous =
@@ -156,19 +183,22 @@ impl State {
             attachments: core.attachments,
         };
         self.incoming.insert(sequence, packet);
+        self.receipts.promised(sequence, sequence, &receipt);
         self.ledger.sealed(sequence, stored.key_page, stored.received_ms);
         Ok(())
     }
 
-    fn apply_evidence(&mut self, stored: &StoredEvidence) -> Result<(), RecordError> {
+    fn apply_evidence(&mut self, record: u64, stored: &StoredEvidence) -> Result<(), RecordError> {
         let signed: SignedEvidence = canonical::decode(&stored.evidence, limits::SIGNED_EVIDENCE_BYTES_MAX)?;
         let evidence = Evidence::parse(&signed.evidence)?;
         let (digest, recipient) = (sha256(&[&stored.evidence]), evidence.recipient.as_ref());
         self.tally.believe(digest, &evidence.header_digest, recipient);
         let sequence = self.outgoing_by_digest.get(&evidence.header_digest);
         let packet = sequence.and_then(|sequence| self.outgoing.get_mut(sequence));
-        let known =
-            packet.and_then(|packet| packet.recipients.iter_mut().find(|(unit, _)| Some(unit) == recipient));
+        let known = packet.and_then(|packet| {
+            packet.evidence.push(record);
+            packet.recipients.iter_mut().find(|(unit, _)| Some(unit) == recipient)
+        });
         let Some((unit, fate)) = known else {
             return Ok(());
         };

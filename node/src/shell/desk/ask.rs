@@ -16,7 +16,8 @@ use crate::{
         exposure::Exposure,
         health::Check,
         view::{
-            ContactView, Exported, Inbox, Kept, KeysView, Outbox, OutboxEntry, PacketView, Purged, Status,
+            ContactView, EvidenceView, Exported, Inbox, Kept, KeysView, Outbox, OutboxEntry, PacketView,
+            Purged, Status,
         },
     },
     shell::{
@@ -63,6 +64,13 @@ pub(crate) enum Request {
     Show {
         /// Packet id, or the first digits of the header digest.
         id: String,
+    },
+    /// What can be proven of one packet.
+    Evidence {
+        /// As in `Show`.
+        id: String,
+        /// A new file to write it into, an absolute path.
+        out: Option<PathBuf>,
     },
     /// Writes attachments in clear.
     Export {
@@ -158,6 +166,8 @@ pub(crate) enum Reply {
     Standing(Box<OutboxEntry>),
     /// To `Show`.
     Packet(Box<PacketView>),
+    /// To `Evidence`.
+    Evidence(Box<EvidenceView>),
     /// To `Export`.
     Exported(Vec<Exported>),
     /// To `Doctor`.
@@ -198,6 +208,9 @@ impl Desk {
             Request::Outbox { limit } => self.outbox(limit).map(Reply::Outbox),
             Request::Standing { id } => self.standing(&id).map(Box::new).map(Reply::Standing),
             Request::Show { id } => self.show(&id).map(Box::new).map(Reply::Packet),
+            Request::Evidence { id, out } => {
+                self.prove(&id, out.as_deref()).map(Box::new).map(Reply::Evidence)
+            }
             Request::Export { id, to } => self.export_telling(&id, &to, tell).map(Reply::Exported),
             Request::Contact { agency } => self.contact(&agency).map(Box::new).map(Reply::Contact),
             Request::Confirm { agency, key, groups } => {

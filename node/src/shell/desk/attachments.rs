@@ -52,7 +52,7 @@ impl Desk {
         let now_ms = clock::now_ms();
         let over: Vec<AttachmentRef> = {
             let state = self.store.state();
-            let settled = state.outgoing().filter(|(_, packet)| packet.is_settled(now_ms));
+            let settled = state.outgoing().filter(|(at, packet)| state.is_settled(*at, packet, now_ms));
             settled.flat_map(|(_, packet)| packet.attachments.clone()).collect()
         };
         for blob in over {

@@ -18,8 +18,9 @@ use crate::{
     core::{
         health::Check,
         listed,
+        log::findings::{Noted, Weight},
         outbox::PutOff,
-        state::{Answer, State},
+        state::{Answer, Outgoing, State},
         text::one_line,
         view::LinkView,
     },
@@ -58,6 +59,8 @@ impl Desk {
         checks.push(held(&directory));
         checks.push(refused(&self.refused_directory.lock().unwrap_or_else(PoisonError::into_inner)));
         checks.push(version(&directory, &link));
+        checks.push(self.attestation(now_ms));
+        checks.push(audit_log(&self.noted(), self.watch.damaged(&directory), self.watch.strangers()));
         let state = self.store.state();
         checks.push(clock_of_records(state.latest_ms(), now_ms));
         checks.push(clock_of_broker(&link));
@@ -77,6 +80,42 @@ impl Desk {
         checks.push(rejections(&state, now_ms));
         checks.push(gaps(&state));
         checks
+    }
+}
+
+/// What was found about the broker's log: the newest evidence, else the newest accusation.
+fn audit_log(noted: &[Noted], damaged: Option<String>, strangers: u64) -> Check {
+    const AUDIT_LOG: &str = "audit_log";
+    if let Some(damaged) = damaged {
+        return Check::wrong(AUDIT_LOG, damaged, "do what the sentence says");
+    }
+    let count = |weight| noted.iter().filter(|one| one.weight == weight).count();
+    let newest = |weight| noted.iter().rev().find(|one| one.weight == weight);
+    let (proven, claimed) = (count(Weight::Evidence), count(Weight::Accusation));
+    if let Some(newest) = newest(Weight::Evidence) {
+        let found = format!(
+            "{proven} findings about the audit log can be proven; on {}: {newest}",
+            time(newest.time_ms)
+        );
+        return Check::wrong(AUDIT_LOG, found, "show `lintas audit findings` to the region authority");
+    }
+    if let Some(newest) = newest(Weight::Accusation) {
+        let found = format!("{claimed} findings about the audit log; on {}: {newest}", time(newest.time_ms));
+        return Check::warning(
+            AUDIT_LOG,
+            found,
+            "look at `lintas audit findings`, and ask the broker's operator",
+        );
+    }
+    let found = "nothing was found that the broker's audit log should not show";
+    match strangers {
+        0 => Check::ok(AUDIT_LOG, found),
+        _ => Check::ok(
+            AUDIT_LOG,
+            format!(
+                "{found}; {strangers} packets came with a checkpoint of no broker of this region, which says nothing"
+            ),
+        ),
     }
 }
 
@@ -119,7 +158,8 @@ fn journal(state: &State) -> Check {
 fn missing(state: &State, folder: &Folder, now_ms: u64) -> usize {
     let id = |reference: &AttachmentRef| hex(&reference.blob_id);
     let kept = |sequence: u64| state.ledger().purged_ms(sequence).is_none();
-    let out = state.outgoing().filter(|(sequence, packet)| kept(*sequence) && !packet.is_settled(now_ms));
+    let needed = |(at, packet): &(u64, &Outgoing)| kept(*at) && !state.is_settled(*at, packet, now_ms);
+    let out = state.outgoing().filter(needed);
     let out = out.flat_map(|(_, packet)| &packet.attachments);
     let received = state.incoming().filter(|(sequence, _)| kept(*sequence));
     let received = received.flat_map(|(_, packet)| &packet.attachments);

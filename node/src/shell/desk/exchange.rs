@@ -8,7 +8,7 @@ use lintas_link::decode;
 use lintas_proto::{
     frame::FrameType,
     id::Digest,
-    schema::{Acknowledgement, AttachmentRef, Delivery, DirectoryNotice, Hello},
+    schema::{Acknowledgement, AttachmentRef, Delivery, DirectoryNotice, Hello, WitnessAnswer},
 };
 
 use super::{Desk, answers::Batch};
@@ -72,6 +72,8 @@ pub(crate) enum Step {
     },
     /// A delivery that stays with the broker until there is another directory.
     Leave(String),
+    /// A checkpoint of the log to be cosigned.
+    Witness(Bytes),
     /// Nothing is to be kept or said.
     Nothing,
     /// The broker broke the protocol; what came before is kept, what comes after is not looked at.
@@ -83,6 +85,8 @@ pub(crate) enum Step {
 pub(crate) struct Settled {
     /// About what is durable.
     pub(crate) acknowledgements: Vec<Acknowledgement>,
+    /// To requests to cosign.
+    pub(crate) witness_answers: Vec<WitnessAnswer>,
     /// There was no room for packets: those are to be delivered again later.
     pub(crate) full: bool,
     /// The session cannot go on, once the rest is said.
@@ -113,7 +117,7 @@ impl Desk {
             keyset_version: directory.keyset_version(agency).unwrap_or_default(),
             directory_hash: Bytes::copy_from_slice(directory.hash()),
             slot_key: Bytes::copy_from_slice(keys.slot_key.as_slice()),
-            root_checkpoint: Bytes::new(),
+            root_checkpoint: self.known_note(),
             time_ms: clock::now_ms(),
             software: concat!("lintas-node ", env!("CARGO_PKG_VERSION")).to_owned(),
         }
@@ -146,6 +150,7 @@ impl Desk {
             FrameType::Receipt | FrameType::Refusal | FrameType::Evidence => return Step::Answer(heard),
             FrameType::Delivery => {}
             FrameType::DirectoryNotice => return self.notice(*kind, payload),
+            FrameType::WitnessRequest => return Step::Witness(heard.payload),
             FrameType::Hello
             | FrameType::HelloAck
             | FrameType::Submission
@@ -157,7 +162,6 @@ impl Desk {
             | FrameType::DirectoryHead
             | FrameType::KeysetPut
             | FrameType::KeysetStatus
-            | FrameType::WitnessRequest
             | FrameType::WitnessAnswer
             | FrameType::LogGet
             | FrameType::LogHead
@@ -180,6 +184,7 @@ impl Desk {
         match judgement {
             Judgement::Again(record) => Step::Again { queue_sequence, record },
             Judgement::Accept(accepted) => {
+                self.hear_checkpoint(&accepted.originator, &accepted.root_checkpoint);
                 let (digest, attachments) = (accepted.digest, self.missing(&accepted.attachments));
                 if attachments.is_empty() {
                     let unit = accepted.unit.clone();
@@ -237,6 +242,7 @@ impl Desk {
         let sealing = self.sealing();
         let mut batch = Batch::default();
         let (mut broken, mut gone) = (None, false);
+        let mut witness_answers = Vec::new();
         for step in steps {
             match step {
                 Step::Answer(heard) => match self.answered(&heard, &mut batch) {
@@ -269,6 +275,13 @@ impl Desk {
                         ),
                     }
                 }
+                Step::Witness(request) => match self.cosign(&request) {
+                    Ok(answer) => witness_answers.push(answer),
+                    Err(why) => {
+                        broken = Some(Broken::Protocol(why));
+                        break;
+                    }
+                },
                 // Whoever fetches takes these out before.
                 Step::Nothing | Step::Fetch { .. } => {}
                 Step::Leave(why) => {
@@ -279,7 +292,8 @@ impl Desk {
             }
         }
         let settled = self.finish(batch, &sealing)?;
-        Ok(Settled { broken, full: settled.full || gone, ..settled })
+        self.tell_broken_promises();
+        Ok(Settled { broken, full: settled.full || gone, witness_answers, ..settled })
     }
 
     fn finish(&self, mut batch: Batch, _sealing: &RwLockReadGuard<'_, ()>) -> Result<Settled, Broken> {
@@ -291,6 +305,7 @@ impl Desk {
         let mut records = std::mem::take(&mut batch.records);
         let first_answer = records.len();
         records.extend(answers);
+        self.remember(&[], &records);
         let durable = self.store.keep_what_fits(records).map_err(Broken::Store)?;
         let full = durable.iter().any(|kept| !kept);
         if full {
@@ -321,7 +336,7 @@ impl Desk {
         if self.behind().is_some() {
             self.want_directory();
         }
-        Ok(Settled { acknowledgements, full: full || no_pages, broken: None })
+        Ok(Settled { acknowledgements, witness_answers: Vec::new(), full: full || no_pages, broken: None })
     }
 
     /// The evidence that was sent when this record was kept.
@@ -334,7 +349,10 @@ impl Desk {
             | Record::Refusal(_)
             | Record::Evidence(_)
             | Record::Doubted(_)
+            | Record::Inclusion(_)
+            | Record::RootProof(_)
             | Record::Confirmation(_)
+            | Record::Finding(_)
             | Record::Purge(_) => Err(RecordError::Missing("the answer to a delivery").into()),
         }
     }

@@ -89,7 +89,10 @@ impl Desk {
             | Record::Refusal(_)
             | Record::Evidence(_)
             | Record::Rejection(_)
+            | Record::Inclusion(_)
+            | Record::RootProof(_)
             | Record::Confirmation(_)
+            | Record::Finding(_)
             | Record::Purge(_)
             | Record::Doubted(_) => return Err(RecordError::Missing("the packet").into()),
         };

@@ -5,8 +5,10 @@
 //!   about it; [`reseal`]: seals it again when keys have moved
 //! - [`exchange`]: what came on the session, judged and kept
 //! - [`read`]: looks at what was kept; [`purge`]: destroys it; [`attachments`]: their files
+//! - [`evidence`]: what can be proven of one packet; [`inclusion`]: what was promised, and found in the broker's audit log
 //! - [`renew`]: a new directory; [`contacts`]: an officer's word for who is new
 //! - [`keyring`]: the key file; [`rotate`]: the keys as time goes by; [`exposure`]: what a lost one exposes
+//! - [`watch`]: the broker's log, watched; [`fresh`]: whether the directory is fresh
 //! - [`doctor`]: whether all of it is well
 
 mod answers;
@@ -14,8 +16,11 @@ mod ask;
 mod attachments;
 mod contacts;
 mod doctor;
+mod evidence;
 mod exchange;
 mod exposure;
+mod fresh;
+mod inclusion;
 mod keyring;
 mod outgoing;
 mod purge;
@@ -24,6 +29,7 @@ mod renew;
 mod reseal;
 mod rotate;
 mod send;
+mod watch;
 
 use std::{
     sync::{
@@ -34,19 +40,23 @@ use std::{
 };
 
 use lintas_config::{Directory, settings::NodeSettings};
+use lintas_proto::audit::files::LogFile;
 use tokio::sync::Notify;
 
 use super::{
     clock,
     failure::{Code, Failure},
     folder::{Folder, Lock},
+    log_link::{LogError, LogLine, Piece},
     progress::Transfers,
     store::{Store, StoreError},
     trust::{self, Look},
+    watch::Watch,
 };
 use crate::core::{
     freshness::Seen,
     keys::{Holds, Keys, KeysError, open_file},
+    log::attested::Attested,
     outbox::Pipeline,
     pages::Pages,
     vault::{Unlocker, VaultError, Wrapping},
@@ -55,6 +65,8 @@ use crate::core::{
 
 pub(crate) use ask::{Reply, Request};
 pub(crate) use exchange::{Broken, Heard, Step};
+pub(crate) use fresh::begin as begin_attested;
+pub(crate) use inclusion::Pending;
 pub(crate) use keyring::{Opening, Secret};
 pub(crate) use outgoing::{Upload, Work};
 pub(crate) use rotate::revocation_text;
@@ -104,6 +116,12 @@ pub(crate) struct Desk {
     pipeline: Mutex<Pipeline>,
     /// Written by the session, read by whoever asks.
     link: Mutex<LinkView>,
+    /// To the session, for whoever reads the audit log.
+    log_line: LogLine,
+    /// What is known of the broker's log.
+    watch: Watch,
+    /// Which directories it attests.
+    attested: Mutex<Attested>,
     transfers: Transfers,
     /// Rung when the session has something to submit, or room to.
     bell: Notify,
@@ -130,6 +148,9 @@ impl Desk {
         let (keys, pages) = Keys::parse(&plain).map_err(locked)?;
         check_membership(&directory, &keys)?;
         let store = Store::open(&folder, settings.segment_mib).map_err(stored)?;
+        let watch =
+            Watch::open(&folder).map_err(|error| Failure::file("make", &folder.path("witness"), &error))?;
+        let attested = Mutex::new(Attested::begin(directory.hash(), 0));
         let mut desk = Self {
             folder,
             settings,
@@ -154,6 +175,9 @@ impl Desk {
             store,
             pipeline: Mutex::default(),
             link: Mutex::default(),
+            log_line: LogLine::default(),
+            watch,
+            attested,
             transfers: Transfers::default(),
             bell: Notify::new(),
             daemon,
@@ -165,6 +189,12 @@ impl Desk {
             tracing::warn!("{warning}");
         }
         desk.begin_contacts()?;
+        let compared_ms = desk.store.state().contacts().first_ms().unwrap_or_default();
+        desk.attested = Mutex::new(fresh::open(&desk.folder, &desk.directory(), compared_ms)?);
+        desk.compare_ended();
+        desk.tell_broken_promises();
+        desk.remember(&[], &[]);
+        desk.submit_what_ended();
         desk.tidy();
         desk.unnamed_blobs = desk.sweep()?;
         if let Some(warning) = desk.warning_of_blobs() {
@@ -225,6 +255,23 @@ impl Desk {
     /// Changes what is known of the connection.
     pub(crate) fn note_link(&self, change: impl FnOnce(&mut LinkView)) {
         change(&mut self.link.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The session's way to those who read the audit log.
+    pub(crate) fn log_line(&self) -> &LogLine {
+        &self.log_line
+    }
+
+    /// A piece of a file of the broker's audit log, over the session that is open: at most `length` bytes from `offset`
+    /// on, 0 for all. Nothing of it is verified.
+    pub(crate) async fn fetch_log(
+        &self,
+        origin: &str,
+        file: LogFile,
+        offset: u64,
+        length: u64,
+    ) -> Result<Piece, LogError> {
+        self.log_line.get(origin, file, offset, length).await
     }
 
     fn sighted(&self) -> MutexGuard<'_, Seen> {
@@ -310,4 +357,12 @@ mod freshness_tests;
 
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "what a test writes need not survive a power cut")]
+mod watch_tests;
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "what a test writes need not survive a power cut")]
 mod reseal_tests;
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "what a test writes need not survive a power cut")]
+mod evidence_tests;

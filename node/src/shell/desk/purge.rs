@@ -154,7 +154,10 @@ impl Desk {
                 | Record::Evidence(_)
                 | Record::Rejection(_)
                 | Record::Doubted(_)
+                | Record::Inclusion(_)
+                | Record::RootProof(_)
                 | Record::Confirmation(_)
+                | Record::Finding(_)
                 | Record::Purge(_) => return Err(wrong_record()),
             }
         };

@@ -19,7 +19,6 @@ use crate::{
     shell::{
         blobs::{self, Wanted},
         clock,
-        desk::send::WAIT_FOR_DIRECTORY,
         failure::{Code, Failure},
         files,
         progress::Tell,
@@ -34,6 +33,9 @@ pub(super) const DIGITS_MIN: usize = 8;
 /// Below this the operator is told, bytes.
 const DISK_FREE_BYTES_MIN: u64 = 1 << 30;
 
+const LOG_ENDED: &str = "the log in which the broker had it has ended, by the word of the region authority; it is sent \
+    again, and whoever has it recognises it";
+
 const GAP: &str =
     "an earlier packet from this sender was not seen here: it may have expired, or been held back";
 
@@ -41,7 +43,7 @@ const SENT_AND_GONE: &str = "the sealed copies of this packet's attachments were
     was known; the files that were attached are where they were, and the packet names their SHA-256";
 
 /// One packet, found.
-enum Found {
+pub(super) enum Found {
     Received(u64, Incoming),
     Sent(u64, Outgoing),
 }
@@ -80,6 +82,7 @@ impl Desk {
                 kind: packet.kind.as_str_name().to_owned(),
                 title,
                 received_ms: packet.received_ms,
+                proven: self.proven(sequence),
                 attachments: packet.attachments.len(),
                 warnings,
             }
@@ -113,20 +116,27 @@ impl Desk {
 
     /// One packet, opened again from disk.
     pub(super) fn show(&self, id: &str) -> Result<PacketView, Failure> {
-        match self.find(id)? {
+        match self.look_up(id)? {
             Found::Received(sequence, packet) => {
                 let mut open = self.open_received(sequence)?;
                 open.warnings.extend(self.store.state().misses_previous(&packet).then(|| GAP.to_owned()));
                 let unit = format!("{}/{}", self.keys().agency, packet.unit);
                 let view = show(open).map_err(unopened)?;
                 let (direction, received_ms) = ("received".to_owned(), Some(packet.received_ms));
-                Ok(PacketView { direction, to: vec![unit], received_ms, ..view })
+                Ok(PacketView {
+                    direction,
+                    to: vec![unit],
+                    received_ms,
+                    proven: self.proven(sequence),
+                    ..view
+                })
             }
             Found::Sent(sequence, packet) => {
                 let view = show(self.open_sent(sequence)?).map_err(unopened)?;
                 let to = packet.recipients.iter().map(|(unit, _)| name(unit)).collect();
                 let outbox = Some(self.outbox_entry(sequence, &packet));
-                Ok(PacketView { direction: "sent".to_owned(), to, outbox, ..view })
+                let proven = self.proven(sequence);
+                Ok(PacketView { direction: "sent".to_owned(), to, outbox, proven, ..view })
             }
         }
     }
@@ -144,7 +154,7 @@ impl Desk {
         to: &Path,
         tell: Tell<'_>,
     ) -> Result<Vec<Exported>, Failure> {
-        let (open, incoming) = match self.find(id)? {
+        let (open, incoming) = match self.look_up(id)? {
             Found::Received(sequence, _) => (self.open_received(sequence)?, true),
             Found::Sent(sequence, _) => (self.open_sent(sequence)?, false),
         };
@@ -181,11 +191,12 @@ impl Desk {
         let (directory, now_ms) = (self.directory(), clock::now_ms());
         let disk_free_bytes = files::free_bytes(self.folder.root()).ok();
         let unconfirmed = self.awaiting().iter().map(ToString::to_string).collect();
-        let behind = self.behind();
+        let stale = self.stale();
         let state = self.store.state();
         let (link, keys) = (self.link(), self.keys());
         let mut warnings = self.warnings(&state, disk_free_bytes, now_ms);
-        warnings.extend(behind.map(|behind| format!("{behind}; {WAIT_FOR_DIRECTORY}")));
+        warnings.extend(stale);
+        warnings.extend(self.warnings_of_log(&state));
         Status {
             agency: keys.agency.clone(),
             region: keys.region.clone(),
@@ -242,7 +253,7 @@ impl Desk {
     }
 
     /// By packet id, or by the first digits of the header digest.
-    fn find(&self, id: &str) -> Result<Found, Failure> {
+    pub(super) fn look_up(&self, id: &str) -> Result<Found, Failure> {
         let id = id.to_ascii_lowercase();
         let digits = id.len() >= DIGITS_MIN && !id.contains('-');
         let state = self.store.state();
@@ -284,12 +295,18 @@ impl Desk {
             created_ms: packet.created_ms,
             standing: self.standing_of(packet),
             transfer: self.transfers.of(Direction::Upload).into_iter().find(|of| of.packet == packet_id),
+            proven: self.proven(sequence),
             recipients: packet.recipients.iter().map(|(unit, fate)| arrival(name(unit), fate)).collect(),
             in_place_of: packet.in_place_of.as_ref().map(ToString::to_string),
             replaced_by: packet.replaced_by.as_ref().map(ToString::to_string),
             despite_stale: packet.despite_stale,
             packet_id,
         }
+    }
+
+    fn proven(&self, sequence: u64) -> Option<String> {
+        let grade = self.store.state().receipts().grade(sequence);
+        grade.map(|grade| grade.as_str().to_owned())
     }
 
     /// The broker, by name where the region has but one.
@@ -303,6 +320,9 @@ impl Desk {
     fn standing_of(&self, packet: &Outgoing) -> Standing {
         match &packet.answer {
             Answer::Waiting => {
+                if packet.again && self.pipeline().why_put_off(&packet.digest).is_none() {
+                    return Standing::Waiting { why: Some(LOG_ENDED.to_owned()), again_ms: None };
+                }
                 if let Some(why) = self.why_pending(&packet.digest) {
                     return Standing::Waiting { why: Some(why), again_ms: None };
                 }

@@ -95,6 +95,7 @@ impl Desk {
         // What was wrong with directory.bin counts no more.
         self.note_offered(None);
         self.put_in_force(next);
+        self.remember(&update.rosters, &[]);
         Ok(true)
     }
 
@@ -143,6 +144,20 @@ impl Desk {
         self.want_directory();
     }
 
+    /// What stands in a log that the region authority has ended is submitted again, unless nothing more becomes of it.
+    pub(super) fn submit_what_ended(&self) {
+        let directory = self.directory();
+        let ended = |origin: &str| directory.log_of(origin).is_some_and(|log| log.ended().is_some());
+        let packets = self.store.submit_again(ended, clock::now_ms());
+        if packets > 0 {
+            tracing::warn!(
+                packets,
+                "an audit log of the broker has ended; what stood in it is submitted again"
+            );
+            self.bell.notify_one();
+        }
+    }
+
     fn note_offered(&self, why: Option<String>) {
         *self.refused_directory.lock().unwrap_or_else(PoisonError::into_inner) = why;
     }
@@ -153,6 +168,8 @@ impl Desk {
         *self.directory.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&next);
         let roster = next.roster().version;
         tracing::info!(roster, "a new directory is in force");
+        self.note_in_force(&next);
+        self.compare_ended();
         for held in next.held() {
             tracing::warn!(agency = held.agency, "held: {held}");
         }
@@ -168,6 +185,8 @@ impl Desk {
         if let Err(failure) = membership {
             self.trouble(&failure.message);
         }
+        self.remember(&[], &[]);
+        self.submit_what_ended();
         // Units may have come, and what was published may take the place of what came before it.
         self.rotate_or_tell(clock::now_ms());
         let left = self.left_aside.swap(false, Ordering::Relaxed);

@@ -180,8 +180,8 @@ impl Desk {
         if now_ms >= packet.deliver_by_ms {
             return Ok(Next::Final("its time to be delivered is over".to_owned()));
         }
-        if let Some(behind) = self.behind().filter(|_| !packet.despite_stale) {
-            return Ok(Next::Wait(behind.to_string()));
+        if let Some(stale) = self.stale().filter(|_| !packet.despite_stale) {
+            return Ok(Next::Wait(stale));
         }
         let Record::Outgoing(stored) = self.store.read(sequence)? else {
             return Err(RecordError::Missing("an outgoing packet").into());
@@ -307,6 +307,7 @@ fn after<'a>(failure: Failure) -> Next<'a> {
         | Code::DaemonEnded
         | Code::Stale
         | Code::NodeLocked
+        | Code::Evidence
         | Code::Warned
         | Code::Wrong => Next::Wait(failure.message),
     }

@@ -41,7 +41,7 @@ pub(super) const WAIT_FOR_DIRECTORY: &str = "nothing new is sealed until the new
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct How {
-    /// Although the directory is known to be out of date.
+    /// Although the directory is known to be out of date, or the log does not attest it.
     pub(crate) despite_stale: bool,
     /// Without the members of a group that no officer has confirmed.
     pub(crate) without_unconfirmed: bool,
@@ -109,10 +109,10 @@ impl Desk {
         let draft = Draft::parse(draft, to, from).map_err(|error| refused(&error))?;
         let keys = self.keys();
         let agency = &keys.agency;
-        let behind = self.behind();
-        if let Some(behind) = behind.as_ref().filter(|_| !how.despite_stale) {
+        let stale = self.stale();
+        if let Some(stale) = stale.as_ref().filter(|_| !how.despite_stale) {
             self.want_directory();
-            return Err(Failure::new(Code::Stale, format_args!("{behind}; {WAIT_FOR_DIRECTORY}")));
+            return Err(Failure::new(Code::Stale, stale));
         }
         let directory = self.directory();
         let originator = draft.originator(&directory, agency).map_err(|error| refused(&error))?;
@@ -130,7 +130,7 @@ impl Desk {
             directory: &directory,
             times: None,
             supersedes: Bytes::new(),
-            despite_stale: behind.is_some(),
+            despite_stale: stale.is_some(),
         };
         // Until the record is kept: meanwhile no page is destroyed.
         let sealing = self.sealing();
@@ -181,6 +181,8 @@ impl Desk {
             draft.core.deliver_by_ms = deliver_by_ms;
         }
         draft.body.supersedes = supersedes.clone();
+        // Whoever reads it compares this with its own, where the broker cannot see it.
+        draft.body.root_checkpoint = self.known_note();
         let (created_ms, deliver_by_ms) = (draft.core.created_ms, draft.core.deliver_by_ms);
         let sealed = seal(draft, &keys.packet, entropy).map_err(|error| match error {
             SealError::Chunk(_) => Failure::internal(error),

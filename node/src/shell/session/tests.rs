@@ -5,16 +5,23 @@ use std::{collections::HashMap, fs, net::Ipv4Addr, sync::Mutex};
 use lintas_config::{Directory, issue::seed};
 use lintas_link::{First, Server, answer, receive_first};
 use lintas_proto::{
+    audit::{
+        files::LogFile,
+        note::{SignedCheckpoint, root_origin},
+        tile::{Hashes as _, Tile},
+    },
+    id::Digest,
     limits,
     schema::{
         Acknowledgement, BlobGet, BlobPut, BlobStatus, DirectoryGet, DirectoryHead, DirectoryNotice,
-        DirectoryUpdate, EvidenceDelivery, Hello, KeysetStatus, Reason, Submission,
+        DirectoryUpdate, EvidenceDelivery, Hello, KeysetStatus, LogGet, LogHead, Reason, Submission,
+        WitnessAnswer, WitnessRequest,
     },
 };
 
 use super::*;
 use crate::{
-    core::view::Standing,
+    core::{log::standing::tests::Tree, view::Standing},
     shell::desk::{How, Reply, Request},
     testing::{AMBER, BROKER, REGION, Region, draft},
 };
@@ -52,6 +59,11 @@ struct Held {
     /// What it sends instead of what it has.
     lie: Option<DirectoryUpdate>,
     questions: usize,
+    /// What every session of Thailand is asked to cosign.
+    witness_requests: Vec<WitnessRequest>,
+    witness_answers: Vec<WitnessAnswer>,
+    /// Leaves of the root log, of which tiles are given; partial ones only of the last tile.
+    log: Vec<Digest>,
     /// What it answers to a keyset.
     keyset_reason: Option<Reason>,
 }
@@ -139,6 +151,9 @@ impl Hub {
                     }
                 }
                 writer.send(FrameType::Receipt, receipt).await?;
+            } else if kind == FrameType::WitnessAnswer {
+                let answer = canonical::decode(&payload, limits::HELLO_BYTES_MAX)?;
+                self.held.lock().unwrap().witness_answers.push(answer);
             } else {
                 assert_eq!(kind, FrameType::Acknowledgement);
                 let ack = canonical::decode(&payload, limits::HELLO_BYTES_MAX)?;
@@ -185,7 +200,26 @@ impl Hub {
             evidence: ack.evidence.clone(),
         };
         let signed = held.acknowledgements.iter().filter(|ack| !ack.evidence.is_empty());
-        signed.map(|ack| (FrameType::Evidence, canonical::encode(&evidence(ack)))).collect()
+        let signed = signed.map(|ack| (FrameType::Evidence, canonical::encode(&evidence(ack))));
+        let requests = held.witness_requests.iter();
+        signed.chain(requests.map(|one| (FrameType::WitnessRequest, canonical::encode(one)))).collect()
+    }
+
+    async fn log(&self, mut writer: FrameWriter, question: &Bytes) -> Result<(), LinkError> {
+        let get: LogGet = canonical::decode(question, limits::HELLO_BYTES_MAX)?;
+        let Some(LogFile::Tile(tile)) = LogFile::parse(&get.path) else { panic!("{}", get.path) };
+        let tree = Tree(self.held.lock().unwrap().log.clone());
+        let now = Tile::of_tree(tile.level, tile.index, tree.0.len() as u64).unwrap();
+        let hash = |index| tree.hash(tile.level, tile.index * 256 + index).unwrap();
+        let there = tile.is_full() || !now.is_full();
+        let width = if there { u64::from(tile.width) } else { 0 };
+        let bytes: Vec<u8> = (0..width).flat_map(hash).collect();
+        let reason = if there { Reason::Accepted } else { Reason::MissingAttachment };
+        let length = bytes.len() as u64;
+        let head = LogHead { reason: reason as i32, text: String::new(), file_length: length, length };
+        writer.send_message(FrameType::LogHead, &head).await?;
+        writer.write_raw(bytes.into()).await?;
+        writer.finish().await
     }
 
     async fn blob(&self, mut writer: FrameWriter, mut reader: FrameReader) -> Result<(), LinkError> {
@@ -198,6 +232,9 @@ impl Hub {
         let (kind, payload) = reader.next().await?.unwrap();
         if kind == FrameType::DirectoryGet {
             return self.tell(writer, &payload).await;
+        }
+        if kind == FrameType::LogGet {
+            return self.log(writer, &payload).await;
         }
         if kind == FrameType::KeysetPut {
             let reason = self.held.lock().unwrap().keyset_reason.unwrap() as i32;
@@ -519,5 +556,39 @@ async fn what_was_on_its_way_when_a_session_was_dropped_goes_out_in_the_next() {
     let running = run(&thailand);
     let is_accepted = || matches!(standing(&thailand, &kept.packet_id).standing, Standing::Accepted { .. });
     soon("receipt", is_accepted).await;
+    running.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_witness_answers_in_the_session_and_tiles_prove_a_fork_that_others_were_shown() {
+    let (hub, address) = Hub::start(Region::new());
+    let (honest, other) = (Tree::new(600, u64::MAX), Tree::new(600, 300));
+    let note = |tree: &Tree, size| {
+        let checkpoint = tree.checkpoint(size, &root_origin(BROKER));
+        SignedCheckpoint::sign(checkpoint, &hub.region.log_key()).unwrap().to_bytes()
+    };
+    let request = WitnessRequest { old_size: 0, proof: vec![], checkpoint: note(&honest, 400) };
+    {
+        let mut held = hub.held.lock().unwrap();
+        held.witness_requests = vec![request];
+        held.log = honest.0.clone();
+    }
+    let thailand = Arc::new(hub.region.desk_at("TH", &address.to_string()));
+    let running = run(&thailand);
+    soon("cosignature", || hub.held.lock().unwrap().witness_answers.len() == 1).await;
+    let answer = hub.held.lock().unwrap().witness_answers[0].clone();
+    assert_eq!((answer.reason, answer.size), (Reason::Accepted as i32, 400));
+    // What Cambodia was shown of the same log is proven and taken over, also where partial tiles are full by now.
+    thailand.hear_checkpoint("KH", &note(&honest, 500));
+    soon("larger", || thailand.known_checkpoint().unwrap().claim().size == 500).await;
+    // Indonesia was shown another one: first the broker gives tiles of the honest log, then of that one.
+    thailand.hear_checkpoint("ID", &note(&other, 590));
+    sleep(Duration::from_millis(300)).await;
+    assert!(thailand.findings().unwrap().is_empty());
+    hub.held.lock().unwrap().log = other.0.clone();
+    soon("fork", || thailand.findings().unwrap().len() == 1).await;
+    let found = thailand.findings().unwrap();
+    assert_eq!((found[0].kind.as_str(), found[0].is_evidence, found[0].exhibits.len()), ("fork", true, 3));
+    assert_eq!(hub.held.lock().unwrap().live.len(), 1, "no session was opened anew");
     running.abort();
 }

@@ -186,8 +186,8 @@ fn assert_same(
         assert!(random(path) || there == bytes, "{path}");
         assert_eq!(there.len(), bytes.len(), "{path}");
     }
-    let more = other.keys().filter(|path| !one.contains_key(*path));
-    assert_eq!(more.filter(|path| !path.contains(".p/")).next(), None);
+    let mut more = other.keys().filter(|path| !one.contains_key(*path));
+    assert_eq!(more.find(|path| !path.contains(".p/")), None);
     let read = |files: &BTreeMap<String, Vec<u8>>| Auditor { files: files.clone(), ended };
     let (one, other) = (read(one), read(other));
     for (agency, events) in &leaves.events {
@@ -333,6 +333,23 @@ fn every_epoch_verifies_from_the_files_on_a_disk() {
         let disk = super::disk::Files::open(audit_folder.clone()).unwrap();
         let state = publish(disk, &facts, usize::MAX).unwrap().unwrap();
         audit(read_all(&audit_folder), &state, &facts, &[]);
+    }
+}
+
+/// More files in one epoch than are synced one by one.
+#[test]
+fn an_epoch_of_many_agencies_verifies_too() {
+    let (folder, mut facts) = (TempFolder::new(), Facts::new());
+    let audit_folder = folder.path().join("audit");
+    let agencies: Vec<String> = (0..40).map(|number| format!("A{number:02}")).collect();
+    facts.members(&agencies.iter().map(String::as_str).collect::<Vec<_>>());
+    for _ in 0..2 {
+        facts.packet("A00", &agencies.iter().map(|agency| unit(agency, "A")).collect::<Vec<_>>());
+        facts.erase("A01", &[0]);
+        facts.epoch();
+        let disk = super::disk::Files::open(audit_folder.clone()).unwrap();
+        let state = publish(disk, &facts, usize::MAX).unwrap().unwrap();
+        audit(read_all(&audit_folder), &state, &facts, &[("A01".to_owned(), 0)]);
     }
 }
 

@@ -8,6 +8,7 @@ use crate::testing::{BROKER, Facts, TempFolder, unit};
 
 #[test]
 #[ignore = "measures"]
+#[allow(clippy::print_stdout, clippy::cast_precision_loss, reason = "a measurement, for people")]
 fn fold_and_files() {
     const PACKETS: usize = 50_000;
     const PER_EPOCH: usize = 5_000;

@@ -1,0 +1,258 @@
+//! Evidence about one packet: gathered from the journal and from the directories of then, verified as a stranger would.
+//!
+//! | name | what |
+//! |---|---|
+//! | `seen/rosters/<version>.bin` | every roster that was in force here, or lay between two that were: `SignedRoster` |
+//! | `seen/keysets/<AGENCY>.<version>.<digits of its hash>.bin` | every keyset under which something kept was signed: `SignedKeyset` |
+
+use std::{collections::BTreeMap, path::Path};
+
+use bytes::Bytes;
+use lintas_proto::{
+    canonical,
+    evidence::Evidence,
+    id::{hex, sha256},
+    limits,
+    schema::{
+        DirectoryBundle, EvidenceFile, Header, Keyset, SignedEvidence, SignedKeyset, StoredInclusion,
+        StoredRootProof, Submission,
+    },
+};
+
+use super::{
+    Desk,
+    read::{Found, wrong_record},
+    stored,
+};
+use crate::{
+    core::{
+        log::{
+            evidence_file::{self, Anchor},
+            receipts::Promise,
+        },
+        records::Record,
+        view::EvidenceView,
+    },
+    shell::{
+        failure::{Code, Failure},
+        files,
+    },
+};
+
+const ROSTERS: &str = "seen/rosters";
+const KEYSETS: &str = "seen/keysets";
+/// Most files of either kind that are looked at.
+const FILES_MAX: usize = 8_192;
+
+/// What the journal holds of a packet.
+#[derive(Default)]
+struct Kept {
+    header: Bytes,
+    signature: Bytes,
+    receipt: Bytes,
+    evidence: Vec<Bytes>,
+}
+
+impl Desk {
+    /// What can be shown of a packet; with `out`, written into a new file as well.
+    pub(super) fn prove(&self, id: &str, out: Option<&Path>) -> Result<EvidenceView, Failure> {
+        let file = self.evidence_file(id)?;
+        let bytes = canonical::encode(&file);
+        let directory = self.directory();
+        let view = evidence_file::verify(&bytes, &Anchor::Directory(&directory))
+            .map_err(|error| Failure::new(Code::Evidence, error))?;
+        let Some(out) = out else { return Ok(view) };
+        files::write_new(out, &bytes).map_err(|error| Failure::file("write", out, &error))?;
+        Ok(EvidenceView { written: Some(out.display().to_string()), ..view })
+    }
+
+    fn evidence_file(&self, id: &str) -> Result<EvidenceFile, Failure> {
+        let (packet, kept) = match self.look_up(id)? {
+            Found::Sent(at, packet) => (at, self.kept_of_ours(at, &packet.evidence)?),
+            Found::Received(at, _) => (at, self.kept_of_theirs(at)?),
+        };
+        let promise = self.store.state().receipts().of(packet).cloned();
+        let promise = promise.ok_or_else(|| {
+            Failure::new(
+                Code::NoAnswer,
+                "the broker has given no receipt for this packet yet; there is no evidence",
+            )
+        })?;
+        let receipt = if kept.receipt.is_empty() {
+            self.receipt_in(promise.record).map_err(stored)?.0
+        } else {
+            kept.receipt
+        };
+        let rosters = self.seen_rosters()?;
+        let speakers = evidence_file::speakers(&kept.header, &kept.evidence);
+        let bundles = evidence_file::bundles(&speakers, &rosters, &self.seen_keysets()?);
+        let Some((directory, more)) = bundles.split_first() else {
+            let message = "the keys under which this packet was signed are not kept here: it came before this version did";
+            return Err(Failure::new(Code::Evidence, message));
+        };
+        let mut file = EvidenceFile {
+            format: 1,
+            header: kept.header,
+            signature: kept.signature,
+            directory: directory.clone(),
+            rosters: rosters.into_values().collect(),
+            receipt,
+            evidence: kept.evidence,
+            more_directories: more.to_vec(),
+            ..EvidenceFile::default()
+        };
+        self.add_proofs(&mut file, packet, &promise)?;
+        Ok(file)
+    }
+
+    fn add_proofs(&self, file: &mut EvidenceFile, packet: u64, promise: &Promise) -> Result<(), Failure> {
+        let Some(place) = &promise.place else { return Ok(()) };
+        let root = self.store.state().receipts().root(promise.root_origin(), place.epoch);
+        let Some(root) = root else { return Ok(()) };
+        let inclusion: StoredInclusion = match self.store.read(place.record).map_err(stored)? {
+            Record::Inclusion(inclusion) => inclusion,
+            _ => return Err(wrong_record()),
+        };
+        let root: StoredRootProof = match self.store.read(root.record).map_err(stored)? {
+            Record::RootProof(root) => root,
+            _ => return Err(wrong_record()),
+        };
+        let first = promise.indices.first().copied();
+        let ours =
+            inclusion.packets.into_iter().find(|one| one.leaves.first().map(|leaf| leaf.index) == first);
+        tracing::debug!(packet, epoch = place.epoch, "evidence gathered");
+        file.leaves = ours.map(|one| one.leaves).unwrap_or_default();
+        file.slot = inclusion.slot;
+        file.root = root.proof;
+        Ok(())
+    }
+
+    fn kept_of_ours(&self, at: u64, evidence: &[u64]) -> Result<Kept, Failure> {
+        let Record::Outgoing(outgoing) = self.store.read(at).map_err(stored)? else {
+            return Err(wrong_record());
+        };
+        let submission: Submission =
+            canonical::decode(&outgoing.submission, limits::FRAME_BYTES_MAX).map_err(Failure::internal)?;
+        let mut said = Vec::with_capacity(evidence.len());
+        for at in evidence {
+            if let Record::Evidence(one) = self.store.read(*at).map_err(stored)? {
+                said.push(one.evidence);
+            }
+        }
+        let (header, signature) = (submission.header, submission.signature);
+        Ok(Kept { header, signature, receipt: Bytes::new(), evidence: said })
+    }
+
+    fn kept_of_theirs(&self, at: u64) -> Result<Kept, Failure> {
+        let Record::Incoming(incoming) = self.store.read(at).map_err(stored)? else {
+            return Err(wrong_record());
+        };
+        Ok(Kept {
+            header: incoming.header.clone(),
+            signature: incoming.signature.clone(),
+            receipt: incoming.receipt.clone(),
+            evidence: vec![incoming.evidence.clone()],
+        })
+    }
+
+    /// Keeps the rosters that lead to the directory in force, and its keysets of those who signed these records, or are
+    /// of this agency. What cannot be kept is told: the packets are kept all the same.
+    pub(super) fn remember(&self, steps: &[Bytes], records: &[Record]) {
+        if let Err(error) = self.try_remember(steps, records) {
+            tracing::warn!(%error, "keys of others were not kept for later evidence");
+        }
+    }
+
+    fn try_remember(&self, steps: &[Bytes], records: &[Record]) -> std::io::Result<()> {
+        let directory = self.directory();
+        let bundle: DirectoryBundle = canonical::decode(directory.bytes(), limits::DIRECTORY_BYTES_MAX)
+            .map_err(std::io::Error::other)?;
+        for folder in ["seen", ROSTERS, KEYSETS] {
+            if !self.folder.path(folder).is_dir() {
+                files::private_folder(&self.folder.path(folder))?;
+            }
+        }
+        for roster in steps.iter().chain([&bundle.roster]) {
+            let version = evidence_file::roster_of(roster).map_err(std::io::Error::other)?.version;
+            self.write_once(&format!("{ROSTERS}/{version:012}.bin"), roster)?;
+        }
+        let mut agencies: Vec<String> = records.iter().filter_map(signer).collect();
+        agencies.push(self.keys().agency.clone());
+        for bytes in &bundle.keysets {
+            let Some(keyset) = keyset_of(bytes).filter(|keyset| agencies.contains(&keyset.agency)) else {
+                continue;
+            };
+            let hash: String = hex(&sha256(&[bytes])).chars().take(16).collect();
+            self.write_once(
+                &format!("{KEYSETS}/{}.{:012}.{hash}.bin", keyset.agency, keyset.version),
+                bytes,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn write_once(&self, name: &str, bytes: &[u8]) -> std::io::Result<()> {
+        let path = self.folder.path(name);
+        if path.exists() { Ok(()) } else { files::write_new(&path, bytes) }
+    }
+
+    fn seen_rosters(&self) -> Result<BTreeMap<u64, Bytes>, Failure> {
+        let mut rosters = BTreeMap::new();
+        for bytes in self.seen(ROSTERS, limits::ROSTER_BYTES_MAX)? {
+            if let Ok(roster) = evidence_file::roster_of(&bytes) {
+                rosters.insert(roster.version, bytes);
+            }
+        }
+        Ok(rosters)
+    }
+
+    fn seen_keysets(&self) -> Result<Vec<(String, Bytes)>, Failure> {
+        let all = self.seen(KEYSETS, limits::KEYSET_BYTES_MAX)?.into_iter();
+        Ok(all.filter_map(|bytes| Some((keyset_of(&bytes)?.agency, bytes))).collect())
+    }
+
+    /// Files of a folder, by name.
+    fn seen(&self, name: &str, max: usize) -> Result<Vec<Bytes>, Failure> {
+        let folder = self.folder.path(name);
+        let failed = |error: &std::io::Error| Failure::file("read", &folder, error);
+        let mut paths = Vec::new();
+        if folder.is_dir() {
+            for entry in std::fs::read_dir(&folder).map_err(|error| failed(&error))?.take(FILES_MAX) {
+                paths.push(entry.map_err(|error| failed(&error))?.path());
+            }
+        }
+        paths.sort();
+        let read = |path: &std::path::PathBuf| files::read(path, max as u64).map(Bytes::from);
+        paths.iter().map(|path| read(path).map_err(|error| failed(&error))).collect()
+    }
+}
+
+/// The agency whose packet key signed what a record holds.
+fn signer(record: &Record) -> Option<String> {
+    match record {
+        Record::Incoming(stored) => {
+            let header: Header = canonical::decode(&stored.header, limits::HEADER_BYTES_MAX).ok()?;
+            Some(lintas_proto::envelope::core::Core::parse(&header.core).ok()?.originator.agency)
+        }
+        Record::Evidence(stored) => {
+            let signed: SignedEvidence =
+                canonical::decode(&stored.evidence, limits::SIGNED_EVIDENCE_BYTES_MAX).ok()?;
+            Some(Evidence::parse(&signed.evidence).ok()?.actor.agency)
+        }
+        Record::Outgoing(_)
+        | Record::Receipt(_)
+        | Record::Refusal(_)
+        | Record::Rejection(_)
+        | Record::Doubted(_)
+        | Record::Purge(_)
+        | Record::Confirmation(_)
+        | Record::Inclusion(_)
+        | Record::RootProof(_)
+        | Record::Finding(_) => None,
+    }
+}
+
+fn keyset_of(bytes: &Bytes) -> Option<Keyset> {
+    let signed: SignedKeyset = canonical::decode(bytes, limits::KEYSET_BYTES_MAX).ok()?;
+    canonical::decode(&signed.keyset, limits::KEYSET_BYTES_MAX).ok()
+}

@@ -1,0 +1,216 @@
+//! Evidence of one packet, made by a node and verified by strangers; and packets whose log has ended.
+
+use lintas_proto::{
+    evidence::{Evidence, sign_evidence},
+    frame::FrameType,
+    id::sha256,
+    limits,
+    receipt::Receipt,
+    schema::{
+        EndedLog, EventType, EvidenceDelivery, EvidenceFile, LeafProof, Outcome, Reason, SignedReceipt,
+        Stage, Submission, UnitRef,
+    },
+};
+
+use super::*;
+use crate::{
+    core::{
+        log::evidence_file::{self, Anchor},
+        state::Answer,
+    },
+    shell::follow::Follower,
+    testing::{AMBER, BROKER, REGION, Region, core, draft, log::FakeLog, submission_events},
+};
+use bytes::Bytes;
+use lintas_proto::canonical;
+
+fn unit() -> UnitRef {
+    UnitRef { agency: "KH".to_owned(), unit: "KH-AHT".to_owned() }
+}
+
+fn hear(desk: &Desk, kind: FrameType, payload: Bytes) {
+    desk.settle(desk.judge(vec![Heard { kind, payload }])).unwrap();
+}
+
+/// Thailand sends to Cambodia; the broker's receipt, from that place on.
+fn sent(region: &Region, desk: &Desk, origin: &str, first: u64) -> (Submission, Bytes) {
+    let (attach, to, how) = (Vec::new(), Vec::new(), How::default());
+    let draft = draft(&["KH/KH-AHT"], "secret-canary", AMBER, "NONE");
+    desk.answer(Request::Send { draft, attach, to, from: None, how }).unwrap();
+    let Work::Submit(next) = desk.next_work().unwrap() else { panic!("nothing to submit") };
+    let packet: Submission = canonical::decode(&next.bytes, limits::FRAME_BYTES_MAX).unwrap();
+    let receipt = region.receipt_in((origin, first), "TH", &packet.header, &submission_events(&packet));
+    hear(desk, FrameType::Receipt, receipt.clone());
+    (packet, receipt)
+}
+
+/// Cambodia's word that it has it, with the leaf of its own log.
+fn acknowledge(region: &Region, desk: &Desk, packet: &Submission, receipt: &Bytes) {
+    let signed: SignedReceipt = canonical::decode(receipt, limits::RECEIPT_BYTES_MAX).unwrap();
+    let (receipt, _) = Receipt::parse(&signed.receipt).unwrap();
+    let mut leaf: [u8; 58] = receipt.events[1].leaf.as_ref().try_into().unwrap();
+    leaf[1] = u8::try_from(EventType::Received as i32).unwrap();
+    let evidence = Evidence {
+        region: REGION.to_owned(),
+        stage: Stage::Delivery,
+        outcome: Outcome::Acceptance,
+        reason: Reason::Accepted,
+        text: String::new(),
+        packet_id: core(&packet.header).packet_id,
+        header_digest: sha256(&[&packet.header]),
+        actor: unit(),
+        recipient: Some(unit()),
+        time_ms: clock::now_ms(),
+        leaf: Some(leaf),
+        policy_id: String::new(),
+        directory_hash: *region.directory().hash(),
+    };
+    let signed = sign_evidence(&[evidence], &region.packet_key("KH")).unwrap();
+    let delivery = EvidenceDelivery { queue_sequence: 1, evidence: canonical::encode(&signed[0]) };
+    hear(desk, FrameType::Evidence, canonical::encode(&delivery));
+}
+
+/// A witnessed packet of Thailand, and the file about it.
+async fn witnessed() -> (Region, Arc<Desk>, String, Bytes) {
+    let region = Region::new();
+    let (desk, mut log) = (Arc::new(region.desk("TH")), FakeLog::new(&region, "TH"));
+    let now = clock::now_ms();
+    log.end_epoch(now - 10_000);
+    let (packet, receipt) = sent(&region, &desk, &log.sub, 0);
+    acknowledge(&region, &desk, &packet, &receipt);
+    log.log(&receipt);
+    log.end_epoch(now + 5_000);
+    log.publish(3);
+    assert_eq!(Follower::new(&desk).round(&log).await.unwrap(), 1);
+    let id = core(&packet.header).packet_id.to_string();
+    let out = region.root.path().join("evidence.bin");
+    desk.answer(Request::Evidence { id: id.clone(), out: Some(out.clone()) }).unwrap();
+    (region, desk, id, std::fs::read(out).unwrap().into())
+}
+
+#[tokio::test]
+async fn a_file_convinces_whoever_has_the_roster_or_the_bootstrap_file() {
+    let (region, desk, id, bytes) = witnessed().await;
+    let Reply::Evidence(here) = desk.answer(Request::Evidence { id, out: None }).unwrap() else {
+        panic!("another answer")
+    };
+    let directory = region.directory();
+    let there = evidence_file::verify(&bytes, &Anchor::Directory(&directory)).unwrap();
+    assert_eq!(*here, there);
+    assert_eq!(there, evidence_file::verify(&bytes, &Anchor::Bootstrap(&region.bootstrap)).unwrap());
+    assert_eq!((there.grade.as_str(), there.missing.as_slice()), ("witnessed", &[][..]));
+    let place = there.place.as_ref().unwrap();
+    assert_eq!((place.cosigned, place.needed, place.witnesses, place.epoch), (3, 2, 3, 1));
+    assert_eq!(there.events[1].decided_by.as_deref(), Some("the regional baseline"));
+    let said = &there.acknowledgements[0];
+    assert!(said.accepted && said.by == "KH/KH-AHT" && said.leaf.contains("same event"), "{said:?}");
+    assert!(!bytes.windows(13).any(|window| window == b"secret-canary"));
+    // Another region's reader believes nothing of it.
+    let other = Region::new();
+    assert!(evidence_file::verify(&bytes, &Anchor::Bootstrap(&other.bootstrap)).is_err());
+    assert!(evidence_file::verify(&bytes, &Anchor::Directory(&other.directory())).is_err());
+}
+
+#[tokio::test]
+async fn a_newer_roster_of_the_reader_s_leads_back_to_the_one_of_then() {
+    let (mut region, _desk, _, bytes) = witnessed().await;
+    let later = region.next(|roster| roster.reads_told_after_days = 7);
+    let later = region.open(&later);
+    assert_eq!(evidence_file::verify(&bytes, &Anchor::Directory(&later)).unwrap().grade, "witnessed");
+}
+
+/// Flips a bit somewhere in the middle.
+fn flip(bytes: &Bytes) -> Bytes {
+    let mut other = bytes.to_vec();
+    let at = other.len() / 2;
+    other[at] ^= 1;
+    other.into()
+}
+
+#[tokio::test]
+async fn every_class_of_field_that_is_changed_is_noticed() {
+    let (region, _desk, _, bytes) = witnessed().await;
+    let file: EvidenceFile = canonical::decode(&bytes, 1 << 24).unwrap();
+    type Change = fn(&mut EvidenceFile);
+    let changes: [(&str, Change); 20] = [
+        ("format", |file| file.format = 2),
+        ("header", |file| file.header = flip(&file.header)),
+        ("signature", |file| file.signature = flip(&file.signature)),
+        ("directory", |file| file.directory = flip(&file.directory)),
+        ("no directory", |file| file.directory = Bytes::new()),
+        ("roster", |file| file.rosters[0] = flip(&file.rosters[0])),
+        ("receipt", |file| file.receipt = flip(&file.receipt)),
+        ("evidence", |file| file.evidence[0] = flip(&file.evidence[0])),
+        ("leaf", |file| file.leaves[0].leaf = flip(&file.leaves[0].leaf)),
+        ("leaf index", |file| file.leaves[0].index += 1),
+        ("leaf path", |file| file.leaves[0].path[0] = flip(&file.leaves[0].path[0])),
+        ("leaf gone", |file| drop(file.leaves.pop())),
+        ("leaf more", |file| file.leaves.push(LeafProof::default())),
+        ("slot salt", |file| file.slot.as_mut().unwrap().salt = flip(&file.slot.as_ref().unwrap().salt)),
+        ("slot index", |file| file.slot.as_mut().unwrap().roster_index += 1),
+        ("slot size", |file| file.slot.as_mut().unwrap().size += 1),
+        ("slot root", |file| file.slot.as_mut().unwrap().root = flip(&file.slot.as_ref().unwrap().root)),
+        ("slot gone", |file| file.slot = None),
+        ("entry", |file| file.root.as_mut().unwrap().entry = flip(&file.root.as_ref().unwrap().entry)),
+        ("proof", |file| file.root.as_mut().unwrap().proof = flip(&file.root.as_ref().unwrap().proof)),
+    ];
+    let directory = region.directory();
+    for (what, change) in changes {
+        let mut other = file.clone();
+        change(&mut other);
+        let bytes = canonical::encode(&other);
+        for anchor in [Anchor::Directory(&directory), Anchor::Bootstrap(&region.bootstrap)] {
+            let verified = evidence_file::verify(&bytes, &anchor);
+            // A cosignature that does not fit is no cosignature; the rest still holds.
+            let less =
+                verified.as_ref().is_ok_and(|view| view.place.as_ref().is_some_and(|at| at.cosigned < 3));
+            assert!(verified.is_err() || (what == "proof" && less), "{what}: {verified:?}");
+        }
+    }
+    let same: EvidenceFile = EvidenceFile { slot: None, root: None, leaves: Vec::new(), ..file };
+    let promised = evidence_file::verify(&canonical::encode(&same), &Anchor::Directory(&directory)).unwrap();
+    assert!(promised.grade == "promised" && promised.missing[0].contains("proofs"), "{promised:?}");
+}
+
+#[tokio::test]
+async fn what_stood_in_a_log_that_ended_is_sent_again_and_a_restart_changes_nothing() {
+    let mut region = Region::new();
+    let desk = region.desk("TH");
+    let sub = format!("{BROKER}/audit/TH");
+    let (packet, old) = sent(&region, &desk, &sub, 0);
+    let digest = sha256(&[&packet.header]);
+    let waits =
+        |desk: &Desk| desk.store.state().waiting().map(|(_, packet)| packet.digest).collect::<Vec<_>>();
+    assert!(waits(&desk).is_empty());
+    let before = region.directory();
+    let next = region.next(|roster| {
+        let root = Bytes::copy_from_slice(&[7; 32]);
+        roster.brokers[0].ended_logs.push(EndedLog { size: 5, root });
+    });
+    let next = region.open(&next);
+    let update = Region::update(&before, &[&before, &next]);
+    desk.take_update(&update).unwrap();
+    assert_eq!(waits(&desk), [digest]);
+    drop(desk);
+    let desk = region.desk("TH");
+    assert_eq!(waits(&desk), [digest], "journal and directory say the same again");
+    let Work::Submit(again) = desk.next_work().unwrap() else { panic!("nothing to submit") };
+    let again: Submission = canonical::decode(&again.bytes, limits::FRAME_BYTES_MAX).unwrap();
+    assert_eq!(again.header, packet.header, "the same packet, which recipients recognise");
+    // The old receipt counts no more; the one of the next log does.
+    hear(&desk, FrameType::Receipt, old);
+    assert_eq!(waits(&desk), [digest]);
+    let place = (format!("{BROKER}.log2/audit/TH"), 0);
+    let new = region.receipt_in((&place.0, place.1), "TH", &packet.header, &submission_events(&packet));
+    hear(&desk, FrameType::Receipt, new);
+    let check = |desk: &Desk| {
+        assert!(waits(desk).is_empty());
+        let state = desk.store.state();
+        let (sequence, packet) = state.own(&digest).unwrap();
+        assert!(matches!(&packet.answer, Answer::Accepted { origin, .. } if *origin == place.0));
+        assert_eq!(state.receipts().of(sequence).unwrap().earlier.len(), 1, "the old one is kept");
+    };
+    check(&desk);
+    drop(desk);
+    check(&region.desk("TH"));
+}

@@ -1,0 +1,254 @@
+//! A node that follows a log in memory, honest or not.
+
+use bytes::Bytes;
+use lintas_proto::{
+    audit::{epoch::RootEntry, files::LogFile, proof::TlogProof},
+    canonical,
+    frame::FrameType,
+    id::sha256,
+    limits,
+    schema::Submission,
+};
+
+use super::*;
+use crate::{
+    core::log::receipts::Grade,
+    shell::desk::{Heard, How, Request, Work},
+    testing::{AMBER, Region, draft, log::FakeLog, submission_events},
+};
+
+struct World {
+    region: Region,
+    desk: Arc<Desk>,
+    log: FakeLog,
+    start_ms: u64,
+}
+
+impl World {
+    /// Thailand's node, and a log with one empty epoch.
+    fn new() -> Self {
+        let region = Region::new();
+        let (desk, mut log) = (Arc::new(region.desk("TH")), FakeLog::new(&region, "TH"));
+        let start_ms = clock::now_ms();
+        log.end_epoch(start_ms - 10_000);
+        Self { region, desk, log, start_ms }
+    }
+
+    /// Sends a packet, which the broker promises to log next.
+    fn send(&self) -> (Submission, Bytes) {
+        let text = draft(&["KH/KH-AHT"], "t", AMBER, "NONE");
+        let (attach, to, how) = (Vec::new(), Vec::new(), How::default());
+        self.desk.answer(Request::Send { draft: text, attach, to, from: None, how }).unwrap();
+        let Work::Submit(next) = self.desk.next_work().unwrap() else { panic!("nothing to submit") };
+        let packet: Submission = canonical::decode(&next.bytes, limits::FRAME_BYTES_MAX).unwrap();
+        let at = (self.log.sub.as_str(), self.log.leaves.len() as u64);
+        let receipt = self.region.receipt_in(at, "TH", &packet.header, &submission_events(&packet));
+        let heard = vec![Heard { kind: FrameType::Receipt, payload: receipt.clone() }];
+        self.desk.settle(self.desk.judge(heard)).unwrap();
+        (packet, receipt)
+    }
+
+    async fn round(&self) -> Result<usize, Stop> {
+        Follower::new(&self.desk).round(&self.log).await
+    }
+
+    fn grade(&self, packet: &Submission) -> Option<Grade> {
+        self.desk.grade_of(&sha256(&[&packet.header]))
+    }
+
+    /// The one finding.
+    fn finding(&self) -> (String, bool, Vec<Bytes>) {
+        let found = self.desk.findings().unwrap();
+        assert_eq!(found.len(), 1, "{found:?}");
+        (found[0].kind.clone(), found[0].is_evidence, found[0].exhibits.clone())
+    }
+}
+
+#[tokio::test]
+async fn a_receipt_is_included_then_witnessed_and_stays_so_after_a_restart() {
+    let mut world = World::new();
+    world.log.log_strange(3, world.start_ms - 11_000);
+    world.log.end_epoch(world.start_ms - 9_000);
+    let (packet, receipt) = world.send();
+    assert_eq!(world.grade(&packet), Some(Grade::Promised));
+    world.log.publish(3);
+    assert_eq!(world.round().await.unwrap(), 0, "not yet there");
+    world.log.log(&receipt);
+    world.log.end_epoch(world.start_ms + 5_000);
+    world.log.publish(1);
+    assert_eq!(world.round().await.unwrap(), 1);
+    assert_eq!(world.grade(&packet), Some(Grade::Included));
+    assert_eq!(world.round().await.unwrap(), 0, "once is enough");
+    for second in 6..300 {
+        world.log.end_epoch(world.start_ms + second * 1_000);
+    }
+    world.log.publish(2);
+    assert_eq!(world.round().await.unwrap(), 1);
+    assert_eq!(world.grade(&packet), Some(Grade::Witnessed));
+    assert_eq!(world.desk.findings().unwrap(), []);
+    let World { region, desk, log, .. } = world;
+    drop(desk);
+    let desk = Arc::new(region.desk("TH"));
+    assert_eq!(desk.grade_of(&sha256(&[&packet.header])), Some(Grade::Witnessed));
+    assert_eq!(Follower::new(&desk).round(&log).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_long_log_costs_a_few_tiles() {
+    let mut world = World::new();
+    let mut sent = Vec::new();
+    for epoch in 0..600u64 {
+        if epoch % 200 == 7 {
+            let (packet, receipt) = world.send();
+            world.log.log(&receipt);
+            sent.push(packet);
+        } else {
+            // As late as the receipts say.
+            world.log.log_strange(30, clock::now_ms());
+        }
+        world.log.end_epoch(clock::now_ms());
+    }
+    world.log.publish(3);
+    let whole: usize = world.log.files.lock().unwrap().values().map(Bytes::len).sum();
+    assert_eq!(world.round().await.unwrap(), 3);
+    assert!(sent.iter().all(|packet| world.grade(packet) == Some(Grade::Witnessed)));
+    let given = *world.log.given.lock().unwrap();
+    assert!(whole > 1_500_000 && given < 200_000, "{given} of {whole} bytes");
+    assert_eq!(world.desk.findings().unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_promise_that_a_witnessed_log_does_not_keep_is_evidence() {
+    let mut world = World::new();
+    let (packet, receipt) = world.send();
+    world.log.end_epoch(world.start_ms + 5_000);
+    world.log.publish(3);
+    world.round().await.unwrap();
+    assert_eq!(world.desk.findings().unwrap(), [], "its deadline is not over");
+    world.log.end_epoch(world.start_ms + 60_000);
+    world.log.publish(1);
+    world.round().await.unwrap();
+    assert_eq!(world.desk.findings().unwrap(), [], "no quorum has seen it");
+    world.log.end_epoch(world.start_ms + 61_000);
+    world.log.publish(3);
+    world.round().await.unwrap();
+    let (kind, weight, exhibits) = world.finding();
+    assert_eq!((kind, weight, &exhibits[0]), (Kind::PromiseNotKept.as_str().to_owned(), true, &receipt));
+    // What it consists of convinces a stranger.
+    let slot: SlotOpening = canonical::decode(&exhibits[1], 64 * 1024).unwrap();
+    let root: RootProof = canonical::decode(&exhibits[2], 64 * 1024).unwrap();
+    let entry = RootEntry::parse(&root.entry).unwrap();
+    assert!(inclusion::opens(&slot, &entry) && slot.size == 0 && entry.time_ms == world.start_ms + 61_000);
+    let (directory, proof) = (world.region.directory(), TlogProof::parse(&root.proof).unwrap());
+    proof.verify(&root.entry, &world.log.root, &directory.brokers()[0].log_key).unwrap();
+    assert!(proof.checkpoint.witnessed_at(&directory.witnesses()).is_some());
+    assert_eq!(world.grade(&packet), Some(Grade::Promised));
+}
+
+#[tokio::test]
+async fn another_leaf_where_one_was_promised_is_evidence() {
+    let mut world = World::new();
+    let (_, receipt) = world.send();
+    world.log.log_strange(2, world.start_ms);
+    world.log.end_epoch(world.start_ms + 5_000);
+    world.log.publish(3);
+    world.round().await.unwrap();
+    let (kind, weight, exhibits) = world.finding();
+    assert_eq!((kind, weight, &exhibits[0]), (Kind::OtherLeaf.as_str().to_owned(), true, &receipt));
+    let proof: lintas_proto::schema::LeafProof = canonical::decode(&exhibits[1], 64 * 1024).unwrap();
+    let slot: SlotOpening = canonical::decode(&exhibits[2], 64 * 1024).unwrap();
+    let root = slot.root.as_ref().try_into().unwrap();
+    assert!(inclusion::stands(&proof, slot.size, &root) && proof.leaf == world.log.leaves[0]);
+}
+
+#[tokio::test]
+async fn times_outside_of_the_epoch_are_evidence() {
+    for (before, after) in [(Some(60_000), 70_000), (None, -5_000)] {
+        let mut world = World::new();
+        let at = |offset: i64| world.start_ms.checked_add_signed(offset).unwrap();
+        let ((_, receipt), before, after) = (world.send(), before.map(at), at(after));
+        before.into_iter().for_each(|time_ms| world.log.end_epoch(time_ms));
+        world.log.log(&receipt);
+        world.log.end_epoch(after);
+        world.log.publish(3);
+        world.round().await.unwrap();
+        let (kind, weight, exhibits) = world.finding();
+        assert_eq!((kind, weight), (Kind::BackDated.as_str().to_owned(), true));
+        assert_eq!(exhibits.len(), if before.is_some() { 6 } else { 4 });
+    }
+}
+
+#[tokio::test]
+async fn what_is_shown_wrongly_proves_nothing_and_keeps_nothing() {
+    type IsIt = fn(&str, LogFile) -> bool;
+    let files: [(&str, IsIt); 7] = [
+        ("checkpoint", |_, file| matches!(file, LogFile::Checkpoint)),
+        ("root tiles", |origin, file| matches!(file, LogFile::Tile(_)) && !origin.ends_with("TH")),
+        ("sub-log tiles", |origin, file| matches!(file, LogFile::Tile(_)) && origin.ends_with("TH")),
+        ("root entries", |origin, file| matches!(file, LogFile::Entries(..)) && !origin.ends_with("TH")),
+        ("slots", |_, file| matches!(file, LogFile::Slots(_))),
+        ("sizes", |_, file| matches!(file, LogFile::Sizes)),
+        ("cut off", |_, file| !matches!(file, LogFile::Entries(..))),
+    ];
+    for (what, is_it) in files {
+        let mut world = World::new();
+        let (packet, receipt) = world.send();
+        world.log.log(&receipt);
+        world.log.end_epoch(world.start_ms + 5_000);
+        world.log.publish(3);
+        let cut = what == "cut off";
+        let spoiled = world.log.spoil(is_it, |bytes| {
+            if cut {
+                bytes.truncate(bytes.len() / 2);
+            } else {
+                let at = if what == "checkpoint" { 20 } else { bytes.len() - 9 };
+                bytes[at] ^= 1;
+            }
+        });
+        assert!(spoiled > 0, "{what}");
+        let mut follower = Follower::new(&world.desk);
+        let outcome = follower.round(&world.log).await;
+        assert!(outcome.is_err(), "{what}: {outcome:?}");
+        assert_eq!(world.grade(&packet), Some(Grade::Promised), "{what}");
+        assert_eq!(world.desk.findings().unwrap(), [], "{what}: it may be an accident");
+        follower.suspect(&outcome.unwrap_err(), Duration::from_secs(601));
+        let (kind, weight, _) = world.finding();
+        assert_eq!((kind, weight), (Kind::Withheld.as_str().to_owned(), false), "{what}");
+    }
+}
+
+#[tokio::test]
+async fn a_slot_under_another_key_size_or_root_is_an_accusation() {
+    for lie in 0..3 {
+        let mut world = World::new();
+        let (packet, receipt) = world.send();
+        world.log.log(&receipt);
+        let (size, root) = (world.log.leaves.len() as u64, world.log.sub_root());
+        match lie {
+            0 => world.log.slot_key = [3; 32],
+            1 => world.log.sizes.push((1, size)),
+            _ => {}
+        }
+        let (size, root) = (size + u64::from(lie == 1), if lie == 2 { [1; 32] } else { root });
+        world.log.end_epoch_with(world.start_ms + 5_000, size, &root);
+        world.log.publish(3);
+        let stop = world.round().await.unwrap_err();
+        assert!(matches!(stop, Stop::Wrong(_) | Stop::Log(LogError::Missing(_))), "{lie}: {stop}");
+        assert_eq!(world.grade(&packet), Some(Grade::Promised));
+    }
+}
+
+#[tokio::test]
+async fn a_tree_that_does_not_continue_the_known_one_is_not_believed() {
+    let mut world = World::new();
+    world.log.end_epoch(world.start_ms);
+    world.log.publish(3);
+    world.round().await.unwrap();
+    let (packet, receipt) = world.send();
+    world.log.epochs[0].0.time_ms -= 1;
+    world.log.log(&receipt);
+    world.log.end_epoch(world.start_ms + 5_000);
+    world.log.publish(3);
+    assert!(matches!(world.round().await, Err(Stop::Wrong(_))));
+    assert_eq!(world.grade(&packet), Some(Grade::Promised));
+}
