@@ -189,7 +189,6 @@ impl<D: Disk> Publishing<D> {
 
     /// A record; none if nobody needs it and it is gone.
     fn record(&self, sequence: u64) -> Result<Option<Fact>, PublishError> {
-        let published = self.shared.log.published.borrow().sequence;
         match self.shared.reader.read(sequence) {
             Ok(record) => Ok(Some(Fact::from_record(&record)?)),
             // A packet, say. What the log needs is kept until it is published; without it the indices have a gap.
