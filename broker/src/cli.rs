@@ -29,6 +29,7 @@ Exit codes:
    3  the data folder, its keys or its directory cannot be used
    4  the journal cannot be used, or the disk failed
    5  the network cannot be used, e.g. the port is taken
+   6  it runs on a restored backup: others know more of its audit log than it does
 
 LINTAS_LOG=debug makes `run` say more; the log goes to standard error. Every setting is explained in broker.toml.";
 
@@ -231,9 +232,10 @@ fn exit_code(error: &RunError) -> u8 {
         RunError::Index(_)
         | RunError::Open(_)
         | RunError::Publish(_)
-        | RunError::Record(_)
         | RunError::Commit(_)
+        | RunError::Record(_)
         | RunError::Failed => 4,
         RunError::Link(_) | RunError::Metrics(..) => 5,
+        RunError::Behind(_) => 6,
     }
 }
