@@ -21,8 +21,15 @@ use lintas_proto::{
     id::Digest,
     sign::{KeyRole, SigningKey, VerifyingKey},
 };
-use lintas_tests::independent::{Independent, LogKeys, files};
+use lintas_tests::{
+    case,
+    independent::{Independent, LogKeys, files},
+    process::wait,
+    region::Region,
+};
+use serde_json::Value;
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_lintas-demo");
 const ORIGIN: &str = "hub.mekong/audit";
 /// Bytes flipped in each tile and bundle; of a checkpoint every one is.
 const FLIPS: usize = 12;
@@ -118,7 +125,7 @@ fn flip(path: &Path, at: usize) {
 /// Flips bytes of every tile, bundle and checkpoint, one at a time; each must be noticed. How many there were.
 fn every_flip_is_noticed(go: &Independent, folder: &Path, keys: &LogKeys) -> usize {
     let mut flipped = 0;
-    let is_checked = |path: &Path| path.starts_with(folder.join("tile")) || path.ends_with("checkpoint");
+    let is_checked = |path: &Path| path.starts_with(folder.join("tile")) || path == folder.join("checkpoint");
     for path in files(folder).into_iter().filter(|path| is_checked(path)) {
         let length = fs::read(&path).unwrap().len();
         let step = if path.ends_with("checkpoint") { 1 } else { (length / FLIPS).max(1) };
@@ -199,4 +206,96 @@ fn it_says_what_is_wrong() {
         put(&root.join("checkpoint"), &other.checkpoint(1, 4));
     });
     assert!(stranger.starts_with("checkpoint: note has no verifiable signatures"), "{stranger}");
+}
+
+/// What `lintas region inspect` tells an outsider of a region's log.
+struct Told {
+    root: LogKeys,
+    sub_logs: Vec<(String, LogKeys)>,
+}
+
+fn told(region: &Region) -> Told {
+    let file = region.authority().published().join("directory.bin");
+    let found =
+        region.authority().lintas(&["--json", "region", "inspect", file.to_str().unwrap()]).ok().json();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let list = |value: &Value| value.as_array().unwrap().clone();
+    let witnesses: Vec<String> = list(&found["members"])
+        .iter()
+        .filter_map(|member| member["witness_vkey"].as_str().map(str::to_owned))
+        .collect();
+    let quorum = usize::try_from(found["quorum"].as_u64().unwrap()).unwrap();
+    let broker = &found["brokers"][0];
+    let alone = |log: &Value| LogKeys { log: text(&log["vkey"]), quorum: 0, witnesses: vec![] };
+    let sub_logs = list(&broker["sub_logs"])
+        .iter()
+        .map(|log| (text(&log["origin"]).rsplit('/').next().unwrap().to_owned(), alone(log)))
+        .collect();
+    Told { root: LogKeys { log: text(&broker["log"]["vkey"]), quorum, witnesses }, sub_logs }
+}
+
+/// Size that a checkpoint shows; 0 while there is none.
+fn size(checkpoint: &Path) -> u64 {
+    let note = fs::read(checkpoint).ok().and_then(|note| SignedCheckpoint::parse(&note).ok());
+    note.map_or(0, |note| note.claim().size)
+}
+
+/// How many have cosigned, by the lines of a checkpoint.
+fn cosigned(note: &str) -> usize {
+    note.lines().filter(|line| line.contains("/witness/")).count()
+}
+
+#[test]
+fn it_verifies_the_logs_of_a_region() {
+    let Some(go) = verifier() else { return };
+    let root = tempfile::tempdir().unwrap();
+    let nodes = ["KH", "RCO", "TH", "VN"];
+    let mut region = Region::found(Path::new(PROGRAM), root.path(), &nodes);
+    region.start_broker();
+    nodes.iter().for_each(|node| region.start_node(node));
+    let send = |to: &[&str]| {
+        let change = |alert: &mut Value| (alert["from"], alert["to"]) = ("TH-ATD-RNG".into(), to.into());
+        let draft = case::draft(root.path(), "draft.json", change);
+        let _ = region.lintas("TH", &["--json", "send", &draft, "--wait", "30"]).ok();
+    };
+    (0..5).for_each(|_| send(&["KH/KH-AHT", "VN/VN-C02"]));
+    (0..3).for_each(|_| send(&["RCO/RCO-DESK"]));
+    let log = region.folder("broker").join("audit/1");
+    // Of TH eight packets, what became of them, and a while without any.
+    let whole = || size(&log.join("TH/checkpoint")) >= 8 && size(&log.join("KH/checkpoint")) >= 5;
+    assert!(wait(whole), "the log is not published: {:?}", files(&log));
+    let told = told(&region);
+    assert_eq!((told.root.witnesses.len(), told.root.quorum), (4, 3));
+    let before = size(&log.join("checkpoint"));
+    // The broker publishes a checkpoint that was not cosigned in time all the same; the one looked at was.
+    let is_cosigned = || fs::read_to_string(log.join("checkpoint")).is_ok_and(|note| cosigned(&note) >= 3);
+    for attempt in 0.. {
+        let more = wait(|| size(&log.join("checkpoint")) > before + 3 && is_cosigned());
+        assert!(more && attempt < 5, "no epoch without traffic is published and cosigned");
+        region.kill_broker();
+        if is_cosigned() {
+            break;
+        }
+        region.start_broker();
+    }
+    assert!(nodes.iter().all(|node| region.stop_node(node)));
+    let said = go.verify(&log, &told.root).unwrap();
+    assert!(said.starts_with("hub.mekong/audit: size ") && !said.contains(" 0 earlier"), "{said}");
+    let mut events = 0;
+    for (agency, keys) in &told.sub_logs {
+        let folder = log.join(agency);
+        if !folder.join("checkpoint").exists() {
+            continue;
+        }
+        let said = go.verify(&folder, keys).unwrap();
+        assert!(said.starts_with(&format!("hub.mekong/audit/{agency}: size ")), "{said}");
+        events += size(&folder.join("checkpoint"));
+    }
+    assert!(events >= 8 + 5 + 5 + 3, "{events}");
+    // Of another agency's key, or of the root log's, it is not.
+    assert!(go.verify(&log.join("TH"), &told.root).is_err());
+    let th = &told.sub_logs.iter().find(|(agency, _)| agency == "TH").unwrap().1;
+    assert!(go.verify(&log.join("KH"), th).is_err());
+    assert!(every_flip_is_noticed(&go, &log, &told.root) > 100);
+    assert!(every_flip_is_noticed(&go, &log.join("TH"), th) > 100);
 }
