@@ -1,6 +1,7 @@
 //! A region for tests: an authority, a broker's keys, three agencies with data folders of their own.
 
 pub(crate) mod log;
+pub(crate) mod whole_log;
 
 use std::{
     collections::BTreeMap,

@@ -7,10 +7,11 @@ use clap::{Command, CommandFactory as _};
 use super::Args;
 
 /// Every command, under what it is for.
-const GROUPS: [(&str, &[&str]); 4] = [
+const GROUPS: [(&str, &[&str]); 5] = [
     ("To begin, and to look after the node", &["init", "join", "run", "status", "doctor"]),
     ("Every day", &["send", "outbox", "inbox", "show", "export", "confirm"]),
     ("Keys and safety", &["keys", "lock", "unlock", "purge", "exposure"]),
+    ("For auditors", &["audit"]),
     ("For the region authority", &["region"]),
 ];
 

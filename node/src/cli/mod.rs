@@ -1,5 +1,6 @@
 //! The command line.
 
+mod audit;
 mod confirm;
 mod doctor;
 mod evidence;
@@ -111,6 +112,8 @@ enum Command {
     Purge(purge::Purge),
     /// Which packets the loss of a key exposes, and what to do.
     Exposure(exposure::Asked),
+    /// The audit log: mirror it, verify it, read it.
+    Audit(Box<audit::Audit>),
     /// The region authority: found a region, admit and revoke members, replace keys.
     Region(Box<region::Region>),
 }
@@ -180,6 +183,11 @@ fn dispatch(args: Args) -> Result<(), Failure> {
     {
         return evidence::verify(verify, json);
     }
+    // Nor does whoever verifies files.
+    let command = match command {
+        Command::Audit(audit) => return audit::run(*audit, data, key_file, json),
+        command => command,
+    };
     let data = data
         .ok_or_else(|| Failure::new(Code::Usage, "which data folder? give --data DIR, or set LINTAS_DATA"))?;
     let context = Context { folder: Folder::at(&absolute(&data)?), key_file, json };
@@ -197,7 +205,9 @@ fn dispatch(args: Args) -> Result<(), Failure> {
         Command::Exposure(asked) => exposure::run(&context, asked),
         Command::Status => status::run(&context),
         Command::Export(export) => export::run(&context, &export),
-        Command::Region(_) => Err(Failure::internal("a command of the region authority came too far")),
+        Command::Region(_) | Command::Audit(_) => {
+            Err(Failure::internal("a command without a node came too far"))
+        }
         Command::Purge(purge) => purge::run(&context, purge),
         Command::Keys(keys) => keys::run(&context, keys),
         Command::Lock => lock::lock(&context),

@@ -33,6 +33,10 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
         | Reply::Doctor(_)
         | Reply::Exposure(_)
         | Reply::Contact(_)
+        | Reply::LogPiece(_)
+        | Reply::AuditOwn(_)
+        | Reply::Findings(_)
+        | Reply::Ordered(_)
         | Reply::Keys(_) => Err(unexpected()),
     }
 }

@@ -14,6 +14,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod archive;
+pub(crate) mod audit;
 pub(crate) mod contacts;
 pub(crate) mod draft;
 pub(crate) mod exposure;

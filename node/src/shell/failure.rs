@@ -24,7 +24,10 @@ Exit codes:
   14  the node is locked: `lintas unlock`
   15  `lintas evidence`: it does not hold, or cannot be shown to others
   20  `lintas doctor` has warnings: it works, and something is to be done soon
-  21  `lintas doctor` found something wrong";
+  21  `lintas doctor` found something wrong
+  30  `lintas audit verify`: the log is damaged or contradicts itself
+  31  `lintas audit verify`: files of the log are missing
+  32  `lintas audit verify`: whole, but no quorum of witnesses attests all of its times";
 
 /// Whose fault it is, roughly; decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +64,12 @@ pub(crate) enum Code {
     NodeLocked = 14,
     /// Evidence that does not hold.
     Evidence = 15,
+    /// `audit verify`: damaged or inconsistent.
+    AuditDamaged = 30,
+    /// `audit verify`: files are missing.
+    AuditIncomplete = 31,
+    /// `audit verify`: no quorum of witnesses.
+    AuditNotAttested = 32,
     /// `doctor`: warnings.
     Warned = 20,
     /// `doctor`: something is wrong.

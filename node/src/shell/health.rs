@@ -49,6 +49,9 @@ pub(crate) fn unopened(failure: &Failure) -> Check {
         | Code::Stale
         | Code::NodeLocked
         | Code::Evidence
+        | Code::AuditDamaged
+        | Code::AuditIncomplete
+        | Code::AuditNotAttested
         | Code::Warned
         | Code::Wrong => "do what the sentence says, then ask again",
     };

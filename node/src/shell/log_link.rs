@@ -15,7 +15,7 @@ use lintas_proto::{
     audit::files::LogFile,
     frame::FrameType,
     limits,
-    schema::{LogGet, LogHead, Reason},
+    schema::{ErasurePut, ErasureStatus, LogGet, LogHead, Reason},
 };
 use thiserror::Error;
 use tokio::{
@@ -137,8 +137,26 @@ async fn quick<T>(step: impl Future<Output = Result<T, LinkError>>) -> Result<T,
     Ok(timeout(PATIENCE, step).await.map_err(|_| LogError::Slow)??)
 }
 
+/// Orders the broker to forget openings (canonical bytes of `SignedErasureOrder`); what it says to that.
+async fn order(connection: &Connection, order: Bytes) -> Result<ErasureStatus, LogError> {
+    let send = async {
+        let (mut writer, mut reader) = connection.open_stream().await?;
+        writer.send_message(FrameType::ErasurePut, &ErasurePut { order }).await?;
+        Ok(reader.next_message(FrameType::ErasureStatus).await?)
+    };
+    timeout(PATIENCE, send).await.unwrap_or(Err(LogError::Slow))
+}
+
 /// One question of somebody in this process.
-pub(crate) struct Asked {
+pub(crate) enum Asked {
+    /// A piece.
+    Piece(AskedPiece),
+    /// An order of erasure.
+    Order(Bytes, oneshot::Sender<Result<ErasureStatus, LogError>>),
+}
+
+/// A piece that somebody asked for.
+pub(crate) struct AskedPiece {
     origin: String,
     file: LogFile,
     offset: u64,
@@ -166,11 +184,22 @@ impl LogLine {
         offset: u64,
         length: u64,
     ) -> Result<Piece, LogError> {
-        let line = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (answer, answered) = oneshot::channel();
-        let asked = Asked { origin: origin.to_owned(), file, offset, length, answer };
-        line.ok_or(LogError::NotConnected)?.send(asked).await.map_err(|_| LogError::NotConnected)?;
+        let asked = AskedPiece { origin: origin.to_owned(), file, offset, length, answer };
+        self.ask(Asked::Piece(asked)).await?;
         answered.await.unwrap_or(Err(LogError::NotConnected))
+    }
+
+    /// Orders an erasure, over the session that is open.
+    pub(crate) async fn erase(&self, order: Bytes) -> Result<ErasureStatus, LogError> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Asked::Order(order, answer)).await?;
+        answered.await.unwrap_or(Err(LogError::NotConnected))
+    }
+
+    async fn ask(&self, asked: Asked) -> Result<(), LogError> {
+        let line = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        line.ok_or(LogError::NotConnected)?.send(asked).await.map_err(|_| LogError::NotConnected)
     }
 }
 
@@ -182,7 +211,15 @@ pub(crate) async fn serve(connection: &Connection, mut asked: mpsc::Receiver<Ask
             Some(question) = asked.recv(), if running.len() < AT_ONCE_MAX => {
                 let connection = connection.clone();
                 running.spawn(async move {
-                    let Asked { origin, file, offset, length, mut answer } = question;
+                    let question = match question {
+                        Asked::Piece(question) => question,
+                        // An order that has gone out is carried out, whoever waits.
+                        Asked::Order(bytes, answer) => {
+                            let _ = answer.send(order(&connection, bytes).await);
+                            return;
+                        }
+                    };
+                    let AskedPiece { origin, file, offset, length, mut answer } = question;
                     let piece = tokio::select! {
                         piece = get(&connection, &origin, file, offset, length) => piece,
                         // Nobody waits for it any more.

@@ -14,6 +14,7 @@
 //! - [`region`]: the region authority's files
 
 mod arriving;
+pub(crate) mod audit;
 pub(crate) mod blobs;
 pub(crate) mod clock;
 pub(crate) mod control;

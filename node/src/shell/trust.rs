@@ -77,6 +77,22 @@ pub(crate) fn open(folder: &Folder) -> Result<(Directory, Option<String>), Failu
     }
 }
 
+/// The directory in force, for who only reads: nothing is written, and a node may be running.
+pub(crate) fn look_only(folder: &Folder) -> Result<Directory, Failure> {
+    if let Some(mark) = mark(folder)? {
+        for name in [NEXT, CURRENT] {
+            let bytes = files::read(&folder.path(name), limits::DIRECTORY_BYTES_MAX as u64);
+            let directory = bytes.ok().and_then(|bytes| Directory::resume(&bytes.into(), &[], &mark).ok());
+            if let Some(directory) = directory {
+                return Ok(directory);
+            }
+        }
+    }
+    let bootstrap = Bootstrap::parse(&folder.text("bootstrap.toml", ADVICE)?)
+        .map_err(|error| Failure::new(Code::NotSetUp, error))?;
+    Directory::open(&directory_bytes(folder)?, &bootstrap).map_err(|error| refused(&error))
+}
+
 /// Begins with a first directory: the bootstrap file that vouches for it, the directory, its mark.
 pub(crate) fn begin(folder: &Folder, bootstrap: &str, directory: &Directory) -> Result<(), Failure> {
     let path = folder.path("bootstrap.toml");

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     core::{
+        audit::own::{Found, LogPiece, Ordered, OwnPage},
         exposure::Exposure,
         health::Check,
         view::{
@@ -137,6 +138,33 @@ pub(crate) enum Request {
         /// An absolute path.
         file: PathBuf,
     },
+    /// A piece of a file of the broker's audit log.
+    LogPiece {
+        /// Origin of the log.
+        origin: String,
+        /// The file.
+        path: String,
+        /// From where on.
+        offset: u64,
+    },
+    /// What the broker has promised to this agency.
+    AuditOwn {
+        /// Behind that record.
+        after: u64,
+        /// About so many.
+        limit: usize,
+    },
+    /// What this node has found in the broker's log.
+    Findings,
+    /// Orders the broker to forget openings.
+    Erase {
+        /// Origin of this agency's sub-log.
+        origin: String,
+        /// Entries.
+        indices: Vec<u64>,
+        /// The legal ground.
+        ground: String,
+    },
     /// Drops the keys; only a daemon can.
     Lock,
     /// Takes the keys up again; only a daemon can.
@@ -182,6 +210,14 @@ pub(crate) enum Reply {
     Purged(Box<Purged>),
     /// To `Keys`, `Renew`, `Revoke` and `Publish`.
     Keys(Box<KeysView>),
+    /// To `LogPiece`.
+    LogPiece(LogPiece),
+    /// To `AuditOwn`.
+    AuditOwn(OwnPage),
+    /// To `Findings`.
+    Findings(Vec<Found>),
+    /// To `Erase`.
+    Ordered(Ordered),
     /// To `Lock`, and to `Status` of a daemon that is locked.
     Locked {
         /// Since when, milliseconds since 1970.
@@ -238,6 +274,14 @@ impl Desk {
             Request::Publish { file } => {
                 self.publish_keyset(&file)?;
                 self.keys_view().map(Box::new).map(Reply::Keys)
+            }
+            Request::LogPiece { origin, path, offset } => {
+                self.audit_piece(&origin, &path, offset).map(Reply::LogPiece)
+            }
+            Request::AuditOwn { after, limit } => self.audit_own(after, limit).map(Reply::AuditOwn),
+            Request::Findings => self.audit_findings().map(Reply::Findings),
+            Request::Erase { origin, indices, ground } => {
+                self.audit_erase(&origin, &indices, &ground).map(Reply::Ordered)
             }
             Request::Lock | Request::Unlock { .. } => Err(Failure::new(
                 Code::Usage,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use lintas_proto::{
     canonical,
-    id::{PacketId, sha256},
+    id::PacketId,
     limits,
     receipt::Receipt,
     schema::SignedReceipt,

@@ -14,6 +14,7 @@
 mod answers;
 mod ask;
 mod attachments;
+mod audit;
 mod contacts;
 mod doctor;
 mod evidence;
@@ -64,6 +65,7 @@ use crate::core::{
 };
 
 pub(crate) use ask::{Reply, Request};
+pub(crate) use audit::piece_bytes;
 pub(crate) use exchange::{Broken, Heard, Step};
 pub(crate) use fresh::begin as begin_attested;
 pub(crate) use inclusion::Pending;

@@ -308,6 +308,9 @@ fn after<'a>(failure: Failure) -> Next<'a> {
         | Code::Stale
         | Code::NodeLocked
         | Code::Evidence
+        | Code::AuditDamaged
+        | Code::AuditIncomplete
+        | Code::AuditNotAttested
         | Code::Warned
         | Code::Wrong => Next::Wait(failure.message),
     }

@@ -1,0 +1,174 @@
+//! Findings and reports in plain words.
+
+use std::fmt::Write as _;
+
+use crate::{
+    cli::render::words,
+    core::{
+        audit::{
+            finding::{Finding, Kind, Proof, SHOWN_MAX, Severity},
+            listing::Row,
+            verify::{Report, SubReport, Verdict},
+        },
+        text::one_line,
+    },
+    shell::clock::show as time,
+};
+
+/// A report of `verify`.
+pub(super) fn report(report: &Report, on_your_word: bool) -> String {
+    let mut out = format!("log {}\n", report.log);
+    if on_your_word {
+        out.push_str("  the directory was taken on your word: no bootstrap file vouches for it\n");
+    }
+    // A string takes whatever is written to it.
+    let _ = writeln!(out, "  checked against roster version {}", report.roster_version);
+    if let Some(ms) = report.resumed_ms {
+        let _ = writeln!(
+            out,
+            "  went on from a scan that began {} and was interrupted; --full begins anew",
+            time(ms)
+        );
+    }
+    if report.epochs > 0 {
+        let (first, last) = (time(report.first_ms), time(report.last_ms));
+        let _ = writeln!(out, "  {} epochs, from {first} to {last}", report.epochs);
+    } else {
+        out.push_str("  no epoch could be read\n");
+    }
+    let _ = writeln!(out, "  root {}", report.root);
+    let tolerates = match report.tolerates {
+        0 => "tolerates no false witness".to_owned(),
+        n => format!("tolerates {n} false"),
+    };
+    let _ = writeln!(
+        out,
+        "  witnesses: {}, {} must cosign; {tolerates}; {} epochs attested in time, {} too young to tell, {} cosigned \
+         checkpoints",
+        report.witnesses,
+        report.quorum,
+        report.attested_epochs,
+        report.young_epochs,
+        report.cosigned_checkpoints
+    );
+    if report.since_ms > 0 {
+        let _ = writeln!(out, "  events before {} were not opened", time(report.since_ms));
+    }
+    report.sub_logs.iter().for_each(|sub| out.push_str(&sub_log(sub)));
+    if let Some(compared) = report.own_receipts {
+        let _ = writeln!(
+            out,
+            "own receipts: {compared} promised events stand where the broker promised, or are named below"
+        );
+    }
+    for found in &report.findings {
+        out.push_str(&finding(found));
+    }
+    for (kind, count) in report.counts.iter().filter(|(_, count)| **count > SHOWN_MAX) {
+        let _ = writeln!(out, "and {} more like the last of kind {}", count - SHOWN_MAX, kind_name(*kind));
+    }
+    out.push_str(match report.verdict {
+        Verdict::Whole => "WHOLE: every entry, tile, slot and opening that was checked is as it was signed\n",
+        Verdict::NotAttested => {
+            "WHOLE, BUT NOT ATTESTED: the log is as the broker signed it; for the times above it is the broker's word alone\n"
+        }
+        Verdict::Incomplete => "INCOMPLETE: what is there is whole; files are missing\n",
+        Verdict::Damaged => "NOT WHOLE: see above\n",
+    });
+    out
+}
+
+fn sub_log(sub: &SubReport) -> String {
+    let mut out = format!(
+        "sub-log of {}: {} entries, {} opened, {} erased (not replayable), {} left out; its slot is right in {} epochs\n",
+        sub.agency, sub.entries, sub.opened, sub.erased, sub.left_out, sub.slots
+    );
+    let list = |counts: &std::collections::BTreeMap<String, u64>| {
+        let one = |(name, count): (&String, &u64)| format!("{count} {}", words(name));
+        counts.iter().map(one).collect::<Vec<_>>().join(", ")
+    };
+    if !sub.events.is_empty() {
+        let _ = writeln!(out, "  events: {}", list(&sub.events));
+    }
+    if !sub.policies.is_empty() {
+        let _ = writeln!(out, "  allowed by: {}", list(&sub.policies));
+    }
+    if sub.waiting > 0 {
+        let _ = writeln!(out, "  {} packets are on their way to a recipient", sub.waiting);
+    }
+    out
+}
+
+/// One finding, and what to do.
+pub(super) fn finding(found: &Finding) -> String {
+    let mark = match found.severity {
+        Severity::Note => "note",
+        Severity::NotAttested => "NOT ATTESTED",
+        Severity::Incomplete => "MISSING",
+        Severity::Damaged => "DAMAGED",
+        Severity::BrokenPromise => "BROKEN PROMISE",
+    };
+    let range = |what: &str, (first, last): (u64, u64)| {
+        if first == last { format!(", {what} {first}") } else { format!(", {what} {first} to {last}") }
+    };
+    let files: Vec<String> = found.files.iter().map(|file| one_line(file)).collect();
+    let at = format!(
+        "{}{}{}{}",
+        one_line(&found.log),
+        if files.is_empty() { String::new() } else { format!(", {}", files.join(" or ")) },
+        found.entries.map(|entries| range("entry", entries)).unwrap_or_default(),
+        found.epochs.map(|epochs| range("epoch", epochs)).unwrap_or_default(),
+    );
+    let worth = match found.proof {
+        Proof::Evidence => "\n  worth: EVIDENCE: these files convince whoever has the roster",
+        Proof::Accusation => "\n  worth: accusation: your word against the broker's",
+        Proof::Nobody => "",
+    };
+    let mut out = format!("{mark} ({}): {at}\n  {}\n", kind_name(found.kind), one_line(&found.what));
+    if found.severity != Severity::Note {
+        let _ = writeln!(out, "  who: {}{worth}\n  to do: {}", found.who, found.to_do);
+    }
+    out
+}
+
+/// The stable name of a kind.
+pub(super) fn kind_name(kind: Kind) -> String {
+    serde_json::to_value(kind).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+/// What happened, in a sentence.
+pub(super) fn event(row: &Row) -> String {
+    if row.opening != "open" {
+        let why = if row.opening == "erased" {
+            "content erased by order of the agency"
+        } else {
+            "content cannot be opened; run `lintas audit verify`"
+        };
+        return format!("{}: {why}", words(&row.kind));
+    }
+    let mut out = words(&row.kind);
+    if !row.packet_id.is_empty() {
+        let _ = write!(out, " packet {}", one_line(&row.packet_id));
+    }
+    for (word, unit) in [("from", &row.from), ("to", &row.to)] {
+        if !unit.is_empty() {
+            let _ = write!(out, " {word} {}", one_line(unit));
+        }
+    }
+    if !row.outcome.is_empty() {
+        let _ = write!(out, ": {}", words(&row.outcome));
+    }
+    if !row.policies.is_empty() {
+        let _ = write!(out, " (policy: {})", one_line(&row.policies.join(", ")));
+    }
+    if let (Some(first), Some(count)) = (row.first_index, row.count) {
+        let _ = write!(out, ", entries {first} to {}", first.saturating_add(count).saturating_sub(1));
+    }
+    if !row.other_agency.is_empty() {
+        let _ = write!(out, ", {}", one_line(&row.other_agency));
+    }
+    if let Some(version) = row.version {
+        let _ = write!(out, ", version {version}");
+    }
+    out
+}

@@ -1,0 +1,579 @@
+//! A sub-log: its entries, their openings, and the slots that the root log has of it.
+
+use bytes::Bytes;
+use lintas_proto::{
+    audit::{
+        epoch::{slot, slot_salt},
+        files::LogFile,
+        leaf::LEAF_BYTES,
+        merkle::leaf_hash,
+        note::Checkpoint,
+        opening::{self, ERASED, KEY_BYTES, OpeningError},
+        tile::{self, Tile, WIDTH},
+    },
+    id::Digest,
+    schema::{AuditEvent, EventType},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    anchor::{Anchor, pair},
+    finding::{Finding, Findings, Kind},
+    packets::{self, Counterparts, Packets},
+    root::{Epoch, checkpoint},
+    source::{LogFiles, bundle, tile_hashes, whole, width},
+    tree::{Compare, Tree},
+};
+
+/// Bundles that are opened at a time, on several threads.
+const WINDOW: u64 = 32;
+/// Bytes of `sizes` that are read at a time: whole records.
+const SIZES_BYTES: u64 = 64 * 1024;
+/// Most runs of openings that wait for their ERASED event.
+const GONE_MAX: usize = 65_536;
+
+/// How far a sub-log is.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct SubState {
+    pub(crate) tree: Tree,
+    pub(crate) packets: Packets,
+    /// Openings that hold what the leaf says; that were erased; that were left out on request.
+    pub(crate) opened: u64,
+    pub(crate) erased: u64,
+    pub(crate) left_out: u64,
+    /// Slots that are those of this sub-log.
+    pub(crate) slots: u64,
+    /// Runs of openings that have gone, and whose ERASED event has not come: first and last index.
+    gone: Vec<(u64, u64)>,
+    /// Bytes of `sizes` behind us, the last epoch read and the size at its end.
+    sizes: (u64, u64, u64),
+    pub(crate) stopped: bool,
+    short: bool,
+}
+
+/// A leaf and what became of its opening.
+struct Leaf {
+    hash: Digest,
+    /// Type and time; none if the entry is lost or none.
+    says: Option<(u8, u64)>,
+    opening: Opened,
+}
+
+enum Opened {
+    Event(Box<AuditEvent>),
+    Erased,
+    LeftOut,
+    /// It was reported.
+    Lost,
+}
+
+/// A scan of a sub-log.
+pub(crate) struct SubScan<'a> {
+    files: &'a dyn LogFiles,
+    anchor: &'a Anchor,
+    pub(crate) agency: String,
+    pub(crate) origin: String,
+    checkpoint: Checkpoint,
+    /// From which epoch on which key.
+    slot_keys: Vec<(u64, [u8; 32])>,
+    has_slot_keys: bool,
+    since_ms: u64,
+    threads: usize,
+    pub(crate) state: SubState,
+    /// Records of `sizes` that were read and not used.
+    sizes: std::collections::VecDeque<(u64, u64)>,
+    /// DIRECTORY_CHANGED of this epoch: version and hash of the roster, if the opening is there.
+    changed: Vec<Option<(u64, Bytes)>>,
+    /// Leaves that were read and not used.
+    window: std::collections::VecDeque<Leaf>,
+}
+
+impl<'a> SubScan<'a> {
+    /// Reads checkpoint and slot keys.
+    pub(crate) fn begin(
+        files: &'a dyn LogFiles,
+        anchor: &'a Anchor,
+        agency: &str,
+        state: SubState,
+        (since_ms, threads): (u64, usize),
+        found: &mut Findings,
+    ) -> Option<Self> {
+        let (_, checkpoint) = checkpoint(files, anchor, Some(agency), found)?;
+        let origin = format!("{}/{agency}", anchor.origin);
+        let keys = whole(files, &origin, Some(agency), LogFile::SlotKeys);
+        let has_slot_keys = keys.is_ok();
+        let slot_keys = match keys {
+            Ok(bytes) => slot_keys(&bytes, &origin, found),
+            // A broker that was never given a key has no such file; the slots tell.
+            Err(finding) if finding.kind == Kind::Missing => Vec::new(),
+            Err(finding) => {
+                found.push(finding);
+                Vec::new()
+            }
+        };
+        Some(Self {
+            files,
+            anchor,
+            agency: agency.to_owned(),
+            origin,
+            checkpoint,
+            slot_keys,
+            has_slot_keys,
+            since_ms,
+            threads,
+            state,
+            sizes: std::collections::VecDeque::new(),
+            changed: Vec::new(),
+            window: std::collections::VecDeque::new(),
+        })
+    }
+
+    /// Entries of the checkpoint.
+    pub(crate) fn size(&self) -> u64 {
+        self.checkpoint.size
+    }
+
+    /// Goes to the end of those epochs.
+    pub(crate) fn follow(&mut self, epochs: &[Epoch<'_>], others: &mut Counterparts, found: &mut Findings) {
+        let mut root: Option<Digest> = None;
+        for epoch in epochs {
+            let size = self.size_at(epoch.number, found);
+            if size > self.checkpoint.size && !self.state.short {
+                self.state.short = true;
+                let text = format!(
+                    "its checkpoint has {} entries, and `sizes` says {size} at the end of this epoch",
+                    self.checkpoint.size
+                );
+                let finding = Finding::new(Kind::Missing, &self.origin, text).of(LogFile::Checkpoint);
+                found.push(finding.of(LogFile::Sizes).epoch(epoch.number));
+            }
+            let before = self.state.tree.size();
+            self.go_to(size, epoch.times, Some(others), found);
+            if self.state.tree.size() != before {
+                root = None;
+            }
+            self.check_turn(epoch, found);
+            if self.state.tree.size() == size {
+                let root = *root.get_or_insert_with(|| self.state.tree.root());
+                self.check_slot(epoch, size, &root, found);
+            }
+        }
+    }
+
+    /// Goes to the end of the checkpoint, and compares what is left.
+    pub(crate) fn end(&mut self, found: &mut Findings) {
+        self.go_to(self.checkpoint.size, None, None, found);
+        if !self.state.stopped {
+            let compare = Compare { files: self.files, log: &self.origin, owner: Some(&self.agency) };
+            self.state.tree.end(&self.checkpoint.root, &compare, found);
+        }
+        for (first, last) in std::mem::take(&mut self.state.gone) {
+            let text = "opening missing: its key is gone, and no ERASED event of this sub-log names it; it cannot be replayed";
+            let mut finding =
+                Finding::new(Kind::OpeningGone, &self.origin, text).of(LogFile::Keys(first / WIDTH));
+            finding.entries = Some((first, last));
+            found.push(finding);
+        }
+    }
+
+    /// Pushes leaves until the tree has that size; those of an epoch have their times within it.
+    fn go_to(
+        &mut self,
+        size: u64,
+        times: Option<(u64, u64)>,
+        mut others: Option<&mut Counterparts>,
+        found: &mut Findings,
+    ) {
+        let target = size.min(self.checkpoint.size);
+        while self.state.tree.size() < target && !self.state.stopped {
+            let index = self.state.tree.size();
+            let Some(leaf) = self.window.pop_front() else {
+                self.load(self.checkpoint.size, found);
+                continue;
+            };
+            if let (Some((_, time_ms)), Some((from_ms, to_ms))) = (leaf.says, times)
+                && !(from_ms..=to_ms).contains(&time_ms)
+            {
+                let text = "its time is not within the epoch in which it was published";
+                let file = LogFile::Entries(index / WIDTH, width(index / WIDTH, self.checkpoint.size));
+                found.push(Finding::new(Kind::BackDated, &self.origin, text).of(file).entry(index));
+            }
+            self.take(index, &leaf, others.as_deref_mut(), found);
+            let compare = Compare { files: self.files, log: &self.origin, owner: Some(&self.agency) };
+            self.state.tree.push(leaf.hash, &compare, found);
+        }
+    }
+
+    fn take(&mut self, index: u64, leaf: &Leaf, others: Option<&mut Counterparts>, found: &mut Findings) {
+        let state = &mut self.state;
+        let changes = EventType::DirectoryChanged as i32;
+        if leaf.says.is_none_or(|(kind, _)| i32::from(kind) == changes) {
+            self.changed.push(match &leaf.opening {
+                Opened::Event(event) => Some((event.version, event.evidence_digest.clone())),
+                Opened::Erased | Opened::LeftOut | Opened::Lost => None,
+            });
+        }
+        match (&leaf.opening, leaf.says) {
+            (Opened::Event(event), _) => {
+                state.opened = state.opened.saturating_add(1);
+                if event.agency != self.agency {
+                    let text = format!("it says that it belongs to the sub-log of {}", event.agency);
+                    found.push(Finding::new(Kind::Contradiction, &self.origin, text).entry(index));
+                }
+                if event.r#type == EventType::Erased as i32 {
+                    forget(&mut state.gone, event.first_index, event.count);
+                }
+                state.packets.event(&self.origin, index, event, found);
+                if let (Some(others), Some(pair)) = (others, packets::pair(event)) {
+                    others.saw(&self.agency, index, pair);
+                }
+            }
+            (Opened::Erased | Opened::LeftOut | Opened::Lost, says) => {
+                let (event_type, time_ms) = says.unwrap_or_default();
+                state.packets.unseen(event_type);
+                if let Some(others) = others {
+                    others.unseen(&self.agency, time_ms);
+                }
+                match leaf.opening {
+                    Opened::Erased => {
+                        state.erased = state.erased.saturating_add(1);
+                        remember(&mut state.gone, index);
+                    }
+                    Opened::LeftOut => state.left_out = state.left_out.saturating_add(1),
+                    Opened::Event(_) | Opened::Lost => {}
+                }
+            }
+        }
+    }
+
+    /// Reads and opens the next bundles, ahead of the epochs: they stay in the window.
+    fn load(&mut self, target: u64, found: &mut Findings) {
+        let from = self.state.tree.size();
+        let first = from / WIDTH;
+        let end = target.div_ceil(WIDTH).min(first.saturating_add(WINDOW));
+        let indices: Vec<u64> = (first..end).collect();
+        let share = indices.len().div_ceil(self.threads.max(1)).max(1);
+        let this: &Self = self;
+        let read = |part: &[u64]| -> Vec<(Option<Vec<Leaf>>, Findings)> {
+            part.iter().map(|index| this.bundle(*index, from, target)).collect()
+        };
+        let parts: Vec<Vec<(Option<Vec<Leaf>>, Findings)>> = if indices.len() <= share {
+            vec![read(&indices)]
+        } else {
+            std::thread::scope(|scope| {
+                let read = &read;
+                let at_work: Vec<_> =
+                    indices.chunks(share).map(|part| scope.spawn(move || read(part))).collect();
+                at_work.into_iter().map(|work| work.join().unwrap_or_default()).collect()
+            })
+        };
+        let (mut window, mut stopped, wanted) = (std::collections::VecDeque::new(), false, indices.len());
+        let mut seen = 0usize;
+        for (leaves, findings) in parts.into_iter().flatten() {
+            findings.into_shown().into_iter().for_each(|finding| found.push(finding));
+            seen = seen.saturating_add(1);
+            match leaves {
+                Some(leaves) if !stopped => window.extend(leaves),
+                Some(_) | None => stopped = true,
+            }
+        }
+        // What was read is used first.
+        self.state.stopped = window.is_empty() && (stopped || wanted != seen || wanted == 0);
+        self.window = window;
+    }
+
+    /// The leaves of a bundle that lie within `from..target`.
+    fn bundle(&self, index: u64, from: u64, target: u64) -> (Option<Vec<Leaf>>, Findings) {
+        let (files, log, owner) = (self.files, self.origin.as_str(), Some(self.agency.as_str()));
+        let mut found = Findings::default();
+        let begin = index.saturating_mul(WIDTH);
+        let within = |at: &usize| (from..target).contains(&begin.saturating_add(*at as u64));
+        let (entries, file) = match bundle(files, log, owner, index, self.checkpoint.size) {
+            Ok(read) => read,
+            Err(finding) => {
+                found.push(finding);
+                let tile = Tile::of_tree(0, index, self.checkpoint.size);
+                let Some(Ok((hashes, _))) = tile.map(|tile| tile_hashes(files, log, owner, tile)) else {
+                    return (None, found);
+                };
+                let lost = |hash| Leaf { hash, says: None, opening: Opened::Lost };
+                let hashes = hashes.into_iter().enumerate().filter(|(at, _)| within(at));
+                return (Some(hashes.map(|(_, hash)| lost(hash)).collect()), found);
+            }
+        };
+        let openings = Openings::read(self, index, &mut found);
+        let mut leaves = Vec::with_capacity(entries.len());
+        for (at, entry) in entries.iter().enumerate().filter(|(at, _)| within(at)) {
+            let number = begin.saturating_add(at as u64);
+            let hash = leaf_hash(entry);
+            let says = says(entry);
+            if says.is_none() {
+                let text = "it is no leaf of 58 bytes";
+                found.push(Finding::new(Kind::WrongEpoch, log, text).of(file).entry(number));
+            }
+            let opening = match says {
+                Some((_, time_ms)) if time_ms >= self.since_ms => {
+                    openings.open(self, number, at, entry, &mut found)
+                }
+                Some(_) => Opened::LeftOut,
+                None => Opened::Lost,
+            };
+            leaves.push(Leaf { hash, says, opening });
+        }
+        (Some(leaves), found)
+    }
+
+    /// Size of this sub-log at the end of an epoch.
+    fn size_at(&mut self, epoch: u64, found: &mut Findings) -> u64 {
+        loop {
+            match self.sizes.front().copied() {
+                Some((at, size)) if at <= epoch => {
+                    let (behind, last, before) = self.state.sizes;
+                    let first = behind == 0;
+                    if (!first && at <= last) || size <= before {
+                        let text = "its epochs and sizes do not go up";
+                        found.push(
+                            Finding::new(Kind::Damaged, &self.origin, text).of(LogFile::Sizes).epoch(at),
+                        );
+                    }
+                    self.state.sizes = (behind.saturating_add(16), at, size.max(before));
+                    self.sizes.pop_front();
+                }
+                Some(_) => return self.state.sizes.2,
+                None if !self.read_sizes(found) => return self.state.sizes.2,
+                None => {}
+            }
+        }
+    }
+
+    /// Reads on in `sizes`; false at its end.
+    fn read_sizes(&mut self, found: &mut Findings) -> bool {
+        let behind = self.state.sizes.0;
+        let read = self.files.read(Some(&self.agency), LogFile::Sizes, behind, SIZES_BYTES);
+        let kind_text = match read {
+            Ok(Some(bytes)) => {
+                self.sizes = bytes.chunks(16).filter_map(pair).collect();
+                let whole = bytes.len().is_multiple_of(16);
+                if whole {
+                    return !self.sizes.is_empty();
+                }
+                Some((Kind::Damaged, "it ends within a record".to_owned()))
+            }
+            // An empty sub-log has none.
+            Ok(None) => (self.checkpoint.size > 0).then(|| (Kind::Missing, "it is not there".to_owned())),
+            Err(error) => Some((Kind::Unreadable, format!("it cannot be read: {error}"))),
+        };
+        if let Some((kind, text)) = kind_text
+            && !self.state.short
+        {
+            self.state.short = true;
+            found.push(Finding::new(kind, &self.origin, text).of(LogFile::Sizes));
+        }
+        !self.sizes.is_empty()
+    }
+
+    /// `rosters` carries no signature; the sub-logs say as well when a roster came into force.
+    fn check_turn(&mut self, epoch: &Epoch<'_>, found: &mut Findings) {
+        let (seen, turn) = (std::mem::take(&mut self.changed), self.anchor.turn_at(epoch.number));
+        let wrong = |kind, text: String| {
+            Finding::new(kind, &self.anchor.origin, text).of(LogFile::Rosters).epoch(epoch.number)
+        };
+        for (version, hash) in seen.iter().flatten() {
+            if turn.is_none_or(|turn| turn < *version) {
+                let text = format!(
+                    "the sub-logs say that roster version {version} came into force in this epoch; it does not"
+                );
+                found.push(wrong(Kind::Damaged, text));
+            }
+            if self.anchor.roster(*version).is_some_and(|roster| roster.hash != hash.as_ref()) {
+                let text =
+                    format!("the sub-log of {} names another roster as version {version}", self.agency);
+                found.push(wrong(Kind::Contradiction, text));
+            }
+        }
+        let Some(version) = turn.filter(|_| epoch.number > 0) else { return };
+        let member = epoch.roster.is_some_and(|roster| roster.index_of(&self.agency).is_some());
+        let told = seen.iter().any(|seen| seen.as_ref().is_none_or(|(seen, _)| *seen == version));
+        if member && !told && !self.state.stopped {
+            let text = format!(
+                "it says that roster version {version} came into force in this epoch; the sub-logs do not"
+            );
+            found.push(wrong(Kind::Damaged, text));
+        }
+    }
+
+    fn check_slot(&mut self, epoch: &Epoch<'_>, size: u64, root: &Digest, found: &mut Findings) {
+        let index = epoch.roster.and_then(|roster| roster.index_of(&self.agency));
+        let (Some(slots), Some(index)) = (epoch.slots.as_ref(), index) else {
+            if epoch.slots.is_some() && epoch.roster.is_some() && size > 0 {
+                let text = "it has entries in an epoch whose roster does not name this agency";
+                found.push(
+                    Finding::new(Kind::WrongSlot, &self.origin, text).of(LogFile::Sizes).epoch(epoch.number),
+                );
+            }
+            return;
+        };
+        let after = self.slot_keys.partition_point(|(from, _)| *from <= epoch.number);
+        let key = after.checked_sub(1).and_then(|at| self.slot_keys.get(at)).map_or([0; 32], |(_, key)| *key);
+        let salt = slot_salt(&key, &self.anchor.origin, epoch.number);
+        let there = usize::try_from(index).ok().and_then(|index| slots.get(index));
+        if there == Some(&slot(&salt, index, size, root)) {
+            self.state.slots = self.state.slots.saturating_add(1);
+            return;
+        }
+        let text = "the root log's slot of this agency is not that of its sub-log: `sizes`, `slot-keys` or the entries are \
+                    damaged, or the broker published another sub-log than this one";
+        let mut finding = Finding::new(Kind::WrongSlot, &self.origin, text).of(LogFile::SlotKeys);
+        if !self.has_slot_keys {
+            finding = Finding::new(Kind::Missing, &self.origin, "it is not there, and the slots need it")
+                .of(LogFile::SlotKeys);
+        }
+        found.push(finding.of(LogFile::Sizes).epoch(epoch.number));
+    }
+}
+
+/// Keys and ciphertexts of a bundle.
+struct Openings {
+    keys: Option<Bytes>,
+    sealed: Option<Vec<Bytes>>,
+    index: u64,
+}
+
+impl Openings {
+    fn read(scan: &SubScan<'_>, index: u64, found: &mut Findings) -> Self {
+        let (log, owner) = (scan.origin.as_str(), Some(scan.agency.as_str()));
+        let mut one = |file| match whole(scan.files, log, owner, file) {
+            Ok(bytes) => Some(bytes),
+            Err(finding) => {
+                found.push(finding);
+                None
+            }
+        };
+        let (keys, sealed) = (one(LogFile::Keys(index)), one(LogFile::Openings(index)));
+        let wanted = usize::from(width(index, scan.checkpoint.size));
+        let full = wanted as u64 == WIDTH;
+        let fits = |have: usize| have == wanted || (have > wanted && !full);
+        if keys.as_ref().is_some_and(|keys| keys.len() % KEY_BYTES != 0 || !fits(keys.len() / KEY_BYTES)) {
+            let text = format!("it does not hold {wanted} keys of 32 bytes");
+            found.push(Finding::new(Kind::Damaged, log, text).of(LogFile::Keys(index)));
+        }
+        let sealed = sealed.and_then(|bytes| {
+            let mut all = Vec::with_capacity(wanted);
+            let mut whole = true;
+            for entry in tile::entries(&bytes) {
+                match entry {
+                    Some(entry) => all.push(bytes.slice_ref(entry)),
+                    None => whole = false,
+                }
+            }
+            if !whole || !fits(all.len()) {
+                let text = format!("it does not hold {wanted} whole openings");
+                found.push(Finding::new(Kind::Damaged, log, text).of(LogFile::Openings(index)));
+            }
+            Some(all)
+        });
+        Self { keys, sealed, index }
+    }
+
+    fn open(&self, scan: &SubScan<'_>, number: u64, at: usize, leaf: &[u8], found: &mut Findings) -> Opened {
+        let from = at.saturating_mul(KEY_BYTES);
+        let key = self.keys.as_ref().and_then(|keys| keys.get(from..from.checked_add(KEY_BYTES)?));
+        let key: Option<[u8; KEY_BYTES]> = key.and_then(|key| key.try_into().ok());
+        let sealed = self.sealed.as_ref().and_then(|sealed| sealed.get(at));
+        match (key, sealed) {
+            (Some(ERASED), _) => Opened::Erased,
+            (Some(key), Some(sealed)) => match opening::open(number, leaf, &key, sealed) {
+                Ok((_, event)) => Opened::Event(Box::new(event)),
+                Err(OpeningError::Erased) => Opened::Erased,
+                Err(error @ (OpeningError::Damaged | OpeningError::Leaf(_))) => {
+                    let finding = Finding::new(Kind::Damaged, &scan.origin, error.to_string());
+                    let finding = finding.of(LogFile::Openings(self.index)).of(LogFile::Keys(self.index));
+                    found.push(finding.entry(number));
+                    Opened::Lost
+                }
+            },
+            // The file was reported.
+            (None, _) | (_, None) => Opened::Lost,
+        }
+    }
+}
+
+/// Type and time of a leaf.
+pub(crate) fn says(leaf: &[u8]) -> Option<(u8, u64)> {
+    let leaf: &[u8; LEAF_BYTES] = leaf.try_into().ok()?;
+    let ([1, event_type], rest) = leaf.split_first_chunk::<2>()? else { return None };
+    let (time, _) = rest.split_first_chunk::<8>()?;
+    let known =
+        EventType::try_from(i32::from(*event_type)).is_ok_and(|known| known != EventType::Unspecified);
+    known.then(|| (*event_type, u64::from_be_bytes(*time)))
+}
+
+/// Adds an index to runs that go up.
+fn remember(gone: &mut Vec<(u64, u64)>, index: u64) {
+    let full = gone.len() >= GONE_MAX;
+    match gone.last_mut() {
+        Some((_, last)) if last.checked_add(1) == Some(index) => *last = index,
+        // So many runs without an event are one finding, whatever comes.
+        Some((_, last)) if full => *last = index,
+        Some(_) | None => gone.push((index, index)),
+    }
+}
+
+/// Takes out what an ERASED event names.
+fn forget(gone: &mut Vec<(u64, u64)>, first: u64, count: u64) {
+    let Some(last) = count.checked_sub(1).and_then(|more| first.checked_add(more)) else { return };
+    let from = gone.partition_point(|(_, end)| *end < first);
+    let to = gone.partition_point(|(begin, _)| *begin <= last);
+    let Some(hit) = gone.get(from..to) else { return };
+    let mut left = Vec::new();
+    for (begin, end) in hit {
+        if *begin < first {
+            left.push((*begin, first - 1));
+        }
+        if *end > last {
+            left.push((last + 1, *end));
+        }
+    }
+    gone.splice(from..to, left);
+}
+
+fn slot_keys(bytes: &Bytes, origin: &str, found: &mut Findings) -> Vec<(u64, [u8; 32])> {
+    let mut keys: Vec<(u64, [u8; 32])> = Vec::new();
+    for record in bytes.chunks(40) {
+        let read = record
+            .split_first_chunk::<8>()
+            .and_then(|(epoch, key)| Some((u64::from_be_bytes(*epoch), <[u8; 32]>::try_from(key).ok()?)));
+        let follows = |epoch: u64| keys.last().is_none_or(|(before, _)| *before < epoch);
+        match read {
+            Some((epoch, key)) if follows(epoch) => keys.push((epoch, key)),
+            Some(_) | None => {
+                let text = "it ends within a record, or its epochs do not go up";
+                found.push(Finding::new(Kind::Damaged, origin, text).of(LogFile::SlotKeys));
+                return keys;
+            }
+        }
+    }
+    keys
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_erased_event_excuses_what_it_names_and_nothing_else() {
+        let mut gone = Vec::new();
+        for index in [3, 4, 5, 9, 10, 20] {
+            remember(&mut gone, index);
+        }
+        assert_eq!(gone, [(3, 5), (9, 10), (20, 20)]);
+        forget(&mut gone, 4, 6);
+        assert_eq!(gone, [(3, 3), (10, 10), (20, 20)]);
+        forget(&mut gone, 0, u64::MAX);
+        assert_eq!(gone, []);
+        remember(&mut gone, 3);
+        forget(&mut gone, 7, 0);
+        forget(&mut gone, u64::MAX, 2);
+        assert_eq!(gone, [(3, 3)]);
+    }
+}
