@@ -183,8 +183,15 @@ fn serve(folder: &Folder) -> Result<(), RunError> {
     log(folder.settings()?.log);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ran = runtime.block_on(async {
-        let stop = signals()?;
-        run(folder, stop, |address| say(&format!("The broker listens on {address}."))).await
+        let mut stop = std::pin::pin!(signals()?);
+        loop {
+            let ready = |address| say(&format!("The broker listens on {address}."));
+            match run(folder, stop.as_mut(), ready).await {
+                // Its next log begins with a start.
+                Err(error @ RunError::LogEnded) => tracing::warn!("{error}"),
+                ran => break ran,
+            }
+        }
     });
     // A thread that hangs on a failed disk must not keep the process alive.
     runtime.shutdown_timeout(Duration::from_millis(EXIT_MS_MAX));

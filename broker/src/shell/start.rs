@@ -106,9 +106,7 @@ pub(crate) enum RunError {
         number: u64,
     },
     /// The log has ended while the broker ran.
-    #[error(
-        "the region authority has ended this broker's log; start the broker again, it begins the next one"
-    )]
+    #[error("the region authority has ended this broker's log; it starts anew and begins the next one")]
     LogEnded,
     /// The broker stopped because what is durable became uncertain.
     #[error("the broker stopped because its disk failed; start it again, it will recover what is durable")]
