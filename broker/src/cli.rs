@@ -29,6 +29,7 @@ Exit codes:
    3  the data folder, its keys or its directory cannot be used
    4  the journal cannot be used, or the disk failed
    5  the network cannot be used, e.g. the port is taken
+   6  it runs on a restored backup: others know more of its audit log than it does
 
 LINTAS_LOG=debug makes `run` say more; the log goes to standard error. Every setting is explained in broker.toml.";
 
@@ -182,8 +183,15 @@ fn serve(folder: &Folder) -> Result<(), RunError> {
     log(folder.settings()?.log);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ran = runtime.block_on(async {
-        let stop = signals()?;
-        run(folder, stop, |address| say(&format!("The broker listens on {address}."))).await
+        let mut stop = std::pin::pin!(signals()?);
+        loop {
+            let ready = |address| say(&format!("The broker listens on {address}."));
+            match run(folder, stop.as_mut(), ready).await {
+                // Its next log begins with a start.
+                Err(error @ RunError::LogEnded) => tracing::warn!("{error}"),
+                ran => break ran,
+            }
+        }
     });
     // A thread that hangs on a failed disk must not keep the process alive.
     runtime.shutdown_timeout(Duration::from_millis(EXIT_MS_MAX));
@@ -231,9 +239,10 @@ fn exit_code(error: &RunError) -> u8 {
         RunError::Index(_)
         | RunError::Open(_)
         | RunError::Publish(_)
-        | RunError::Record(_)
         | RunError::Commit(_)
+        | RunError::Record(_)
         | RunError::Failed => 4,
         RunError::Link(_) | RunError::Metrics(..) => 5,
+        RunError::Behind(_) => 6,
     }
 }

@@ -84,10 +84,21 @@ impl Process {
     }
 
     /// SIGTERM, and waits for the end.
-    pub fn terminate(mut self) -> ExitStatus {
+    pub fn terminate(self) -> ExitStatus {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-        assert!(wait(|| !self.is_running()), "process {id} does not end");
+        self.ends()
+    }
+
+    /// SIGHUP: look again now.
+    pub fn hang_up(&self) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-HUP", &id]).status().unwrap().success());
+    }
+
+    /// Waits for its end.
+    pub fn ends(mut self) -> ExitStatus {
+        assert!(wait(|| !self.is_running()), "process {} does not end:\n{}", self.child.id(), self.said());
         self.child.wait().unwrap()
     }
 }

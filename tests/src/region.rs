@@ -254,6 +254,11 @@ impl Region {
         self.broker.take().unwrap().terminate().success()
     }
 
+    /// Waits until the broker has ended by itself; its exit code.
+    pub fn broker_ends(&mut self) -> Option<i32> {
+        self.broker.take().unwrap().ends().code()
+    }
+
     /// Memory that the broker holds now, bytes.
     #[must_use]
     pub fn broker_resident_bytes(&self) -> u64 {
@@ -273,6 +278,11 @@ impl Region {
         let up = wait(|| answers(self) || !node.is_running()) && node.is_running();
         assert!(up, "the node of {agency} does not start:\n{}", node.said());
         self.nodes.insert(agency.to_owned(), node);
+    }
+
+    /// Has an agency's node try its broker at once.
+    pub fn hurry_node(&self, agency: &str) {
+        self.nodes.get(agency).unwrap().hang_up();
     }
 
     /// Ends an agency's node with kill -9.

@@ -1,11 +1,7 @@
 //! Streams about the directory: a node asks for what is new, or brings a keyset. Within a session, or on a connection
 //! without a hello: a node that does not know the broker's key yet, or no longer, asks for nothing else.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use lintas_link::{CloseCode, Connection, FrameReader, FrameWriter, LinkError, decode};
@@ -19,11 +15,12 @@ use tokio::{
     time::timeout,
 };
 
-use super::{keeper::Keeper, offer::Answer, shared::Shared};
+use super::{keeper::Keeper, log::LogDesk, offer::Answer, places::Places, shared::Shared};
 use crate::core::refuse::sentence;
 
-/// Frames that such a stream may begin with.
-pub(super) const KINDS: [FrameType; 2] = [FrameType::DirectoryGet, FrameType::KeysetPut];
+/// Frames that such a stream may begin with: about the directory, or about the log.
+pub(super) const KINDS: [FrameType; 4] =
+    [FrameType::DirectoryGet, FrameType::KeysetPut, FrameType::LogGet, FrameType::ErasurePut];
 /// Most answers that are put together at once; more wait.
 const ANSWERS_MAX: usize = 4;
 /// Most directory and keyset streams of one agency at once; more are refused.
@@ -42,20 +39,16 @@ const ALONE_MS_MAX: u64 = 600_000;
 pub(super) struct Desk {
     shared: Arc<Shared>,
     keeper: Arc<Keeper>,
+    /// What is asked about the log.
+    log: LogDesk,
     answers: Semaphore,
-    /// Streams at once, by agency; none of them zero.
-    busy: Mutex<HashMap<String, usize>>,
-}
-
-/// A stream's place among those of its agency.
-struct Place<'a> {
-    desk: &'a Desk,
-    agency: &'a str,
+    places: Places,
 }
 
 impl Desk {
-    pub(super) fn new(shared: Arc<Shared>, keeper: Arc<Keeper>) -> Self {
-        Self { shared, keeper, answers: Semaphore::new(ANSWERS_MAX), busy: Mutex::default() }
+    pub(super) fn new(shared: Arc<Shared>, keeper: Arc<Keeper>, log: LogDesk) -> Self {
+        let (answers, places) = (Semaphore::new(ANSWERS_MAX), Places::new(STREAMS_OF_AGENCY_MAX));
+        Self { shared, keeper, log, answers, places }
     }
 
     /// Serves a stream that began with one of [`KINDS`].
@@ -65,7 +58,10 @@ impl Desk {
         (kind, payload): (FrameType, Bytes),
         writer: FrameWriter,
     ) -> Result<(), LinkError> {
-        let place = self.place(agency);
+        if matches!(kind, FrameType::LogGet | FrameType::ErasurePut) {
+            return self.log.stream(agency, (kind, payload), writer).await;
+        }
+        let place = self.places.take(agency);
         if kind == FrameType::KeysetPut {
             let put: KeysetPut = decode(kind, &payload)?;
             let (reason, text) = match place {
@@ -135,28 +131,6 @@ impl Desk {
         let (keeper, directory) = (Arc::clone(&self.keeper), self.shared.directory());
         let found = spawn_blocking(move || keeper.offers.answer(&directory, &get)).await;
         found.map_err(|_| LinkError::StreamEnded)
-    }
-
-    fn place<'a>(&'a self, agency: &'a str) -> Option<Place<'a>> {
-        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        let streams = busy.get(agency).copied().unwrap_or_default();
-        if streams >= STREAMS_OF_AGENCY_MAX {
-            return None;
-        }
-        busy.insert(agency.to_owned(), streams + 1);
-        Some(Place { desk: self, agency })
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        let mut busy = self.desk.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = busy.get(self.agency).copied().unwrap_or_default().saturating_sub(1);
-        if left == 0 {
-            busy.remove(self.agency);
-        } else {
-            busy.insert(self.agency.to_owned(), left);
-        }
     }
 }
 

@@ -17,6 +17,7 @@
 //! | `index/` | sled: an index over the journal, rebuilt at any doubt |
 //! | `blobs/<agency>/` | ciphertext of attachments |
 //! | `audit/<number>/` | the audit log, as others read it (docs/AUDIT.md); number of the log, from 1 |
+//! | `audit/<number>/behind` | a checkpoint that this log does not contain: the broker runs on a restored backup |
 //! | `audit/published` | how far it is published (SHA-256, then `PublishedLog`) |
 //! | `broker.lock` | locked while a broker runs on the folder |
 
@@ -128,8 +129,14 @@ impl Folder {
         self.0.join("blobs")
     }
 
+    /// The audit log, published.
     pub(crate) fn audit(&self) -> PathBuf {
         self.0.join("audit")
+    }
+
+    /// The root log with that number, from 1.
+    pub(crate) fn audit_log(&self, number: usize) -> PathBuf {
+        self.audit().join(number.to_string())
     }
 
     /// Makes keys and default settings; says what the region authority needs.

@@ -22,7 +22,6 @@ pub(crate) enum Intake {
     SlotKey { agency: String, key: [u8; 32] },
     /// An auditor asks for openings of another agency's sub-log; it may have them. Answered when the read is in the log,
     /// durably.
-    #[allow(dead_code, reason = "being built")]
     Read {
         auditor: String,
         agency: String,
@@ -33,7 +32,6 @@ pub(crate) enum Intake {
     /// An agency orders that openings of its own sub-log are erased; its signature, region and origin are verified.
     /// `packets` are those that the entries are about. Answered with the index of the first ERASED event, when that is
     /// durable.
-    #[allow(dead_code, reason = "being built")]
     Erase {
         order: Box<SignedErasureOrder>,
         packets: Vec<PacketId>,

@@ -14,12 +14,17 @@ use lintas_proto::{
     limits,
     schema::{Hello, HelloAck, Reason},
 };
-use tokio::{sync::mpsc, task::JoinSet, time::timeout};
+use tokio::{
+    sync::mpsc,
+    task::{JoinSet, block_in_place},
+    time::timeout,
+};
 
 use super::{
     clock,
     directory_streams::{Desk, KINDS},
     intake::Intake,
+    log::{Asking, Standing},
     notices::Notices,
     session::Session,
     shared::Shared,
@@ -122,6 +127,7 @@ async fn greet(
         refuse(&connection, writer, &ack).await?;
         return Err(connection.closed().await);
     }
+    let known = block_in_place(|| Standing::hello(&shared, &agency, &hello.root_checkpoint));
     answer(&mut writer, &welcome(&shared, now_ms)).await?;
     let software: String =
         hello.software.chars().take(SOFTWARE_CHARS_MAX).flat_map(char::escape_debug).collect();
@@ -132,7 +138,9 @@ async fn greet(
     }
     let metrics = Arc::clone(&shared);
     let metrics = &metrics.metrics;
-    let session = Session { agency: agency.clone(), connection: connection.clone(), shared, intake, desk };
+    let witness = Arc::new(Asking::new(&agency, &shared, known));
+    let (of, connected) = (agency.clone(), connection.clone());
+    let session = Session { agency: of, connection: connected, shared, intake, desk, witness };
     let _live = metrics.session();
     // Also when this task is ended from outside.
     let _seat = Seat { sessions, agency: &agency, connection: &connection };

@@ -8,7 +8,7 @@ use std::{
 
 use lintas_proto::schema::Reason;
 
-use super::shared::Shared;
+use super::{clock, shared::Shared};
 use crate::core::outcome::How;
 
 /// One more than the highest [`Reason`].
@@ -25,7 +25,7 @@ impl Counter {
         self.0.fetch_add(more, Ordering::Relaxed);
     }
 
-    fn get(&self) -> u64 {
+    pub(super) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -51,6 +51,10 @@ pub(crate) struct Metrics {
     pub(crate) submission_bytes: Counter,
     pub(crate) attachment_bytes: Counter,
     pub(crate) attachment_bytes_given: Counter,
+    pub(crate) log_bytes_given: Counter,
+    pub(crate) witness_refusals: Counter,
+    pub(crate) witness_lies: Counter,
+    pub(crate) checkpoints_ignored: Counter,
     pub(crate) epochs: Counter,
     pub(crate) refusals_logged: Counter,
     pub(crate) slot_keys: Counter,
@@ -203,6 +207,7 @@ pub(crate) fn page(shared: &Shared) -> String {
         page.line(name, "", value);
     }
     page.log(shared);
+    page.witnessed(shared);
     page.groups(metrics);
     page.0
 }
@@ -229,6 +234,25 @@ impl Page {
         self.head(&name, "counter", help);
         for (value, counter) in counters {
             self.line(&name, &format!("{{{label}=\"{value}\"}}"), counter.get());
+        }
+    }
+
+    /// Who reads the audit log, and who watches it. No age where nobody witnesses.
+    fn witnessed(&mut self, shared: &Shared) {
+        let metrics = &shared.metrics;
+        for (name, help, counter) in [
+            ("log_bytes_given", "Bytes of the audit log handed over.", &metrics.log_bytes_given),
+            ("witness_refusals", "Heads that a witness did not cosign.", &metrics.witness_refusals),
+            ("witness_lies", "Answers of witnesses that were not true.", &metrics.witness_lies),
+            ("checkpoints_ignored", "Checkpoints in hellos of no broker.", &metrics.checkpoints_ignored),
+        ] {
+            self.counter(name, help, counter);
+        }
+        let age_ms = shared.log.unwitnessed_ms(clock::now_ms());
+        if let Some(age_ms) = age_ms.filter(|_| !shared.directory().witnesses().is_empty()) {
+            let name = "log_witnessed_seconds";
+            self.head(name, "gauge", "How long ago a quorum of witnesses last cosigned the audit log.");
+            self.line(name, "", age_ms / 1_000);
         }
     }
 

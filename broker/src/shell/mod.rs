@@ -15,10 +15,11 @@
 //! - [`keeper`]: takes in what is new, and puts it in force; [`directory_files`], [`earlier`]: the directory on disk
 //! - [`offer`]: what nodes are given of it; [`notices`]: what they are told
 //!
-//! The way of an audit event: from the journal through [`log`], which publishes it.
+//! The way of an audit event: from the journal through [`log`], which publishes it, has it cosigned, and gives it out.
 //!
 //! Beside both:
 //!
+//! - [`places`]: how many streams of one agency are served at once
 //! - [`shared`], [`blobs`] and their [`inventory`], [`index`], [`folder`], [`clock`]: what they stand on
 //! - [`metrics`]: what is counted; [`operator`]: where the operator asks for it, and for health
 //! - [`start`]: all of it up, and down again; [`recover`]: from the journal
@@ -41,6 +42,7 @@ mod metrics;
 mod notices;
 mod offer;
 mod operator;
+mod places;
 mod recover;
 mod sequencer;
 mod session;

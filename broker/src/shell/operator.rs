@@ -21,7 +21,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{clock, metrics, shared::Shared, start::RunError};
+use super::{clock, log::UNWITNESSED_MS_MAX, metrics, shared::Shared, start::RunError};
 
 /// Most connections at once; more wait in the system's backlog.
 const CONNECTIONS_MAX: usize = 16;
@@ -122,6 +122,12 @@ pub(super) fn ill(shared: &Shared, now_ms: u64) -> Option<&'static str> {
     }
     if !shared.directory().at(now_ms).in_force() {
         return Some("the roster is not valid now; get a new directory from the region authority");
+    }
+    if shared.log.unwitnessed_ms(now_ms).is_some_and(|ms| ms > UNWITNESSED_MS_MAX) {
+        return Some(
+            "no quorum of witnesses has cosigned the audit log for 60 s; packets go on; look which witnesses are not \
+             connected",
+        );
     }
     None
 }

@@ -12,7 +12,7 @@ use lintas_proto::{
     canonical,
     frame::FrameType,
     id::Digest,
-    schema::{Acknowledgement, Delivery, EvidenceDelivery},
+    schema::{Acknowledgement, Delivery, EvidenceDelivery, WitnessAnswer},
 };
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -25,6 +25,7 @@ use super::{
     clock,
     directory_streams::Desk,
     intake::{End, Intake, Refusing, Submitted},
+    log::Asking,
     notices::Notices,
     shared::{Shared, StoredError},
     transfer,
@@ -50,6 +51,8 @@ pub(crate) struct Session {
     pub(crate) shared: Arc<Shared>,
     pub(crate) intake: mpsc::Sender<Intake>,
     pub(super) desk: Arc<Desk>,
+    /// What this node is asked as a witness.
+    pub(super) witness: Arc<Asking>,
 }
 
 impl Session {
@@ -84,7 +87,7 @@ impl Session {
     async fn receive(&self, mut reader: FrameReader, sender: mpsc::Sender<Answer>) -> Result<(), LinkError> {
         let places = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
         let mut stopping = self.shared.stopping.subscribe();
-        let kinds = [FrameType::Submission, FrameType::Acknowledgement];
+        let kinds = [FrameType::Submission, FrameType::Acknowledgement, FrameType::WitnessAnswer];
         loop {
             let frame = tokio::select! {
                 frame = reader.next_of(&kinds) => frame?,
@@ -93,6 +96,11 @@ impl Session {
             let Some((kind, payload)) = frame else { return Ok(()) };
             if kind == FrameType::Acknowledgement {
                 self.acknowledge(decode(kind, &payload)?).await?;
+                continue;
+            }
+            if kind == FrameType::WitnessAnswer {
+                let answer: WitnessAnswer = decode(kind, &payload)?;
+                block_in_place(|| self.witness.answer(&self.shared, &answer))?;
                 continue;
             }
             let place = Arc::clone(&places).acquire_owned().await.map_err(|_| LinkError::StreamEnded)?;
@@ -177,6 +185,9 @@ impl Session {
                 },
                 notice = notices.next(&self.shared) => {
                     writer.send_message(FrameType::DirectoryNotice, &notice).await?;
+                }
+                request = self.witness.next(&self.shared) => {
+                    writer.send_message(FrameType::WitnessRequest, &request).await?;
                 }
                 rung = bell.changed() => rung.map_err(|_| LinkError::StreamEnded)?,
                 () = sleep(Duration::from_millis(LOOK_MS)) => {}

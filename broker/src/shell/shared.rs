@@ -19,7 +19,7 @@ use lintas_proto::{
 use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
 
-use super::{answer::AnswerTo, blobs::Blobs, log::LogState, metrics::Metrics};
+use super::{answer::AnswerTo, blobs::Blobs, folder::Folder, log::LogState, metrics::Metrics};
 use crate::core::{
     earlier::{Earlier, Taken},
     leave::Sought,
@@ -85,7 +85,8 @@ pub(crate) struct Shared {
 impl Shared {
     /// Starts from what recovery folded; `durable` is its last record.
     pub(crate) fn new(parts: Parts, durable: u64) -> Self {
-        let Parts { ledger, directory, earlier, broker, receipt_key, log_key, blobs, reader, credit } = parts;
+        let Parts { ledger, directory, earlier, broker, receipt_key, log_key, folder, blobs, reader, credit } =
+            parts;
         let metrics = Metrics::default();
         let ended = usize::try_from(ledger.audit().number()).unwrap_or(usize::MAX);
         metrics.handed_over(durable);
@@ -101,7 +102,7 @@ impl Shared {
             log_name: log_name(&broker, ended),
             broker,
             receipt_key,
-            log: LogState::new(log_key),
+            log: LogState::new(log_key, folder),
             blobs,
             reader,
             credit,
@@ -262,6 +263,7 @@ pub(crate) struct Parts {
     pub(crate) broker: String,
     pub(crate) receipt_key: SigningKey,
     pub(crate) log_key: SigningKey,
+    pub(crate) folder: Folder,
     pub(crate) blobs: Blobs,
     pub(crate) reader: Reader<FileDisk>,
     pub(crate) credit: usize,

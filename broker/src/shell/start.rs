@@ -19,6 +19,7 @@ use thiserror::Error;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
+    task::JoinSet,
     time::timeout,
 };
 
@@ -32,7 +33,10 @@ use super::{
     keeper::Keeper,
     leavers::Leavers,
     listener::{Members, listen},
-    log::publisher::{PublishError, Publisher},
+    log::{
+        Behind, LogDesk, LogState, Standing, StandingError,
+        publisher::{PublishError, Publisher},
+    },
     operator,
     recover::{Folding, begin_log, ended_logs},
     sequencer::{Logbook, Refusals, Sequencer, room},
@@ -84,6 +88,9 @@ pub(crate) enum RunError {
         "the directory does not list the broker `{0}` with these keys; ask the region authority for a new directory"
     )]
     NotListed(String),
+    /// It runs on a restored backup.
+    #[error(transparent)]
+    Behind(Arc<Behind>),
     /// A record that was just written contradicts the ledger.
     #[error("journal: {0}")]
     Record(#[from] RecordError),
@@ -99,13 +106,20 @@ pub(crate) enum RunError {
         number: u64,
     },
     /// The log has ended while the broker ran.
-    #[error(
-        "the region authority has ended this broker's log; start the broker again, it begins the next one"
-    )]
+    #[error("the region authority has ended this broker's log; it starts anew and begins the next one")]
     LogEnded,
     /// The broker stopped because what is durable became uncertain.
     #[error("the broker stopped because its disk failed; start it again, it will recover what is durable")]
     Failed,
+}
+
+impl From<StandingError> for RunError {
+    fn from(error: StandingError) -> Self {
+        match error {
+            StandingError::Behind(behind) => Self::Behind(Arc::new(behind)),
+            StandingError::Folder(error) => Self::Folder(error),
+        }
+    }
 }
 
 /// Waits for SIGTERM or SIGINT, from now on.
@@ -124,6 +138,15 @@ pub(crate) async fn run(
     folder: &Folder,
     stop: impl Future<Output = ()>,
     ready: impl FnOnce(SocketAddr),
+) -> Result<(), RunError> {
+    serve(folder, stop, |address, _| ready(address)).await
+}
+
+/// As [`run`]; `ready` sees what everybody shares.
+pub(super) async fn serve(
+    folder: &Folder,
+    stop: impl Future<Output = ()>,
+    ready: impl FnOnce(SocketAddr, &Arc<Shared>),
 ) -> Result<(), RunError> {
     let (settings, secrets) = (folder.settings()?, folder.secrets()?);
     let _lock = folder.lock()?;
@@ -145,14 +168,20 @@ pub(crate) async fn run(
         let mut changed = shared.changed.subscribe();
         keeper.look(true).await;
         me.is_listed(&shared.directory())?;
+        Standing::begin(&shared)?;
         let server = Server::bind(settings.listen, &transport, Arc::new(Members(Arc::clone(&shared))))?;
         let asked = operator::open(settings.metrics, &shared).await?;
-        ready(server.local_addr()?);
-        let desk = Arc::new(Desk::new(Arc::clone(&shared), Arc::clone(&keeper)));
+        ready(server.local_addr()?, &shared);
+        let log = LogDesk::new(Arc::clone(&shared), intake.clone());
+        let desk = Arc::new(Desk::new(Arc::clone(&shared), Arc::clone(&keeper), log));
+        let mut witnesses = JoinSet::new();
+        witnesses.spawn(LogState::witness(Arc::clone(&shared)));
+        let mut behind = shared.log.standing.behind.subscribe();
         let ended = tokio::select! {
             () = listen(&server, &shared, (intake, desk), stop) => Ok(()),
             _ = failed.wait_for(|failed| *failed) => Ok(()),
             () = asked => Ok(()),
+            behind = Standing::is_behind(&mut behind) => Err(RunError::Behind(behind)),
             error = keeper.watch() => error.map_err(RunError::from),
             left = follow(&server, &shared, &me, &mut changed) => left,
         };
@@ -276,7 +305,19 @@ impl Engine {
             cause: String::new(),
         };
         let earlier = folder.earlier(present)?;
-        let parts = Parts { ledger, directory, earlier, broker, receipt_key, log_key, blobs, reader, credit };
+        let home = folder.clone();
+        let parts = Parts {
+            ledger,
+            directory,
+            earlier,
+            broker,
+            receipt_key,
+            log_key,
+            folder: home,
+            blobs,
+            reader,
+            credit,
+        };
         let shared = Arc::new(Shared::new(parts, durable));
         let publisher = Publisher::start(&shared, folder.audit())?;
         let (intake, intakes) = mpsc::channel(INTAKES_MAX);

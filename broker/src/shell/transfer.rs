@@ -1,5 +1,6 @@
 //! Streams beside the session. Attachments: up from the originator before its packet, down to those whom a packet that
-//! names them was admitted for. What is about the directory goes to [`directory_streams`](super::directory_streams).
+//! names them was admitted for. What is about the directory or the log goes to
+//! [`directory_streams`](super::directory_streams).
 
 use std::{
     io::{Read as _, Seek as _, SeekFrom},
@@ -23,7 +24,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{blobs::BlobError, session::Session, upload::Upload};
+use super::{blobs::BlobError, directory_streams::KINDS, session::Session, upload::Upload};
 
 /// Bytes read from a file at once.
 const READ_BYTES: usize = 256 * 1024;
@@ -59,11 +60,9 @@ async fn stream(
     writer: FrameWriter,
     mut reader: FrameReader,
 ) -> Result<(), LinkError> {
-    let kinds = [FrameType::BlobPut, FrameType::BlobGet, FrameType::DirectoryGet, FrameType::KeysetPut];
+    let kinds: Vec<_> = KINDS.into_iter().chain([FrameType::BlobPut, FrameType::BlobGet]).collect();
     match reader.next_of(&kinds).await? {
-        Some(frame @ (FrameType::DirectoryGet | FrameType::KeysetPut, _)) => {
-            session.desk.stream(&session.agency, frame, writer).await
-        }
+        Some(frame) if KINDS.contains(&frame.0) => session.desk.stream(&session.agency, frame, writer).await,
         Some((kind @ FrameType::BlobPut, payload)) => {
             let put: BlobPut = decode(kind, &payload)?;
             let blob = put.blob.unwrap_or_default();

@@ -2,6 +2,7 @@
 
 mod book;
 mod facts;
+mod log;
 
 use std::{
     collections::BTreeMap,
@@ -38,6 +39,7 @@ use lintas_proto::{
 pub(crate) use self::{
     book::{Book, QUEUE_ENTRIES_MAX},
     facts::Facts,
+    log::TestLog,
 };
 use crate::core::{
     admit::{self, Verified},
@@ -79,7 +81,8 @@ impl World {
         for agency in ["KH", "TH", "VN"] {
             let (_, secret, request) = new_agency(REGION, member(agency), now_ms, &mut entropy).unwrap();
             let JoinRequest { member, keyset, .. } = request;
-            members.push(member.unwrap());
+            // Who witnesses says so in its test.
+            members.push(Member { witness_key: Bytes::new(), ..member.unwrap() });
             keysets.push(keyset.unwrap());
             secrets.insert(agency.to_owned(), secret);
         }
@@ -132,17 +135,38 @@ impl World {
         self.publish();
     }
 
-    /// Changes a member in the roster; [`publish_next`](Self::publish_next) puts it in force.
+    /// Changes a member; [`publish`](Self::publish) puts it in force.
+    pub(crate) fn member(&mut self, agency: &str) -> &mut Member {
+        self.roster.members.iter_mut().find(|member| member.agency == agency).unwrap()
+    }
+
+    /// Makes a member a witness; [`publish`](Self::publish) puts it in force.
+    pub(crate) fn make_witness(&mut self, agency: &str) {
+        let key = self.witness_key(agency).public_key();
+        self.member(agency).witness_key = Bytes::copy_from_slice(&key);
+    }
+
+    /// Key by which an agency cosigns.
+    pub(crate) fn witness_key(&self, agency: &str) -> SigningKey {
+        let seed = seed("witness", &self.secrets[agency].witness_seed).unwrap();
+        SigningKey::from_seed(KeyRole::Witness, &seed).unwrap()
+    }
+
+    /// The broker's key for its log.
+    pub(crate) fn log_key(&self) -> SigningKey {
+        SigningKey::from_seed(KeyRole::Log, &seed("log", &self.broker.log_seed).unwrap()).unwrap()
+    }
+
+    /// Changes a member's status in the roster; [`publish_next`](Self::publish_next) puts it in force.
     pub(crate) fn set_status(&mut self, agency: &str, status: MemberStatus) {
-        let mut members = self.roster.members.iter_mut();
-        members.find(|member| member.agency == agency).unwrap().status = status as i32;
+        self.member(agency).status = status as i32;
     }
 
     /// A new member; [`publish_next`](Self::publish_next) puts it in force.
     pub(crate) fn join(&mut self, agency: &str) {
         let (_, secret, request) =
             new_agency(REGION, member(agency), self.now_ms, &mut os_entropy()).unwrap();
-        self.roster.members.push(request.member.unwrap());
+        self.roster.members.push(Member { witness_key: Bytes::new(), ..request.member.unwrap() });
         self.roster.members.sort_by(|a, b| a.agency.cmp(&b.agency));
         self.keysets.push(request.keyset.unwrap());
         self.secrets.insert(agency.to_owned(), secret);

@@ -164,7 +164,7 @@ impl<D: Disk> LogFiles<D> {
 /// What others are told of the mark.
 pub(crate) fn told(state: &PublishedLog) -> Published {
     let root = digest(&state.root).unwrap_or_default();
-    Published { sequence: state.sequence, epochs: state.epochs, root }
+    Published { sequence: state.sequence, ended: state.ended, epochs: state.epochs, root }
 }
 
 pub(super) fn digest(bytes: &Bytes) -> Option<Digest> {

@@ -189,10 +189,10 @@ impl<D: Disk> Publishing<D> {
 
     /// A record; none if nobody needs it and it is gone.
     fn record(&self, sequence: u64) -> Result<Option<Fact>, PublishError> {
-        let published = self.shared.log.published.borrow().sequence;
         match self.shared.reader.read(sequence) {
             Ok(record) => Ok(Some(Fact::from_record(&record)?)),
-            Err(ReadError::NotFound { .. }) if self.shared.ledger().spent().contains(sequence, published) => {
+            // A packet, say. What the log needs is kept until it is published; without it the indices have a gap.
+            Err(ReadError::NotFound { .. }) if self.shared.ledger().spent().contains(sequence, u64::MAX) => {
                 Ok(None)
             }
             Err(ReadError::NotFound { .. }) => Err(PublishError::Lost(sequence)),
@@ -210,7 +210,10 @@ impl<D: Disk> Publishing<D> {
     /// Signs the newest checkpoints, if that is allowed: of the sub-logs that changed, then of the root log.
     fn sign(&mut self) -> Result<(), PublishError> {
         let shared = Arc::clone(&self.shared);
-        let Some(state) = self.files.published().filter(|_| *shared.log.may_sign.borrow()).cloned() else {
+        // Nothing more is said of a log that has ended: this may be a backup of it.
+        let number = shared.ledger().audit().number();
+        let may_sign = |state: &&PublishedLog| *shared.log.may_sign.borrow() && state.ended == number;
+        let Some(state) = self.files.published().filter(may_sign).cloned() else {
             return Ok(());
         };
         let newest = (state.ended, state.epochs);

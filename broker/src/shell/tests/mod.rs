@@ -2,7 +2,9 @@
 
 mod blobs;
 mod directory;
+mod erasure;
 mod gates;
+mod given;
 mod hello;
 mod leaving;
 mod log;
@@ -10,7 +12,9 @@ mod mark;
 mod operator;
 mod packets;
 mod recovery;
+mod standing;
 mod told;
+mod witnesses;
 
 use std::{
     collections::VecDeque,
@@ -39,7 +43,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{Folder, RunError, clock, run};
+use super::{Folder, RunError, clock, run, shared::Shared, start::serve};
 use crate::testing::{REGION, TempFolder, World};
 
 /// Long enough for a busy machine, short enough for a test that hangs.
@@ -76,6 +80,7 @@ fn set(folder: &Path, lines: &str) {
 /// A running broker.
 struct Broker {
     address: SocketAddr,
+    shared: Arc<Shared>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<Result<(), RunError>>,
 }
@@ -89,10 +94,11 @@ impl Broker {
             let stop = async {
                 let _ = stopped.await;
             };
-            run(&folder, stop, |address| ready.send(address).unwrap()).await
+            serve(&folder, stop, |address, shared| assert!(ready.send((address, Arc::clone(shared))).is_ok()))
+                .await
         });
         match soon(listening).await {
-            Ok(address) => Self { address, stop, task },
+            Ok((address, shared)) => Self { address, shared, stop, task },
             Err(_) => panic!("{:?}", task.await.unwrap()),
         }
     }

@@ -1,0 +1,157 @@
+//! Reads of others' events are in the log before they are given; what an agency orders to be forgotten is forgotten.
+
+use lintas_proto::{
+    audit::{
+        opening::{self, OpeningError},
+        tile::entries,
+    },
+    id::sha256,
+    schema::{AuditEvent, ErasureOrder, ErasurePut, ErasureStatus, EventType, Role, SignedErasureOrder},
+    sign::{Signed, SigningKey},
+};
+
+use super::{given::file, standing::watched, *};
+use crate::testing::unit;
+
+fn origin(agency: &str) -> String {
+    format!("hub.mekong/audit/{agency}")
+}
+
+/// What an agency reads in its own sub-log of so many entries.
+async fn own(node: &Node, agency: &str, size: usize) -> Vec<Result<AuditEvent, OpeningError>> {
+    let get = async |path: &str| file(&node.connection, &origin(agency), path).await;
+    let (mut leaves, mut sealed, mut keys) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..400 {
+        if let Ok(bundle) = get(&format!("tile/entries/000.p/{size}")).await {
+            leaves = bundle;
+            (sealed, keys) = (get("openings/000").await.unwrap(), get("keys/000").await.unwrap());
+            break;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    let mut events = Vec::new();
+    for (index, leaf) in (0..).zip(entries(&leaves)) {
+        let at = usize::try_from(index).unwrap();
+        let sealed = entries(&sealed).nth(at).flatten().unwrap();
+        let opened = opening::open(index, leaf.unwrap(), &keys.as_chunks::<32>().0[at], sealed);
+        events.push(opened.map(|(_, event)| event));
+    }
+    assert_eq!(events.len(), size);
+    events
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_auditor_reads_of_others_stands_in_its_own_log_first() {
+    let (mut world, folder) = watched(&[]);
+    world.member("VN").roles.push(Role::Auditor as i32);
+    world.member("VN").audits = vec!["KH".to_owned()];
+    world.publish();
+    world.write(folder.path());
+    let broker = Broker::start(folder.path()).await;
+    let (mut th, kh) =
+        (Node::connect(&world, &broker, "TH").await, Node::connect(&world, &broker, "KH").await);
+    let vn = Node::connect(&world, &broker, "VN").await;
+    for _ in 0..3 {
+        th.receipt(&world.packet("TH", &[unit("KH", "A")])).await;
+    }
+    own(&kh, "KH", 3).await;
+    // Leaves and tiles say nothing of events.
+    for path in ["tile/entries/000.p/3", "tile/0/000.p/3", "sizes"] {
+        assert!(file(&vn.connection, &origin("KH"), path).await.is_ok(), "{path}");
+    }
+    assert_eq!(file(&vn.connection, &origin("TH"), "openings/000").await, Err(Reason::Policy));
+    let size = |agency| broker.shared.ledger().log_size(agency);
+    assert_eq!((size("VN"), size("KH")), (0, 3));
+    let (head, bytes) = super::given::piece(&vn.connection, &origin("KH"), "keys/000", 32, 64).await;
+    assert_eq!((head.reason, bytes.len(), size("VN")), (Reason::Accepted as i32, 64, 1));
+    let events = own(&vn, "VN", 1).await;
+    let read = events[0].as_ref().unwrap();
+    assert_eq!((read.r#type, read.other_agency.as_str()), (EventType::AuditRead as i32, "KH"));
+    assert_eq!((read.first_index, read.count), (1, 2));
+    // Its own log it reads as it likes. By this roster the one who was read is told at once, and once.
+    assert_eq!((size("VN"), size("KH")), (1, 4));
+    let told = own(&kh, "KH", 4).await.pop().unwrap().unwrap();
+    assert_eq!((told.r#type, told.other_agency.as_str()), (EventType::AuditReadTold as i32, "VN"));
+    broker.stop().await.unwrap();
+}
+
+/// An order, signed.
+fn order(world: &World, indices: &[u64], key: &SigningKey, change: impl FnOnce(&mut ErasureOrder)) -> Bytes {
+    let mut order = ErasureOrder {
+        region: world.roster.region.clone(),
+        origin: origin("KH"),
+        indices: indices.to_vec(),
+        ground: "Article 12 of the data protection act".to_owned(),
+        time_ms: clock::now_ms(),
+    };
+    change(&mut order);
+    let order = canonical::encode(&order);
+    let signature = Bytes::copy_from_slice(&key.sign(Signed::ErasureOrder, &order));
+    canonical::encode(&SignedErasureOrder { order, key_id: Bytes::copy_from_slice(key.id()), signature })
+}
+
+async fn put(node: &Node, order: Bytes) -> (Reason, ErasureStatus) {
+    let (mut writer, mut reader) = node.connection.open_stream().await.unwrap();
+    writer.send_message(FrameType::ErasurePut, &ErasurePut { order }).await.unwrap();
+    let status: ErasureStatus = soon(reader.next_message(FrameType::ErasureStatus)).await.unwrap();
+    (Reason::try_from(status.reason).unwrap(), status)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_agency_orders_to_be_erased_cannot_be_opened_any_more_and_the_log_says_so() {
+    let (world, folder) = watched(&[]);
+    let broker = Broker::start(folder.path()).await;
+    let (mut th, mut kh) =
+        (Node::connect(&world, &broker, "TH").await, Node::connect(&world, &broker, "KH").await);
+    let (to, key) = (unit("KH", "A"), world.packet_key("KH"));
+    let sealed = world.packet("TH", std::slice::from_ref(&to));
+    th.receipt(&sealed).await;
+    let before = own(&kh, "KH", 1).await;
+    // While somebody waits for the packet it cannot be forgotten.
+    let (reason, status) = put(&kh, order(&world, &[0], &key, |_| {})).await;
+    assert!(reason == Reason::Policy && status.text.contains("waits"), "{status:?}");
+    let number = kh.delivery().await.queue_sequence;
+    kh.acknowledge(&world, &sealed, &to, number).await;
+    let taken = th.evidence().await.queue_sequence;
+    th.take(taken).await;
+    own(&kh, "KH", 2).await;
+    let others = world.packet_key("TH");
+    let wrong = [
+        (Reason::BadSignature, order(&world, &[0], &others, |_| {})),
+        (Reason::WrongRegion, order(&world, &[0], &key, |order| order.region.push('x'))),
+        (Reason::Policy, order(&world, &[0], &key, |order| order.origin = origin("TH"))),
+        (Reason::Policy, order(&world, &[0], &key, |order| order.origin = "hub.mekong/audit".to_owned())),
+        (Reason::NotYetValid, order(&world, &[0, 2], &key, |_| {})),
+        (Reason::Malformed, order(&world, &[1, 0], &key, |_| {})),
+        (Reason::Malformed, order(&world, &[1, 1], &key, |_| {})),
+        (Reason::Malformed, order(&world, &[], &key, |_| {})),
+        (Reason::Malformed, order(&world, &[0], &key, |order| order.ground.clear())),
+        (Reason::Malformed, order(&world, &[0], &key, |order| order.ground = "a\u{1b}[2J".to_owned())),
+        (Reason::Malformed, order(&world, &[0], &key, |order| order.ground = "a".repeat(385))),
+        (Reason::Clock, order(&world, &[0], &key, |order| order.time_ms -= 600_000)),
+        (Reason::Malformed, Bytes::from_static(b"junk")),
+    ];
+    for (reason, order) in wrong {
+        let (have, status) = put(&kh, order).await;
+        assert!(have == reason && !status.text.is_empty(), "{reason:?}: {status:?}");
+    }
+    let good = order(&world, &[0, 1], &key, |_| {});
+    assert_eq!(put(&th, good.clone()).await.0, Reason::BadSignature, "another agency brings it");
+    let (reason, status) = put(&kh, good.clone()).await;
+    assert_eq!((reason, status.index), (Reason::Accepted, 2), "{status:?}");
+    let after = own(&kh, "KH", 3).await;
+    assert!(before[0].is_ok());
+    assert_eq!(after[..2], [Err(OpeningError::Erased), Err(OpeningError::Erased)]);
+    let erased = after[2].as_ref().unwrap();
+    assert_eq!((erased.r#type, erased.first_index, erased.count), (EventType::Erased as i32, 0, 2));
+    assert_eq!(erased.evidence_digest, sha256(&[&good]).as_slice());
+    // Again, by the same order or a new one: the same answer, and nothing new in the log.
+    for again in [good, order(&world, &[1], &key, |_| {})] {
+        let (reason, status) = put(&kh, again).await;
+        assert_eq!((reason, status.index), (Reason::Accepted, 2), "{status:?}");
+    }
+    assert_eq!(broker.shared.ledger().log_size("KH"), 3);
+    let (reason, status) = put(&kh, order(&world, &[2], &key, |_| {})).await;
+    assert!(reason == Reason::Policy && status.text.contains("about no packet"), "{status:?}");
+    broker.stop().await.unwrap();
+}
