@@ -93,7 +93,7 @@ impl LogFolder {
     }
 
     /// Origin of the root log: as its checkpoint says, else as the mirror's folder is called.
-    fn origin(&self) -> Option<String> {
+    fn read_origin(&self) -> Option<String> {
         let bytes = files::read(&self.path(None, LogFile::Checkpoint), 4 << 10).ok();
         let claimed = bytes.and_then(|bytes| SignedCheckpoint::parse(&bytes).ok());
         let claimed = claimed.map(|signed| signed.claim().origin.clone());
@@ -166,7 +166,7 @@ impl Place {
         };
         let mut found: Vec<(LogFolder, String)> = Vec::new();
         for folder in candidates(&root) {
-            if let Some(origin) = folder.origin() {
+            if let Some(origin) = folder.read_origin() {
                 found.push((folder, origin));
             }
         }
