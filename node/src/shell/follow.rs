@@ -25,7 +25,7 @@ use lintas_proto::{
 use thiserror::Error;
 use tokio::{
     task::spawn_blocking,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 pub(crate) use self::reader::LogSource;
@@ -53,8 +53,10 @@ const PACKETS_AT_ONCE: usize = 1_024;
 const EPOCHS_AT_ONCE: usize = 32;
 /// Leaves of one record.
 const LEAVES_AT_ONCE: usize = 1_024;
-/// For how long what the broker does not show, or shows wrongly, may be an accident.
-const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 600 });
+/// Longest round: one that takes longer begins anew, and counts as one that nothing came of.
+const ROUND_MAX: Duration = Duration::from_secs(1_800);
+/// How long after a deadline, by the log's own time, a promise that no quorum has seen broken is told of, milliseconds.
+const OVERDUE_MS: u64 = 600_000;
 
 /// Why a round ended before its end.
 #[derive(Debug, Error)]
@@ -65,6 +67,9 @@ pub(crate) enum Stop {
     /// What came does not fit together.
     #[error("what the broker shows of its audit log does not hold: {0}")]
     Wrong(String),
+    /// The log is ahead of the directory here; that is not the log's fault.
+    #[error("the entry is of a newer roster than this node's; its newer directory is awaited")]
+    Behind,
     /// What was found was not kept.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -107,10 +112,13 @@ impl Logs {
 /// Follows as long as the session lives; ends only when nothing can be kept any more.
 pub(crate) async fn follow<S: LogSource>(desk: &Arc<Desk>, source: &S) -> StoreError {
     let (mut follower, mut last, mut idle, mut newest) = (Follower::new(desk), None::<Instant>, 0u32, 0);
-    let mut wrong_since = None;
+    let mut counted = Instant::now();
     loop {
         let epoch = Duration::from_millis(desk.directory().roster().epoch_ms.into());
         sleep(epoch.min(LOOK_EVERY)).await;
+        desk.pulse().pass(counted.elapsed());
+        counted = Instant::now();
+        follower.look_at_pulse(epoch).await;
         let promised = follower.newest_promise();
         if promised.is_some_and(|promised| promised > newest) {
             (newest, idle) = (promised.unwrap_or_default(), 0);
@@ -120,16 +128,15 @@ pub(crate) async fn follow<S: LogSource>(desk: &Arc<Desk>, source: &S) -> StoreE
             continue;
         }
         idle = idle.saturating_add(1);
-        match follower.round(source).await {
+        match timeout(ROUND_MAX, follower.round(source)).await.unwrap_or(Err(LogError::Slow.into())) {
             Ok(found) => {
-                wrong_since = None;
+                desk.pulse().well();
                 idle = if found > 0 { 0 } else { idle };
             }
             Err(Stop::Store(error)) if error.is_fatal() => return error,
             Err(stop) => {
                 tracing::debug!(%stop, "the audit log was not followed to its end");
-                let since = *wrong_since.get_or_insert_with(Instant::now);
-                follower.suspect(&stop, since.elapsed());
+                follower.suspect(&stop).await;
             }
         }
         last = Some(Instant::now());
@@ -145,6 +152,8 @@ pub(crate) struct Follower<'a> {
     desk: &'a Arc<Desk>,
     /// Packets about which something was found; nothing better is to come.
     disputed: BTreeSet<u64>,
+    /// The record from which on the next round looks: what the log lacks does not keep it from what it has.
+    from: u64,
 }
 
 /// An epoch in which packets of ours are, and the size of the sub-log before it.
@@ -156,7 +165,7 @@ struct Group {
 
 impl<'a> Follower<'a> {
     pub(crate) fn new(desk: &'a Arc<Desk>) -> Self {
-        Self { desk, disputed: BTreeSet::new() }
+        Self { desk, disputed: BTreeSet::new(), from: 0 }
     }
 
     fn newest_promise(&self) -> Option<u64> {
@@ -169,10 +178,13 @@ impl<'a> Follower<'a> {
         let Some(logs) = Logs::of(self.desk) else { return Ok(0) };
         let mut reader = Reader::new(source);
         let signed = self.checkpoint(&logs, &mut reader).await?;
+        self.desk.pulse().shown(&logs.root, signed.claim().size);
         let Some(last) = signed.claim().size.checked_sub(1) else { return Ok(0) };
         let tip = prove(&logs, &mut reader, last, &signed).await?;
         let witnessed_at = signed.witnessed_at(&logs.witnesses);
-        if let Some(seconds) = witnessed_at {
+        // Where the region has no witnesses, the broker's signature is all that there is.
+        let none_at = logs.witnesses.is_empty().then_some(u64::MAX);
+        if let Some(seconds) = witnessed_at.or(none_at) {
             self.desk.note_attested(&tip.entry, seconds.saturating_mul(1_000));
         }
         let found = self.include(&logs, &mut reader, &signed, &tip).await?;
@@ -226,7 +238,9 @@ impl<'a> Follower<'a> {
         signed: &SignedCheckpoint,
         tip: &Proven,
     ) -> Result<usize, Stop> {
-        let pending = self.desk.promised_in(&logs.sub, PACKETS_AT_ONCE, &self.disputed);
+        let pending = self.desk.promised_in(&logs.sub, self.from, PACKETS_AT_ONCE, &self.disputed);
+        let next = pending.last().filter(|_| pending.len() >= PACKETS_AT_ONCE);
+        self.from = next.map_or(0, |last| last.packet.saturating_add(1));
         if pending.is_empty() {
             return Ok(0);
         }
@@ -364,7 +378,14 @@ impl<'a> Follower<'a> {
     ) -> Result<(), Stop> {
         let overdue = |packet: &Pending| packet.promise.deadline_ms < tip.entry.time_ms;
         let overdue: Vec<Pending> = absent.into_iter().filter(overdue).collect();
-        if overdue.is_empty() || signed.witnessed_at(&logs.witnesses).is_none() {
+        if overdue.is_empty() {
+            return Ok(());
+        }
+        if signed.witnessed_at(&logs.witnesses).is_none() {
+            let late = |packet: &Pending| packet.promise.deadline_ms.saturating_add(OVERDUE_MS);
+            for packet in overdue.iter().filter(|packet| late(packet) < tip.entry.time_ms) {
+                self.tell(verdict::not_kept_unwitnessed(packet, tip)).await;
+            }
             return Ok(());
         }
         let size = now.map_or(0, |now| now.size);
@@ -383,16 +404,32 @@ impl<'a> Follower<'a> {
     }
 
     /// What the broker has not shown for long, or not as it should, is told: it is this node's word.
-    fn suspect(&self, stop: &Stop, since: Duration) {
-        let what = match stop {
-            Stop::Log(LogError::Missing(_) | LogError::Refused { .. } | LogError::TooLong(_))
-            | Stop::Wrong(_) => stop.to_string(),
-            Stop::Log(LogError::NotConnected | LogError::Link(_) | LogError::Slow) | Stop::Store(_) => return,
+    async fn suspect(&self, stop: &Stop) {
+        let is_brokers = match stop {
+            Stop::Log(error) => !error.ends_connection(),
+            Stop::Wrong(_) => true,
+            Stop::Behind | Stop::Store(_) => false,
         };
-        if since >= PATIENCE {
-            let text = format!("this node cannot prove that its packets stand in the log: {what}");
-            self.desk.note_finding(Finding::accusation(Kind::Withheld, text, Vec::new()));
+        if is_brokers && self.desk.pulse().wrong() {
+            let text = format!("this node cannot prove that its packets stand in the log: {stop}");
+            self.tell(Finding::accusation(Kind::Withheld, text, Vec::new())).await;
         }
+    }
+
+    /// A log that does not go on although this node is connected is told of.
+    async fn look_at_pulse(&self, epoch: Duration) {
+        let Some(still) = self.desk.pulse().stands_still(epoch) else { return };
+        let known = self.desk.known_checkpoint();
+        let entries = known.as_ref().map_or(0, |known| known.claim().size);
+        let text = format!(
+            "for {} minutes, while this node was connected, the broker has shown no newer audit log than the one with \
+             {entries} epochs, and one should end every {} seconds: too few witnesses may be connected since the broker \
+             started, it may have failed, or it keeps the rest from this node",
+            still.as_secs() / 60,
+            epoch.as_secs().max(1)
+        );
+        let exhibits = known.iter().map(|known| known.to_bytes()).collect();
+        self.tell(Finding::accusation(Kind::Withheld, text, exhibits)).await;
     }
 }
 
@@ -419,11 +456,7 @@ async fn open_slot<S: LogSource>(
 ) -> Result<SlotOpening, Stop> {
     let slots = reader.slots(&logs.root, &proven.entry).await?;
     let places = inclusion::slot_places(logs.index, logs.members, proven.entry.slots);
-    let places = places.ok_or_else(|| {
-        Stop::Wrong(
-            "the entry is of a newer roster than this node's; its newer directory is awaited".to_owned(),
-        )
-    })?;
+    let places = places.ok_or(Stop::Behind)?;
     let root = tile::root(tiles, size)?;
     let (slot_keys, entry) = (&logs.slot_keys, &proven.entry);
     Ok(inclusion::open_slot((entry, &slots), &logs.root, slot_keys, places, (size, &root))?)
