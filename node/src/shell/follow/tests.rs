@@ -263,7 +263,8 @@ async fn without_witnesses_the_brokers_signature_attests_the_directory() {
         world.log.epochs[0].0.directory_hash = *next.hash();
         world.log.publish(0);
         world.round().await.unwrap();
-        let file = String::from_utf8(std::fs::read(world.region.path("TH").join("attested")).unwrap()).unwrap();
+        let file =
+            String::from_utf8(std::fs::read(world.region.path("TH").join("attested")).unwrap()).unwrap();
         let hash = lintas_proto::id::hex(next.hash());
         assert_eq!(file.lines().skip(2).any(|line| line.starts_with(&hash)), !witnesses, "{file}");
     }
@@ -280,7 +281,10 @@ async fn without_a_quorum_a_broken_promise_is_told_once_as_this_nodes_word() {
         assert_eq!(world.desk.findings().unwrap().len(), usize::from(second > 60_000), "{second}");
     }
     let (kind, weight, exhibits) = world.finding();
-    assert_eq!((kind, weight, &exhibits[..]), (Kind::PromiseNotKept.as_str().to_owned(), false, &[receipt][..]));
+    assert_eq!(
+        (kind, weight, &exhibits[..]),
+        (Kind::PromiseNotKept.as_str().to_owned(), false, &[receipt][..])
+    );
 }
 
 #[tokio::test]
