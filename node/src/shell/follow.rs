@@ -5,7 +5,9 @@
 //! below it is proven hash by hash. A round reads as much as its proofs need and remembers nothing: what was found is in
 //! the journal, so after a restart, or months, it goes on where it was.
 
+mod prove;
 mod reader;
+mod tell;
 mod verdict;
 
 use std::{
@@ -15,11 +17,7 @@ use std::{
 };
 
 use lintas_proto::{
-    audit::{
-        merkle::verify_consistency,
-        note::{SignedCheckpoint, WitnessKey},
-        tile,
-    },
+    audit::{merkle::verify_consistency, note::SignedCheckpoint, tile},
     schema::{IncludedPacket, RootProof, SlotOpening, StoredInclusion, StoredRootProof},
 };
 use thiserror::Error;
@@ -29,7 +27,10 @@ use tokio::{
 };
 
 pub(crate) use self::reader::LogSource;
-use self::reader::{Grown, Reader};
+use self::{
+    prove::{Logs, open_slot, prove},
+    reader::{Grown, Reader},
+};
 use super::{
     clock,
     desk::{Desk, Pending},
@@ -37,10 +38,7 @@ use super::{
     store::StoreError,
 };
 use crate::core::{
-    log::{
-        findings::{Finding, Kind},
-        inclusion::{self, Fault, Proven, Tiles},
-    },
+    log::inclusion::{Fault, Proven},
     records::Record,
 };
 
@@ -78,34 +76,6 @@ pub(crate) enum Stop {
 impl From<Fault> for Stop {
     fn from(fault: Fault) -> Self {
         Self::Wrong(fault.to_string())
-    }
-}
-
-/// The logs that are followed, and what opens this agency's slot.
-struct Logs {
-    root: String,
-    sub: String,
-    slot_keys: [[u8; 32]; 2],
-    index: u32,
-    members: usize,
-    witnesses: Vec<WitnessKey>,
-}
-
-impl Logs {
-    fn of(desk: &Desk) -> Option<Self> {
-        let (directory, keys) = (desk.directory(), desk.keys());
-        let name = desk.link().broker;
-        let brokers = directory.brokers();
-        let broker = brokers.iter().find(|broker| broker.name == name).or(brokers.first())?;
-        Some(Self {
-            root: broker.root_origin(),
-            sub: broker.sub_log_origin(&keys.agency),
-            // Until the broker had this agency's key it used zeros.
-            slot_keys: [*keys.slot_key, [0; 32]],
-            index: directory.roster_index(&keys.agency)?,
-            members: directory.roster().members.len(),
-            witnesses: directory.witnesses(),
-        })
     }
 }
 
@@ -367,99 +337,6 @@ impl<'a> Follower<'a> {
         self.store(records).await?;
         Ok(upgraded)
     }
-
-    /// What is not in the log although its deadline is over, by a witnessed entry of the log itself.
-    async fn absent<S: LogSource>(
-        &mut self,
-        logs: &Logs,
-        reader: &mut Reader<'_, S>,
-        signed: &SignedCheckpoint,
-        (tip, now, absent): (&Proven, Option<Grown>, Vec<Pending>),
-    ) -> Result<(), Stop> {
-        let overdue = |packet: &Pending| packet.promise.deadline_ms < tip.entry.time_ms;
-        let overdue: Vec<Pending> = absent.into_iter().filter(overdue).collect();
-        if overdue.is_empty() {
-            return Ok(());
-        }
-        if signed.witnessed_at(&logs.witnesses).is_none() {
-            let late = |packet: &Pending| packet.promise.deadline_ms.saturating_add(OVERDUE_MS);
-            for packet in overdue.iter().filter(|packet| late(packet) < tip.entry.time_ms) {
-                self.tell(verdict::not_kept_unwitnessed(packet, tip)).await;
-            }
-            return Ok(());
-        }
-        let size = now.map_or(0, |now| now.size);
-        let tiles = reader.tiles(&logs.sub, size, |wanted| tile::root(wanted, size).map(drop)).await?;
-        let slot = open_slot(logs, reader, tip, (size, &tiles)).await?;
-        for packet in overdue {
-            self.disputed.insert(packet.packet);
-            self.tell(verdict::not_kept(&packet, &slot, tip)).await;
-        }
-        Ok(())
-    }
-
-    async fn tell(&self, finding: Finding) {
-        let desk = Arc::clone(self.desk);
-        blocking(move || desk.note_finding(finding)).await;
-    }
-
-    /// What the broker has not shown for long, or not as it should, is told: it is this node's word.
-    async fn suspect(&self, stop: &Stop) {
-        let is_brokers = match stop {
-            Stop::Log(error) => !error.ends_connection(),
-            Stop::Wrong(_) => true,
-            Stop::Behind | Stop::Store(_) => false,
-        };
-        if is_brokers && self.desk.pulse().wrong() {
-            let text = format!("this node cannot prove that its packets stand in the log: {stop}");
-            self.tell(Finding::accusation(Kind::Withheld, text, Vec::new())).await;
-        }
-    }
-
-    /// A log that does not go on although this node is connected is told of.
-    async fn look_at_pulse(&self, epoch: Duration) {
-        let Some(still) = self.desk.pulse().stands_still(epoch) else { return };
-        let known = self.desk.known_checkpoint();
-        let entries = known.as_ref().map_or(0, |known| known.claim().size);
-        let text = format!(
-            "for {} minutes, while this node was connected, the broker has shown no newer audit log than the one with \
-             {entries} epochs, and one should end every {} seconds: too few witnesses may be connected since the broker \
-             started, it may have failed, or it keeps the rest from this node",
-            still.as_secs() / 60,
-            epoch.as_secs().max(1)
-        );
-        let exhibits = known.iter().map(|known| known.to_bytes()).collect();
-        self.tell(Finding::accusation(Kind::Withheld, text, exhibits)).await;
-    }
-}
-
-/// The entry of an epoch, proven under a checkpoint.
-async fn prove<S: LogSource>(
-    logs: &Logs,
-    reader: &mut Reader<'_, S>,
-    epoch: u64,
-    signed: &SignedCheckpoint,
-) -> Result<Proven, Stop> {
-    let size = signed.claim().size;
-    let entry = reader.root_entry(&logs.root, epoch, size).await?;
-    let tiles =
-        reader.tiles(&logs.root, size, |wanted| tile::inclusion(wanted, size, epoch).map(drop)).await?;
-    Ok(inclusion::prove_entry(&entry, epoch, &tiles, signed)?)
-}
-
-/// This agency's slot of a proven epoch: its sub-log had `size` then.
-async fn open_slot<S: LogSource>(
-    logs: &Logs,
-    reader: &mut Reader<'_, S>,
-    proven: &Proven,
-    (size, tiles): (u64, &Tiles),
-) -> Result<SlotOpening, Stop> {
-    let slots = reader.slots(&logs.root, &proven.entry).await?;
-    let places = inclusion::slot_places(logs.index, logs.members, proven.entry.slots);
-    let places = places.ok_or(Stop::Behind)?;
-    let root = tile::root(tiles, size)?;
-    let (slot_keys, entry) = (&logs.slot_keys, &proven.entry);
-    Ok(inclusion::open_slot((entry, &slots), &logs.root, slot_keys, places, (size, &root))?)
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {

@@ -12,7 +12,7 @@ use lintas_proto::{
 
 use super::*;
 use crate::{
-    core::log::receipts::Grade,
+    core::log::{findings::Kind, inclusion, receipts::Grade},
     shell::desk::{Heard, How, Request, Work},
     testing::{AMBER, Region, draft, log::FakeLog, submission_events},
 };
