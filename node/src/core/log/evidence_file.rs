@@ -109,6 +109,10 @@ fn header(file: &EvidenceFile, region: &Region) -> Result<VerifiedHeader, Fault>
     let core = Core::parse(&claimed.core).map_err(|error| wrong(&error))?;
     let mut last = wrong(&"no directory in the file has the sender's keys");
     for directory in &region.directories {
+        if !region.vouches(directory, &core.originator.agency, core.created_ms) {
+            last = wrong(&"a newer roster had taken the sender's keys from it by then");
+            continue;
+        }
         match verify_header(&file.header, &file.signature, &directory.at(core.created_ms)) {
             Ok(header) if core.region == directory.roster().region => return Ok(header),
             Ok(_) => last = wrong(&"it is of another region"),
@@ -216,6 +220,7 @@ fn place(
     let members = |roster: &&PastRoster| u32::try_from(roster.agencies.len()) == Ok(entry.slots);
     let roster = region.rosters().find(members);
     let roster = roster.ok_or_else(|| wrong(&"no roster here has as many members as the epoch has slots"))?;
+    let watched = region.witnessed_under(&proof.checkpoint, entry.slots).unwrap_or(roster);
     if roster.index_of(agency) != Some(slot.roster_index) || !opens(slot, &entry) {
         return Err(wrong(&"the slot is not this agency's in that epoch"));
     }
@@ -237,10 +242,11 @@ fn place(
         epoch_ms: entry.time_ms,
         sub_log_size: slot.size,
         tree_size: proof.checkpoint.claim().size,
-        cosigned: proof.checkpoint.cosignatures(&roster.witnesses).len(),
-        witnesses: roster.witnesses.len(),
-        needed: quorum(roster.witnesses.len()),
-        witnessed_ms: proof.checkpoint.witnessed_at(&roster.witnesses).map(|at| at.saturating_mul(1_000)),
-        roster_version: roster.version,
+        cosigned: proof.checkpoint.cosignatures(&watched.witnesses).len(),
+        witnesses: watched.witnesses.len(),
+        needed: quorum(watched.witnesses.len()),
+        witnessed_ms: proof.checkpoint.witnessed_at(&watched.witnesses).map(|at| at.saturating_mul(1_000)),
+        roster_version: watched.version,
+        given_up: region.end_of(origin).map(|ended| ended.size).filter(|size| *size <= entry.epoch),
     }))
 }

@@ -119,6 +119,57 @@ async fn a_newer_roster_of_the_reader_s_leads_back_to_the_one_of_then() {
     assert_eq!(evidence_file::verify(&bytes, &Anchor::Directory(&later)).unwrap().grade, "witnessed");
 }
 
+#[tokio::test]
+async fn the_witnesses_of_then_count_when_others_have_taken_their_place() {
+    let (mut region, _desk, _, bytes) = witnessed().await;
+    let now = clock::now_ms();
+    for (later_ms, grade) in [(0, "witnessed"), (limits::ATTESTED_WITHIN_MS + 60_000, "included")] {
+        let other = lintas_proto::sign::SigningKey::from_seed(
+            lintas_proto::sign::KeyRole::Witness,
+            &zeroize::Zeroizing::new([later_ms.to_be_bytes()[7]; 32]),
+        )
+        .unwrap();
+        // Long before the cosignatures: then these were no witnesses any more.
+        let later = region.next(|roster| {
+            roster.not_before_ms = now - later_ms;
+            let witnesses = roster.members.iter_mut().filter(|member| !member.witness_key.is_empty());
+            let mut witnesses: Vec<_> = witnesses.collect();
+            witnesses.iter_mut().for_each(|member| member.witness_key.clear());
+            witnesses[0].witness_key = Bytes::copy_from_slice(&other.public_key());
+        });
+        let view = evidence_file::verify(&bytes, &Anchor::Directory(&region.open(&later))).unwrap();
+        assert_eq!(view.grade, grade, "{:?}", view.place);
+    }
+}
+
+#[tokio::test]
+async fn who_was_no_member_any_more_says_nothing() {
+    let (mut region, _desk, _, bytes) = witnessed().await;
+    let now = clock::now_ms();
+    for (not_before_ms, holds) in [(now, true), (now - 3_600_000, false)] {
+        let later = region.next(|roster| {
+            roster.not_before_ms = not_before_ms;
+            let member = roster.members.iter_mut().find(|member| member.agency == "KH").unwrap();
+            member.status = lintas_proto::schema::MemberStatus::Revoked as i32;
+        });
+        let verified = evidence_file::verify(&bytes, &Anchor::Directory(&region.open(&later)));
+        assert_eq!(verified.is_ok(), holds, "{verified:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_lies_behind_the_end_of_its_log_is_said_to() {
+    for (size, behind) in [(1, true), (2, false)] {
+        let (mut region, _desk, _, bytes) = witnessed().await;
+        let later = region.next(|roster| {
+            let root = Bytes::copy_from_slice(&[7; 32]);
+            roster.brokers[0].ended_logs.push(EndedLog { size, root });
+        });
+        let view = evidence_file::verify(&bytes, &Anchor::Directory(&region.open(&later))).unwrap();
+        assert_eq!(view.missing.iter().any(|missing| missing.contains("has ended this log")), behind);
+    }
+}
+
 /// Flips a bit somewhere in the middle.
 fn flip(bytes: &Bytes) -> Bytes {
     let mut other = bytes.to_vec();

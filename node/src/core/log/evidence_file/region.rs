@@ -8,15 +8,17 @@ use lintas_config::{
     directory::{Broker, PastRoster, PastRosters, chain::STEPS_MAX},
 };
 use lintas_proto::{
+    audit::note::{SignedCheckpoint, log_name, root_origin},
     canonical,
     envelope::verify::PacketKeys as _,
     id::Digest,
     limits,
-    schema::{DirectoryBundle, EvidenceFile, Roster, SignedRoster, UnitRef},
+    schema::{DirectoryBundle, EndedLog, EvidenceFile, Roster, SignedRoster, UnitRef},
     sign::{KeyRole, VerifyingKey, key_id},
 };
 
 use super::{Fault, fault};
+use crate::core::log::attested::CHANGE_MS;
 
 /// What the reader believes already.
 #[derive(Debug)]
@@ -81,7 +83,44 @@ impl Region {
     }
 
     pub(super) fn packet_key(&self, unit: &UnitRef, id: &Digest, time_ms: u64) -> Option<VerifyingKey> {
-        self.directories.iter().find_map(|directory| directory.at(time_ms).packet_key(unit, id).cloned())
+        let directories = self.directories.iter().filter(|of| self.vouches(of, &unit.agency, time_ms));
+        directories.into_iter().find_map(|of| of.at(time_ms).packet_key(unit, id).cloned())
+    }
+
+    /// Whether the keys of an agency in that directory are still its own at that time: no newer roster that is believed
+    /// had ended its membership, or named another identity key, by then.
+    pub(super) fn vouches(&self, directory: &Directory, agency: &str, time_ms: u64) -> bool {
+        let version = directory.roster().version;
+        let in_force = |roster: &&PastRoster| roster.not_before_ms.saturating_add(CHANGE_MS) < time_ms;
+        let then = self.rosters().take_while(|roster| roster.version > version).find(in_force);
+        let member = directory.member(agency);
+        then.is_none_or(|then| then.identities.get(agency) == member.map(|member| &member.identity_key))
+    }
+
+    /// The roster whose witnesses count for a checkpoint over an epoch with so many slots: the newest under which a quorum
+    /// had cosigned it before the next one was in force for a day; without a quorum the newest. Members never leave, so a
+    /// roster with fewer members than slots is older than the epoch.
+    pub(super) fn witnessed_under(&self, signed: &SignedCheckpoint, slots: u32) -> Option<&PastRoster> {
+        let mut replaced_ms = u64::MAX;
+        let mut newest = None;
+        for roster in self.rosters().filter(|roster| roster.agencies.len() >= slots as usize) {
+            newest = newest.or(Some(roster));
+            let at_ms = signed.witnessed_at(&roster.witnesses).map(|at| at.saturating_mul(1_000));
+            if at_ms.is_some_and(|at_ms| at_ms <= replaced_ms) {
+                return Some(roster);
+            }
+            replaced_ms = roster.not_before_ms.saturating_add(limits::ATTESTED_WITHIN_MS);
+        }
+        newest
+    }
+
+    /// What the region authority says today of the end of a root log.
+    pub(super) fn end_of(&self, origin: &str) -> Option<&EndedLog> {
+        let brokers = &self.past.newest()?.brokers;
+        brokers.iter().find_map(|broker| {
+            let is_it = |number: &usize| root_origin(&log_name(&broker.name, *number)) == origin;
+            broker.ended_logs.get((0..broker.ended_logs.len()).find(is_it)?)
+        })
     }
 }
 

@@ -98,6 +98,13 @@ pub(super) fn missing(
         )),
         (Grade::Included, None) | (Grade::Witnessed, _) => {}
     }
+    missing.extend(place.and_then(|place| Some((place, place.given_up?))).map(|(place, size)| {
+        format!(
+            "a place in a log that goes on: the region authority has ended this log with {size} epochs, and epoch {} lies \
+             behind its end; that it was there once is shown all the same",
+            place.epoch
+        )
+    }));
     let released = events.iter().filter(|event| event.r#type == EventType::Released as i32);
     for unit in released.filter_map(|event| event.recipient.as_ref()).map(name).filter(|_| sent) {
         if !said.iter().any(|said| said.recipient.as_ref() == Some(&unit)) {
