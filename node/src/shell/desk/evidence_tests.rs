@@ -265,3 +265,61 @@ async fn what_stood_in_a_log_that_ended_is_sent_again_and_a_restart_changes_noth
     drop(desk);
     check(&region.desk("TH"));
 }
+
+/// The log of that broker ends, and the desk hears of it.
+fn end_log(region: &mut Region, desk: &Desk) {
+    let before = region.directory();
+    let next = region.next(|roster| {
+        let root = Bytes::copy_from_slice(&[7; 32]);
+        roster.brokers[0].ended_logs.push(EndedLog { size: 5, root });
+    });
+    let next = region.open(&next);
+    desk.take_update(&Region::update(&before, &[&before, &next])).unwrap();
+}
+
+#[test]
+fn what_was_purged_with_its_attachments_is_not_sent_again() {
+    for purged in [false, true] {
+        let mut region = Region::new();
+        let desk = region.desk("TH");
+        let file = region.root.path().join("file");
+        std::fs::write(&file, [7; 1_000]).unwrap();
+        let (to, how) = (Vec::new(), How::default());
+        let draft = draft(&["KH/KH-AHT"], "t", AMBER, "NONE");
+        desk.answer(Request::Send { draft, attach: vec![file], to, from: None, how }).unwrap();
+        let Work::Upload(upload) = desk.next_work().unwrap() else { panic!("nothing to upload") };
+        desk.uploaded(upload.digest);
+        let Work::Submit(next) = desk.next_work().unwrap() else { panic!("nothing to submit") };
+        let packet: Submission = canonical::decode(&next.bytes, limits::FRAME_BYTES_MAX).unwrap();
+        let sub = format!("{BROKER}/audit/TH");
+        let receipt = region.receipt_in((&sub, 0), "TH", &packet.header, &submission_events(&packet));
+        hear(&desk, FrameType::Receipt, receipt);
+        if purged {
+            let chosen =
+                purge::Chosen { ids: std::slice::from_ref(&upload.packet), before_ms: None, expired: false };
+            assert!(desk.purge(&chosen, true, clock::now_ms()).unwrap().done);
+        }
+        end_log(&mut region, &desk);
+        let waits = desk.store.state().waiting().count();
+        assert_eq!(waits, usize::from(!purged), "without its attachments it would wait for ever");
+    }
+}
+
+#[test]
+fn whoever_has_a_packet_does_not_get_it_again_under_another_id() {
+    for delivered in [false, true] {
+        let mut region = Region::new();
+        let desk = region.desk("TH");
+        let (packet, receipt) = sent(&region, &desk, &format!("{BROKER}/audit/TH"), 0);
+        if delivered {
+            acknowledge(&region, &desk, &packet, &receipt);
+        }
+        end_log(&mut region, &desk);
+        assert_eq!(desk.store.state().waiting().count(), 1);
+        super::reseal_tests::refuse(&region, &desk, &packet, Reason::Reseal);
+        let digest = sha256(&[&packet.header]);
+        assert_eq!(desk.why_pending(&digest).is_none(), delivered, "it is sealed anew");
+        let refused = matches!(desk.store.state().own(&digest).unwrap().1.answer, Answer::Refused { .. });
+        assert_eq!(refused, delivered);
+    }
+}

@@ -6,7 +6,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use lintas_proto::{canonical, id::PacketId, limits, receipt::Receipt, schema::SignedReceipt};
+use lintas_proto::{
+    canonical,
+    id::{Digest, PacketId},
+    limits,
+    receipt::Receipt,
+    schema::SignedReceipt,
+};
 
 use super::Desk;
 use crate::{
@@ -128,9 +134,15 @@ impl Desk {
         if records.is_empty() {
             return Ok(());
         }
+        let mut ours: Vec<Digest> = Vec::new();
+        for record in &records {
+            let Record::Inclusion(stored) = record else { continue };
+            let sent = stored.packets.iter().filter(|packet| !packet.incoming);
+            ours.extend(sent.filter_map(|packet| Digest::try_from(packet.header_digest.as_ref()).ok()));
+        }
         self.store.keep(records)?;
         // What is in the log needs not be sent again.
-        self.tidy();
+        self.tidy_these(&ours);
         Ok(())
     }
 }
