@@ -193,7 +193,9 @@ impl Desk {
         let is_present = |origin: &str| directory.brokers().iter().any(|b| b.root_origin() == origin);
         self.watch.waiting().keep_only(is_present);
         let mut open = Vec::new();
-        for heard in self.watch.waiting().all() {
+        // A list of its own: what is decided here is taken off the other.
+        let waiting = self.watch.waiting().all();
+        for heard in waiting {
             let Some((_, key)) = witness::log_of(&directory, &heard.signed) else { continue };
             match self.watch.compared(&heard.signed, key) {
                 None => {}

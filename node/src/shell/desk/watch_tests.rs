@@ -321,6 +321,22 @@ fn what_others_know_of_the_same_log_is_taken_over_once_it_is_proven() {
 }
 
 #[test]
+fn what_was_heard_and_is_known_meanwhile_holds_nothing_up() {
+    let region = Region::new();
+    let (desk, tree) = (Arc::new(region.desk("TH")), Tree::new(60, HONEST));
+    assert_eq!(ask(&desk, &request(&region, &tree, 0, 10)).0, Reason::Accepted);
+    let packet = packet_with(&region.desk("KH"), Some(&note(&region, &tree, 23)));
+    assert_eq!(deliver(&region, &desk, &packet), 1);
+    assert_eq!(desk.watch.waiting().all().len(), 1);
+    assert_eq!(ask(&desk, &request(&region, &tree, 10, 23)).0, Reason::Accepted);
+    let (done, is_done) = std::sync::mpsc::channel();
+    let comparing = Arc::clone(&desk);
+    std::thread::spawn(move || done.send(comparing.to_compare().len()));
+    assert_eq!(is_done.recv_timeout(std::time::Duration::from_secs(10)), Ok(0), "it waits for itself");
+    assert!(desk.watch.waiting().all().is_empty());
+}
+
+#[test]
 fn a_checkpoint_that_is_learned_must_be_proven() {
     let region = Region::new();
     let desk = region.desk("TH");
