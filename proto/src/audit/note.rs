@@ -267,6 +267,25 @@ impl SignedCheckpoint {
         *self = with;
         Ok(())
     }
+
+    /// This note with nothing but the log's signature and the cosignatures of `witnesses`, from here and from `other`, a
+    /// note of the same checkpoint.
+    #[must_use]
+    pub fn joined(&self, other: &Self, log_key: &VerifyingKey, witnesses: &[WitnessKey]) -> Self {
+        let log_hash = key_hash(&self.checkpoint.origin, TYPE_LOG, log_key.as_bytes());
+        let by_log = |line: &&Line| line.name == self.checkpoint.origin && line.key_hash == log_hash;
+        let by = |witness: &WitnessKey| {
+            let key_hash = key_hash(&witness.name, TYPE_COSIGNATURE, witness.key.as_bytes());
+            let both = self.lines.iter().chain(&other.lines);
+            let mut lines = both.filter(|line| line.name == witness.name && line.key_hash == key_hash);
+            lines
+                .find(|line| verify_cosignature(&self.text, &line.signature, &witness.key).is_some())
+                .cloned()
+        };
+        let lines = self.lines.iter().find(by_log).cloned();
+        let lines = lines.into_iter().chain(witnesses.iter().filter_map(by)).collect();
+        Self { lines, ..self.clone() }
+    }
 }
 
 impl fmt::Display for SignedCheckpoint {
@@ -388,6 +407,28 @@ mod tests {
             let both = read.verify(ORIGIN, &public).is_ok() && read.cosigned_at(&witness).is_some();
             assert!(!both, "bit {bit} of {}", bytes.len());
         }
+    }
+
+    #[test]
+    fn two_notes_of_one_checkpoint_join_what_counts() {
+        let (log, public) = signed();
+        let all: Vec<(SigningKey, WitnessKey)> = (10..14).map(witness).collect();
+        let keys: Vec<WitnessKey> = all[..3].iter().map(|(_, key)| key.clone()).collect();
+        let by = |indices: &[usize]| {
+            let mut note = log.clone();
+            for index in indices {
+                let cosignature = log.cosign(&all[*index].0, 100).unwrap();
+                note.add_cosignature(&all[*index].1, &cosignature).unwrap();
+            }
+            note
+        };
+        let joined = by(&[0, 3]).joined(&by(&[1, 0]), &public, &keys);
+        assert_eq!((joined.cosignatures(&keys).len(), joined.lines.len()), (2, 3), "a stranger is left out");
+        assert!(joined.verify(ORIGIN, &public).is_ok());
+        // A cosignature of something else does not count, and does not keep the true one out.
+        let mut lying = by(&[2]);
+        lying.lines[1].signature[70] ^= 1;
+        assert_eq!(lying.joined(&by(&[2]), &public, &keys).cosignatures(&keys), [100]);
     }
 
     #[test]
