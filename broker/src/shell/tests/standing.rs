@@ -191,7 +191,7 @@ async fn what_a_broker_is_stopped_by_becomes_the_largest_that_a_quorum_has_cosig
         }
         note
     };
-    let Broker { address, shared, task, .. } = Broker::start(folder.path()).await;
+    let Broker { address, shared, task, stop: _stop } = Broker::start(folder.path()).await;
     // At once, and the quorum in pieces.
     let shows = async |agency: &str, known: &SignedCheckpoint| {
         connect_as(&world, address, &world.transport(agency), &knowing(agency, known)).await.is_ok()
