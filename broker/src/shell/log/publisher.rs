@@ -154,6 +154,7 @@ impl<D: Disk> Publishing<D> {
                          while the journal has room. Make room now"
                     );
                     self.is_full = true;
+                    self.shared.metrics.log_full(true);
                 }
                 Err(error) => {
                     self.shared.fail(&error);
@@ -173,6 +174,7 @@ impl<D: Disk> Publishing<D> {
         self.tell();
         self.work()?;
         self.is_full = false;
+        self.shared.metrics.log_full(false);
         tracing::info!("the disk has room; the audit log is published again");
         Ok(())
     }
