@@ -267,6 +267,25 @@ impl SignedCheckpoint {
         *self = with;
         Ok(())
     }
+
+    /// This note with nothing but the log's signature and the cosignatures of `witnesses`, from here and from `other`, a
+    /// note of the same checkpoint.
+    #[must_use]
+    pub fn joined(&self, other: &Self, log_key: &VerifyingKey, witnesses: &[WitnessKey]) -> Self {
+        let log_hash = key_hash(&self.checkpoint.origin, TYPE_LOG, log_key.as_bytes());
+        let by_log = |line: &&Line| line.name == self.checkpoint.origin && line.key_hash == log_hash;
+        let by = |witness: &WitnessKey| {
+            let key_hash = key_hash(&witness.name, TYPE_COSIGNATURE, witness.key.as_bytes());
+            let both = self.lines.iter().chain(&other.lines);
+            let mut lines = both.filter(|line| line.name == witness.name && line.key_hash == key_hash);
+            lines
+                .find(|line| verify_cosignature(&self.text, &line.signature, &witness.key).is_some())
+                .cloned()
+        };
+        let lines = self.lines.iter().find(by_log).cloned();
+        let lines = lines.into_iter().chain(witnesses.iter().filter_map(by)).collect();
+        Self { lines, ..self.clone() }
+    }
 }
 
 impl fmt::Display for SignedCheckpoint {

@@ -59,6 +59,28 @@ fn every_flipped_bit_is_noticed() {
 }
 
 #[test]
+fn two_notes_of_one_checkpoint_join_what_counts() {
+    let (log, public) = signed();
+    let all: Vec<(SigningKey, WitnessKey)> = (10..14).map(witness).collect();
+    let keys: Vec<WitnessKey> = all[..3].iter().map(|(_, key)| key.clone()).collect();
+    let by = |indices: &[usize]| {
+        let mut note = log.clone();
+        for index in indices {
+            let cosignature = log.cosign(&all[*index].0, 100).unwrap();
+            note.add_cosignature(&all[*index].1, &cosignature).unwrap();
+        }
+        note
+    };
+    let joined = by(&[0, 3]).joined(&by(&[1, 0]), &public, &keys);
+    assert_eq!((joined.cosignatures(&keys).len(), joined.lines.len()), (2, 3), "a stranger is left out");
+    assert!(joined.verify(ORIGIN, &public).is_ok());
+    // A cosignature of something else does not count, and does not keep the true one out.
+    let mut lying = by(&[2]);
+    lying.lines[1].signature[70] ^= 1;
+    assert_eq!(lying.joined(&by(&[2]), &public, &keys).cosignatures(&keys), [100]);
+}
+
+#[test]
 fn a_quorum_counts_each_witness_once() {
     assert_eq!([0, 1, 2, 3, 4, 5, 7, 10, 11].map(quorum), [0, 1, 2, 2, 3, 4, 5, 7, 8]);
     let (mut signed, _) = signed();
