@@ -65,6 +65,9 @@ pub(crate) enum Stop {
     /// What came does not fit together.
     #[error("what the broker shows of its audit log does not hold: {0}")]
     Wrong(String),
+    /// The log is of a newer roster than this node's: nobody's fault.
+    #[error("the entry is of a newer roster than this node's; its newer directory is awaited")]
+    Newer,
     /// What was found was not kept.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -387,7 +390,9 @@ impl<'a> Follower<'a> {
         let what = match stop {
             Stop::Log(LogError::Missing(_) | LogError::Refused { .. } | LogError::TooLong(_))
             | Stop::Wrong(_) => stop.to_string(),
-            Stop::Log(LogError::NotConnected | LogError::Link(_) | LogError::Slow) | Stop::Store(_) => return,
+            Stop::Log(LogError::NotConnected | LogError::Link(_) | LogError::Slow)
+            | Stop::Newer
+            | Stop::Store(_) => return,
         };
         if since >= PATIENCE {
             let text = format!("this node cannot prove that its packets stand in the log: {what}");
@@ -419,14 +424,16 @@ async fn open_slot<S: LogSource>(
 ) -> Result<SlotOpening, Stop> {
     let slots = reader.slots(&logs.root, &proven.entry).await?;
     let places = inclusion::slot_places(logs.index, logs.members, proven.entry.slots);
-    let places = places.ok_or_else(|| {
-        Stop::Wrong(
-            "the entry is of a newer roster than this node's; its newer directory is awaited".to_owned(),
-        )
-    })?;
+    let places = places.ok_or(Stop::Newer)?;
     let root = tile::root(tiles, size)?;
-    let (slot_keys, entry) = (&logs.slot_keys, &proven.entry);
-    Ok(inclusion::open_slot((entry, &slots), &logs.root, slot_keys, places, (size, &root))?)
+    let open = |keys: &[[u8; 32]]| {
+        inclusion::open_slot((&proven.entry, &slots), &logs.root, keys, places.clone(), (size, &root))
+    };
+    match open(&logs.slot_keys) {
+        // An epoch under a key that this agency had before: the log names it, and a wrong one opens nothing.
+        Err(Fault::Closed(_)) => Ok(open(&reader.slot_keys(&logs.sub, proven.entry.epoch).await?)?),
+        other => Ok(other?),
+    }
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {

@@ -278,11 +278,20 @@ impl Desk {
         }
     }
 
-    /// Keeps what the broker's log should not show, and raises the alarm. The same is kept once.
+    /// Keeps what the broker's log should not show, and raises the alarm. The same is kept once. It is evidence only if
+    /// a stranger who checks it is convinced.
     pub(crate) fn note_finding(&self, finding: Finding) {
-        let (text, kind, weight) = (finding.text.clone(), finding.kind.as_str(), finding.weight);
-        let stored = finding.into_stored(clock::now_ms());
-        let wanted = self.store.state().findings().wants(&stored);
+        let mut stored = finding.into_stored(clock::now_ms());
+        let mut wanted = self.store.state().findings().wants(&stored);
+        if stored.is_evidence
+            && wanted != Wanted::Known
+            && let Err(why) = self.convinces(&stored.kind, &stored.exhibits)
+        {
+            tracing::warn!(why, "a finding does not convince others");
+            stored.is_evidence = false;
+            wanted = self.store.state().findings().wants(&stored);
+        }
+        let (text, kind, evidence) = (stored.text.clone(), stored.kind.clone(), stored.is_evidence);
         let kept = match wanted {
             Wanted::Known => return,
             Wanted::NoRoom => false,
@@ -297,11 +306,10 @@ impl Desk {
         if !kept {
             self.watch.count_unkept();
         }
-        tracing::error!(kind, ?weight, kept, text, "ALARM: the audit log is not what it should be");
+        tracing::error!(kind, evidence, kept, text, "ALARM: the audit log is not what it should be");
     }
 
     /// All findings that were kept, oldest first, with their exhibits.
-    #[allow(dead_code, reason = "`lintas audit findings` is being built")]
     pub(crate) fn findings(&self) -> Result<Vec<StoredFinding>, StoreError> {
         let sequences: Vec<u64> = self.store.state().findings().all().map(|(at, _)| at).collect();
         let read = |at: u64| match self.store.read(at) {
