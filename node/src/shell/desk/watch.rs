@@ -256,7 +256,7 @@ impl Desk {
     }
 
     /// Tells of promises that contradict each other, if there are any.
-    pub(super) fn tell_broken_promises(&self) {
+    pub(crate) fn tell_broken_promises(&self) {
         let broken = self.store.state().promises().take_broken();
         for Broken { origin, index, records } in broken {
             let receipt = |sequence| match self.store.read(sequence) {
