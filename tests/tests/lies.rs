@@ -305,11 +305,17 @@ fn whatever_befalls_an_honest_broker_nobody_finds_anything() {
     // New keys, a new roster, an erased entry.
     let (identity, key) =
         (drill.region.folder("TH").join("identity.key"), drill.region.identity_key_file("TH"));
-    let renew = ["keys", "renew", "--new-keys", "--identity", identity.to_str().unwrap()];
+    let renew = ["keys", "renew", "--all", "--identity", identity.to_str().unwrap()];
     let renew: Vec<&str> = renew.into_iter().chain(["--identity-key-file", key.to_str().unwrap()]).collect();
     let _ = drill.region.lintas("TH", &renew).ok();
     proven(&drill);
-    drill.authority.enact("second.bin", &["--no-witness", "VN", "--reads-told-after-days", "7"]);
+    // The newcomer stands before RCO, TH and VN in the roster, and their slots move on.
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/mekong/omb.toml");
+    fs::copy(sample, drill.authority.sources().join("omb.toml")).unwrap();
+    let request = std::path::absolute(drill.region.init_anew("OMB", "OMB")).unwrap();
+    let (sources, request) = (drill.authority.sources().display().to_string(), request.display().to_string());
+    let what = ["--sources", &sources, "--admit", &request, "--no-witness", "VN"];
+    drill.authority.enact("second.bin", &what);
     drill.region.take_published("broker");
     drill.is_up("TH", 2);
     proven(&drill);
