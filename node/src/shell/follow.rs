@@ -16,6 +16,7 @@ use std::{
 
 use lintas_proto::{
     audit::{
+        files::LogFile,
         merkle::verify_consistency,
         note::{SignedCheckpoint, WitnessKey},
         tile,
@@ -388,6 +389,10 @@ impl<'a> Follower<'a> {
     /// What the broker has not shown for long, or not as it should, is told: it is this node's word.
     fn suspect(&self, stop: &Stop, since: Duration) {
         let what = match stop {
+            // Nothing is signed before a quorum of witnesses was there: a log may be without a checkpoint for long.
+            Stop::Log(LogError::Missing(LogFile::Checkpoint)) if self.desk.known_checkpoint().is_none() => {
+                return;
+            }
             Stop::Log(LogError::Missing(_) | LogError::Refused { .. } | LogError::TooLong(_))
             | Stop::Wrong(_) => stop.to_string(),
             Stop::Log(LogError::NotConnected | LogError::Link(_) | LogError::Slow)

@@ -288,6 +288,28 @@ async fn a_log_of_a_newer_roster_accuses_nobody() {
     assert_eq!(world.grade(&packet), Some(Grade::Promised));
 }
 
+#[tokio::test]
+async fn a_log_that_no_quorum_has_let_begin_accuses_nobody_and_one_that_hides_does() {
+    let mut world = World::new();
+    let (_, receipt) = world.send();
+    let mut follower = Follower::new(&world.desk);
+    let stop = follower.round(&world.log).await.unwrap_err();
+    assert!(matches!(stop, Stop::Log(LogError::Missing(LogFile::Checkpoint))), "{stop}");
+    follower.suspect(&stop, Duration::from_secs(24 * 60 * 60));
+    assert_eq!(world.desk.findings().unwrap(), []);
+    // Once there was one, it does not go.
+    world.log.log(&receipt);
+    world.log.end_epoch(world.start_ms + 5_000);
+    world.log.publish(3);
+    follower.round(&world.log).await.unwrap();
+    world.log.files.lock().unwrap().clear();
+    let stop = follower.round(&world.log).await.unwrap_err();
+    follower.suspect(&stop, Duration::from_secs(601));
+    let (kind, is_evidence, exhibits) = world.finding();
+    assert_eq!((kind.as_str(), is_evidence), ("withheld", false));
+    assert!(judged(&world, &kind, &exhibits).is_err());
+}
+
 /// What a stranger with the roster says of a finding.
 fn judged(world: &World, kind: &str, exhibits: &[Bytes]) -> Result<String, String> {
     let believed = lintas_config::directory::PastRosters::of(&world.region.directory()).unwrap();
