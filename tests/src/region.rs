@@ -236,12 +236,18 @@ impl Region {
 
     /// Starts the broker and waits until it listens.
     pub fn start_broker(&mut self) {
-        let (log, data) = (self.log("broker"), self.folder("broker"));
+        self.broker = Some(self.other_broker("broker"));
+    }
+
+    /// Starts the broker of another folder and waits until it listens; it is the caller's.
+    #[must_use]
+    pub fn other_broker(&self, folder: &str) -> Process {
+        let (log, data) = (self.log(folder), self.folder(folder));
         let before = fs::read_to_string(&log).unwrap_or_default().matches("listens on").count();
         let arguments = [OsStr::new(ROLE_BROKER), OsStr::new("run"), OsStr::new("--data"), data.as_os_str()];
         let mut broker = Process::start(&self.program, &arguments, &log, &[]);
         assert!(broker.wait_for("listens on", before), "the broker does not start:\n{}", broker.said());
-        self.broker = Some(broker);
+        broker
     }
 
     /// Ends the broker with kill -9.
@@ -393,7 +399,8 @@ fn refs(texts: &[String]) -> Vec<&str> {
 }
 
 /// A loopback UDP port that was free a moment ago.
-fn free_address() -> SocketAddr {
+#[must_use]
+pub fn free_address() -> SocketAddr {
     UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 

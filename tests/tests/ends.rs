@@ -30,7 +30,7 @@ fn nodes_that_watch_the_log_and_write_to_each_other_end_at_once() {
         let draft = titled(root.path(), &format!("round {round}"));
         for _ in 0..4 {
             // Each carries a checkpoint that the recipient may or may not know yet.
-            region.lintas("TH", &["send", &draft]).ok();
+            let _ = region.lintas("TH", &["send", &draft]).ok();
             std::thread::sleep(Duration::from_millis(400));
         }
         assert!(wait(|| region.lintas("KH", &["inbox"]).ok().out.contains(&format!("round {round}"))));

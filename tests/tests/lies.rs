@@ -8,10 +8,24 @@
     reason = "tests"
 )]
 
-use std::{fs, path::Path};
+use std::{fs, net::SocketAddr, path::Path, process::Command, time::Duration};
 
-use lintas_proto::audit::note::SignedCheckpoint;
-use lintas_tests::{drill::Drill, independent::copy, process::wait};
+use lintas_proto::{
+    audit::{merkle::consistency_roots, note::SignedCheckpoint},
+    canonical,
+    id::{hex, unhex},
+    schema::UnitRef,
+    sign::VerifyingKey,
+};
+use lintas_tests::{
+    ROLE_NODE,
+    drill::Drill,
+    independent::copy,
+    member::{Answer, Member},
+    process::wait,
+    region::{Region, Wanted, free_address},
+};
+use serde_json::Value;
 use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_lintas-demo");
@@ -23,6 +37,12 @@ const NODES: [&str; 4] = ["KH", "RCO", "TH", "VN"];
 const BEHIND: i32 = 6;
 /// Exit code: a rule of the authority.
 const FORBIDDEN: i32 = 12;
+/// Exit code: evidence that does not hold.
+const EVIDENCE: i32 = 15;
+/// Exit code: whole, but not attested at all times.
+const NOT_ATTESTED: i32 = 32;
+/// Folder of a broker's copy.
+const OTHER: &str = "second";
 
 fn begin() -> (TempDir, Drill) {
     let root = tempfile::tempdir().unwrap();
@@ -116,5 +136,223 @@ fn a_broker_on_an_older_backup_is_stopped_and_its_next_log_loses_nothing() {
     all.sort();
     assert_eq!((drill.inbox("KH"), drill.inbox("VN")), (all, vec![waits]));
     cosigned_beyond(&drill, 2, 0);
+    assert!(NODES.iter().all(|node| drill.region.stop_node(node)) && drill.region.stop_broker());
+}
+
+/// A checkpoint of a broker's folder, as it is published.
+fn published(folder: &Path) -> (u64, Vec<u8>) {
+    let note = fs::read(folder.join("audit/1/checkpoint")).unwrap_or_default();
+    (SignedCheckpoint::parse(&note).map_or(0, |note| note.claim().size), note)
+}
+
+/// What a node has found, without exhibits.
+fn findings(region: &Region, who: &str) -> Vec<Value> {
+    region.lintas(who, &["--json", "audit", "findings"]).ok().json().as_array().unwrap().clone()
+}
+
+/// `lintas audit findings --check` of somebody who has no node: exit code and what it says.
+fn checked(file: &Path, by: &Path) -> (i32, Value) {
+    let option = if by.extension().is_some_and(|end| end == "toml") { "--bootstrap" } else { "--directory" };
+    let mut command = Command::new(PROGRAM);
+    command.args([ROLE_NODE, "--json", "audit", "findings", "--check"]).arg(file).arg(option).arg(by);
+    let said = command.env_remove("LINTAS_DATA").output().unwrap();
+    (said.status.code().unwrap(), serde_json::from_slice(&said.stdout).unwrap_or_default())
+}
+
+/// A stranger's own judgement of a fork, from the log's key and nothing of ours but hashes and signatures.
+fn proves_a_fork(exhibits: &[Vec<u8>], key: &VerifyingKey) -> bool {
+    let [small, large, hashes] = exhibits else { return false };
+    let note = |bytes: &[u8]| {
+        let note = SignedCheckpoint::parse(bytes).ok()?;
+        note.verify("hub.mekong/audit", key).ok().cloned()
+    };
+    let (Some(small), Some(large)) = (note(small), note(large)) else { return false };
+    let hashes: Vec<[u8; 32]> = hashes.chunks(32).map(|hash| hash.try_into().unwrap()).collect();
+    consistency_roots(small.size, large.size, hashes[0], &hashes[1..])
+        .is_some_and(|(from_small, from_large)| from_large == large.root && from_small != small.root)
+}
+
+/// The broker's folder is copied, and both copies run, each with a node that watches the log. The third witness is false:
+/// it tells both that it knows nothing.
+#[test]
+fn two_copies_of_a_broker_are_found_out_by_what_comes_inside_a_packet() {
+    let root = tempfile::tempdir().unwrap();
+    let source = lintas_config::source::mekong().unwrap();
+    let liar = Member::of(&source, "VN");
+    let wanted =
+        Wanted { held: &[&liar], witnesses: Some(&["KH", "TH", "VN"]), ..Wanted::nodes(&["KH", "TH"]) };
+    let mut region = Region::found_as(Path::new(PROGRAM), root.path(), &wanted, |broker| broker);
+    region.start_broker();
+    ["KH", "TH"].iter().for_each(|node| region.start_node(node));
+    let (first, second) = (region.folder("broker"), region.folder(OTHER));
+    assert!(wait(|| published(&first).0 > 3), "nothing is published");
+    assert!(["KH", "TH"].iter().all(|node| region.stop_node(node)) && region.stop_broker());
+    copy(&first, &second);
+
+    // The second copy listens elsewhere, and KH is led there.
+    let settings = fs::read_to_string(second.join("broker.toml")).unwrap();
+    let (here, there) = (region.broker_address(), free_address());
+    fs::write(second.join("broker.toml"), settings.replace(&here.to_string(), &there.to_string())).unwrap();
+    let before = published(&second).0;
+    let mut other = region.other_broker(OTHER);
+    lead(&region, "KH", here, there);
+    region.start_node("KH");
+    let directory = region.directory();
+    let lie = liar.connect(there, &liar.hello(&directory)).unwrap();
+    assert!(wait(|| published(&second).0 > before + 3), "the second copy publishes nothing");
+    assert!(region.stop_node("KH"));
+    drop(lie);
+    assert!(other.is_running());
+    assert!(other.terminate().success());
+    let (size, note) = published(&second);
+
+    // The first copy goes on with TH, and has a larger tree by now.
+    region.start_broker();
+    region.start_node("TH");
+    let (mut session, _) = liar.connect(here, &liar.hello(&directory)).unwrap();
+    let knows = || {
+        let known = fs::read(region.folder("TH").join("witness/hub.mekong_audit")).unwrap_or_default();
+        SignedCheckpoint::parse(&known).map_or(0, |known| known.claim().size)
+    };
+    assert!(wait(|| knows() > size), "TH knows {} of {size} epochs", knows());
+    assert_eq!(findings(&region, "TH"), Vec::<Value>::new());
+
+    // A packet to TH brings what the second copy has signed.
+    let to = UnitRef { agency: "TH".to_owned(), unit: "TH-ATD-RNG".to_owned() };
+    let mut draft = liar.draft(&directory, &to);
+    draft.body.root_checkpoint = note.into();
+    let sealed = canonical::encode(&liar.seal(draft).submission);
+    let answer = liar.submit(&mut session, sealed);
+    assert!(matches!(answer, Answer::Receipt(_)), "{answer:?}");
+    assert!(wait(|| !findings(&region, "TH").is_empty()), "TH finds nothing");
+    let found = findings(&region, "TH");
+    assert!(found.len() == 1 && found[0]["kind"] == "fork" && found[0]["is_evidence"] == true, "{found:?}");
+    let status = region.lintas("TH", &["status"]).ok().out;
+    assert!(status.contains("This can be proven: show it to the region authority"), "{status}");
+
+    // What is written convinces whoever has the roster: by their own hands, and by the command.
+    let file = root.path().join("findings.json");
+    let _ = region.lintas("TH", &["audit", "findings", "--out", file.to_str().unwrap()]).ok();
+    let written: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let exhibits: Vec<Vec<u8>> = written["findings"][0]["exhibits"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|exhibit| unhex(exhibit.as_str().unwrap()).unwrap())
+        .collect();
+    let key = &directory.brokers()[0].log_key;
+    assert!(proves_a_fork(&exhibits, key));
+    let altered = |exhibit: usize, byte: usize| {
+        let mut exhibits = exhibits.clone();
+        exhibits[exhibit][byte] ^= 1;
+        exhibits
+    };
+    assert!(!proves_a_fork(&altered(0, 30), key) && !proves_a_fork(&altered(2, 5), key));
+    for by in ["bootstrap.toml", "directory.bin"] {
+        let (code, said) = checked(&file, &region.authority().published().join(by));
+        assert!(
+            code == 0 && said[0]["proves"].as_str().unwrap().contains("does not begin with"),
+            "{by}: {said}"
+        );
+    }
+    let mut spoiled = written.clone();
+    spoiled["findings"][0]["exhibits"][2] = hex(&altered(2, 5)[2]).into();
+    let spoiled_file = root.path().join("spoiled.json");
+    fs::write(&spoiled_file, spoiled.to_string()).unwrap();
+    let (code, said) = checked(&spoiled_file, &region.authority().published().join("bootstrap.toml"));
+    assert!(code == EVIDENCE && said[0]["proves"].is_null(), "{said}");
+
+    // The other node need only say hello: the first copy stops by itself, and KH cosigns nothing of it.
+    lead(&region, "KH", there, here);
+    region.start_node("KH");
+    assert_eq!(region.broker_ends(), Some(BEHIND));
+    assert!(["KH", "TH"].iter().all(|node| region.stop_node(node)));
+}
+
+/// Has a stopped node use another address of its broker.
+fn lead(region: &Region, who: &str, from: SocketAddr, to: SocketAddr) {
+    let path = region.folder(who).join("node.toml");
+    let settings = fs::read_to_string(&path).unwrap();
+    assert!(settings.contains(&from.to_string()), "{settings}");
+    fs::write(path, settings.replace(&from.to_string(), &to.to_string())).unwrap();
+}
+
+/// A packet from TH to KH arrives, and a quorum has seen it in the log.
+fn proven(drill: &Drill) {
+    let id = drill.sent("TH", "TH-ATD-RNG", KH);
+    drill.stands("TH", &id, "delivered");
+    for who in ["TH", "KH"] {
+        let said = || drill.region.lintas(who, &["--json", "evidence", &id]);
+        let witnessed = || said().code == 0 && said().json()["grade"] == "witnessed";
+        assert!(wait(witnessed), "{who}: {:?}", said());
+    }
+}
+
+#[test]
+fn whatever_befalls_an_honest_broker_nobody_finds_anything() {
+    let (_root, mut drill) = begin();
+    proven(&drill);
+    // Killed while packets are on their way, three times; a node as well.
+    for _ in 0..3 {
+        let packets: Vec<String> = (0..5).map(|_| drill.sent("TH", "TH-ATD-RNG", KH)).collect();
+        drill.region.kill_broker();
+        drill.region.start_broker();
+        NODES.iter().for_each(|node| drill.region.hurry_node(node));
+        packets.iter().for_each(|id| drop(drill.stands("TH", id, "delivered")));
+    }
+    drill.region.kill_node("TH");
+    drill.region.start_node("TH");
+    drill.is_up("TH", 1);
+    proven(&drill);
+    // Stopped for longer than any promise's deadline has been.
+    drill.region.stop_node("RCO");
+    assert!(drill.region.stop_broker());
+    std::thread::sleep(Duration::from_secs(12));
+    drill.region.start_broker();
+    drill.region.start_node("RCO");
+    NODES.iter().for_each(|node| drill.region.hurry_node(node));
+    proven(&drill);
+
+    // New keys, a new roster, an erased entry.
+    let (identity, key) =
+        (drill.region.folder("TH").join("identity.key"), drill.region.identity_key_file("TH"));
+    let renew = ["keys", "renew", "--all", "--identity", identity.to_str().unwrap()];
+    let renew: Vec<&str> = renew.into_iter().chain(["--identity-key-file", key.to_str().unwrap()]).collect();
+    let _ = drill.region.lintas("TH", &renew).ok();
+    proven(&drill);
+    // The newcomer stands before RCO, TH and VN in the roster, and their slots move on.
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/mekong/omb.toml");
+    fs::copy(sample, drill.authority.sources().join("omb.toml")).unwrap();
+    let request = std::path::absolute(drill.region.init_anew("OMB", "OMB")).unwrap();
+    let (sources, request) = (drill.authority.sources().display().to_string(), request.display().to_string());
+    let what = ["--sources", &sources, "--admit", &request, "--no-witness", "VN"];
+    drill.authority.enact("second.bin", &what);
+    drill.region.take_published("broker");
+    drill.is_up("TH", 2);
+    proven(&drill);
+    let _ = drill.region.lintas("TH", &["audit", "erase", "0", "1", "--ground", "a test", "--yes"]).ok();
+    proven(&drill);
+    let whole = |drill: &Drill, who: &str| {
+        let _ = drill.region.lintas(who, &["audit", "mirror"]).ok();
+        let said = drill.region.lintas(who, &["--json", "audit", "verify"]);
+        // While the broker was away nobody attested anything; that is no finding against it.
+        assert!(said.code == 0 || said.code == NOT_ATTESTED, "{who}: {said:?}");
+    };
+    ["KH", "TH"].iter().for_each(|who| whole(&drill, who));
+
+    // The region authority ends the log where it is.
+    assert!(drill.region.stop_broker());
+    drill.carry(&drill.region.folder("broker").join("audit/1/checkpoint"), "behind");
+    drill.authority.enact("third.bin", &["--end-log", "hub.mekong=behind", "--without-quorum"]);
+    drill.region.take_published("broker");
+    drill.region.start_broker();
+    NODES.iter().for_each(|node| drill.region.hurry_node(node));
+    drill.is_up("TH", 3);
+    drill.is_up("KH", 3);
+    proven(&drill);
+    cosigned_beyond(&drill, 2, 0);
+    for who in NODES {
+        assert_eq!(findings(&drill.region, who), Vec::<Value>::new(), "{who}");
+    }
     assert!(NODES.iter().all(|node| drill.region.stop_node(node)) && drill.region.stop_broker());
 }

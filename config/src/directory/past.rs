@@ -90,6 +90,11 @@ impl PastRosters {
         self.known.get(&version)
     }
 
+    /// All believed rosters, the oldest first.
+    pub fn all(&self) -> impl DoubleEndedIterator<Item = &PastRoster> {
+        self.known.values()
+    }
+
     /// The newest believed roster.
     #[must_use]
     pub fn newest(&self) -> Option<&PastRoster> {

@@ -6,17 +6,18 @@ use bytes::Bytes;
 use lintas_config::issue::seed;
 use lintas_proto::{
     audit::{
-        epoch::{RootEntry, slot, slot_salt, slots_root},
+        epoch::{RootEntry, slot, slot_path, slot_salt, slots_root},
         files::LogFile,
-        merkle::{Frontier, leaf_hash, root},
+        merkle::{Frontier, leaf_hash, path, root},
         note::{Checkpoint, SignedCheckpoint},
+        proof::TlogProof,
         tile::{new_tiles, push_entry},
     },
     canonical,
     id::Digest,
     limits,
     receipt::Receipt,
-    schema::SignedReceipt,
+    schema::{LeafProof, RootProof, SignedReceipt, SlotOpening},
     sign::{KeyRole, SigningKey},
 };
 
@@ -38,8 +39,10 @@ pub(crate) struct FakeLog {
     /// Bytes that were given.
     pub(crate) given: Mutex<u64>,
     pub(crate) slot_key: [u8; 32],
+    /// As the file `slot-keys` has them; there is none while it is empty.
+    pub(crate) slot_keys: Vec<(u64, [u8; 32])>,
     pub(crate) index: u32,
-    members: u32,
+    pub(crate) members: u32,
     frontier: Frontier,
     key: SigningKey,
     witnesses: Vec<(String, SigningKey)>,
@@ -66,6 +69,7 @@ impl FakeLog {
             files: Mutex::default(),
             given: Mutex::default(),
             slot_key: region.secrets[agency].slot_key.as_ref().try_into().unwrap(),
+            slot_keys: Vec::new(),
             index: directory.roster_index(agency).unwrap(),
             members: u32::try_from(directory.roster().members.len()).unwrap(),
             frontier: Frontier::default(),
@@ -145,12 +149,51 @@ impl FakeLog {
             .flat_map(|(epoch, size)| [epoch.to_be_bytes(), size.to_be_bytes()].concat())
             .collect();
         files.insert((self.sub.clone(), LogFile::Sizes), sizes.into());
+        if !self.slot_keys.is_empty() {
+            let record = |(epoch, key): &(u64, [u8; 32])| [epoch.to_be_bytes().as_slice(), key].concat();
+            let keys: Vec<u8> = self.slot_keys.iter().flat_map(record).collect();
+            files.insert((self.sub.clone(), LogFile::SlotKeys), keys.into());
+        }
         let signed = self.checkpoint(&entries, witnesses);
         files.insert((self.root.clone(), LogFile::Checkpoint), signed.to_bytes());
         *self.files.lock().unwrap() = files;
     }
 
-    fn checkpoint(&self, entries: &[Bytes], witnesses: usize) -> SignedCheckpoint {
+    /// What a stranger is shown of this agency's sub-log at the end of an epoch: slot and root entry.
+    pub(crate) fn state(&self, epoch: u64, witnesses: usize) -> (Bytes, Bytes) {
+        let at = usize::try_from(epoch).unwrap();
+        let (entry, slots) = &self.epochs[at];
+        let size = self.sizes.iter().rfind(|(grown, _)| *grown <= epoch).map_or(0, |(_, size)| *size);
+        let leaves: Vec<Digest> = self.leaves.iter().map(|leaf| leaf_hash(leaf)).collect();
+        let bytes = |path: Vec<Digest>| path.iter().map(|hash| Bytes::copy_from_slice(hash)).collect();
+        let slot = SlotOpening {
+            salt: Bytes::copy_from_slice(&slot_salt(&self.slot_key, &self.root, epoch)),
+            roster_index: self.index,
+            size,
+            root: Bytes::copy_from_slice(&root(&leaves[..usize::try_from(size).unwrap()])),
+            path: bytes(slot_path(slots, self.index).unwrap()),
+        };
+        let entries: Vec<Bytes> =
+            self.epochs.iter().map(|(entry, _)| Bytes::copy_from_slice(&entry.to_bytes())).collect();
+        let hashes: Vec<Digest> = entries.iter().map(|entry| leaf_hash(entry)).collect();
+        let checkpoint = self.checkpoint(&entries, witnesses);
+        let proof = TlogProof { index: epoch, path: path(&hashes, at).unwrap(), checkpoint }.to_text();
+        let root = RootProof { entry: Bytes::copy_from_slice(&entry.to_bytes()), proof: proof.into() };
+        (canonical::encode(&slot), canonical::encode(&root))
+    }
+
+    /// The leaf at a place, in the sub-log of `size`.
+    pub(crate) fn leaf(&self, index: usize, size: usize) -> Bytes {
+        let hashes: Vec<Digest> = self.leaves[..size].iter().map(|leaf| leaf_hash(leaf)).collect();
+        let path = path(&hashes, index).unwrap();
+        canonical::encode(&LeafProof {
+            index: index as u64,
+            leaf: self.leaves[index].clone(),
+            path: path.iter().map(|hash| Bytes::copy_from_slice(hash)).collect(),
+        })
+    }
+
+    pub(crate) fn checkpoint(&self, entries: &[Bytes], witnesses: usize) -> SignedCheckpoint {
         let hashes: Vec<Digest> = entries.iter().map(|entry| leaf_hash(entry)).collect();
         let checkpoint =
             Checkpoint { origin: self.root.clone(), size: hashes.len() as u64, root: root(&hashes) };

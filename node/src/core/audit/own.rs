@@ -113,6 +113,31 @@ pub(crate) struct Ordered {
     pub(crate) index: u64,
 }
 
+/// Findings with what convinces others, as a file: JSON.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct FindingsFile {
+    /// 1.
+    pub(crate) format: u32,
+    /// Rosters that lead to the reader's: canonical bytes of `SignedRoster`, in hex.
+    pub(crate) rosters: Vec<String>,
+    pub(crate) findings: Vec<Found>,
+}
+
+/// What a finding of a file is worth to whoever checked it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Checked {
+    pub(crate) kind: String,
+    pub(crate) time_ms: u64,
+    /// The node's words.
+    pub(crate) text: String,
+    /// The node says that it is evidence.
+    pub(crate) is_evidence: bool,
+    /// What the exhibits prove; none if they prove nothing.
+    pub(crate) proves: Option<String>,
+    /// Why they do not.
+    pub(crate) why_not: Option<String>,
+}
+
 /// A finding that the node keeps.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Found {

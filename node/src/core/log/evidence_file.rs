@@ -47,8 +47,6 @@ use crate::core::{
 
 /// Longest file, bytes.
 pub(crate) const FILE_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// Most logs of one broker that may have ended.
-const ENDED_MAX: usize = 64;
 
 /// Why a file shows nothing.
 #[derive(Debug, Error)]
@@ -140,7 +138,8 @@ fn receipt(
     .map_err(|error| wrong(&error))?;
     let agency = events.first().map(|event| event.agency.clone()).unwrap_or_default();
     let of_broker = |broker: &Broker| {
-        (0..=ENDED_MAX).any(|ended| sub_log_origin(&log_name(&broker.name, ended), &agency) == receipt.origin)
+        (0..=broker.ended_logs.len())
+            .any(|ended| sub_log_origin(&log_name(&broker.name, ended), &agency) == receipt.origin)
     };
     if !signer.is_some_and(of_broker) {
         return Err(wrong(&"it stands in a log that is not its signer's"));
@@ -211,7 +210,11 @@ fn place(
     let proof = TlogProof::parse(&root.proof).map_err(|error| wrong(&error))?;
     let signed = region
         .brokers()
-        .filter(|broker| (0..=ENDED_MAX).any(|ended| root_origin(&log_name(&broker.name, ended)) == origin))
+        .filter(|broker| {
+            // A key that was in use before a log began does not sign for it.
+            let mut logs = 0..=broker.ended_logs.len();
+            logs.any(|ended| root_origin(&log_name(&broker.name, ended)) == origin)
+        })
         .any(|broker| proof.verify(&root.entry, origin, &broker.log_key).is_ok());
     if !signed || proof.index != entry.epoch {
         return Err(wrong(&"the epoch's entry does not stand in a tree that the broker's log has signed"));

@@ -7,13 +7,14 @@
 //! - [`evidence_file`]: everything about one packet in one file, verified
 //! - [`attested`]: which directories the log attests
 //! - [`pulse`]: whether the log goes on while this node is connected
-//! - [`findings`]: what the log should not show, as evidence or as accusation
+//! - [`findings`]: what the log should not show, as evidence or as accusation; [`judge`]: whether others are convinced
 
 pub(crate) mod attested;
 pub(crate) mod evidence_file;
 pub(crate) mod findings;
 pub(crate) mod gossip;
 pub(crate) mod inclusion;
+pub(crate) mod judge;
 pub(crate) mod promises;
 pub(crate) mod pulse;
 pub(crate) mod receipts;

@@ -247,7 +247,8 @@ fn candidates(root: &Path) -> Vec<LogFolder> {
     found
 }
 
-fn believe(
+/// What the reader believes: a directory, else a bootstrap file, else what a node does. Whether it is on its word alone.
+pub(crate) fn believe(
     directory: Option<&Path>,
     bootstrap: Option<&Path>,
     data: Option<&Folder>,

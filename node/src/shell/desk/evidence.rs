@@ -8,6 +8,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use bytes::Bytes;
+use lintas_config::directory::PastRosters;
 use lintas_proto::{
     canonical,
     evidence::Evidence,
@@ -25,14 +26,17 @@ use crate::{
     core::{
         log::{
             evidence_file::{self, Anchor},
+            judge::judge,
             receipts::Promise,
         },
         records::Record,
         view::EvidenceView,
     },
     shell::{
+        clock,
         failure::{Code, Failure},
         files,
+        folder::Folder,
     },
 };
 
@@ -192,34 +196,47 @@ impl Desk {
     }
 
     fn seen_rosters(&self) -> Result<BTreeMap<u64, Bytes>, Failure> {
-        let mut rosters = BTreeMap::new();
-        for bytes in self.seen(ROSTERS, limits::ROSTER_BYTES_MAX)? {
-            if let Ok(roster) = evidence_file::roster_of(&bytes) {
-                rosters.insert(roster.version, bytes);
-            }
-        }
-        Ok(rosters)
+        seen_rosters(&self.folder)
+    }
+
+    /// Whether others are convinced by the exhibits of a finding.
+    pub(super) fn convinces(&self, kind: &str, exhibits: &[Bytes]) -> Result<String, String> {
+        let mut believed = PastRosters::of(&self.directory()).map_err(|error| error.to_string())?;
+        // What is not believed is left out.
+        let _ = believed.believe(&self.seen_rosters().map_err(|failure| failure.to_string())?);
+        judge(&believed, (kind, exhibits), clock::show).map_err(|error| error.to_string())
     }
 
     fn seen_keysets(&self) -> Result<Vec<(String, Bytes)>, Failure> {
-        let all = self.seen(KEYSETS, limits::KEYSET_BYTES_MAX)?.into_iter();
+        let all = seen(&self.folder, KEYSETS, limits::KEYSET_BYTES_MAX)?.into_iter();
         Ok(all.filter_map(|bytes| Some((keyset_of(&bytes)?.agency, bytes))).collect())
     }
+}
 
-    /// Files of a folder, by name.
-    fn seen(&self, name: &str, max: usize) -> Result<Vec<Bytes>, Failure> {
-        let folder = self.folder.path(name);
-        let failed = |error: &std::io::Error| Failure::file("read", &folder, error);
-        let mut paths = Vec::new();
-        if folder.is_dir() {
-            for entry in std::fs::read_dir(&folder).map_err(|error| failed(&error))?.take(FILES_MAX) {
-                paths.push(entry.map_err(|error| failed(&error))?.path());
-            }
+/// The rosters that were in force at a node, or lay between two that were, by version.
+pub(crate) fn seen_rosters(folder: &Folder) -> Result<BTreeMap<u64, Bytes>, Failure> {
+    let mut rosters = BTreeMap::new();
+    for bytes in seen(folder, ROSTERS, limits::ROSTER_BYTES_MAX)? {
+        if let Ok(roster) = evidence_file::roster_of(&bytes) {
+            rosters.insert(roster.version, bytes);
         }
-        paths.sort();
-        let read = |path: &std::path::PathBuf| files::read(path, max as u64).map(Bytes::from);
-        paths.iter().map(|path| read(path).map_err(|error| failed(&error))).collect()
     }
+    Ok(rosters)
+}
+
+/// Files of a folder, by name.
+fn seen(folder: &Folder, name: &str, max: usize) -> Result<Vec<Bytes>, Failure> {
+    let folder = folder.path(name);
+    let failed = |error: &std::io::Error| Failure::file("read", &folder, error);
+    let mut paths = Vec::new();
+    if folder.is_dir() {
+        for entry in std::fs::read_dir(&folder).map_err(|error| failed(&error))?.take(FILES_MAX) {
+            paths.push(entry.map_err(|error| failed(&error))?.path());
+        }
+    }
+    paths.sort();
+    let read = |path: &std::path::PathBuf| files::read(path, max as u64).map(Bytes::from);
+    paths.iter().map(|path| read(path).map_err(|error| failed(&error))).collect()
 }
 
 /// The agency whose packet key signed what a record holds.

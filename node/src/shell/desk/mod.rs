@@ -17,7 +17,7 @@ mod attachments;
 mod audit;
 mod contacts;
 mod doctor;
-mod evidence;
+pub(crate) mod evidence;
 mod exchange;
 mod exposure;
 mod fresh;

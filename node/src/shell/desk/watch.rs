@@ -276,7 +276,7 @@ impl Desk {
     }
 
     /// Tells of promises that contradict each other, if there are any.
-    pub(super) fn tell_broken_promises(&self) {
+    pub(crate) fn tell_broken_promises(&self) {
         let broken = self.store.state().promises().take_broken();
         for Broken { origin, index, records } in broken {
             let receipt = |sequence| match self.store.read(sequence) {
@@ -298,11 +298,20 @@ impl Desk {
         }
     }
 
-    /// Keeps what the broker's log should not show, and raises the alarm. The same is kept once.
+    /// Keeps what the broker's log should not show, and raises the alarm. The same is kept once. It is evidence only if
+    /// a stranger who checks it is convinced.
     pub(crate) fn note_finding(&self, finding: Finding) {
-        let (text, kind, weight) = (finding.text.clone(), finding.kind.as_str(), finding.weight);
-        let stored = finding.into_stored(clock::now_ms());
-        let wanted = self.store.state().findings().wants(&stored);
+        let mut stored = finding.into_stored(clock::now_ms());
+        let mut wanted = self.store.state().findings().wants(&stored);
+        if stored.is_evidence
+            && wanted != Wanted::Known
+            && let Err(why) = self.convinces(&stored.kind, &stored.exhibits)
+        {
+            tracing::warn!(why, "a finding does not convince others");
+            stored.is_evidence = false;
+            wanted = self.store.state().findings().wants(&stored);
+        }
+        let (text, kind, evidence) = (stored.text.clone(), stored.kind.clone(), stored.is_evidence);
         let kept = match wanted {
             Wanted::Known => return,
             Wanted::NoRoom => false,
@@ -317,11 +326,10 @@ impl Desk {
         if !kept {
             self.watch.count_unkept();
         }
-        tracing::error!(kind, ?weight, kept, text, "ALARM: the audit log is not what it should be");
+        tracing::error!(kind, evidence, kept, text, "ALARM: the audit log is not what it should be");
     }
 
     /// All findings that were kept, oldest first, with their exhibits.
-    #[allow(dead_code, reason = "`lintas audit findings` is being built")]
     pub(crate) fn findings(&self) -> Result<Vec<StoredFinding>, StoreError> {
         let sequences: Vec<u64> = self.store.state().findings().all().map(|(at, _)| at).collect();
         let read = |at: u64| match self.store.read(at) {

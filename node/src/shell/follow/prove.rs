@@ -10,7 +10,7 @@ use lintas_proto::{
 
 use super::{LogSource, Reader, Stop};
 use crate::{
-    core::log::inclusion::{self, Proven, Tiles},
+    core::log::inclusion::{self, Fault, Proven, Tiles},
     shell::desk::Desk,
 };
 
@@ -67,6 +67,12 @@ pub(super) async fn open_slot<S: LogSource>(
     let places = inclusion::slot_places(logs.index, logs.members, proven.entry.slots);
     let places = places.ok_or(Stop::Behind)?;
     let root = tile::root(tiles, size)?;
-    let (slot_keys, entry) = (&logs.slot_keys, &proven.entry);
-    Ok(inclusion::open_slot((entry, &slots), &logs.root, slot_keys, places, (size, &root))?)
+    let open = |keys: &[[u8; 32]]| {
+        inclusion::open_slot((&proven.entry, &slots), &logs.root, keys, places.clone(), (size, &root))
+    };
+    match open(&logs.slot_keys) {
+        // An epoch under a key that this agency had before: the log names it, and a wrong one opens nothing.
+        Err(Fault::Closed(_)) => Ok(open(&reader.slot_keys(&logs.sub, proven.entry.epoch).await?)?),
+        other => Ok(other?),
+    }
 }

@@ -31,6 +31,9 @@ const KEPT_MAX: usize = 256;
 /// Bytes of a record in `sizes`, and how many of them are fetched together.
 const SIZE_BYTES: u64 = 16;
 const SIZES_AT_ONCE: u64 = 64;
+/// Bytes of a record in `slot-keys`, and how many of them are tried.
+const SLOT_KEY_BYTES: usize = 40;
+const SLOT_KEYS_MAX: usize = 64;
 /// An entry behind its length.
 const ENTRY_FRAMED: u64 = 2 + ENTRY_BYTES as u64;
 const LEAF_FRAMED: u64 = 2 + LEAF_BYTES as u64;
@@ -167,6 +170,20 @@ impl<'a, S: LogSource> Reader<'a, S> {
         let whole = self.source.piece(origin, file, 0, 0).await?;
         let found = find_slots(&whole.bytes, nth).and_then(|bytes| read_slots(bytes, entry));
         found.ok_or_else(|| Fault::Slots(entry.epoch).into())
+    }
+
+    /// The slot keys that the log says were in use by an epoch, the newest first; none while it names none.
+    pub(super) async fn slot_keys(&self, origin: &str, epoch: u64) -> Result<Vec<[u8; 32]>, Stop> {
+        let piece = match self.source.piece(origin, LogFile::SlotKeys, 0, 0).await {
+            Err(LogError::Missing(_)) => return Ok(Vec::new()),
+            other => other?,
+        };
+        let (records, _) = piece.bytes.as_chunks::<SLOT_KEY_BYTES>();
+        let record = |record: &[u8; SLOT_KEY_BYTES]| {
+            let (from, key) = record.split_first_chunk::<8>()?;
+            (u64::from_be_bytes(*from) <= epoch).then(|| key.try_into().ok()).flatten()
+        };
+        Ok(records.iter().rev().filter_map(record).take(SLOT_KEYS_MAX).collect())
     }
 
     /// The sizes of a sub-log, of epochs below `epochs`; empty while nothing of it is published.

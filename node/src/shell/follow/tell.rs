@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use lintas_proto::audit::{note::SignedCheckpoint, tile};
+use lintas_proto::audit::{files::LogFile, note::SignedCheckpoint, tile};
 
 use super::{
     Follower, LogSource, Logs, OVERDUE_MS, Reader, Stop, blocking, open_slot, reader::Grown, verdict,
@@ -12,7 +12,7 @@ use crate::{
         findings::{Finding, Kind},
         inclusion::Proven,
     },
-    shell::desk::Pending,
+    shell::{desk::Pending, log_link::LogError},
 };
 
 impl Follower<'_> {
@@ -54,6 +54,10 @@ impl Follower<'_> {
     /// What the broker has not shown for long, or not as it should, is told: it is this node's word.
     pub(super) async fn suspect(&self, stop: &Stop) {
         let is_brokers = match stop {
+            // Nothing is signed before a quorum of witnesses was there: a log may be without a checkpoint for long.
+            Stop::Log(LogError::Missing(LogFile::Checkpoint)) if self.desk.known_checkpoint().is_none() => {
+                false
+            }
             Stop::Log(error) => !error.ends_connection(),
             Stop::Wrong(_) => true,
             Stop::Behind | Stop::Store(_) => false,

@@ -14,7 +14,7 @@ use super::*;
 use crate::{
     core::log::{findings::Kind, inclusion, receipts::Grade},
     shell::desk::{Heard, How, Request, Work},
-    testing::{AMBER, Region, draft, log::FakeLog, submission_events},
+    testing::{AMBER, REGION, Region, draft, log::FakeLog, submission_events},
 };
 
 struct World {
@@ -343,4 +343,172 @@ async fn a_tree_that_does_not_continue_the_known_one_is_not_believed() {
     world.log.publish(3);
     assert!(matches!(world.round().await, Err(Stop::Wrong(_))));
     assert_eq!(world.grade(&packet), Some(Grade::Promised));
+}
+
+#[tokio::test]
+async fn epochs_under_an_earlier_slot_key_are_proven_with_the_key_that_the_log_names() {
+    let mut world = World::new();
+    let of_now = world.log.slot_key;
+    let (packet, receipt) = world.send();
+    world.log.slot_key = [3; 32];
+    world.log.log(&receipt);
+    world.log.end_epoch(world.start_ms + 5_000);
+    world.log.slot_key = of_now;
+    world.log.end_epoch(world.start_ms + 6_000);
+    world.log.publish(3);
+    assert!(matches!(world.round().await, Err(Stop::Wrong(_))), "nobody says which key it was");
+    world.log.slot_keys = vec![(1, [3; 32]), (2, of_now)];
+    world.log.publish(3);
+    assert_eq!(world.round().await.unwrap(), 1);
+    assert_eq!(world.grade(&packet), Some(Grade::Witnessed));
+    assert_eq!(world.desk.findings().unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_log_that_no_quorum_has_let_begin_accuses_nobody_and_one_that_hides_does() {
+    let mut world = World::new();
+    let (_, receipt) = world.send();
+    let mut follower = Follower::new(&world.desk);
+    let stop = follower.round(&world.log).await.unwrap_err();
+    assert!(matches!(stop, Stop::Log(LogError::Missing(LogFile::Checkpoint))), "{stop}");
+    follower.suspect(&stop, Duration::from_secs(24 * 60 * 60));
+    assert_eq!(world.desk.findings().unwrap(), []);
+    // Once there was one, it does not go.
+    world.log.log(&receipt);
+    world.log.end_epoch(world.start_ms + 5_000);
+    world.log.publish(3);
+    follower.round(&world.log).await.unwrap();
+    world.log.files.lock().unwrap().clear();
+    let stop = follower.round(&world.log).await.unwrap_err();
+    follower.suspect(&stop, Duration::from_secs(601));
+    let (kind, is_evidence, exhibits) = world.finding();
+    assert_eq!((kind.as_str(), is_evidence), ("withheld", false));
+    assert!(judged(&world, &kind, &exhibits).is_err());
+}
+
+/// What a stranger with the roster says of a finding.
+fn judged(world: &World, kind: &str, exhibits: &[Bytes]) -> Result<String, String> {
+    let believed = lintas_config::directory::PastRosters::of(&world.region.directory()).unwrap();
+    crate::core::log::judge::judge(&believed, (kind, exhibits), clock::show)
+        .map_err(|error| error.to_string())
+}
+
+/// The finding convinces, and no longer with any byte of it changed. Cosignatures are looked at by nobody: the broker's
+/// own signature is what convicts it.
+fn convinces(world: &World) -> Vec<Bytes> {
+    let (kind, is_evidence, exhibits) = world.finding();
+    assert!(is_evidence && judged(world, &kind, &exhibits).is_ok(), "{kind}");
+    for (at, exhibit) in exhibits.iter().enumerate() {
+        let cosigned = exhibit.windows(9).position(|some| some == b"/witness/");
+        // As far as the signature of the log.
+        let signed_only = cosigned.map_or(exhibit.len(), |found| found - REGION.len() - 5);
+        for byte in (0..signed_only).step_by(if exhibit.len() > 300 { 11 } else { 5 }) {
+            let mut altered = exhibits.clone();
+            let mut bytes = exhibit.to_vec();
+            bytes[byte] ^= 1;
+            altered[at] = bytes.into();
+            assert!(judged(world, &kind, &altered).is_err(), "{kind}: byte {byte} of exhibit {at}");
+        }
+        let mut fewer = exhibits.clone();
+        fewer.remove(at);
+        assert!(judged(world, &kind, &fewer).is_err(), "{kind} without exhibit {at}");
+    }
+    for other in ["fork", "rollback", "other-leaf", "back-dated", "promise-not-kept", "withheld", "", "other"]
+    {
+        assert!(other == kind || judged(world, other, &exhibits).is_err(), "{kind} as {other}");
+    }
+    // Another region's authorities know no such broker.
+    assert!(judged(&World::new(), &kind, &exhibits).is_err());
+    exhibits
+}
+
+#[tokio::test]
+async fn each_lie_convinces_a_stranger_and_no_altered_one_does() {
+    // An event that is left out.
+    let mut world = World::new();
+    world.send();
+    world.log.end_epoch(world.start_ms + 61_000);
+    world.log.publish(3);
+    world.round().await.unwrap();
+    assert_eq!(convinces(&world).len(), 3);
+    // Another event's leaf.
+    let mut world = World::new();
+    world.send();
+    world.log.log_strange(2, world.start_ms);
+    world.log.end_epoch(world.start_ms + 5_000);
+    world.log.publish(3);
+    world.round().await.unwrap();
+    assert_eq!(convinces(&world).len(), 4);
+    // One place promised twice.
+    let world = World::new();
+    world.send();
+    world.send();
+    world.desk.tell_broken_promises();
+    assert_eq!(convinces(&world).len(), 2);
+    // Times before and after its epoch.
+    for (before, after) in [(Some(60_000), 70_000), (None, -5_000)] {
+        let mut world = World::new();
+        let at = |offset: i64| world.start_ms.checked_add_signed(offset).unwrap();
+        let ((_, receipt), before, after) = (world.send(), before.map(at), at(after));
+        before.into_iter().for_each(|time_ms| world.log.end_epoch(time_ms));
+        world.log.log(&receipt);
+        world.log.end_epoch(after);
+        world.log.publish(3);
+        world.round().await.unwrap();
+        assert_eq!(convinces(&world).len(), if before.is_some() { 6 } else { 4 });
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_an_honest_log_signs_convicts_it() {
+    let mut world = World::new();
+    let (mut receipts, mut places) = (Vec::new(), Vec::new());
+    for epoch in 1..6u64 {
+        let (_, receipt) = world.send();
+        places.push((world.log.leaves.len(), epoch));
+        world.log.log(&receipt);
+        receipts.push(receipt);
+        // The last ends long after all deadlines, as after a broker was away.
+        world.log.end_epoch(clock::now_ms() + if epoch == 5 { 600_000 } else { 0 });
+    }
+    world.log.publish(3);
+    world.round().await.unwrap();
+    assert_eq!(world.desk.findings().unwrap(), []);
+    let states: Vec<(Bytes, Bytes)> = (0..6).map(|epoch| world.log.state(epoch, 3)).collect();
+    let size = |epoch: u64| world.log.sizes.iter().find(|(grown, _)| *grown == epoch).unwrap().1;
+    let none = |kind: &str, exhibits: &[&Bytes]| {
+        let exhibits: Vec<Bytes> = exhibits.iter().map(|one| (*one).clone()).collect();
+        let judged = judged(&world, kind, &exhibits);
+        assert!(judged.is_err(), "{kind}: {judged:?}");
+    };
+    for (receipt, (first, epoch)) in receipts.iter().zip(&places) {
+        for (slot, root) in &states {
+            none("promise-not-kept", &[receipt, slot, root]);
+            for later in *epoch..6 {
+                let leaf = world.log.leaf(*first, usize::try_from(size(later)).unwrap());
+                none("other-leaf", &[receipt, &leaf, slot, root]);
+                none("back-dated", &[receipt, &leaf, slot, root]);
+                for (slot_before, root_before) in &states {
+                    none("back-dated", &[receipt, &leaf, slot, root, slot_before, root_before]);
+                }
+            }
+        }
+        receipts.iter().for_each(|other| none("other-leaf", &[receipt, other]));
+    }
+    let entries: Vec<Bytes> =
+        world.log.epochs.iter().map(|(entry, _)| Bytes::copy_from_slice(&entry.to_bytes())).collect();
+    let notes: Vec<Bytes> = (1..=6).map(|n| world.log.checkpoint(&entries[..n], 3).to_bytes()).collect();
+    let hashes: Vec<lintas_proto::id::Digest> =
+        entries.iter().map(|entry| lintas_proto::audit::merkle::leaf_hash(entry)).collect();
+    let hashes: Bytes = hashes.concat().into();
+    for one in &notes {
+        none("rollback", &[one]);
+        none("fork", &[one]);
+        for other in &notes {
+            none("fork", &[one, other]);
+            for until in 1..=6 {
+                none("fork", &[one, other, &hashes.slice(..until * 32)]);
+            }
+        }
+    }
 }
