@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use super::{
     operator::free,
-    told::{Behind, epochs, facts},
+    told::{Behind, Facts, epochs, facts},
     *,
 };
 use crate::{

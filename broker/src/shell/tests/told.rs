@@ -15,7 +15,7 @@ use super::{
     *,
 };
 use crate::{
-    core::{events, record::Fact},
+    core::record::Fact,
     shell::{
         intake::{Denied, Intake},
         start::{Engine, Voice},
@@ -24,7 +24,7 @@ use crate::{
 };
 
 #[derive(Default)]
-struct Facts(Vec<Fact>);
+pub(super) struct Facts(Vec<Fact>);
 
 impl Fold for Facts {
     fn restore(&mut self, _: &[u8]) -> Result<(), FoldError> {
