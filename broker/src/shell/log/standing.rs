@@ -36,9 +36,8 @@ use crate::shell::{
 const BEHIND: &str = "behind";
 /// Most checkpoints that the log does not contain and that are compared; a node shows the largest that it knows.
 const MISSING_MAX: usize = 64;
-/// How long a broker that must stop listens to what others know, milliseconds: longer than a node waits before it comes
-/// again.
-pub(in crate::shell) const LISTEN_MS_MAX: u64 = if cfg!(test) { 3_000 } else { 35_000 };
+/// How long a broker that must stop listens to what others know, milliseconds: most nodes come again within that.
+pub(in crate::shell) const LISTEN_MS_MAX: u64 = if cfg!(test) { 3_000 } else { 20_000 };
 
 /// This broker's log is not what others know of it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

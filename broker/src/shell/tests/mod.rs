@@ -1,5 +1,6 @@
 //! A real broker on a real folder, spoken to by nodes over QUIC.
 
+mod begun;
 mod blobs;
 mod directory;
 mod erasure;
