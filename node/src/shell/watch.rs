@@ -66,6 +66,8 @@ pub(crate) struct Watch {
     waiting: Mutex<Waiting>,
     /// Rung when something waits to be compared.
     pub(crate) compare: Notify,
+    /// Time of the newest cosignature, seconds: the next is never older, whatever the clock says.
+    cosigned_s: AtomicU64,
     strangers: AtomicU64,
     unkept: AtomicU64,
 }
@@ -80,6 +82,7 @@ impl Watch {
             logs: Mutex::default(),
             waiting: Mutex::default(),
             compare: Notify::new(),
+            cosigned_s: AtomicU64::new(0),
             strangers: AtomicU64::new(0),
             unkept: AtomicU64::new(0),
         })
@@ -169,6 +172,11 @@ impl Watch {
     /// Checkpoints that wait to be compared.
     pub(crate) fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time of a cosignature that is made now.
+    pub(crate) fn cosigning_at(&self, now_s: u64) -> u64 {
+        self.cosigned_s.fetch_max(now_s, Ordering::Relaxed).max(now_s)
     }
 
     /// A packet came with a checkpoint that no broker of the directory has signed.

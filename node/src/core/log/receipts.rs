@@ -173,6 +173,12 @@ impl Receipts {
         self.roots.get(&(root_origin.to_owned(), epoch)).copied()
     }
 
+    /// The record that proves the newest witnessed epoch of a root log, of those that hold something of ours.
+    pub(crate) fn newest_witnessed(&self, root_origin: &str) -> Option<u64> {
+        let of_log = self.roots.range((root_origin.to_owned(), 0)..=(root_origin.to_owned(), u64::MAX));
+        of_log.rev().map(|(_, root)| root).find(|root| root.witnessed).map(|root| root.record)
+    }
+
     /// Packets whose events in that sub-log were not found yet, in the order in which they were kept.
     pub(crate) fn open_in(&self, origin: &str) -> impl DoubleEndedIterator<Item = (u64, &Promise)> {
         let found = self.open.iter().filter_map(|packet| Some((*packet, self.promises.get(packet)?)));

@@ -195,6 +195,16 @@ impl Desk {
         if path.exists() { Ok(()) } else { files::write_new(&path, bytes) }
     }
 
+    /// The place of this agency among so many members, by the rosters that were in force here; none if no such one was.
+    pub(crate) fn place_among(&self, members: u32) -> Option<u32> {
+        let agency = &self.keys().agency;
+        let rosters = self.seen_rosters().ok()?.into_values().rev();
+        let mut rosters = rosters.filter_map(|bytes| evidence_file::roster_of(&bytes).ok());
+        let roster = rosters.find(|roster| u32::try_from(roster.members.len()) == Ok(members))?;
+        let at = roster.members.iter().position(|member| member.agency == *agency)?;
+        u32::try_from(at).ok()
+    }
+
     fn seen_rosters(&self) -> Result<BTreeMap<u64, Bytes>, Failure> {
         seen_rosters(&self.folder)
     }

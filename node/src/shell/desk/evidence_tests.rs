@@ -277,6 +277,29 @@ fn end_log(region: &mut Region, desk: &Desk) {
     desk.take_update(&Region::update(&before, &[&before, &next])).unwrap();
 }
 
+#[tokio::test]
+async fn a_log_that_ended_before_what_was_witnessed_is_evidence_also_at_a_witness() {
+    let (mut region, desk, ..) = witnessed().await;
+    let origin = format!("{BROKER}/audit");
+    // A witness keeps what it is asked to cosign, before anybody's cosignature is there.
+    let known = desk.known_checkpoint().unwrap();
+    let bare =
+        lintas_proto::audit::note::SignedCheckpoint::sign(known.claim().clone(), &region.log_key()).unwrap();
+    drop((known, desk));
+    std::fs::write(region.path("TH").join("witness").join(origin.replace('/', "_")), bare.to_bytes())
+        .unwrap();
+    let desk = region.desk("TH");
+    let before = region.directory();
+    let next = region.next(|roster| {
+        let root = Bytes::copy_from_slice(&[7; 32]);
+        roster.brokers[0].ended_logs.push(EndedLog { size: 1, root });
+    });
+    let next = region.open(&next);
+    desk.take_update(&Region::update(&before, &[&before, &next])).unwrap();
+    let found = desk.findings().unwrap();
+    assert!(found.len() == 1 && found[0].kind == "rollback" && found[0].is_evidence, "{found:?}");
+}
+
 #[test]
 fn what_was_purged_with_its_attachments_is_not_sent_again() {
     for purged in [false, true] {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use lintas_config::{Directory, directory::Broker};
 use lintas_link::decode;
 use lintas_proto::{
-    audit::{note::SignedCheckpoint, tile::Hashes},
+    audit::{note::SignedCheckpoint, proof::TlogProof, tile::Hashes},
     frame::FrameType,
     id::Digest,
     schema::{Reason, StoredFinding, WitnessAnswer, WitnessRequest},
@@ -147,7 +147,7 @@ impl Desk {
             Decision::Refuse(refused) => return Err(Box::new(refused)),
         };
         let cosignature = signed
-            .cosign(&keys.witness, clock::now_ms() / 1_000)
+            .cosign(&keys.witness, self.watch.cosigning_at(clock::now_ms() / 1_000))
             .map_err(|error| Box::new(Refused::new(Reason::Policy, 0, error.to_string())))?;
         Ok(WitnessAnswer {
             reason: Reason::Accepted as i32,
@@ -268,11 +268,26 @@ impl Desk {
             for (number, ended) in broker.ended_logs.iter().enumerate() {
                 use lintas_proto::audit::note::{log_name, root_origin};
                 let origin = root_origin(&log_name(&broker.name, number));
-                let Some(known) = self.watch.known(&origin, &broker.log_key) else { continue };
-                let witnessed = known.witnessed_at(&witnesses).is_some();
-                gossip::of_ended(&known, ended, witnessed).into_iter().for_each(|one| self.note_finding(one));
+                // What is known bears the cosignatures only if they were there when it was kept; a proof that is kept
+                // for a packet bears them for ever.
+                let known = self.watch.known(&origin, &broker.log_key);
+                let proven =
+                    self.largest_proven(&origin).filter(|one| one.verify(&origin, &broker.log_key).is_ok());
+                for one in known.into_iter().chain(proven.map(Arc::new)) {
+                    let witnessed = one.witnessed_at(&witnesses).is_some();
+                    gossip::of_ended(&one, ended, witnessed)
+                        .into_iter()
+                        .for_each(|one| self.note_finding(one));
+                }
             }
         }
+    }
+
+    /// The checkpoint under which a packet of the newest epoch was witnessed.
+    fn largest_proven(&self, origin: &str) -> Option<SignedCheckpoint> {
+        let record = self.store.state().receipts().newest_witnessed(origin)?;
+        let Ok(Record::RootProof(stored)) = self.store.read(record) else { return None };
+        Some(TlogProof::parse(&stored.proof?.proof).ok()?.checkpoint)
     }
 
     /// Tells of promises that contradict each other, if there are any.
@@ -343,8 +358,12 @@ impl Desk {
     /// The newest findings as sentences, and how many more there are.
     pub(super) fn warnings_of_log(&self, state: &crate::core::state::State) -> Vec<String> {
         let findings = state.findings();
-        let mut told: Vec<String> =
-            findings.all().rev().take(TOLD_MAX).map(|(_, one)| one.to_string()).collect();
+        let mut told: Vec<String> = findings
+            .all()
+            .rev()
+            .take(TOLD_MAX)
+            .map(|(_, one)| format!("{}: {one}", clock::show(one.time_ms)))
+            .collect();
         let more = findings.all().count().saturating_sub(told.len());
         if more > 0 {
             told.push(format!("{more} more findings about the audit log; `lintas audit findings` lists all"));

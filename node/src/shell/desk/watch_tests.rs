@@ -322,6 +322,13 @@ fn what_others_know_of_the_same_log_is_taken_over_once_it_is_proven() {
 }
 
 #[test]
+fn a_cosignature_is_never_older_than_the_one_before() {
+    let region = Region::new();
+    let watch = &region.desk("TH").watch;
+    assert_eq!([9, 12, 5, 13].map(|now_s| watch.cosigning_at(now_s)), [9, 12, 12, 13]);
+}
+
+#[test]
 fn what_was_heard_and_is_known_meanwhile_holds_nothing_up() {
     let region = Region::new();
     let (desk, tree) = (Arc::new(region.desk("TH")), Tree::new(60, HONEST));

@@ -1,5 +1,7 @@
 //! The epochs of the root log, and this agency's slot in each.
 
+use std::{ops::RangeInclusive, sync::Arc};
+
 use lintas_proto::{
     audit::{
         note::{SignedCheckpoint, WitnessKey},
@@ -8,7 +10,7 @@ use lintas_proto::{
     schema::SlotOpening,
 };
 
-use super::{LogSource, Reader, Stop};
+use super::{LogSource, Reader, Stop, blocking};
 use crate::{
     core::log::inclusion::{self, Fault, Proven, Tiles},
     shell::desk::Desk,
@@ -16,6 +18,7 @@ use crate::{
 
 /// The logs that are followed, and what opens this agency's slot.
 pub(super) struct Logs {
+    desk: Arc<Desk>,
     pub(super) root: String,
     pub(super) sub: String,
     pub(super) slot_keys: [[u8; 32]; 2],
@@ -25,12 +28,13 @@ pub(super) struct Logs {
 }
 
 impl Logs {
-    pub(super) fn of(desk: &Desk) -> Option<Self> {
+    pub(super) fn of(desk: &Arc<Desk>) -> Option<Self> {
         let (directory, keys) = (desk.directory(), desk.keys());
         let name = desk.link().broker;
         let brokers = directory.brokers();
         let broker = brokers.iter().find(|broker| broker.name == name).or(brokers.first())?;
         Some(Self {
+            desk: Arc::clone(desk),
             root: broker.root_origin(),
             sub: broker.sub_log_origin(&keys.agency),
             // Until the broker had this agency's key it used zeros.
@@ -39,6 +43,20 @@ impl Logs {
             members: directory.roster().members.len(),
             witnesses: directory.witnesses(),
         })
+    }
+}
+
+impl Logs {
+    /// Which of so many slots are this agency's: one, where the roster of then was seen here. Otherwise a broker that
+    /// names fewer slots than there are members could put another sub-log into each that comes into question.
+    async fn places(&self, slots: u32) -> Option<RangeInclusive<u32>> {
+        if usize::try_from(slots) != Ok(self.members) {
+            let desk = Arc::clone(&self.desk);
+            if let Some(place) = blocking(move || desk.place_among(slots)).await {
+                return Some(place..=place);
+            }
+        }
+        inclusion::slot_places(self.index, self.members, slots)
     }
 }
 
@@ -64,8 +82,7 @@ pub(super) async fn open_slot<S: LogSource>(
     (size, tiles): (u64, &Tiles),
 ) -> Result<SlotOpening, Stop> {
     let slots = reader.slots(&logs.root, &proven.entry).await?;
-    let places = inclusion::slot_places(logs.index, logs.members, proven.entry.slots);
-    let places = places.ok_or(Stop::Behind)?;
+    let places = logs.places(proven.entry.slots).await.ok_or(Stop::Behind)?;
     let root = tile::root(tiles, size)?;
     let open = |keys: &[[u8; 32]]| {
         inclusion::open_slot((&proven.entry, &slots), &logs.root, keys, places.clone(), (size, &root))

@@ -331,6 +331,26 @@ async fn a_slot_under_another_key_size_or_root_is_an_accusation() {
 }
 
 #[tokio::test]
+async fn a_slot_at_another_place_than_the_roster_of_then_gives_is_not_believed() {
+    for honest in [true, false] {
+        let mut world = World::new();
+        world.region.join("ZZ", &[]);
+        let next = world.region.next(|_| {});
+        let next = world.region.open(&next);
+        assert!(world.desk.take_update(&Region::update(&world.desk.directory(), &[&next])).unwrap());
+        let (packet, receipt) = world.send();
+        world.log.log(&receipt);
+        // An entry with the slots of the roster before: one member fewer.
+        world.log.index -= u32::from(!honest);
+        world.log.end_epoch(world.start_ms + 5_000);
+        world.log.publish(3);
+        assert_eq!(world.round().await.is_ok(), honest);
+        let grade = if honest { Grade::Witnessed } else { Grade::Promised };
+        assert_eq!(world.grade(&packet), Some(grade));
+    }
+}
+
+#[tokio::test]
 async fn a_tree_that_does_not_continue_the_known_one_is_not_believed() {
     let mut world = World::new();
     world.log.end_epoch(world.start_ms);
