@@ -17,15 +17,12 @@ pub(crate) const FINDINGS_MAX: usize = if cfg!(test) { 4 } else { 500 };
 pub(crate) const EXHIBITS_BYTES_MAX: usize = 640 * 1024;
 
 /// What was found. Names are stable.
-#[allow(dead_code, reason = "who follows the log is being built")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
     /// Two trees of one log, of which neither continues the other.
     Fork,
     /// The log shows less than it did before.
     Rollback,
-    /// An event of this agency is not in the log.
-    Omission,
     /// Another event stands, or is promised, where one was promised.
     OtherLeaf,
     /// An event has a time before the epoch that it stands behind, or after its own.
@@ -34,10 +31,6 @@ pub(crate) enum Kind {
     PromiseNotKept,
     /// The broker does not show what it has to show.
     Withheld,
-    /// No quorum of witnesses cosigned an epoch in time.
-    TimeNotAttested,
-    /// The log does not attest the directory in force.
-    NotAttestedDirectory,
 }
 
 impl Kind {
@@ -46,13 +39,10 @@ impl Kind {
         match self {
             Self::Fork => "fork",
             Self::Rollback => "rollback",
-            Self::Omission => "omission",
             Self::OtherLeaf => "other-leaf",
             Self::BackDated => "back-dated",
             Self::PromiseNotKept => "promise-not-kept",
             Self::Withheld => "withheld",
-            Self::TimeNotAttested => "time-not-attested",
-            Self::NotAttestedDirectory => "not-attested-directory",
         }
     }
 }

@@ -301,7 +301,6 @@ impl Desk {
     }
 
     /// All findings that were kept, oldest first, with their exhibits.
-    #[allow(dead_code, reason = "`lintas audit findings` is being built")]
     pub(crate) fn findings(&self) -> Result<Vec<StoredFinding>, StoreError> {
         let sequences: Vec<u64> = self.store.state().findings().all().map(|(at, _)| at).collect();
         let read = |at: u64| match self.store.read(at) {
