@@ -36,7 +36,10 @@ fn published(region: &Region, teller: &mut Teller) -> Result<(), Difference> {
             .map(|(agency, _)| agency.to_owned())
             .collect();
         shown = SignedCheckpoint::parse(note.as_bytes()).ok().map(|note| (note.claim().size, by));
-        shown.as_ref().is_some_and(|(_, by)| by.len() >= 3)
+        // Also the epoch in which every agency was told of the new roster.
+        let rosters = fs::read(path.with_file_name("rosters")).unwrap_or_default();
+        let turn = rosters.get(16..24).and_then(|epoch| epoch.try_into().ok()).map(u64::from_be_bytes);
+        shown.as_ref().is_some_and(|(size, by)| by.len() >= 3 && turn.is_some_and(|turn| turn < *size))
     };
     check(wait(cosigned), "no quorum of witnesses has cosigned the log")?;
     let (epochs, by) = shown.unwrap_or_default();

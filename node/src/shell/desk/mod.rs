@@ -269,7 +269,6 @@ impl Desk {
 
     /// A piece of a file of the broker's audit log, over the session that is open: at most `length` bytes from `offset`
     /// on, 0 for all. Nothing of it is verified.
-    #[allow(dead_code, reason = "the auditor's commands, which are being built, read through it")]
     pub(crate) async fn fetch_log(
         &self,
         origin: &str,
