@@ -94,6 +94,7 @@ pub(super) fn run(auditor: &Auditor, asked: &Verify) -> Result<(), Failure> {
         agencies: &scope,
         since_ms,
         now_ms: clock::now_ms(),
+        extract: place.files.is_extract(),
         threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
     };
     let scanned = verify(&place.files, &wanted, state.as_deref(), &mut watching);
@@ -126,7 +127,8 @@ fn compare_own(auditor: &Auditor, place: &Place, scanned: &mut Scanned) -> Resul
     if !context.folder.path("node.toml").exists() {
         return Ok(());
     }
-    let (mut after, mut compared) = (0, 0u64);
+    let (mut after, mut compared, mut evidence) = (0, 0u64, Vec::new());
+    let Reply::Status(status) = context.ask(Request::Status)? else { return Err(unexpected()) };
     let mut found: Findings = std::mem::take(&mut scanned.findings);
     loop {
         let Reply::AuditOwn(page) = context.ask(Request::AuditOwn { after, limit: RECEIPTS_AT_ONCE })? else {
@@ -143,20 +145,19 @@ fn compare_own(auditor: &Auditor, place: &Place, scanned: &mut Scanned) -> Resul
                 deadline_ms: one.deadline_ms,
             });
         }
-        compared += own::compare(
-            &place.files,
-            &scanned.anchor,
-            &scanned.sizes,
-            scanned.report.last_ms,
-            &promised,
-            &mut found,
-        );
+        compared += own::compare(&place.files, &scanned.anchor, &scanned.sizes, &promised, &mut found);
+        evidence.extend(page.evidence);
         match page.next {
             Some(next) => after = next,
             None => break,
         }
     }
     scanned.report.own_receipts = Some(compared);
+    if let Some(reached) = scanned.sizes.get(&status.agency) {
+        let own = (status.agency.as_str(), *reached);
+        let compared = own::compare_evidence(&place.files, &scanned.anchor, own, &evidence, &mut found);
+        scanned.report.own_evidence = Some(compared);
+    }
     scanned.findings = found;
     Ok(())
 }
