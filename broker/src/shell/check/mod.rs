@@ -111,7 +111,7 @@ pub(crate) enum Verdict {
 pub(crate) struct Report {
     findings: Findings,
     cut: Option<Cut>,
-    /// Of the journal, if it could be read: segments, records in them, bytes verified, files without use, clean close.
+    /// Of the journal, if it could be read: segments, sequence of the next record, bytes verified, files without use, clean close.
     journal: Option<(u64, u64, u64, u64, bool)>,
     /// Epochs and entries that are published.
     epochs: u64,
@@ -137,9 +137,9 @@ impl Report {
             Verdict::Torn => "unfinished_write",
             Verdict::Damaged => "damaged",
         };
-        let journal = self.journal.map(|(segments, records, bytes, idle, clean)| {
+        let journal = self.journal.map(|(segments, next, bytes, idle, clean)| {
             json!({
-                "segments": segments, "records": records, "verified_bytes": bytes, "idle_files": idle, "clean_close": clean,
+                "segments": segments, "next_record": next, "verified_bytes": bytes, "idle_files": idle, "clean_close": clean,
             })
         });
         let cut = self.cut.map(|cut| {
@@ -162,8 +162,8 @@ impl Report {
     pub(crate) fn plain(&self) -> String {
         let mut out = String::new();
         match self.journal {
-            Some((segments, records, bytes, idle, clean)) => out.push_str(&format!(
-                "journal: segments in use: {segments}, records: {records}, bytes verified: {bytes}; it was {}\n  files \
+            Some((segments, next, bytes, idle, clean)) => out.push_str(&format!(
+                "journal: segments in use: {segments}, bytes verified: {bytes}, next record: {next}; it was {}\n  files \
                  without use: {idle}; what is in them, and zeros behind the end of a segment, means nothing\n",
                 if clean { "closed" } else { "not closed: the broker was killed, or lost power" }
             )),
@@ -221,7 +221,7 @@ pub(crate) fn run(folder: &Folder) -> Result<Report, RunError> {
         let found = &journal.report;
         report.journal = Some((
             found.segments,
-            found.records,
+            found.next_sequence,
             journal.verified_bytes,
             journal.idle_files,
             found.clean_close,

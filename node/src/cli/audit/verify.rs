@@ -10,6 +10,7 @@ use super::{Auditor, From, agencies, bar, words};
 use crate::{
     cli::unexpected,
     core::audit::{
+        anchor::AnchorError,
         finding::{Findings, Kind},
         own,
         verify::{Asked, Scanned, Verdict, Watch, verify},
@@ -99,7 +100,14 @@ pub(super) fn run(auditor: &Auditor, asked: &Verify) -> Result<(), Failure> {
     };
     let scanned = verify(&place.files, &wanted, state.as_deref(), &mut watching);
     watching.bar.finish_and_clear();
-    let mut scanned = scanned.map_err(|error| Failure::new(Code::NotSetUp, error))?;
+    let mut scanned = scanned.map_err(|error| {
+        let code = match &error {
+            AnchorError::Rosters { missing: false, .. } => Code::AuditDamaged,
+            AnchorError::Rosters { missing: true, .. } => Code::AuditIncomplete,
+            AnchorError::Directory(_) | AnchorError::Stranger(_) => Code::NotSetUp,
+        };
+        Failure::new(code, error)
+    })?;
     if !asked.without_own_receipts && auditor.data.is_some() {
         compare_own(auditor, &place, &mut scanned)?;
     }
