@@ -6,6 +6,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::disallowed_methods,
+    clippy::too_many_lines,
     reason = "tests"
 )]
 
@@ -120,7 +121,7 @@ fn an_auditor_mirrors_verifies_reads_hands_on_and_sees_an_erasure() {
     }
     assert_eq!(paged, all);
     let count = |filter: &[&str]| events(&region, "AUD", &[&th[..], filter].concat()).len();
-    assert_eq!((count(&["--with", "RCO"]), count(&["--packet", &away[..18]])), (1, 2));
+    assert_eq!((count(&["--with", "RCO"]), count(&["--packet", away.get(..18).unwrap()])), (1, 2));
     assert_eq!(
         (count(&["--kind", "released", "--outcome", "accepted"]), count(&["--until", "2020-01-01"])),
         (4, 0)
