@@ -13,7 +13,7 @@ use lintas_config::{
 use lintas_proto::id::{IdError, check_name, hex};
 use tracing_subscriber::EnvFilter;
 
-use crate::shell::{Folder, FolderError, RunError, run, signals};
+use crate::shell::{Folder, FolderError, RunError, Verdict, check, run, signals};
 
 /// Longest wait for threads at the end of the process, milliseconds.
 const EXIT_MS_MAX: u64 = 2_000;
@@ -30,6 +30,8 @@ Exit codes:
    4  the journal cannot be used, or the disk failed
    5  the network cannot be used, e.g. the port is taken
    6  it runs on a restored backup: others know more of its audit log than it does
+  30  `check`: journal or audit log are damaged
+  32  `check`: whole, but the last write to the journal is not finished: as after a crash; after a clean stop it is damage
 
 LINTAS_LOG=debug makes `run` say more; the log goes to standard error. Every setting is explained in broker.toml.";
 
@@ -68,6 +70,13 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
     },
+    /// Check the disk of a broker that does not run: every record of its journal, every entry and tile of its audit log,
+    /// and that the two agree. Nothing is written, and no key is read.
+    Check {
+        /// Folder with its data, or a copy of it: broker.toml, journal/ and audit/.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+    },
 }
 
 /// Runs the command line `arguments`, the program's name first.
@@ -89,12 +98,13 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match arguments.command {
         Command::Init { data, name, listen, log_of } => {
             let log_of = log_of.as_deref().map(Folder::at);
-            init(&Folder::at(&data), &name, listen, log_of.as_ref(), json)
+            init(&Folder::at(&data), &name, listen, log_of.as_ref(), json).map(|()| 0)
         }
-        Command::Run { data } => serve(&Folder::at(&data)),
+        Command::Run { data } => serve(&Folder::at(&data)).map(|()| 0),
+        Command::Check { data } => look(&Folder::at(&data), json),
     };
     match done {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             let code = exit_code(&error);
             complain(&whole(&error), code, json);
@@ -177,6 +187,17 @@ fn init(
         roster.display(),
     ));
     Ok(())
+}
+
+/// Checks, says what was found, and gives the exit code.
+fn look(folder: &Folder, json: bool) -> Result<u8, RunError> {
+    let report = check(folder)?;
+    say(&if json { format!("{:#}", report.json()) } else { report.plain().trim_end().to_owned() });
+    Ok(match report.verdict() {
+        Verdict::Whole => 0,
+        Verdict::Torn => 32,
+        Verdict::Damaged => 30,
+    })
 }
 
 fn serve(folder: &Folder) -> Result<(), RunError> {

@@ -39,6 +39,7 @@
 //! | a second opener | unchanged | [`OpenError::Locked`] |
 //! | a callback of the owner panics | its group is durable | poisoned, the others of its batch are answered first |
 
+mod check;
 mod commit;
 mod compact;
 pub mod disk;
@@ -59,6 +60,7 @@ mod survey;
 mod tail;
 mod types;
 
+pub use check::{Checked, check};
 pub use commit::{CommitHandle, Committer, Done};
 pub use disk::Disk;
 pub use disk::files::FileDisk;

@@ -48,33 +48,12 @@ pub(crate) fn recover<D: Disk>(
     fold: &mut impl Fold,
 ) -> Result<Recovered, OpenError> {
     let mut survey = survey(disk, limits)?;
-    let Some(last) = survey.last(disk)? else {
-        check_anchor(anchor, 0, None)?;
+    let Some(Examined { last, image, map, last_map: _, mut report }) = examine(disk, &survey, anchor, fold)?
+    else {
         return begin(disk, limits, survey);
     };
-    let next_sequence = last.scan.next_sequence;
-    let cut = last.scan.fault.map(|fault| cut(&last, fault));
-    check_anchor(anchor, next_sequence.saturating_sub(1), cut)?;
-
-    let image = newest_image(disk, &survey, &last)?;
-    let floor = image.as_ref().map_or(0, |image| image.end.id);
-    let mut sealed = chain(&survey, &last.found.header, floor)?;
-    let mut report = OpenReport {
-        next_sequence,
-        cut,
-        clean_close: last.scan.closed && cut.is_none(),
-        ..OpenReport::default()
-    };
-    let mut covers = 0;
-    if let Some(image) = &image {
-        covers = image.end.covers;
-        let (kept, snapshot) = snapshot(disk, &sealed, &last, image)?;
-        sealed.splice(0..0, kept_segments(&survey, kept, image)?);
-        fold.restore(&snapshot).map_err(|source| OpenError::Fold { sequence: None, source })?;
-        report.snapshot_covers = Some(covers);
-    }
-    let map = replay(disk, &sealed, &last, covers, fold, &mut report)?;
-
+    let (cut, next_sequence) = (report.cut, report.next_sequence);
+    let covers = image.as_ref().map_or(0, |image| image.end.covers);
     let (tail, map) = relocate(disk, limits, &mut survey, &last, map)?;
     report.rewritten_bytes = u64::from(last.scan.end.saturating_sub(SEGMENT_HEADER_BYTES));
     report.segments = map.segments.len() as u64;
@@ -86,6 +65,52 @@ pub(crate) fn recover<D: Disk>(
     let stock = stock(survey, &map);
     report.overwritten_files = stock.condemned.len() as u64;
     Ok(Recovered { map, tail, stock, image, covers, next_sequence, report })
+}
+
+/// What was read of a journal that is there; nothing was written.
+pub(crate) struct Examined {
+    pub(crate) last: Last,
+    image: Option<Image>,
+    /// The sealed segments.
+    pub(crate) map: Map,
+    /// The last one, as far as it is valid.
+    pub(crate) last_map: SegmentMap,
+    pub(crate) report: OpenReport,
+}
+
+/// Verifies everything that is live and folds it; `None` if nothing was ever written.
+///
+/// # Errors
+/// [`OpenError`].
+pub(crate) fn examine<D: Disk>(
+    disk: &D,
+    survey: &Survey,
+    anchor: Option<Anchor>,
+    fold: &mut impl Fold,
+) -> Result<Option<Examined>, OpenError> {
+    let Some(last) = survey.last(disk)? else {
+        check_anchor(anchor, 0, None)?;
+        return Ok(None);
+    };
+    let next_sequence = last.scan.next_sequence;
+    let cut = last.scan.fault.map(|fault| cut(&last, fault));
+    check_anchor(anchor, next_sequence.saturating_sub(1), cut)?;
+    let image = newest_image(disk, survey, &last)?;
+    let floor = image.as_ref().map_or(0, |image| image.end.id);
+    let mut sealed = chain(survey, &last.found.header, floor)?;
+    let clean_close = last.scan.closed && cut.is_none();
+    let mut report = OpenReport { next_sequence, cut, clean_close, ..OpenReport::default() };
+    let mut covers = 0;
+    if let Some(image) = &image {
+        covers = image.end.covers;
+        let (kept, snapshot) = snapshot(disk, &sealed, &last, image)?;
+        sealed.splice(0..0, kept_segments(survey, kept, image)?);
+        fold.restore(&snapshot).map_err(|source| OpenError::Fold { sequence: None, source })?;
+        report.snapshot_covers = Some(covers);
+    }
+    let (map, last_map) = replay(disk, &sealed, &last, covers, fold, &mut report)?;
+    report.segments = (map.segments.len() as u64).saturating_add(1);
+    Ok(Some(Examined { last, image, map, last_map, report }))
 }
 
 fn check_anchor(anchor: Option<Anchor>, last: u64, cut: Option<Cut>) -> Result<(), OpenError> {

@@ -37,7 +37,8 @@ struct Verified {
     next_sequence: u64,
 }
 
-/// Verifies every live segment to its end, maps its records and hands those beyond `covers` to the owner.
+/// Verifies every live segment to its end, maps its records and hands those beyond `covers` to the owner. The map of
+/// the last segment is by itself: recovery writes that one anew.
 ///
 /// # Errors
 /// `Io`, `Damaged`, `Fold`: the first one in the order of the segments.
@@ -48,7 +49,7 @@ pub(crate) fn replay<D: Disk>(
     covers: u64,
     fold: &mut impl Fold,
     report: &mut OpenReport,
-) -> Result<Map, OpenError> {
+) -> Result<(Map, SegmentMap), OpenError> {
     let mut map = Map::default();
     let mut expected = 1;
     in_order(disk, sealed, covers, |segment, verified| {
@@ -62,7 +63,7 @@ pub(crate) fn replay<D: Disk>(
     let bytes = last.bytes.get(..last.scan.end as usize).unwrap_or_default();
     let verified = verify(&last.found, bytes, Evidence::Acknowledged, covers)?;
     fold_records(&verified, fold, report)?;
-    Ok(map)
+    Ok((map, verified.map))
 }
 
 /// Verifies the segments on a few threads and gives them to `take` in order. Each thread is at most one

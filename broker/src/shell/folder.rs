@@ -181,6 +181,20 @@ impl Folder {
         }
     }
 
+    /// As [`lock`](Self::lock), for who only looks: nothing is made. None if no broker has ever run here.
+    pub(crate) fn look_lock(&self) -> Result<Option<File>, FolderError> {
+        let path = self.0.join("broker.lock");
+        let file = match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(at(&path))?,
+        };
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Err(FolderError::InUse(self.0.clone())),
+            Err(TryLockError::Error(error)) => Err(at(&path)(error)),
+        }
+    }
+
     pub(crate) fn settings(&self) -> Result<BrokerSettings, FolderError> {
         let path = self.0.join("broker.toml");
         let text = fs::read_to_string(&path).map_err(at(&path))?;

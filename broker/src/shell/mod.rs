@@ -22,10 +22,11 @@
 //! - [`places`]: how many streams of one agency are served at once
 //! - [`shared`], [`blobs`] and their [`inventory`], [`index`], [`folder`], [`clock`]: what they stand on
 //! - [`metrics`]: what is counted; [`operator`]: where the operator asks for it, and for health
-//! - [`start`]: all of it up, and down again; [`recover`]: from the journal
+//! - [`start`]: all of it up, and down again; [`recover`]: from the journal; [`check`](mod@check): looks only
 
 mod answer;
 mod blobs;
+mod check;
 mod clock;
 mod directory_files;
 mod directory_streams;
@@ -53,6 +54,7 @@ mod tests;
 mod transfer;
 mod upload;
 
+pub(crate) use check::{Verdict, run as check};
 pub(crate) use folder::{Folder, FolderError};
 #[cfg(test)]
 pub(crate) use sequencer::BATCH_BYTES;

@@ -416,7 +416,7 @@ fn transport_key(secrets: &BrokerSecrets) -> Result<TransportKey, RunError> {
 
 /// A group holds what the sequencer plans at once, with the admissions, and a segment holds two groups. Of the two
 /// caps of segments the lower counts.
-fn journal_limits(settings: &BrokerSettings, others: Limits) -> Limits {
+pub(super) fn journal_limits(settings: &BrokerSettings, others: Limits) -> Limits {
     let record = u32::try_from(RECORD_BYTES_MAX).unwrap_or(u32::MAX);
     Limits {
         segment_bytes: settings.broker_segment_mib().saturating_mul(1 << 20),

@@ -21,6 +21,8 @@ const SUFFIX: &str = ".journal";
 pub struct FileDisk {
     directory: Arc<Path>,
     handles: Arc<Mutex<BTreeMap<u64, Handle>>>,
+    /// Files are opened for reading alone.
+    read_only: bool,
 }
 
 #[derive(Debug)]
@@ -49,7 +51,13 @@ impl FileDisk {
             let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
             File::open(parent.unwrap_or(Path::new(".")))?.sync_all()?;
         }
-        Ok(Self { directory: directory.into(), handles: Arc::default() })
+        Ok(Self { directory: directory.into(), handles: Arc::default(), read_only: false })
+    }
+
+    /// A directory that is only looked at: nothing is made in it, and its files are opened for reading alone.
+    #[must_use]
+    pub fn look_only(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into().into(), handles: Arc::default(), read_only: true }
     }
 
     fn path(&self, file: u64) -> PathBuf {
@@ -71,7 +79,7 @@ impl FileDisk {
         {
             handles.remove(&idle);
         }
-        let opened = Arc::new(OpenOptions::new().read(true).write(true).open(self.path(file))?);
+        let opened = Arc::new(OpenOptions::new().read(true).write(!self.read_only).open(self.path(file))?);
         handles.insert(file, Handle { file: Arc::clone(&opened), unsynced: for_write });
         Ok(opened)
     }

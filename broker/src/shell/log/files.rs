@@ -187,11 +187,14 @@ pub(super) fn digest(bytes: &Bytes) -> Option<Digest> {
 
 fn read_mark(disk: &impl Disk) -> Result<Option<PublishedLog>, FilesError> {
     let Some(bytes) = read(disk, PUBLISHED)? else { return Ok(None) };
-    let bytes = Bytes::from(bytes);
-    let (sum, message) = bytes.split_at_checked(32).ok_or(FilesError::Mark)?;
-    let state: PublishedLog =
-        canonical::decode(&bytes.slice_ref(message), PUBLISHED_BYTES_MAX).map_err(|_| FilesError::Mark)?;
-    if sha256(&[message]) == *sum { Ok(Some(state)) } else { Err(FilesError::Mark) }
+    mark(&Bytes::from(bytes)).map(Some).ok_or(FilesError::Mark)
+}
+
+/// Reads the mark; `None` if it is damaged.
+pub(crate) fn mark(bytes: &Bytes) -> Option<PublishedLog> {
+    let (sum, message) = bytes.split_at_checked(32)?;
+    let state: PublishedLog = canonical::decode(&bytes.slice_ref(message), PUBLISHED_BYTES_MAX).ok()?;
+    (sha256(&[message]) == *sum).then_some(state)
 }
 
 /// Takes away what an attempt that was cut off has appended.

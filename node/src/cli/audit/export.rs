@@ -16,11 +16,15 @@ use serde::Serialize;
 use super::{Auditor, From, agencies, list::Wanted, shown};
 use crate::{
     core::{
-        audit::listing::{list, show},
+        audit::{
+            anchor::pair,
+            listing::{list, show},
+            source::LogFiles as _,
+        },
         text::safe_json,
     },
     shell::{
-        audit::folder::Place,
+        audit::folder::{EXTRACT, Place},
         failure::{Code, Failure},
         files,
     },
@@ -58,8 +62,9 @@ To check the trees, signatures, times and slots, and that the openings that are 
 
     lintas audit verify --from log --bootstrap bootstrap.toml
 
-bootstrap.toml must come from the region authority, not from who gave you this folder. Entries whose openings are not part
-of this extract are reported as `opening_gone`: that is so here by intention, and does not mean that the log lacks them.
+bootstrap.toml must come from the region authority, not from who gave you this folder. Of entries that are not part of this
+extract only the place, the kind and the time are here; `verify` counts them as left out. What else the log says of them, and
+whether anything was erased, only a mirror shows.
 Any tool for C2SP tlog-tiles reads log/ as well.
 ";
 
@@ -96,10 +101,14 @@ pub(super) fn run(auditor: &Auditor, asked: &Export) -> Result<(), Failure> {
     };
     write("events.jsonl", lines.as_bytes())?;
     write("README.txt", README.as_bytes())?;
+    let log = out.join("log");
+    files::private_folder(&log).map_err(|error| Failure::file("make", &log, &error))?;
+    write(&format!("log/{EXTRACT}"), b"Content of events that were not asked for was left out.\n")?;
     let wanted: BTreeSet<(String, u64)> =
         page.events.iter().map(|row| (row.agency.clone(), row.index)).collect();
     let mut copied = 0u64;
     copy(&place, None, place.files.root(), &out.join("log"), &wanted, &mut copied)?;
+    rosters(&place, &out.join("log"), &mut copied)?;
     for agency in wanted.iter().map(|(agency, _)| agency).collect::<BTreeSet<_>>() {
         let to = out.join("log").join(agency);
         copy(&place, Some(agency), &place.files.root().join(agency), &to, &wanted, &mut copied)?;
@@ -108,6 +117,21 @@ pub(super) fn run(auditor: &Auditor, asked: &Export) -> Result<(), Failure> {
     auditor.print(&exported, |done| {
         format!("{} events and {} files of the log in `{}`\n", done.events, done.files, shown(&done.folder))
     })
+}
+
+/// Copies the rosters that the log names, from wherever they are kept.
+fn rosters(place: &Place, to: &Path, copied: &mut u64) -> Result<(), Failure> {
+    let read = |file| place.files.read(None, file, 0, 128 << 20).ok().flatten();
+    let turns = read(LogFile::Rosters).unwrap_or_default();
+    for (_, version) in turns.chunks(16).filter_map(pair) {
+        let target = to.join(LogFile::Roster(version).to_string());
+        let Some(bytes) = read(LogFile::Roster(version)).filter(|_| !target.exists()) else { continue };
+        let parent = target.parent().unwrap_or(to);
+        files::private_folder(parent).map_err(|error| Failure::file("make", parent, &error))?;
+        files::write_new(&target, &bytes).map_err(|error| Failure::file("write", &target, &error))?;
+        *copied = copied.saturating_add(1);
+    }
+    Ok(())
 }
 
 /// Copies the files of one log.

@@ -123,6 +123,9 @@ fn plain_words(done: &Mirrored) -> String {
             ));
         }
     }
+    if !done.empty.is_empty() {
+        out.push_str(&format!("nothing logged yet: {}\n", done.empty.join(", ")));
+    }
     done.findings.iter().for_each(|found| out.push_str(&words::finding(found)));
     out.push_str("nothing of it is verified yet: lintas audit verify\n");
     out

@@ -10,6 +10,7 @@ use super::{Auditor, From, agencies, bar, words};
 use crate::{
     cli::unexpected,
     core::audit::{
+        anchor::AnchorError,
         finding::{Findings, Kind},
         own,
         verify::{Asked, Scanned, Verdict, Watch, verify},
@@ -94,11 +95,19 @@ pub(super) fn run(auditor: &Auditor, asked: &Verify) -> Result<(), Failure> {
         agencies: &scope,
         since_ms,
         now_ms: clock::now_ms(),
+        extract: place.files.is_extract(),
         threads: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
     };
     let scanned = verify(&place.files, &wanted, state.as_deref(), &mut watching);
     watching.bar.finish_and_clear();
-    let mut scanned = scanned.map_err(|error| Failure::new(Code::NotSetUp, error))?;
+    let mut scanned = scanned.map_err(|error| {
+        let code = match &error {
+            AnchorError::Rosters { missing: false, .. } => Code::AuditDamaged,
+            AnchorError::Rosters { missing: true, .. } => Code::AuditIncomplete,
+            AnchorError::Directory(_) | AnchorError::Stranger(_) => Code::NotSetUp,
+        };
+        Failure::new(code, error)
+    })?;
     if !asked.without_own_receipts && auditor.data.is_some() {
         compare_own(auditor, &place, &mut scanned)?;
     }
@@ -126,7 +135,8 @@ fn compare_own(auditor: &Auditor, place: &Place, scanned: &mut Scanned) -> Resul
     if !context.folder.path("node.toml").exists() {
         return Ok(());
     }
-    let (mut after, mut compared) = (0, 0u64);
+    let (mut after, mut compared, mut evidence) = (0, 0u64, Vec::new());
+    let Reply::Status(status) = context.ask(Request::Status)? else { return Err(unexpected()) };
     let mut found: Findings = std::mem::take(&mut scanned.findings);
     loop {
         let Reply::AuditOwn(page) = context.ask(Request::AuditOwn { after, limit: RECEIPTS_AT_ONCE })? else {
@@ -143,20 +153,19 @@ fn compare_own(auditor: &Auditor, place: &Place, scanned: &mut Scanned) -> Resul
                 deadline_ms: one.deadline_ms,
             });
         }
-        compared += own::compare(
-            &place.files,
-            &scanned.anchor,
-            &scanned.sizes,
-            scanned.report.last_ms,
-            &promised,
-            &mut found,
-        );
+        compared += own::compare(&place.files, &scanned.anchor, &scanned.sizes, &promised, &mut found);
+        evidence.extend(page.evidence);
         match page.next {
             Some(next) => after = next,
             None => break,
         }
     }
     scanned.report.own_receipts = Some(compared);
+    if let Some(reached) = scanned.sizes.get(&status.agency) {
+        let own = (status.agency.as_str(), *reached);
+        let compared = own::compare_evidence(&place.files, &scanned.anchor, own, &evidence, &mut found);
+        scanned.report.own_evidence = Some(compared);
+    }
     scanned.findings = found;
     Ok(())
 }

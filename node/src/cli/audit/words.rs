@@ -23,6 +23,11 @@ pub(super) fn report(report: &Report, on_your_word: bool) -> String {
     }
     // A string takes whatever is written to it.
     let _ = writeln!(out, "  checked against roster version {}", report.roster_version);
+    if report.extract {
+        out.push_str(
+            "  an extract: whoever made it left content out; that is counted as left out, and says nothing about erasure\n",
+        );
+    }
     if let Some(ms) = report.resumed_ms {
         let _ = writeln!(
             out,
@@ -55,12 +60,7 @@ pub(super) fn report(report: &Report, on_your_word: bool) -> String {
         let _ = writeln!(out, "  events before {} were not opened", time(report.since_ms));
     }
     report.sub_logs.iter().for_each(|sub| out.push_str(&sub_log(sub)));
-    if let Some(compared) = report.own_receipts {
-        let _ = writeln!(
-            out,
-            "own receipts: {compared} promised events stand where the broker promised, or are named below"
-        );
-    }
+    out.push_str(&own(report));
     for found in &report.findings {
         out.push_str(&finding(found));
     }
@@ -78,9 +78,31 @@ pub(super) fn report(report: &Report, on_your_word: bool) -> String {
     out
 }
 
+/// What was compared with what this node keeps.
+fn own(report: &Report) -> String {
+    let wrong = |kind| report.counts.get(&kind).copied().unwrap_or(0);
+    let wrong = wrong(Kind::Omitted).saturating_add(wrong(Kind::OtherLeaf));
+    let mut out = String::new();
+    for (compared, what) in [
+        (report.own_receipts, "events that the broker's receipts here promise"),
+        (report.own_evidence, "acknowledgements and other signed ends of packets kept here"),
+    ] {
+        match compared {
+            Some(0) => out.push_str(&format!("{what}: this node keeps none of this log\n")),
+            Some(n) => out.push_str(&format!("{what}: {n} compared with the log\n")),
+            None => {}
+        }
+    }
+    match wrong {
+        0 => {}
+        n => out.push_str(&format!("  NOT AS PROMISED: {n}, see below\n")),
+    }
+    out
+}
+
 fn sub_log(sub: &SubReport) -> String {
     let mut out = format!(
-        "sub-log of {}: {} entries, {} opened, {} erased (not replayable), {} left out; its slot is right in {} epochs\n",
+        "sub-log of {}: {} entries, {} opened, {} erased by order, {} left out; the root log has it as it is here in {} epochs\n",
         sub.agency, sub.entries, sub.opened, sub.erased, sub.left_out, sub.slots
     );
     let list = |counts: &std::collections::BTreeMap<String, u64>| {
@@ -94,7 +116,7 @@ fn sub_log(sub: &SubReport) -> String {
         let _ = writeln!(out, "  allowed by: {}", list(&sub.policies));
     }
     if sub.waiting > 0 {
-        let _ = writeln!(out, "  {} packets are on their way to a recipient", sub.waiting);
+        let _ = writeln!(out, "  on their way, no end logged yet: {}", sub.waiting);
     }
     out
 }
@@ -124,7 +146,8 @@ pub(super) fn finding(found: &Finding) -> String {
         Proof::Accusation => "\n  worth: accusation: your word against the broker's",
         Proof::Nobody => "",
     };
-    let mut out = format!("{mark} ({}): {at}\n  {}\n", kind_name(found.kind), one_line(&found.what));
+    let kind = if found.kind == Kind::Note { String::new() } else { format!(" ({})", kind_name(found.kind)) };
+    let mut out = format!("{mark}{kind}: {at}\n  {}\n", one_line(&found.what));
     if found.severity != Severity::Note {
         let _ = writeln!(out, "  who: {}{worth}\n  to do: {}", found.who, found.to_do);
     }
@@ -140,7 +163,7 @@ pub(super) fn kind_name(kind: Kind) -> String {
 pub(super) fn event(row: &Row) -> String {
     if row.opening != "open" {
         let why = if row.opening == "erased" {
-            "content erased by order of the agency"
+            "content is not here: erased, or left out of this copy"
         } else {
             "content cannot be opened; run `lintas audit verify`"
         };
@@ -162,10 +185,18 @@ pub(super) fn event(row: &Row) -> String {
         let _ = write!(out, " (policy: {})", one_line(&row.policies.join(", ")));
     }
     if let (Some(first), Some(count)) = (row.first_index, row.count) {
-        let _ = write!(out, ", entries {first} to {}", first.saturating_add(count).saturating_sub(1));
+        let _ = match first.saturating_add(count).saturating_sub(1) {
+            last if last == first => write!(out, ", entry {first}"),
+            last => write!(out, ", entries {first} to {last}"),
+        };
     }
     if !row.other_agency.is_empty() {
-        let _ = write!(out, ", {}", one_line(&row.other_agency));
+        let word = match row.kind.as_str() {
+            "audit_read" => " of ",
+            "audit_read_told" => ", read by ",
+            _ => ", ",
+        };
+        let _ = write!(out, "{word}{}", one_line(&row.other_agency));
     }
     if let Some(version) = row.version {
         let _ = write!(out, ", version {version}");

@@ -18,7 +18,7 @@ use lintas_proto::{
 use thiserror::Error;
 
 use super::{
-    finding::{Finding, Findings, Kind},
+    finding::{Finding, Findings, Kind, Severity},
     source::{LogFiles, whole},
 };
 
@@ -43,6 +43,19 @@ pub(crate) enum AnchorError {
          (--directory), or the right bootstrap file"
     )]
     Stranger(String),
+    /// With a bootstrap file alone the log must bring its rosters, and they are damaged or missing.
+    #[error(
+        "the rosters of the log `{log}` cannot be used, and without them nothing can be checked by a bootstrap file alone: \
+         {what}; fetch these files again, or give the region's directory (--directory)"
+    )]
+    Rosters {
+        /// Origin of the root log.
+        log: String,
+        /// Files, and what is wrong with them.
+        what: String,
+        /// They are not there; that says nothing against anybody.
+        missing: bool,
+    },
 }
 
 /// Rosters and keys of one root log.
@@ -95,7 +108,7 @@ impl Anchor {
                     .of(LogFile::Rosters),
             );
         }
-        let stranger = || AnchorError::Stranger(origin.to_owned());
+        let stranger = || AnchorError::of(origin, found);
         let name = origin.strip_suffix("/audit").ok_or_else(stranger)?;
         let newest = rosters.newest().ok_or_else(stranger)?;
         let of = |broker: &&lintas_config::directory::Broker| {
@@ -141,6 +154,20 @@ impl Anchor {
     /// The newest roster believed.
     pub(crate) fn newest(&self) -> Option<&PastRoster> {
         self.rosters.newest()
+    }
+}
+
+impl AnchorError {
+    /// Nobody believed keeps that log. What was found in its rosters may be why.
+    fn of(origin: &str, found: &Findings) -> Self {
+        let found = found.clone().into_shown();
+        if found.is_empty() {
+            return Self::Stranger(origin.to_owned());
+        }
+        let missing = found.iter().all(|one| one.severity == Severity::Incomplete);
+        let what: Vec<String> =
+            found.iter().take(3).map(|one| format!("{}: {}", one.files.join(" or "), one.what)).collect();
+        Self::Rosters { log: origin.to_owned(), what: what.join("; "), missing }
     }
 }
 

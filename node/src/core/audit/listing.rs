@@ -33,7 +33,7 @@ pub(crate) struct Row {
     pub(crate) event_id: String,
     pub(crate) time_ms: u64,
     pub(crate) kind: String,
-    /// `open`, `erased` or `damaged`: nothing below is known of the latter two.
+    /// `open`, `erased` (its key is not here) or `damaged`: nothing below is known of the latter two.
     pub(crate) opening: &'static str,
     pub(crate) packet_id: String,
     pub(crate) header_digest: String,
@@ -42,6 +42,9 @@ pub(crate) struct Row {
     pub(crate) outcome: String,
     /// What allowed or forbade it; `baseline` where no policy is named.
     pub(crate) policies: Vec<String>,
+    /// SHA-256 of the signed evidence of how it ended, or of what changed.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) evidence_digest: String,
     /// ERASED and reads: which entries; whose log, or who read it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) first_index: Option<u64>,
@@ -153,7 +156,7 @@ impl Reader<'_> {
 }
 
 /// The events of a bundle that are wanted by time and index.
-fn read(
+pub(crate) fn read(
     files: &dyn LogFiles,
     log: &str,
     agency: &str,
@@ -229,6 +232,7 @@ fn row_of(
         from: unit(&event.originator),
         to: unit(&event.recipient),
         outcome: if event.reason == 0 { String::new() } else { outcome },
+        evidence_digest: hex(&event.evidence_digest),
         policies: if baseline { vec!["baseline".to_owned()] } else { event.policy_ids },
         first_index: (event.count > 0).then_some(event.first_index),
         count: (event.count > 0).then_some(event.count),

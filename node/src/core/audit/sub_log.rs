@@ -51,6 +51,8 @@ pub(crate) struct SubState {
     short: bool,
     /// A slot was wrong before the sub-log ended.
     wrong: bool,
+    /// When the last epoch ended whose slot was right.
+    pub(crate) slot_ms: u64,
 }
 
 /// A leaf and what became of its opening.
@@ -81,6 +83,8 @@ pub(crate) struct SubScan<'a> {
     has_slot_keys: bool,
     since_ms: u64,
     threads: usize,
+    /// The files are an extract: openings may have been left out.
+    extract: bool,
     pub(crate) state: SubState,
     /// Records of `sizes` that were read and not used.
     sizes: std::collections::VecDeque<(u64, u64)>,
@@ -97,7 +101,7 @@ impl<'a> SubScan<'a> {
         anchor: &'a Anchor,
         agency: &str,
         state: SubState,
-        (since_ms, threads): (u64, usize),
+        (since_ms, threads, extract): (u64, usize, bool),
         found: &mut Findings,
     ) -> Option<Self> {
         let (_, checkpoint) = checkpoint(files, anchor, Some(agency), found)?;
@@ -123,6 +127,7 @@ impl<'a> SubScan<'a> {
             has_slot_keys,
             since_ms,
             threads,
+            extract,
             state,
             sizes: std::collections::VecDeque::new(),
             changed: Vec::new(),
@@ -170,6 +175,13 @@ impl<'a> SubScan<'a> {
             self.state.tree.end(&self.checkpoint.root, &compare, found);
         }
         for (first, last) in std::mem::take(&mut self.state.gone) {
+            let count = last.saturating_sub(first).saturating_add(1);
+            self.state.erased = self.state.erased.saturating_sub(count);
+            if self.extract {
+                // Whoever made the extract left them out; that they are in the log is checked.
+                self.state.left_out = self.state.left_out.saturating_add(count);
+                continue;
+            }
             let text = "opening missing: its key is gone, and no ERASED event of this sub-log names it; it cannot be replayed";
             let mut finding =
                 Finding::new(Kind::OpeningGone, &self.origin, text).of(LogFile::Keys(first / WIDTH));
@@ -421,6 +433,7 @@ impl<'a> SubScan<'a> {
         let there = usize::try_from(index).ok().and_then(|index| slots.get(index));
         if there == Some(&slot(&salt, index, size, root)) {
             self.state.slots = self.state.slots.saturating_add(1);
+            self.state.slot_ms = epoch.times.map_or(self.state.slot_ms, |(_, ended_ms)| ended_ms);
             return;
         }
         if !self.state.wrong && self.has_slot_keys && size == self.checkpoint.size && self.sizes.is_empty() {

@@ -44,6 +44,7 @@ fn scan(files: &Files, directory: &Directory, agencies: &[&str]) -> Report {
         since_ms: 0,
         now_ms: u64::MAX / 2,
         threads: 2,
+        extract: false,
     };
     verify(files, &asked, None, &mut Nobody).unwrap().into_report()
 }
@@ -325,6 +326,7 @@ fn an_interrupted_scan_goes_on_and_finds_the_same() {
         since_ms: 0,
         now_ms: u64::MAX / 2,
         threads: 1,
+        extract: false,
     };
     let mut keeps = Keeps(Vec::new());
     let whole = verify(&files, &asked, None, &mut keeps).unwrap().into_report();
@@ -360,6 +362,7 @@ fn a_bootstrap_file_is_enough() {
         since_ms: 0,
         now_ms: u64::MAX / 2,
         threads: 1,
+        extract: false,
     };
     // Another region's authorities vouch for none of it.
     assert!(verify(&log.finish(), &asked, None, &mut Nobody).is_err());
@@ -392,6 +395,7 @@ fn a_million_entries() {
                 since_ms,
                 now_ms: u64::MAX / 2,
                 threads,
+                extract: false,
             };
             let before = clock::moment();
             let report = verify(&files, &asked, None, &mut Nobody).unwrap().into_report();

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     anchor::{Anchor, AnchorError, Trust},
     finding::{Finding, Findings, Kind, Severity},
+    own::Reached,
     packets::Counterparts,
     root::{RootScan, RootState},
     source::LogFiles,
@@ -27,6 +28,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) since_ms: u64,
     pub(crate) now_ms: u64,
     pub(crate) threads: usize,
+    /// The files say that they are an extract: openings that are not here were left out.
+    pub(crate) extract: bool,
 }
 
 /// Who is told how far a scan is, and keeps where it was.
@@ -71,12 +74,17 @@ pub(crate) struct Report {
     pub(crate) young_epochs: u64,
     pub(crate) sub_logs: Vec<SubReport>,
     pub(crate) since_ms: u64,
+    /// The files are an extract: content of other events was left out by whoever made it.
+    pub(crate) extract: bool,
     /// The scan went on from an interrupted one that began then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) resumed_ms: Option<u64>,
-    /// Receipts and acknowledgements of this node that were compared; absent where there are none.
+    /// Events that receipts of this node promise and that were compared; absent where there is no node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) own_receipts: Option<u64>,
+    /// The same of signed evidence of how this agency's packets ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) own_evidence: Option<u64>,
     /// How many of each kind there are; the list has at most 100 of each.
     pub(crate) counts: BTreeMap<Kind, u64>,
     pub(crate) findings: Vec<Finding>,
@@ -126,8 +134,8 @@ pub(crate) struct Scanned {
     pub(crate) anchor: Anchor,
     pub(crate) report: Report,
     pub(crate) findings: Findings,
-    /// Sizes of the sub-logs' checkpoints.
-    pub(crate) sizes: BTreeMap<String, u64>,
+    /// How far the sub-logs were scanned.
+    pub(crate) sizes: BTreeMap<String, Reached>,
 }
 
 impl Scanned {
@@ -165,7 +173,7 @@ pub(crate) fn verify(
         let mut subs: Vec<SubScan<'_>> = Vec::new();
         for agency in asked.agencies {
             let of = state.subs.remove(agency).unwrap_or_default();
-            let how = (asked.since_ms, asked.threads);
+            let how = (asked.since_ms, asked.threads, asked.extract);
             subs.extend(SubScan::begin(files, &anchor, agency, of, how, &mut found));
         }
         let total = subs.iter().fold(root.size(), |total, sub| total.saturating_add(sub.size()));
@@ -190,7 +198,8 @@ pub(crate) fn verify(
         for sub in &mut subs {
             sub.end(&mut found);
             watch.progress(total, total);
-            sizes.insert(sub.agency.clone(), sub.size());
+            let reached = Reached { size: sub.size(), slot_ms: sub.state.slot_ms };
+            sizes.insert(sub.agency.clone(), reached);
             report.sub_logs.push(sub_report(sub));
         }
         fill(&mut report, &root);
@@ -216,8 +225,10 @@ fn empty(asked: &Asked<'_>, anchor: &Anchor, resumed_ms: Option<u64>) -> Report 
         young_epochs: 0,
         sub_logs: Vec::new(),
         since_ms: asked.since_ms,
+        extract: asked.extract,
         resumed_ms,
         own_receipts: None,
+        own_evidence: None,
         counts: BTreeMap::new(),
         findings: Vec::new(),
     }

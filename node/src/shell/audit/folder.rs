@@ -30,6 +30,8 @@ use crate::{
 
 /// Where an interrupted scan keeps how far it was.
 const STATE: &str = "verified";
+/// Says that a folder is an extract.
+pub(crate) const EXTRACT: &str = "extract";
 /// Longest state, bytes.
 const STATE_BYTES_MAX: u64 = 1 << 30;
 
@@ -49,7 +51,7 @@ impl LogFiles for LogFolder {
         offset: u64,
         length: u64,
     ) -> Result<Option<Bytes>, String> {
-        let mut open = match std::fs::File::open(self.path(owner, file)) {
+        let mut open = match std::fs::File::open(self.place(owner, file)) {
             Ok(open) => open,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error.to_string()),
@@ -94,6 +96,21 @@ impl LogFolder {
             | LogFile::Sizes
             | LogFile::SlotKeys => path,
         }
+    }
+
+    /// Where a file is read from. A broker keeps the rosters beside `audit/`, for all of its logs.
+    fn place(&self, owner: Owner<'_>, file: LogFile) -> PathBuf {
+        let path = self.path(owner, file);
+        let LogFile::Roster(version) = file else { return path };
+        let kept =
+            self.root.ancestors().nth(2).map(|data| data.join("rosters").join(format!("{version:06}.bin")));
+        kept.filter(|kept| !self.mirror && !path.exists() && kept.exists()).unwrap_or(path)
+    }
+
+    /// Whether these files are an extract, made by `lintas audit export`: content of other events was left out. What
+    /// lies in a mirror is none, whoever says so.
+    pub(crate) fn is_extract(&self) -> bool {
+        !self.mirror && self.root.join(EXTRACT).exists()
     }
 
     /// The folder itself.

@@ -57,6 +57,8 @@ pub(crate) struct Mirrored {
     pub(crate) epochs_before: u64,
     pub(crate) epochs: u64,
     pub(crate) sub_logs: Vec<SubMirrored>,
+    /// Agencies whose sub-logs have no entries yet.
+    pub(crate) empty: Vec<String>,
     pub(crate) bytes: u64,
     pub(crate) findings: Vec<Finding>,
 }
@@ -145,8 +147,14 @@ impl Mirror<'_> {
     fn tree(&mut self, owner: Option<&str>) -> Result<Option<(u64, u64)>, Failure> {
         let origin = self.origin(owner);
         let Some((_, bytes)) = self.source.get(&origin, LogFile::Checkpoint, 0)? else {
-            let text = "the broker has no checkpoint of it yet";
-            self.done.findings.push(Finding::new(Kind::Note, &origin, text).of(LogFile::Checkpoint));
+            match owner {
+                Some(agency) => self.done.empty.push(agency.to_owned()),
+                None => {
+                    let text = "the broker has no checkpoint of it yet";
+                    let finding = Finding::new(Kind::Note, &origin, text).of(LogFile::Checkpoint);
+                    self.done.findings.push(finding);
+                }
+            }
             return Ok(None);
         };
         let Some(next) = self.believed(owner, &bytes) else { return Ok(None) };

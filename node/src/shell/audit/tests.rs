@@ -102,6 +102,7 @@ impl Scene {
             since_ms: 0,
             now_ms: u64::MAX / 2,
             threads: 1,
+            extract: false,
         };
         verify(&files, &asked, None, &mut Nobody).unwrap().into_report()
     }

@@ -5,17 +5,21 @@ use bytes::Bytes;
 use lintas_proto::{
     audit::files::LogFile,
     canonical,
-    id::{hex, unhex},
+    evidence::Evidence,
+    id::{hex, sha256, unhex},
     limits,
     receipt::Receipt,
-    schema::{ErasureOrder, ErasureStatus, Reason, SignedErasureOrder, SignedReceipt},
+    schema::{
+        ErasureOrder, ErasureStatus, Reason, SignedErasureOrder, SignedEvidence, SignedReceipt,
+        StoredEvidence,
+    },
     sign::Signed,
 };
 
 use super::Desk;
 use crate::{
     core::{
-        audit::own::{Found, LogPiece, Ordered, OwnEvent, OwnPage},
+        audit::own::{Found, LogPiece, Ordered, OwnEvent, OwnEvidence, OwnPage},
         records::Record,
         text::{one_line, reason},
     },
@@ -47,14 +51,14 @@ impl Desk {
         };
         records.sort_unstable();
         let last = records.last().copied();
-        let (mut events, mut at) = (Vec::new(), after);
+        let (mut events, mut evidence, mut at) = (Vec::new(), Vec::new(), after);
         // Receipts stand in records of their own, behind the packets that they are for.
-        while events.len() < limit {
+        while events.len().saturating_add(evidence.len()) < limit {
             let Some(next) = at.checked_add(1) else { break };
             let record = match self.store.read(next) {
                 Ok(record) => record,
                 Err(_) if last.is_none_or(|last| next > last) => {
-                    return Ok(OwnPage { events, next: None });
+                    return Ok(OwnPage { events, evidence, next: None });
                 }
                 // A record that nobody needs any more.
                 Err(_) => {
@@ -66,9 +70,9 @@ impl Desk {
             match record {
                 Record::Receipt(stored) => events.extend(promised(&stored.receipt)),
                 Record::Incoming(stored) => events.extend(promised(&stored.receipt)),
+                Record::Evidence(stored) => evidence.extend(told(&stored)),
                 Record::Outgoing(_)
                 | Record::Refusal(_)
-                | Record::Evidence(_)
                 | Record::Rejection(_)
                 | Record::Doubted(_)
                 | Record::Purge(_)
@@ -78,7 +82,7 @@ impl Desk {
                 | Record::Finding(_) => {}
             }
         }
-        Ok(OwnPage { events, next: Some(at) })
+        Ok(OwnPage { events, evidence, next: Some(at) })
     }
 
     /// What this node has found in the broker's log, with exhibits.
@@ -136,8 +140,9 @@ impl Desk {
         if said == Reason::Accepted {
             return Ok(Ordered { index: status.index });
         }
-        let ((why, advice), text) = (reason(said), one_line(&status.text));
-        let message = format!("the broker refused the order: {why} (it says `{text}`); {advice}");
+        // The broker says in words what is to be done; the words of a reason are about packets.
+        let (why, text) = (reason(said).0, one_line(&status.text));
+        let message = format!("the broker refused the order: {}", if text.is_empty() { why } else { &text });
         Err(Failure::new(Code::Refused, message))
     }
 }
@@ -163,7 +168,33 @@ fn failed(error: &LogError) -> Failure {
         LogError::Missing(_) => Code::NotFound,
         LogError::NotConnected | LogError::Link(_) | LogError::TooLong(_) | LogError::Slow => Code::NoAnswer,
     };
-    Failure::new(code, error)
+    match error {
+        // What the connection says of itself tells a reader nothing of the log.
+        LogError::Link(_) | LogError::Slow => Failure::new(
+            code,
+            format_args!(
+                "the connection to the broker broke while its log was read ({error}); nothing is lost: run the command again \
+                 once `lintas status` says that the node is connected"
+            ),
+        ),
+        LogError::Refused { .. } | LogError::Missing(_) | LogError::NotConnected | LogError::TooLong(_) => {
+            Failure::new(code, error)
+        }
+    }
+}
+
+/// Evidence that was verified when it was kept.
+fn told(stored: &StoredEvidence) -> Option<OwnEvidence> {
+    let signed: SignedEvidence =
+        canonical::decode(&stored.evidence, limits::EVIDENCE_BYTES_MAX + 4_096).ok()?;
+    let said = Evidence::parse(&signed.evidence).ok()?;
+    let to = said.recipient?;
+    Some(OwnEvidence {
+        packet: said.packet_id.to_string(),
+        to: format!("{} / {}", to.agency, to.unit),
+        digest: hex(&sha256(&[&stored.evidence])),
+        received_ms: stored.received_ms,
+    })
 }
 
 /// The events of a receipt that was verified when it was kept.
