@@ -391,7 +391,9 @@ async fn a_log_that_no_quorum_has_let_begin_accuses_nobody_and_one_that_hides_do
     let mut follower = Follower::new(&world.desk);
     let stop = follower.round(&world.log).await.unwrap_err();
     assert!(matches!(stop, Stop::Log(LogError::Missing(LogFile::Checkpoint))), "{stop}");
-    follower.suspect(&stop, Duration::from_secs(24 * 60 * 60));
+    follower.suspect(&stop).await;
+    world.desk.pulse().pass(Duration::from_secs(24 * 60 * 60));
+    follower.suspect(&stop).await;
     assert_eq!(world.desk.findings().unwrap(), []);
     // Once there was one, it does not go.
     world.log.log(&receipt);
@@ -400,7 +402,9 @@ async fn a_log_that_no_quorum_has_let_begin_accuses_nobody_and_one_that_hides_do
     follower.round(&world.log).await.unwrap();
     world.log.files.lock().unwrap().clear();
     let stop = follower.round(&world.log).await.unwrap_err();
-    follower.suspect(&stop, Duration::from_secs(601));
+    follower.suspect(&stop).await;
+    world.desk.pulse().pass(Duration::from_secs(601));
+    follower.suspect(&stop).await;
     let (kind, is_evidence, exhibits) = world.finding();
     assert_eq!((kind.as_str(), is_evidence), ("withheld", false));
     assert!(judged(&world, &kind, &exhibits).is_err());
