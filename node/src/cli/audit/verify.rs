@@ -143,14 +143,7 @@ fn compare_own(auditor: &Auditor, place: &Place, scanned: &mut Scanned) -> Resul
                 deadline_ms: one.deadline_ms,
             });
         }
-        compared += own::compare(
-            &place.files,
-            &scanned.anchor,
-            &scanned.sizes,
-            scanned.report.last_ms,
-            &promised,
-            &mut found,
-        );
+        compared += own::compare(&place.files, &scanned.anchor, &scanned.sizes, &promised, &mut found);
         match page.next {
             Some(next) => after = next,
             None => break,

@@ -27,8 +27,7 @@ pub(crate) struct Promised {
 pub(crate) fn compare(
     files: &dyn LogFiles,
     anchor: &Anchor,
-    sizes: &BTreeMap<String, u64>,
-    last_ms: u64,
+    sizes: &BTreeMap<String, (u64, u64)>,
     promised: &[Promised],
     found: &mut Findings,
 ) -> u64 {
@@ -42,10 +41,10 @@ pub(crate) fn compare(
     let mut compared = 0u64;
     let mut here: Option<(&str, u64, Vec<bytes::Bytes>)> = None;
     for ((agency, index), one) in wanted {
-        let size = sizes.get(agency).copied().unwrap_or(0);
+        let (size, proven_ms) = sizes.get(agency).copied().unwrap_or_default();
         if index >= size {
-            // It may still come; a promise counts from its deadline on.
-            if one.deadline_ms < last_ms {
+            // It may still come, or be fetched: a promise is broken by an epoch after its deadline whose slot lacks it.
+            if one.deadline_ms < proven_ms {
                 let text = format!(
                     "the broker's receipt for packet {} promised an event here by its deadline; the log ends before it",
                     one.packet

@@ -43,6 +43,8 @@ pub(crate) struct SubState {
     pub(crate) left_out: u64,
     /// Slots that are those of this sub-log.
     pub(crate) slots: u64,
+    /// When the last of these epochs ended: until then the sub-log is known to have been as it is here.
+    pub(crate) proven_ms: u64,
     /// Runs of openings that have gone, and whose ERASED event has not come: first and last index.
     gone: Vec<(u64, u64)>,
     /// Bytes of `sizes` behind us, the last epoch read and the size at its end.
@@ -421,6 +423,7 @@ impl<'a> SubScan<'a> {
         let there = usize::try_from(index).ok().and_then(|index| slots.get(index));
         if there == Some(&slot(&salt, index, size, root)) {
             self.state.slots = self.state.slots.saturating_add(1);
+            self.state.proven_ms = epoch.times.map_or(self.state.proven_ms, |(_, ended_ms)| ended_ms);
             return;
         }
         if !self.state.wrong && self.has_slot_keys && size == self.checkpoint.size && self.sizes.is_empty() {

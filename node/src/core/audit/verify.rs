@@ -126,8 +126,8 @@ pub(crate) struct Scanned {
     pub(crate) anchor: Anchor,
     pub(crate) report: Report,
     pub(crate) findings: Findings,
-    /// Sizes of the sub-logs' checkpoints.
-    pub(crate) sizes: BTreeMap<String, u64>,
+    /// Sizes of the sub-logs' checkpoints, and until when the slots show that they had no more.
+    pub(crate) sizes: BTreeMap<String, (u64, u64)>,
 }
 
 impl Scanned {
@@ -190,7 +190,7 @@ pub(crate) fn verify(
         for sub in &mut subs {
             sub.end(&mut found);
             watch.progress(total, total);
-            sizes.insert(sub.agency.clone(), sub.size());
+            sizes.insert(sub.agency.clone(), (sub.size(), sub.state.proven_ms));
             report.sub_logs.push(sub_report(sub));
         }
         fill(&mut report, &root);
