@@ -1,6 +1,8 @@
 //! The demonstration: an alert about a trawler, with a photograph and a crew list, goes from Ranong to Phnom Penh
 //! and to the regional coordinator through the broker; every claim is checked, and said in plain words.
 
+mod log;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -22,8 +24,8 @@ use crate::{
 
 /// Stands in the alert's text; must stand nowhere on a disk or in a log.
 pub const CANARY: &str = "7f3c-lintas-plaintext";
-/// Agencies whose nodes run: Cambodia, the regional coordination office, Thailand.
-pub const NODES: [&str; 3] = ["KH", "RCO", "TH"];
+/// Agencies whose nodes run: the region's auditor, Cambodia, the regional coordination office, Thailand.
+pub const NODES: [&str; 4] = ["AUD", "KH", "RCO", "TH"];
 const ALERT: &[u8] = include_bytes!("../case/alert.json");
 const PHOTOGRAPH: &[u8] = include_bytes!("../case/vessel.jpg");
 const CREW_LIST: &[u8] = include_bytes!("../case/crew-list.pdf");
@@ -63,11 +65,12 @@ pub fn play(program: &Path, root: &Path, teller: &mut Teller) -> Result<Region, 
     );
 
     teller.step(
-        "The broker starts, and the nodes of Thailand and of the coordinator. Cambodia's link is down.",
+        "The broker starts, and the nodes of Thailand, of the coordinator and of the auditor. Cambodia's link is down.",
     );
     region.start_broker();
     region.start_node("TH");
     region.start_node("RCO");
+    region.start_node("AUD");
     teller.note(&format!("The broker listens on {}.", region.broker_address()));
 
     let packet = send(&region, &files, teller)?;
@@ -91,6 +94,7 @@ pub fn play(program: &Path, root: &Path, teller: &mut Teller) -> Result<Region, 
     refused_by_the_broker(&region, &viet_nam, teller)?;
     refused_stranger(&region, teller)?;
     suspended(&region, &files, &viet_nam, teller)?;
+    log::play(&region, root, &packet, teller)?;
 
     teller.step("Nothing that the officer wrote stands readable on any disk or in any log.");
     let searched = search(&region)?;

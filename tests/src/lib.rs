@@ -20,6 +20,7 @@ pub mod drill;
 pub mod independent;
 pub mod member;
 pub mod process;
+pub mod python;
 pub mod region;
 pub mod search;
 pub mod stranger;

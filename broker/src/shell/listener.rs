@@ -128,6 +128,10 @@ async fn greet(
         return Err(connection.closed().await);
     }
     let known = block_in_place(|| Standing::hello(&shared, &agency, &hello.root_checkpoint));
+    if Standing::must_stop(&shared) {
+        connection.close(CloseCode::ShuttingDown, "the broker runs on a restored backup, and stops");
+        return Err(connection.closed().await);
+    }
     answer(&mut writer, &welcome(&shared, now_ms)).await?;
     let software: String =
         hello.software.chars().take(SOFTWARE_CHARS_MAX).flat_map(char::escape_debug).collect();

@@ -3,7 +3,7 @@
 
 use std::{
     fmt::Write as _,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use lintas_proto::schema::Reason;
@@ -70,6 +70,8 @@ pub(crate) struct Metrics {
     round_ms: AtomicU64,
     /// When an epoch was published last, milliseconds since 1970. Of the publisher.
     published_ms: AtomicU64,
+    /// The disk had no room for what is to be published. Of the publisher.
+    log_full: AtomicBool,
 }
 
 /// A live session; dropped, it counts no more.
@@ -130,6 +132,15 @@ impl Metrics {
     /// An epoch is published.
     pub(crate) fn published(&self, now_ms: u64) {
         self.published_ms.store(now_ms, Ordering::Relaxed);
+    }
+
+    /// Whether the disk has no room for what is to be published.
+    pub(crate) fn log_full(&self, is_full: bool) {
+        self.log_full.store(is_full, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_log_full(&self) -> bool {
+        self.log_full.load(Ordering::Relaxed)
     }
 
     /// When the sequencer began its last round; 0 before the first.
@@ -269,6 +280,11 @@ impl Page {
                 published_ms / 1_000,
             ),
             ("log_unpublished_records", "Durable records that no published epoch covers yet.", unpublished),
+            (
+                "log_disk_full",
+                "1 while the disk has no room for what is to be published.",
+                u64::from(shared.metrics.is_log_full()),
+            ),
         ] {
             self.head(name, "gauge", help);
             self.line(name, "", value);

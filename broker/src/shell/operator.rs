@@ -21,7 +21,13 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{clock, log::UNWITNESSED_MS_MAX, metrics, shared::Shared, start::RunError};
+use super::{
+    clock,
+    log::{Standing, UNWITNESSED_MS_MAX},
+    metrics,
+    shared::Shared,
+    start::RunError,
+};
 
 /// Most connections at once; more wait in the system's backlog.
 const CONNECTIONS_MAX: usize = 16;
@@ -116,12 +122,23 @@ pub(super) fn ill(shared: &Shared, now_ms: u64) -> Option<&'static str> {
     if *shared.stopping.borrow() {
         return Some("the broker is stopping");
     }
+    if Standing::must_stop(shared) {
+        return Some(
+            "the broker runs on a restored backup, serves nobody, and stops; its log says what to do",
+        );
+    }
     let round_ms = shared.metrics.last_round_ms();
     if round_ms > 0 && now_ms.saturating_sub(round_ms) > ROUND_MS_MAX {
         return Some("the sequencer has not moved for 30 s; look at the disk");
     }
     if !shared.directory().at(now_ms).in_force() {
         return Some("the roster is not valid now; get a new directory from the region authority");
+    }
+    if shared.metrics.is_log_full() {
+        return Some(
+            "the disk is full and the audit log is not published; packets go on while the journal has room; make room \
+             now",
+        );
     }
     if shared.log.unwitnessed_ms(now_ms).is_some_and(|ms| ms > UNWITNESSED_MS_MAX) {
         return Some(

@@ -20,7 +20,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
     task::JoinSet,
-    time::timeout,
+    time::{sleep, timeout},
 };
 
 use super::{
@@ -34,7 +34,7 @@ use super::{
     leavers::Leavers,
     listener::{Members, listen},
     log::{
-        Behind, LogDesk, LogState, Standing, StandingError,
+        Behind, LISTEN_MS_MAX, LogDesk, LogState, Standing, StandingError,
         publisher::{PublishError, Publisher},
     },
     operator,
@@ -168,22 +168,40 @@ pub(super) async fn serve(
         let mut changed = shared.changed.subscribe();
         keeper.look(true).await;
         me.is_listed(&shared.directory())?;
-        Standing::begin(&shared)?;
+        let begun = Standing::begin(&shared);
+        match begun {
+            // Others may know more.
+            Err(StandingError::Behind(ref behind)) if !behind.is_witnessed() => {}
+            Err(error) => return Err(error.into()),
+            Ok(()) => {}
+        }
         let server = Server::bind(settings.listen, &transport, Arc::new(Members(Arc::clone(&shared))))?;
-        let asked = operator::open(settings.metrics, &shared).await?;
-        ready(server.local_addr()?, &shared);
         let log = LogDesk::new(Arc::clone(&shared), intake.clone());
         let desk = Arc::new(Desk::new(Arc::clone(&shared), Arc::clone(&keeper), log));
+        let ways = (intake.clone(), Arc::clone(&desk));
+        tokio::pin!(stop);
+        if begun.is_err() {
+            let behind = hear_others(&server, &shared, (intake, desk), stop).await;
+            return Ok((server, Err(RunError::Behind(behind))));
+        }
+        let asked = operator::open(settings.metrics, &shared).await?;
+        ready(server.local_addr()?, &shared);
         let mut witnesses = JoinSet::new();
         witnesses.spawn(LogState::witness(Arc::clone(&shared)));
         let mut behind = shared.log.standing.behind.subscribe();
         let ended = tokio::select! {
-            () = listen(&server, &shared, (intake, desk), stop) => Ok(()),
+            () = listen(&server, &shared, ways, &mut stop) => Ok(()),
             _ = failed.wait_for(|failed| *failed) => Ok(()),
             () = asked => Ok(()),
             behind = Standing::is_behind(&mut behind) => Err(RunError::Behind(behind)),
             error = keeper.watch() => error.map_err(RunError::from),
             left = follow(&server, &shared, &me, &mut changed) => left,
+        };
+        let ended = match ended {
+            Err(RunError::Behind(_)) => {
+                Err(RunError::Behind(hear_others(&server, &shared, (intake, desk), stop).await))
+            }
+            other => other,
         };
         Ok::<_, RunError>((server, ended))
     };
@@ -199,6 +217,28 @@ pub(super) async fn serve(
     ended?;
     tracing::info!("broker stopped");
     Ok(())
+}
+
+/// A broker that must stop serves nobody, and hears for a while what others know of its log.
+async fn hear_others(
+    server: &Server,
+    shared: &Arc<Shared>,
+    ways: (mpsc::Sender<Intake>, Arc<Desk>),
+    stop: impl Future<Output = ()>,
+) -> Arc<Behind> {
+    if !*shared.stopping.borrow() {
+        let mut failed = shared.failed.subscribe();
+        let heard = async {
+            tokio::select! {
+                () = Standing::is_settled(shared) => {}
+                () = sleep(Duration::from_millis(LISTEN_MS_MAX)) => {}
+                _ = failed.wait_for(|failed| *failed) => {}
+                () = stop => {}
+            }
+        };
+        listen(server, shared, ways, heard).await;
+    }
+    Standing::is_behind(&mut shared.log.standing.behind.subscribe()).await
 }
 
 /// After each change of the directory: ends the connections of whoever has left. Ends itself when this broker has.

@@ -41,6 +41,10 @@ pub struct PastRoster {
     pub brokers: Vec<Broker>,
     /// Audit epoch in milliseconds.
     pub epoch_ms: u32,
+    /// From when on it holds.
+    pub not_before_ms: u64,
+    /// Identity keys of the active members.
+    pub identities: BTreeMap<String, Bytes>,
     /// SHA-256 of its bytes.
     pub hash: Digest,
     prev_hash: Bytes,
@@ -161,6 +165,13 @@ impl PastRoster {
             witnesses: roster.members.iter().filter(|member| is_active(member)).filter_map(witness).collect(),
             brokers: brokers(roster)?,
             epoch_ms: roster.epoch_ms,
+            not_before_ms: roster.not_before_ms,
+            identities: roster
+                .members
+                .iter()
+                .filter(|member| is_active(member))
+                .map(|member| (member.agency.clone(), member.identity_key.clone()))
+                .collect(),
             hash,
             prev_hash: roster.prev_hash.clone(),
             authorities: Authorities::of(roster)?,

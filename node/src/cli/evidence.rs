@@ -195,11 +195,14 @@ fn acknowledged(said: &Acknowledged) -> String {
 }
 
 fn stands(place: &LogPlace) -> String {
-    let LogPlace { origin, epoch, epoch_ms, cosigned, witnesses, needed, witnessed_ms, .. } = place;
+    let LogPlace {
+        origin, epoch, epoch_ms, cosigned, witnesses, needed, witnessed_ms, roster_version, ..
+    } = place;
     let when = witnessed_ms.map(|ms| format!(", at {}", time(ms))).unwrap_or_default();
     let few = if (1..4).contains(witnesses) { "; so few witnesses tolerate no false one" } else { "" };
     format!(
-        "  epoch {epoch} of {}, which ended {}\n  cosigned by {cosigned} of {witnesses} witnesses, {needed} are needed{when}{few}\n",
+        "  epoch {epoch} of {}, which ended {}\n  cosigned by {cosigned} of {witnesses} witnesses of roster version {roster_version}, {needed} are \
+         needed{when}{few}\n",
         one_line(origin),
         time(*epoch_ms)
     )

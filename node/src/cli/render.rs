@@ -48,10 +48,10 @@ pub(super) fn outbox_entry(entry: &OutboxEntry) -> String {
         .for_each(|id| out.push_str(&format!("  replaced by {id}; nothing is to be done\n")));
     out.extend(entry.proven.iter().map(|grade| format!("  {}\n", proven(grade))));
     out.extend(transfer.iter().map(|transfer| format!("  {}\n", moves(transfer))));
-    // What the broker refused reached nobody.
-    if !matches!(standing, Standing::Refused { .. }) {
-        recipients.iter().for_each(|arrival| out.push_str(&format!("  {}\n", arrives(arrival))));
-    }
+    // What the broker refused reached nobody, but for those who had it from a log that has ended.
+    let refused = matches!(standing, Standing::Refused { .. });
+    let told = recipients.iter().filter(|arrival| !refused || arrival.state == "delivered");
+    told.for_each(|arrival| out.push_str(&format!("  {}\n", arrives(arrival))));
     out
 }
 

@@ -116,7 +116,8 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
-    fn is_over(&self, now_ms: u64) -> bool {
+    /// Whether its time is over on every clock.
+    pub(crate) fn is_over(&self, now_ms: u64) -> bool {
         now_ms > self.deliver_by_ms.saturating_add(limits::CLOCK_SKEW_MS_MAX)
     }
 
@@ -275,6 +276,7 @@ impl State {
     }
 
     /// Lets every packet wait again that is not settled and whose receipt stands in a log that has `ended`; how many.
+    /// One that cannot be sent any more stays as it is, and is settled when its time is over.
     /// Follows from journal and directory, so it is done anew whenever the two are opened.
     pub(crate) fn submit_again(&mut self, ended: impl Fn(&str) -> bool, now_ms: u64) -> usize {
         let in_ended_log =
@@ -283,6 +285,8 @@ impl State {
             .outgoing
             .iter()
             .filter(|(at, packet)| in_ended_log(packet) && !self.is_settled(**at, packet, now_ms))
+            // Its sealed attachments went when it was purged: nobody can send it any more.
+            .filter(|(at, packet)| packet.attachments.is_empty() || self.ledger.purged_ms(**at).is_none())
             .map(|(at, _)| *at)
             .collect();
         for sequence in &again {

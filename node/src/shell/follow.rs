@@ -5,7 +5,9 @@
 //! below it is proven hash by hash. A round reads as much as its proofs need and remembers nothing: what was found is in
 //! the journal, so after a restart, or months, it goes on where it was.
 
+mod prove;
 mod reader;
+mod tell;
 mod verdict;
 
 use std::{
@@ -15,22 +17,20 @@ use std::{
 };
 
 use lintas_proto::{
-    audit::{
-        files::LogFile,
-        merkle::verify_consistency,
-        note::{SignedCheckpoint, WitnessKey},
-        tile,
-    },
+    audit::{merkle::verify_consistency, note::SignedCheckpoint, tile},
     schema::{IncludedPacket, RootProof, SlotOpening, StoredInclusion, StoredRootProof},
 };
 use thiserror::Error;
 use tokio::{
     task::spawn_blocking,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 
 pub(crate) use self::reader::LogSource;
-use self::reader::{Grown, Reader};
+use self::{
+    prove::{Logs, open_slot, prove},
+    reader::{Grown, Reader},
+};
 use super::{
     clock,
     desk::{Desk, Pending},
@@ -38,10 +38,7 @@ use super::{
     store::StoreError,
 };
 use crate::core::{
-    log::{
-        findings::{Finding, Kind},
-        inclusion::{self, Fault, Proven, Tiles},
-    },
+    log::inclusion::{Fault, Proven},
     records::Record,
 };
 
@@ -54,8 +51,10 @@ const PACKETS_AT_ONCE: usize = 1_024;
 const EPOCHS_AT_ONCE: usize = 32;
 /// Leaves of one record.
 const LEAVES_AT_ONCE: usize = 1_024;
-/// For how long what the broker does not show, or shows wrongly, may be an accident.
-const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 600 });
+/// Longest round: one that takes longer begins anew, and counts as one that nothing came of.
+const ROUND_MAX: Duration = Duration::from_secs(1_800);
+/// How long after a deadline, by the log's own time, a promise that no quorum has seen broken is told of, milliseconds.
+const OVERDUE_MS: u64 = 600_000;
 
 /// Why a round ended before its end.
 #[derive(Debug, Error)]
@@ -66,9 +65,9 @@ pub(crate) enum Stop {
     /// What came does not fit together.
     #[error("what the broker shows of its audit log does not hold: {0}")]
     Wrong(String),
-    /// The log is of a newer roster than this node's: nobody's fault.
+    /// The log is ahead of the directory here; that is not the log's fault.
     #[error("the entry is of a newer roster than this node's; its newer directory is awaited")]
-    Newer,
+    Behind,
     /// What was found was not kept.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -80,41 +79,16 @@ impl From<Fault> for Stop {
     }
 }
 
-/// The logs that are followed, and what opens this agency's slot.
-struct Logs {
-    root: String,
-    sub: String,
-    slot_keys: [[u8; 32]; 2],
-    index: u32,
-    members: usize,
-    witnesses: Vec<WitnessKey>,
-}
-
-impl Logs {
-    fn of(desk: &Desk) -> Option<Self> {
-        let (directory, keys) = (desk.directory(), desk.keys());
-        let name = desk.link().broker;
-        let brokers = directory.brokers();
-        let broker = brokers.iter().find(|broker| broker.name == name).or(brokers.first())?;
-        Some(Self {
-            root: broker.root_origin(),
-            sub: broker.sub_log_origin(&keys.agency),
-            // Until the broker had this agency's key it used zeros.
-            slot_keys: [*keys.slot_key, [0; 32]],
-            index: directory.roster_index(&keys.agency)?,
-            members: directory.roster().members.len(),
-            witnesses: directory.witnesses(),
-        })
-    }
-}
-
 /// Follows as long as the session lives; ends only when nothing can be kept any more.
 pub(crate) async fn follow<S: LogSource>(desk: &Arc<Desk>, source: &S) -> StoreError {
     let (mut follower, mut last, mut idle, mut newest) = (Follower::new(desk), None::<Instant>, 0u32, 0);
-    let mut wrong_since = None;
+    let mut counted = Instant::now();
     loop {
         let epoch = Duration::from_millis(desk.directory().roster().epoch_ms.into());
         sleep(epoch.min(LOOK_EVERY)).await;
+        desk.pulse().pass(counted.elapsed());
+        counted = Instant::now();
+        follower.look_at_pulse(epoch).await;
         let promised = follower.newest_promise();
         if promised.is_some_and(|promised| promised > newest) {
             (newest, idle) = (promised.unwrap_or_default(), 0);
@@ -124,16 +98,15 @@ pub(crate) async fn follow<S: LogSource>(desk: &Arc<Desk>, source: &S) -> StoreE
             continue;
         }
         idle = idle.saturating_add(1);
-        match follower.round(source).await {
+        match timeout(ROUND_MAX, follower.round(source)).await.unwrap_or(Err(LogError::Slow.into())) {
             Ok(found) => {
-                wrong_since = None;
+                desk.pulse().well();
                 idle = if found > 0 { 0 } else { idle };
             }
             Err(Stop::Store(error)) if error.is_fatal() => return error,
             Err(stop) => {
                 tracing::debug!(%stop, "the audit log was not followed to its end");
-                let since = *wrong_since.get_or_insert_with(Instant::now);
-                follower.suspect(&stop, since.elapsed());
+                follower.suspect(&stop).await;
             }
         }
         last = Some(Instant::now());
@@ -149,6 +122,8 @@ pub(crate) struct Follower<'a> {
     desk: &'a Arc<Desk>,
     /// Packets about which something was found; nothing better is to come.
     disputed: BTreeSet<u64>,
+    /// The record from which on the next round looks: what the log lacks does not keep it from what it has.
+    from: u64,
 }
 
 /// An epoch in which packets of ours are, and the size of the sub-log before it.
@@ -160,7 +135,7 @@ struct Group {
 
 impl<'a> Follower<'a> {
     pub(crate) fn new(desk: &'a Arc<Desk>) -> Self {
-        Self { desk, disputed: BTreeSet::new() }
+        Self { desk, disputed: BTreeSet::new(), from: 0 }
     }
 
     fn newest_promise(&self) -> Option<u64> {
@@ -173,10 +148,13 @@ impl<'a> Follower<'a> {
         let Some(logs) = Logs::of(self.desk) else { return Ok(0) };
         let mut reader = Reader::new(source);
         let signed = self.checkpoint(&logs, &mut reader).await?;
+        self.desk.pulse().shown(&logs.root, signed.claim().size);
         let Some(last) = signed.claim().size.checked_sub(1) else { return Ok(0) };
         let tip = prove(&logs, &mut reader, last, &signed).await?;
         let witnessed_at = signed.witnessed_at(&logs.witnesses);
-        if let Some(seconds) = witnessed_at {
+        // Where the region has no witnesses, the broker's signature is all that there is.
+        let none_at = logs.witnesses.is_empty().then_some(u64::MAX);
+        if let Some(seconds) = witnessed_at.or(none_at) {
             self.desk.note_attested(&tip.entry, seconds.saturating_mul(1_000));
         }
         let found = self.include(&logs, &mut reader, &signed, &tip).await?;
@@ -230,7 +208,9 @@ impl<'a> Follower<'a> {
         signed: &SignedCheckpoint,
         tip: &Proven,
     ) -> Result<usize, Stop> {
-        let pending = self.desk.promised_in(&logs.sub, PACKETS_AT_ONCE, &self.disputed);
+        let pending = self.desk.promised_in(&logs.sub, self.from, PACKETS_AT_ONCE, &self.disputed);
+        let next = pending.last().filter(|_| pending.len() >= PACKETS_AT_ONCE);
+        self.from = next.map_or(0, |last| last.packet.saturating_add(1));
         if pending.is_empty() {
             return Ok(0);
         }
@@ -356,88 +336,6 @@ impl<'a> Follower<'a> {
         let upgraded = records.len();
         self.store(records).await?;
         Ok(upgraded)
-    }
-
-    /// What is not in the log although its deadline is over, by a witnessed entry of the log itself.
-    async fn absent<S: LogSource>(
-        &mut self,
-        logs: &Logs,
-        reader: &mut Reader<'_, S>,
-        signed: &SignedCheckpoint,
-        (tip, now, absent): (&Proven, Option<Grown>, Vec<Pending>),
-    ) -> Result<(), Stop> {
-        let overdue = |packet: &Pending| packet.promise.deadline_ms < tip.entry.time_ms;
-        let overdue: Vec<Pending> = absent.into_iter().filter(overdue).collect();
-        if overdue.is_empty() || signed.witnessed_at(&logs.witnesses).is_none() {
-            return Ok(());
-        }
-        let size = now.map_or(0, |now| now.size);
-        let tiles = reader.tiles(&logs.sub, size, |wanted| tile::root(wanted, size).map(drop)).await?;
-        let slot = open_slot(logs, reader, tip, (size, &tiles)).await?;
-        for packet in overdue {
-            self.disputed.insert(packet.packet);
-            self.tell(verdict::not_kept(&packet, &slot, tip)).await;
-        }
-        Ok(())
-    }
-
-    async fn tell(&self, finding: Finding) {
-        let desk = Arc::clone(self.desk);
-        blocking(move || desk.note_finding(finding)).await;
-    }
-
-    /// What the broker has not shown for long, or not as it should, is told: it is this node's word.
-    fn suspect(&self, stop: &Stop, since: Duration) {
-        let what = match stop {
-            // Nothing is signed before a quorum of witnesses was there: a log may be without a checkpoint for long.
-            Stop::Log(LogError::Missing(LogFile::Checkpoint)) if self.desk.known_checkpoint().is_none() => {
-                return;
-            }
-            Stop::Log(LogError::Missing(_) | LogError::Refused { .. } | LogError::TooLong(_))
-            | Stop::Wrong(_) => stop.to_string(),
-            Stop::Log(LogError::NotConnected | LogError::Link(_) | LogError::Slow)
-            | Stop::Newer
-            | Stop::Store(_) => return,
-        };
-        if since >= PATIENCE {
-            let text = format!("this node cannot prove that its packets stand in the log: {what}");
-            self.desk.note_finding(Finding::accusation(Kind::Withheld, text, Vec::new()));
-        }
-    }
-}
-
-/// The entry of an epoch, proven under a checkpoint.
-async fn prove<S: LogSource>(
-    logs: &Logs,
-    reader: &mut Reader<'_, S>,
-    epoch: u64,
-    signed: &SignedCheckpoint,
-) -> Result<Proven, Stop> {
-    let size = signed.claim().size;
-    let entry = reader.root_entry(&logs.root, epoch, size).await?;
-    let tiles =
-        reader.tiles(&logs.root, size, |wanted| tile::inclusion(wanted, size, epoch).map(drop)).await?;
-    Ok(inclusion::prove_entry(&entry, epoch, &tiles, signed)?)
-}
-
-/// This agency's slot of a proven epoch: its sub-log had `size` then.
-async fn open_slot<S: LogSource>(
-    logs: &Logs,
-    reader: &mut Reader<'_, S>,
-    proven: &Proven,
-    (size, tiles): (u64, &Tiles),
-) -> Result<SlotOpening, Stop> {
-    let slots = reader.slots(&logs.root, &proven.entry).await?;
-    let places = inclusion::slot_places(logs.index, logs.members, proven.entry.slots);
-    let places = places.ok_or(Stop::Newer)?;
-    let root = tile::root(tiles, size)?;
-    let open = |keys: &[[u8; 32]]| {
-        inclusion::open_slot((&proven.entry, &slots), &logs.root, keys, places.clone(), (size, &root))
-    };
-    match open(&logs.slot_keys) {
-        // An epoch under a key that this agency had before: the log names it, and a wrong one opens nothing.
-        Err(Fault::Closed(_)) => Ok(open(&reader.slot_keys(&logs.sub, proven.entry.epoch).await?)?),
-        other => Ok(other?),
     }
 }
 

@@ -126,8 +126,9 @@ impl Watch {
             Compared::Same => {
                 if claim.size == known
                     && let Slot::Known(standing) = slot
+                    && signed.to_bytes().len() > standing.known().to_bytes().len()
                 {
-                    // The same tree with other cosignatures: on the disk it need not change.
+                    // The same tree with more cosignatures: on the disk it need not change.
                     standing.advance(Arc::clone(signed));
                 }
                 Ok(())

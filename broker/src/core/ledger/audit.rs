@@ -266,7 +266,9 @@ impl Ledger {
         if begun.number <= self.audit.number {
             return Err("it is not the next log");
         }
-        let audit = Audit { number: begun.number, ..Audit::default() };
+        // What was erased and is not overwritten yet goes with all the rest.
+        let erased = if self.audit.erased > 0 { sequence } else { 0 };
+        let audit = Audit { number: begun.number, erased, ..Audit::default() };
         *self = Self { time_ms: begun.time_ms, spent: Spent::up_to(sequence), audit, ..Self::default() };
         Ok(())
     }

@@ -25,6 +25,8 @@ pub(crate) trait Disk: Send + 'static {
     fn cut(&mut self, path: &str, length: u64) -> io::Result<()>;
     /// These bytes are at `at` of the file. An error if it ends before or within.
     fn overwrite(&mut self, path: &str, at: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Whatever is read here is durable, also what a process before this one has written.
+    fn settle(&mut self) -> io::Result<()>;
     /// Everything written so far is durable.
     fn sync(&mut self) -> io::Result<()>;
     /// The files are these bytes, durable; after a power cut each is either as before or so.
@@ -140,6 +142,11 @@ impl Disk for Files {
         file.write_all_at(bytes, at)?;
         self.wrote(file);
         Ok(())
+    }
+
+    fn settle(&mut self) -> io::Result<()> {
+        self.many = true;
+        self.sync()
     }
 
     fn sync(&mut self) -> io::Result<()> {

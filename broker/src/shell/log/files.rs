@@ -58,6 +58,14 @@ pub(crate) enum FilesError {
     },
 }
 
+impl FilesError {
+    /// Whether there is no room on the disk, and nothing else is wrong.
+    pub(crate) fn is_full(&self) -> bool {
+        let Self::Io { error, .. } = self else { return false };
+        matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
 /// The folder `audit/`.
 #[derive(Debug)]
 pub(crate) struct LogFiles<D> {
@@ -70,21 +78,27 @@ pub(crate) struct LogFiles<D> {
 
 impl<D: Disk> LogFiles<D> {
     /// Goes on where the mark stands, or at the beginning if there is none.
-    pub(crate) fn resume(mut disk: D, broker: &str) -> Result<(Self, LogFold), FilesError> {
-        let published = read_mark(&disk)?;
-        let fold = match &published {
-            None => LogFold::new(broker, 0),
-            Some(state) => {
-                cut_back(&mut disk, state)?;
-                LogFold::resume(broker, state, |target, from| {
-                    disk.read(&target.to_string(), from).map_err(|error| LogError::File {
-                        file: target.to_string(),
-                        what: format!("it was published and cannot be read: {error}"),
-                    })
-                })?
-            }
-        };
-        Ok((Self { disk, published, full: Vec::new() }, fold))
+    pub(crate) fn resume(disk: D, broker: &str) -> Result<(Self, LogFold), FilesError> {
+        let mut files = Self { disk, published: None, full: Vec::new() };
+        let fold = files.again(broker)?;
+        Ok((files, fold))
+    }
+
+    /// Back to the mark, also after an error: what is behind it is to be written again.
+    pub(crate) fn again(&mut self, broker: &str) -> Result<LogFold, FilesError> {
+        // The mark may have been put there and not synced: nothing is signed on it that a power cut takes back.
+        self.disk.settle().map_err(io_at(""))?;
+        self.full.clear();
+        self.published = read_mark(&self.disk)?;
+        let Some(state) = &self.published else { return Ok(LogFold::new(broker, 0)) };
+        cut_back(&mut self.disk, state)?;
+        let disk = &self.disk;
+        Ok(LogFold::resume(broker, state, |target, from| {
+            disk.read(&target.to_string(), from).map_err(|error| LogError::File {
+                file: target.to_string(),
+                what: format!("it was published and cannot be read: {error}"),
+            })
+        })?)
     }
 
     /// What the mark says.

@@ -30,7 +30,7 @@ use tokio::sync::{mpsc, watch};
 
 pub(super) use self::{
     asking::Asking,
-    standing::{Behind, Standing, StandingError},
+    standing::{Behind, LISTEN_MS_MAX, Standing, StandingError},
     streams::LogDesk,
     witnesses::UNWITNESSED_MS_MAX,
 };

@@ -1,9 +1,9 @@
 //! The publisher: a thread that follows the durable records, publishes each epoch, and signs what is published.
 //!
-//! It never reads beyond what is durable, and it says what is published only after that is durable too. What it cannot
-//! do stops the broker.
+//! It never reads beyond what is durable, and it says what is published only after that is durable too. On a full disk it
+//! waits, and packets go on as long as the journal has room. Whatever else it cannot do stops the broker.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, thread::JoinHandle};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 
 use lintas_journal::ReadError;
 use lintas_proto::{
@@ -15,7 +15,7 @@ use lintas_proto::{
     schema::PublishedLog,
 };
 use thiserror::Error;
-use tokio::{runtime::Handle, sync::watch};
+use tokio::{runtime::Handle, sync::watch, time::sleep};
 
 use super::{
     super::{clock, shared::Shared},
@@ -26,6 +26,9 @@ use crate::core::{
     log::{LogError, fold::LogFold, publication::Target},
     record::{Fact, RecordError},
 };
+
+/// How long a full disk is waited for before the next attempt, milliseconds.
+const FULL_MS: u64 = if cfg!(test) { 100 } else { 30_000 };
 
 /// Why the log is not published any more.
 #[derive(Debug, Error)]
@@ -105,6 +108,8 @@ struct Publishing<D> {
     signed: (u64, u64),
     /// The same, of the sub-logs.
     signed_sub_logs: BTreeMap<String, (u64, u64)>,
+    /// The disk was full at the last attempt.
+    is_full: bool,
     stop: watch::Receiver<bool>,
 }
 
@@ -133,20 +138,45 @@ impl<D: Disk> Publishing<D> {
             Some(state) => signed_sub_logs(&files, state)?,
             None => BTreeMap::new(),
         };
-        Ok(Self { shared, files, fold, next, signed: (0, 0), signed_sub_logs, stop })
+        Ok(Self { shared, files, fold, next, signed: (0, 0), signed_sub_logs, is_full: false, stop })
     }
 
     fn run(mut self, runtime: &Handle) {
         let _alarm = Alarm(Arc::clone(&self.shared));
         loop {
-            if let Err(error) = self.work() {
-                self.shared.fail(&error);
-                return;
+            let worked = if self.is_full { self.again() } else { Ok(()) };
+            match worked.and_then(|()| self.work()) {
+                Ok(()) => {}
+                Err(PublishError::Files(error)) if error.is_full() => {
+                    tracing::error!(
+                        %error,
+                        "the disk is full: the audit log is not published, and what was promised is late; packets go on \
+                         while the journal has room. Make room now"
+                    );
+                    self.is_full = true;
+                    self.shared.metrics.log_full(true);
+                }
+                Err(error) => {
+                    self.shared.fail(&error);
+                    return;
+                }
             }
             if !runtime.block_on(self.wait()) {
                 return;
             }
         }
+    }
+
+    /// After a full disk: what was begun is written again.
+    fn again(&mut self) -> Result<(), PublishError> {
+        self.fold = self.files.again(&self.shared.broker)?;
+        self.next = self.files.published().map_or(0, |state| state.sequence).saturating_add(1);
+        self.tell();
+        self.work()?;
+        self.is_full = false;
+        self.shared.metrics.log_full(false);
+        tracing::info!("the disk has room; the audit log is published again");
+        Ok(())
     }
 
     /// Until there is something to do; false at the end.
@@ -159,8 +189,9 @@ impl<D: Disk> Publishing<D> {
             biased;
             _ = self.stop.wait_for(|stop| *stop) => false,
             _ = failed.wait_for(|failed| *failed) => false,
-            _ = durable.wait_for(|durable| *durable >= next) => true,
-            _ = may_sign.wait_for(|may| *may), if unsigned => true,
+            () = sleep(Duration::from_millis(FULL_MS)), if self.is_full => true,
+            _ = durable.wait_for(|durable| *durable >= next), if !self.is_full => true,
+            _ = may_sign.wait_for(|may| *may), if unsigned && !self.is_full => true,
         }
     }
 

@@ -205,6 +205,17 @@ fn locate(
         LogOwner::Root => None,
         LogOwner::Agency(agency) => Some(agency.to_owned()),
     };
+    if let Some(owner) = agency.as_ref().filter(|owner| *owner != asker)
+        && log.ended().is_some()
+        && what.shows_events()
+    {
+        let text = format!(
+            "The log {} has ended, and reads of events are written into the present one only; ask {owner} for what it \
+             keeps of it.",
+            get.origin
+        );
+        return Err((Reason::Policy, text));
+    }
     let present = shared.log.present(log.broker);
     let files = match log.ended() {
         None => LogFiles { agency, ..present },

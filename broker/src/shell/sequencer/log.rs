@@ -24,6 +24,9 @@ use crate::{
 const SLOT_KEYS: (u64, u64) = (4, 60 * 60 * 1_000);
 /// How many reads of one auditor are logged at once, and how often one more, milliseconds.
 const READS: (u64, u64) = (1_024, 1_000);
+/// How many orders of erasure one agency may bring at once, and how often one more, milliseconds. One order names up to
+/// 4,096 entries, and each may become an event.
+const ERASURES: (u64, u64) = (32, 60_000);
 /// Most reads told in one round.
 const TOLD_MAX: usize = 256;
 /// What is said when the journal has no room.
@@ -39,14 +42,16 @@ pub(in crate::shell) struct Logbook {
     told: Option<Digest>,
     slot_keys: Pace,
     reads: Pace,
+    erasures: Pace,
     /// Reads of this epoch that are in the log: auditor and agency; first entry, the one behind the last, record.
     read: HashMap<(String, String), (u64, u64, u64)>,
 }
 
 impl Default for Logbook {
     fn default() -> Self {
-        let (slot_keys, reads) = (Pace::new(SLOT_KEYS.0, SLOT_KEYS.1), Pace::new(READS.0, READS.1));
-        Self { next_epoch_ms: 0, told: None, slot_keys, reads, read: HashMap::new() }
+        let [slot_keys, reads, erasures] =
+            [SLOT_KEYS, READS, ERASURES].map(|(burst, every_ms)| Pace::new(burst, every_ms));
+        Self { next_epoch_ms: 0, told: None, slot_keys, reads, erasures, read: HashMap::new() }
     }
 }
 
@@ -229,6 +234,15 @@ impl Sequencer {
             reply(answer, Err((Reason::Malformed, "The broker could not read the order.".to_owned())));
             return Ok(());
         };
+        let wait_ms = self.logbook.erasures.wait_ms(agency, now_ms);
+        if wait_ms > 0 {
+            let text = format!(
+                "Too many orders of erasure; the broker takes the next one in {} s. One order may name 4,096 entries.",
+                wait_ms.div_ceil(1_000)
+            );
+            reply(answer, Err((Reason::Quota, text)));
+            return Ok(());
+        }
         let (packets, shared): (BTreeSet<PacketId>, _) =
             (packets.into_iter().collect(), Arc::clone(&self.shared));
         let bytes = canonical::encode(signed);
@@ -245,6 +259,7 @@ impl Sequencer {
                 return Ok(());
             }
         };
+        self.logbook.erasures.count(agency, now_ms);
         let (full, counted) = (Arc::new(std::sync::Mutex::new(Some(answer))), Arc::clone(&shared));
         let waiting = Arc::clone(&full);
         let done = move |_: Committed| {

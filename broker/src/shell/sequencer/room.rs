@@ -15,6 +15,8 @@ const RECORD_BYTES: u64 = 2 * 1024;
 pub(super) const SQUEEZE_EVERY_MS: u64 = 10_000;
 /// What was erased is overwritten at once, but not more often than this, milliseconds: it may move much of the journal.
 const ERASE_EVERY_MS: u64 = 10 * 60 * 1_000;
+/// Between two compactions for the same erasure, milliseconds: packets come in between.
+const ERASE_MORE_MS: u64 = 1_000;
 
 /// What is known of the room in the journal.
 #[derive(Debug, Default)]
@@ -95,7 +97,7 @@ impl Sequencer {
         let live = Box::new(move |sequence| !spent.contains(sequence, published));
         let must_go = if is_erased { erased } else { 0 };
         let covers = self.last_sequence;
-        let left = match self.journal.compact(Compaction { covers, snapshot, live, must_go }) {
+        let (left, freed) = match self.journal.compact(Compaction { covers, snapshot, live, must_go }) {
             Ok(report) => {
                 let CompactReport { segments, segments_freed, records_carried, snapshot_bytes, must_go_left } =
                     report;
@@ -107,7 +109,7 @@ impl Sequencer {
                     must_go_left,
                     "journal compacted"
                 );
-                must_go_left
+                (must_go_left, segments_freed)
             }
             Err(error @ (CommitError::Poisoned | CommitError::Closed)) => return Err(error.into()),
             Err(error) => {
@@ -119,8 +121,9 @@ impl Sequencer {
         if is_erased && left == 0 {
             (self.room.overwritten, self.room.erase_ms) = (erased, now_ms.saturating_add(ERASE_EVERY_MS));
         } else if is_erased {
-            // More in the next round.
-            self.room.erase_ms = now_ms;
+            // More soon. Where nothing could go there was no room to carry what stays.
+            let pause_ms = if freed == 0 { SQUEEZE_EVERY_MS } else { ERASE_MORE_MS };
+            self.room.erase_ms = now_ms.saturating_add(pause_ms);
         }
         Ok(())
     }

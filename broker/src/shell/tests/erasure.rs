@@ -155,3 +155,36 @@ async fn what_an_agency_orders_to_be_erased_cannot_be_opened_any_more_and_the_lo
     assert!(reason == Reason::Policy && status.text.contains("about no packet"), "{status:?}");
     broker.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_orders_erasure_all_the_time_does_not_fill_the_log() {
+    // What is ordered is done at the end of an epoch, so the same order is new until then.
+    let (mut world, folder) = watched(&[]);
+    world.roster.epoch_ms = 2_000;
+    world.publish();
+    world.write(folder.path());
+    let broker = Broker::start(folder.path()).await;
+    let (mut th, mut kh) =
+        (Node::connect(&world, &broker, "TH").await, Node::connect(&world, &broker, "KH").await);
+    let (to, key) = (unit("KH", "A"), world.packet_key("KH"));
+    let sealed = world.packet("TH", std::slice::from_ref(&to));
+    th.receipt(&sealed).await;
+    let number = kh.delivery().await.queue_sequence;
+    kh.acknowledge(&world, &sealed, &to, number).await;
+    let taken = th.evidence().await.queue_sequence;
+    th.take(taken).await;
+    own(&kh, "KH", 2).await;
+    let good = order(&world, &[0, 1], &key, |_| {});
+    let (mut done, mut refused) = (0, 0);
+    for _ in 0..100 {
+        match put(&kh, good.clone()).await {
+            (Reason::Accepted, _) => done += 1,
+            (reason, status) => {
+                assert!(reason == Reason::Quota && status.text.contains("Too many orders"), "{status:?}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(done >= 32 && broker.shared.ledger().log_size("KH") <= 34, "{done} {refused}");
+    broker.stop().await.unwrap();
+}

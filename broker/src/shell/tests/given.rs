@@ -224,6 +224,8 @@ async fn an_ended_log_is_given_up_to_its_end() {
     root.epochs(300, 0);
     let end = EndedLog { size: 280, root: Bytes::copy_from_slice(&root.root(280)) };
     world.roster.brokers[0].ended_logs = vec![end];
+    world.member("VN").roles.push(lintas_proto::schema::Role::Auditor as i32);
+    world.member("VN").audits = vec!["KH".to_owned()];
     world.publish();
     world.write(folder.path());
     let broker = Broker::start(folder.path()).await;
@@ -232,6 +234,12 @@ async fn an_ended_log_is_given_up_to_its_end() {
     assert!(file(&vn, ROOT, "tile/0/001.p/24").await.is_ok());
     assert_eq!(file(&vn, ROOT, "tile/0/001.p/25").await, Err(Reason::MissingAttachment));
     assert_eq!(file(&vn, "hub.mekong.log2/audit", "tile/0/000.p/1").await, Err(Reason::MissingAttachment));
+    // A read of others' events could be written into the present log only, where those entries are other ones.
+    for path in ["openings/000", "keys/000"] {
+        assert_eq!(file(&vn, "hub.mekong/audit/KH", path).await, Err(Reason::Policy), "{path}");
+        assert_eq!(file(&vn, "hub.mekong/audit/VN", path).await, Err(Reason::MissingAttachment), "{path}");
+    }
+    assert_eq!(file(&vn, "hub.mekong/audit/KH", "sizes").await, Err(Reason::MissingAttachment));
     broker.stop().await.unwrap();
 }
 

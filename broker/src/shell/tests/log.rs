@@ -156,3 +156,32 @@ async fn nothing_is_signed_before_it_may_be_and_then_the_newest() {
     assert!(matches!(refused, RunError::Publish(_)), "{refused}");
     assert!(refused.to_string().contains("one of them comes from a backup"), "{refused}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_is_full_for_the_log_alone_stops_no_packets_and_the_log_follows() {
+    let (world, folder) = super::standing::watched(&[]);
+    // Every write to this one ends as on a full disk.
+    let rosters = folder.path().join("audit/1/rosters");
+    std::fs::create_dir_all(rosters.parent().unwrap()).unwrap();
+    std::os::unix::fs::symlink("/dev/full", &rosters).unwrap();
+    let broker = Broker::start(folder.path()).await;
+    let (mut th, mut kh) =
+        (Node::connect(&world, &broker, "TH").await, Node::connect(&world, &broker, "KH").await);
+    for number in 1..=5 {
+        th.receipt(&world.packet("TH", &[unit("KH", "A")])).await;
+        assert_eq!(kh.delivery().await.queue_sequence, number);
+        sleep(Duration::from_millis(150)).await;
+    }
+    assert_eq!(broker.shared.log.published.borrow().epochs, 0);
+    assert!(broker.shared.ledger().audit().epochs() > 2 && !*broker.shared.failed.borrow());
+    let ill = || crate::shell::operator::ill(&broker.shared, clock::now_ms());
+    assert!(ill().is_some_and(|why| why.starts_with("the disk is full")), "{:?}", ill());
+    std::fs::remove_file(&rosters).unwrap();
+    let behind = broker.shared.ledger().audit().epochs();
+    super::standing::published(&broker, behind + 2).await;
+    let head = super::standing::head(&broker, behind + 2).await;
+    assert!(head.claim().size >= behind + 2 && ill().is_none(), "{:?}", ill());
+    broker.stop().await.unwrap();
+    // What it wrote is whole: a start reads it back.
+    Broker::start(folder.path()).await.stop().await.unwrap();
+}

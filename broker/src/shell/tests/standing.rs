@@ -176,6 +176,52 @@ async fn nothing_is_signed_before_a_quorum_of_witnesses_has_said_what_it_knows()
     broker.stop().await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_broker_is_stopped_by_becomes_the_largest_that_a_quorum_has_cosigned() {
+    let (world, folder) = watched(&["KH", "TH", "VN"]);
+    let witnesses = world.directory.witnesses();
+    let mut log = TestLog::new(&folder.path().join("other"));
+    log.epochs(301, 1);
+    let by = |size: u64, agencies: &[&str]| {
+        let mut note = log.checkpoint(ORIGIN, size, &world.log_key());
+        for agency in agencies {
+            let witness = world.directory.witness(agency).unwrap();
+            let cosignature = note.cosign(&world.witness_key(agency), 1_900_000_000).unwrap();
+            note.add_cosignature(&witness, &cosignature).unwrap();
+        }
+        note
+    };
+    let Broker { address, shared, task, stop: _stop } = Broker::start(folder.path()).await;
+    // At once, and the quorum in pieces.
+    let shows = async |agency: &str, known: &SignedCheckpoint| {
+        connect_as(&world, address, &world.transport(agency), &knowing(agency, known)).await.is_ok()
+    };
+    let (small, first, second) = (by(299, &[]), by(300, &["KH"]), by(300, &["TH"]));
+    let there = tokio::join!(shows("VN", &small), shows("KH", &first), shows("TH", &second));
+    assert_ne!(there, (true, true, true), "nobody is served any more");
+    for _ in 0..100 {
+        if task.is_finished() {
+            break;
+        }
+        // They come again, as nodes do.
+        let _ = tokio::join!(shows("VN", &small), shows("KH", &first), shows("TH", &second));
+        assert!(!*shared.log.may_sign.borrow() && shared.log.head.borrow().is_none());
+        sleep(Duration::from_millis(50)).await;
+    }
+    let why = soon(task).await.unwrap().unwrap_err();
+    assert!(matches!(&why, RunError::Behind(_)) && why.to_string().contains("300 epochs"), "{why}");
+    let path = folder.path().join("audit/1/behind");
+    let kept = SignedCheckpoint::parse(&std::fs::read(&path).unwrap()).unwrap();
+    assert!(kept.claim().size == 300 && kept.witnessed_at(&witnesses).is_some(), "{kept}");
+    assert!(!path.with_extension("part").exists());
+    // A start says so at once: it needs to hear nobody.
+    assert!(matches!(refused_start(&folder).await, RunError::Behind(_)));
+    // Without a quorum it listens again.
+    crate::testing::put(&path, &by(299, &[]).to_bytes());
+    let stopping = refused_start(&folder).await;
+    assert!(stopping.to_string().contains("299 epochs"), "{stopping}");
+}
+
 fn copy(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

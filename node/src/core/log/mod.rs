@@ -6,6 +6,7 @@
 //!   promised to which leaf
 //! - [`evidence_file`]: everything about one packet in one file, verified
 //! - [`attested`]: which directories the log attests
+//! - [`pulse`]: whether the log goes on while this node is connected
 //! - [`findings`]: what the log should not show, as evidence or as accusation; [`judge`]: whether others are convinced
 
 pub(crate) mod attested;
@@ -15,6 +16,7 @@ pub(crate) mod gossip;
 pub(crate) mod inclusion;
 pub(crate) mod judge;
 pub(crate) mod promises;
+pub(crate) mod pulse;
 pub(crate) mod receipts;
 pub(crate) mod standing;
 pub(crate) mod witness;

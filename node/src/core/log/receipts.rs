@@ -174,7 +174,7 @@ impl Receipts {
     }
 
     /// Packets whose events in that sub-log were not found yet, in the order in which they were kept.
-    pub(crate) fn open_in(&self, origin: &str) -> impl Iterator<Item = (u64, &Promise)> {
+    pub(crate) fn open_in(&self, origin: &str) -> impl DoubleEndedIterator<Item = (u64, &Promise)> {
         let found = self.open.iter().filter_map(|packet| Some((*packet, self.promises.get(packet)?)));
         found.filter(move |(_, promise)| promise.origin == origin)
     }

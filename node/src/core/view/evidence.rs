@@ -108,6 +108,9 @@ pub(crate) struct LogPlace {
     pub(crate) witnessed_ms: Option<u64>,
     /// Roster whose witnesses count.
     pub(crate) roster_version: u64,
+    /// The region authority has ended this log with so many epochs, before this one: what followed was given up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) given_up: Option<u64>,
 }
 
 impl LogPlace {

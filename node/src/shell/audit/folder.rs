@@ -74,7 +74,26 @@ impl LogFolder {
 
     /// Where a file lies.
     pub(crate) fn path(&self, owner: Owner<'_>, file: LogFile) -> PathBuf {
-        owner.map_or_else(|| self.root.clone(), |agency| self.root.join(agency)).join(file.to_string())
+        let folder = owner.map_or_else(|| self.root.clone(), |agency| self.root.join(agency));
+        let path = folder.join(file.to_string());
+        match file {
+            // A broker keeps each roster once, beside `audit/`.
+            LogFile::Roster(version) if !self.mirror && !path.exists() => {
+                let broker = self.root.join("../../rosters").join(format!("{version:06}.bin"));
+                if broker.exists() { broker } else { path }
+            }
+            LogFile::Roster(_)
+            | LogFile::Rosters
+            | LogFile::Checkpoint
+            | LogFile::Tile(_)
+            | LogFile::Entries(..)
+            | LogFile::Slots(_)
+            | LogFile::Cosigned(_)
+            | LogFile::Openings(_)
+            | LogFile::Keys(_)
+            | LogFile::Sizes
+            | LogFile::SlotKeys => path,
+        }
     }
 
     /// The folder itself.

@@ -55,6 +55,22 @@ impl Desk {
             let settled = state.outgoing().filter(|(at, packet)| state.is_settled(*at, packet, now_ms));
             settled.flat_map(|(_, packet)| packet.attachments.clone()).collect()
         };
+        self.remove_sealed(&over);
+    }
+
+    /// As [`tidy`](Self::tidy), but of these packets of ours alone.
+    pub(super) fn tidy_these(&self, digests: &[Digest]) {
+        let now_ms = clock::now_ms();
+        let over: Vec<AttachmentRef> = {
+            let state = self.store.state();
+            let own = digests.iter().filter_map(|digest| state.own(digest));
+            let settled = own.filter(|(at, packet)| state.is_settled(*at, packet, now_ms));
+            settled.flat_map(|(_, packet)| packet.attachments.clone()).collect()
+        };
+        self.remove_sealed(&over);
+    }
+
+    fn remove_sealed(&self, over: &[AttachmentRef]) {
         for blob in over {
             let path = self.folder.blob_out(&hex(&blob.blob_id));
             match std::fs::remove_file(&path) {

@@ -119,6 +119,57 @@ async fn a_newer_roster_of_the_reader_s_leads_back_to_the_one_of_then() {
     assert_eq!(evidence_file::verify(&bytes, &Anchor::Directory(&later)).unwrap().grade, "witnessed");
 }
 
+#[tokio::test]
+async fn the_witnesses_of_then_count_when_others_have_taken_their_place() {
+    let (mut region, _desk, _, bytes) = witnessed().await;
+    let now = clock::now_ms();
+    for (later_ms, grade) in [(0, "witnessed"), (limits::ATTESTED_WITHIN_MS + 60_000, "included")] {
+        let other = lintas_proto::sign::SigningKey::from_seed(
+            lintas_proto::sign::KeyRole::Witness,
+            &zeroize::Zeroizing::new([later_ms.to_be_bytes()[7]; 32]),
+        )
+        .unwrap();
+        // Long before the cosignatures: then these were no witnesses any more.
+        let later = region.next(|roster| {
+            roster.not_before_ms = now - later_ms;
+            let witnesses = roster.members.iter_mut().filter(|member| !member.witness_key.is_empty());
+            let mut witnesses: Vec<_> = witnesses.collect();
+            witnesses.iter_mut().for_each(|member| member.witness_key.clear());
+            witnesses[0].witness_key = Bytes::copy_from_slice(&other.public_key());
+        });
+        let view = evidence_file::verify(&bytes, &Anchor::Directory(&region.open(&later))).unwrap();
+        assert_eq!(view.grade, grade, "{:?}", view.place);
+    }
+}
+
+#[tokio::test]
+async fn who_was_no_member_any_more_says_nothing() {
+    let (mut region, _desk, _, bytes) = witnessed().await;
+    let now = clock::now_ms();
+    for (not_before_ms, holds) in [(now, true), (now - 3_600_000, false)] {
+        let later = region.next(|roster| {
+            roster.not_before_ms = not_before_ms;
+            let member = roster.members.iter_mut().find(|member| member.agency == "KH").unwrap();
+            member.status = lintas_proto::schema::MemberStatus::Revoked as i32;
+        });
+        let verified = evidence_file::verify(&bytes, &Anchor::Directory(&region.open(&later)));
+        assert_eq!(verified.is_ok(), holds, "{verified:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_lies_behind_the_end_of_its_log_is_said_to() {
+    for (size, behind) in [(1, true), (2, false)] {
+        let (mut region, _desk, _, bytes) = witnessed().await;
+        let later = region.next(|roster| {
+            let root = Bytes::copy_from_slice(&[7; 32]);
+            roster.brokers[0].ended_logs.push(EndedLog { size, root });
+        });
+        let view = evidence_file::verify(&bytes, &Anchor::Directory(&region.open(&later))).unwrap();
+        assert_eq!(view.missing.iter().any(|missing| missing.contains("has ended this log")), behind);
+    }
+}
+
 /// Flips a bit somewhere in the middle.
 fn flip(bytes: &Bytes) -> Bytes {
     let mut other = bytes.to_vec();
@@ -213,4 +264,62 @@ async fn what_stood_in_a_log_that_ended_is_sent_again_and_a_restart_changes_noth
     check(&desk);
     drop(desk);
     check(&region.desk("TH"));
+}
+
+/// The log of that broker ends, and the desk hears of it.
+fn end_log(region: &mut Region, desk: &Desk) {
+    let before = region.directory();
+    let next = region.next(|roster| {
+        let root = Bytes::copy_from_slice(&[7; 32]);
+        roster.brokers[0].ended_logs.push(EndedLog { size: 5, root });
+    });
+    let next = region.open(&next);
+    desk.take_update(&Region::update(&before, &[&before, &next])).unwrap();
+}
+
+#[test]
+fn what_was_purged_with_its_attachments_is_not_sent_again() {
+    for purged in [false, true] {
+        let mut region = Region::new();
+        let desk = region.desk("TH");
+        let file = region.root.path().join("file");
+        std::fs::write(&file, [7; 1_000]).unwrap();
+        let (to, how) = (Vec::new(), How::default());
+        let draft = draft(&["KH/KH-AHT"], "t", AMBER, "NONE");
+        desk.answer(Request::Send { draft, attach: vec![file], to, from: None, how }).unwrap();
+        let Work::Upload(upload) = desk.next_work().unwrap() else { panic!("nothing to upload") };
+        desk.uploaded(upload.digest);
+        let Work::Submit(next) = desk.next_work().unwrap() else { panic!("nothing to submit") };
+        let packet: Submission = canonical::decode(&next.bytes, limits::FRAME_BYTES_MAX).unwrap();
+        let sub = format!("{BROKER}/audit/TH");
+        let receipt = region.receipt_in((&sub, 0), "TH", &packet.header, &submission_events(&packet));
+        hear(&desk, FrameType::Receipt, receipt);
+        if purged {
+            let chosen =
+                purge::Chosen { ids: std::slice::from_ref(&upload.packet), before_ms: None, expired: false };
+            assert!(desk.purge(&chosen, true, clock::now_ms()).unwrap().done);
+        }
+        end_log(&mut region, &desk);
+        let waits = desk.store.state().waiting().count();
+        assert_eq!(waits, usize::from(!purged), "without its attachments it would wait for ever");
+    }
+}
+
+#[test]
+fn whoever_has_a_packet_does_not_get_it_again_under_another_id() {
+    for delivered in [false, true] {
+        let mut region = Region::new();
+        let desk = region.desk("TH");
+        let (packet, receipt) = sent(&region, &desk, &format!("{BROKER}/audit/TH"), 0);
+        if delivered {
+            acknowledge(&region, &desk, &packet, &receipt);
+        }
+        end_log(&mut region, &desk);
+        assert_eq!(desk.store.state().waiting().count(), 1);
+        super::reseal_tests::refuse(&region, &desk, &packet, Reason::Reseal);
+        let digest = sha256(&[&packet.header]);
+        assert_eq!(desk.why_pending(&digest).is_none(), delivered, "it is sealed anew");
+        let refused = matches!(desk.store.state().own(&digest).unwrap().1.answer, Answer::Refused { .. });
+        assert_eq!(refused, delivered);
+    }
 }

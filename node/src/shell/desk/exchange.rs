@@ -117,7 +117,7 @@ impl Desk {
             keyset_version: directory.keyset_version(agency).unwrap_or_default(),
             directory_hash: Bytes::copy_from_slice(directory.hash()),
             slot_key: Bytes::copy_from_slice(keys.slot_key.as_slice()),
-            root_checkpoint: self.known_note(),
+            root_checkpoint: self.attested_note(),
             time_ms: clock::now_ms(),
             software: concat!("lintas-node ", env!("CARGO_PKG_VERSION")).to_owned(),
         }

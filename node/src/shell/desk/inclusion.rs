@@ -1,14 +1,23 @@
 //! What the follower of the broker's log asks of the desk: which packets to look for, and to keep what it found.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::{MutexGuard, PoisonError},
+};
 
 use bytes::Bytes;
-use lintas_proto::{canonical, id::PacketId, limits, receipt::Receipt, schema::SignedReceipt};
+use lintas_proto::{
+    canonical,
+    id::{Digest, PacketId},
+    limits,
+    receipt::Receipt,
+    schema::SignedReceipt,
+};
 
 use super::Desk;
 use crate::{
     core::{
-        log::receipts::Promise,
+        log::{pulse::Pulse, receipts::Promise},
         records::{Record, RecordError},
     },
     shell::store::StoreError,
@@ -34,17 +43,30 @@ pub(crate) struct Pending {
 }
 
 impl Desk {
+    /// Whether the broker's log goes on.
+    pub(crate) fn pulse(&self) -> MutexGuard<'_, Pulse> {
+        self.pulse.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The newest packet whose events in that sub-log are to be found, but for those that are left out.
     pub(crate) fn newest_promise(&self, origin: &str, without: &BTreeSet<u64>) -> Option<u64> {
         let state = self.store.state();
-        state.receipts().open_in(origin).map(|(packet, _)| packet).filter(|at| !without.contains(at)).last()
+        let mut newest = state.receipts().open_in(origin).rev().map(|(packet, _)| packet);
+        newest.find(|at| !without.contains(at))
     }
 
-    /// The oldest packets whose events in that sub-log are to be found, at most `max`.
-    pub(crate) fn promised_in(&self, origin: &str, max: usize, without: &BTreeSet<u64>) -> Vec<Pending> {
+    /// The oldest packets from record `from` on whose events in that sub-log are to be found, at most `max`.
+    pub(crate) fn promised_in(
+        &self,
+        origin: &str,
+        from: u64,
+        max: usize,
+        without: &BTreeSet<u64>,
+    ) -> Vec<Pending> {
         let open: Vec<(u64, Promise)> = {
             let state = self.store.state();
-            let open = state.receipts().open_in(origin).filter(|(packet, _)| !without.contains(packet));
+            let open = state.receipts().open_in(origin);
+            let open = open.filter(|(packet, _)| *packet >= from && !without.contains(packet));
             open.take(max).map(|(packet, promise)| (packet, promise.clone())).collect()
         };
         let read = |(packet, promise): (u64, Promise)| match self.open_promise(packet, promise) {
@@ -112,9 +134,15 @@ impl Desk {
         if records.is_empty() {
             return Ok(());
         }
+        let mut ours: Vec<Digest> = Vec::new();
+        for record in &records {
+            let Record::Inclusion(stored) = record else { continue };
+            let sent = stored.packets.iter().filter(|packet| !packet.incoming);
+            ours.extend(sent.filter_map(|packet| Digest::try_from(packet.header_digest.as_ref()).ok()));
+        }
         self.store.keep(records)?;
         // What is in the log needs not be sent again.
-        self.tidy();
+        self.tidy_these(&ours);
         Ok(())
     }
 }

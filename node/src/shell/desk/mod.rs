@@ -57,7 +57,7 @@ use super::{
 use crate::core::{
     freshness::Seen,
     keys::{Holds, Keys, KeysError, open_file},
-    log::attested::Attested,
+    log::{attested::Attested, pulse::Pulse},
     outbox::Pipeline,
     pages::Pages,
     vault::{Unlocker, VaultError, Wrapping},
@@ -124,6 +124,8 @@ pub(crate) struct Desk {
     watch: Watch,
     /// Which directories it attests.
     attested: Mutex<Attested>,
+    /// Whether it goes on.
+    pulse: Mutex<Pulse>,
     transfers: Transfers,
     /// Rung when the session has something to submit, or room to.
     bell: Notify,
@@ -180,6 +182,7 @@ impl Desk {
             log_line: LogLine::default(),
             watch,
             attested,
+            pulse: Mutex::default(),
             transfers: Transfers::default(),
             bell: Notify::new(),
             daemon,

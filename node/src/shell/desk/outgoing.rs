@@ -11,6 +11,7 @@ use crate::{
     core::{
         outbox::Next,
         records::{Record, RecordError},
+        state::Outgoing,
     },
     shell::{clock, store::StoreError},
 };
@@ -51,9 +52,12 @@ impl Desk {
     pub(crate) fn next_work(&self) -> Result<Work, StoreError> {
         let sequence = {
             let state = self.store.state();
-            let waiting = state.waiting().map(|(_, packet)| (packet.digest, !packet.attachments.is_empty()));
+            let now_ms = clock::now_ms();
+            // What comes too late is submitted without them: the broker's refusal is its final answer.
+            let uploads = |packet: &Outgoing| !packet.attachments.is_empty() && !packet.is_over(now_ms);
+            let waiting = state.waiting().map(|(_, packet)| (packet.digest, uploads(packet)));
             let mut pipeline = self.pipeline();
-            let next = pipeline.next(waiting, clock::now_ms());
+            let next = pipeline.next(waiting, now_ms);
             let (Next::Upload(digest) | Next::Submit(digest)) = next else {
                 let until_ms = if let Next::Wait(until_ms) = next { until_ms } else { None };
                 return Ok(Work::Wait(until_ms));

@@ -31,7 +31,7 @@ use crate::{
         archive::Open,
         draft::{Addressee, Attachments, Draft, Sender},
         records::{Record, RecordError},
-        state::{Outgoing, State},
+        state::{Fate, Outgoing, State},
     },
     shell::{
         blobs::{self, Wanted},
@@ -79,7 +79,12 @@ impl Desk {
         let reason = Reason::try_from(refusal.reason).unwrap_or_default();
         matches!(reason, Reason::Reseal | Reason::StaleDirectory)
             && state.own(digest).is_some_and(|(_, packet)| {
-                packet.generation < GENERATIONS_MAX && clock::now_ms() < packet.deliver_by_ms
+                // Submitted again after a log has ended: whoever has it is not to get it twice.
+                let somebody_has_it =
+                    packet.recipients.iter().any(|(_, fate)| matches!(fate, Fate::Delivered { .. }));
+                packet.generation < GENERATIONS_MAX
+                    && clock::now_ms() < packet.deliver_by_ms
+                    && !somebody_has_it
             })
     }
 

@@ -25,7 +25,7 @@ fn next(desk: &Desk) -> Submission {
 }
 
 /// The broker refuses a packet for good, and signs it.
-fn refuse(region: &Region, desk: &Desk, packet: &Submission, reason: Reason) {
+pub(super) fn refuse(region: &Region, desk: &Desk, packet: &Submission, reason: Reason) {
     let statement = Evidence {
         region: REGION.to_owned(),
         stage: Stage::Submission,

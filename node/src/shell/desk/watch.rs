@@ -48,9 +48,27 @@ impl Desk {
         self.watch.known(&broker.root_origin(), &broker.log_key)
     }
 
-    /// The note of [`known_checkpoint`](Self::known_checkpoint), as hellos and bodies carry it; empty without one.
+    /// The note of [`known_checkpoint`](Self::known_checkpoint), as bodies carry it; empty without one.
     pub(super) fn known_note(&self) -> Bytes {
         self.known_checkpoint().map(|known| known.to_bytes()).unwrap_or_default()
+    }
+
+    /// The same for a hello. A witness cosigns it once more, as what it knows now: should the broker have lost its state,
+    /// the hellos together show where its log can end.
+    pub(super) fn attested_note(&self) -> Bytes {
+        let Some(known) = self.known_checkpoint() else { return Bytes::new() };
+        let (directory, keys, mut note) = (self.directory(), self.keys(), SignedCheckpoint::clone(&known));
+        let witness = directory.witness(&keys.agency);
+        if let Some(witness) = witness.filter(|witness| *witness.key.as_bytes() == keys.witness.public_key())
+        {
+            let cosigned = note
+                .cosign(&keys.witness, clock::now_ms() / 1_000)
+                .and_then(|cosignature| note.add_cosignature(&witness, &cosignature));
+            if let Err(error) = cosigned {
+                tracing::warn!(%error, "what this node knows of the audit log is shown without its cosignature");
+            }
+        }
+        note.to_bytes()
     }
 
     /// Takes a larger checkpoint, signed by the log, that continues the one that is known: `proof` leads from there
@@ -193,7 +211,9 @@ impl Desk {
         let is_present = |origin: &str| directory.brokers().iter().any(|b| b.root_origin() == origin);
         self.watch.waiting().keep_only(is_present);
         let mut open = Vec::new();
-        for heard in self.watch.waiting().all() {
+        // A list of its own: what is decided here is taken off the other.
+        let waiting = self.watch.waiting().all();
+        for heard in waiting {
             let Some((_, key)) = witness::log_of(&directory, &heard.signed) else { continue };
             match self.watch.compared(&heard.signed, key) {
                 None => {}

@@ -124,7 +124,8 @@ fn a_witness_cosigns_what_continues_the_log_and_nothing_else() {
     assert!(reason == Reason::Accepted && is_cosigned(&region, &desk, &honest, 10, &answer));
     let (reason, answer) = ask(&desk, &request(&region, &honest, 10, 23));
     assert!(reason == Reason::Accepted && is_cosigned(&region, &desk, &honest, 23, &answer));
-    assert_eq!(desk.hello().root_checkpoint, note(&region, &honest, 23).to_bytes());
+    let shown = SignedCheckpoint::parse(&desk.hello().root_checkpoint).unwrap();
+    assert_eq!(shown.claim(), note(&region, &honest, 23).claim());
     // The same again, and what the broker does not know of us.
     let (reason, answer) = ask(&desk, &request(&region, &honest, 10, 23));
     assert!(reason == Reason::Accepted && is_cosigned(&region, &desk, &honest, 23, &answer));
@@ -321,6 +322,22 @@ fn what_others_know_of_the_same_log_is_taken_over_once_it_is_proven() {
 }
 
 #[test]
+fn what_was_heard_and_is_known_meanwhile_holds_nothing_up() {
+    let region = Region::new();
+    let (desk, tree) = (Arc::new(region.desk("TH")), Tree::new(60, HONEST));
+    assert_eq!(ask(&desk, &request(&region, &tree, 0, 10)).0, Reason::Accepted);
+    let packet = packet_with(&region.desk("KH"), Some(&note(&region, &tree, 23)));
+    assert_eq!(deliver(&region, &desk, &packet), 1);
+    assert_eq!(desk.watch.waiting().all().len(), 1);
+    assert_eq!(ask(&desk, &request(&region, &tree, 10, 23)).0, Reason::Accepted);
+    let (done, is_done) = std::sync::mpsc::channel();
+    let comparing = Arc::clone(&desk);
+    std::thread::spawn(move || done.send(comparing.to_compare().len()));
+    assert_eq!(is_done.recv_timeout(std::time::Duration::from_secs(10)), Ok(0), "it waits for itself");
+    assert!(desk.watch.waiting().all().is_empty());
+}
+
+#[test]
 fn a_checkpoint_that_is_learned_must_be_proven() {
     let region = Region::new();
     let desk = region.desk("TH");
@@ -460,4 +477,29 @@ fn a_new_directory_has_some_minutes_to_get_into_the_log() {
     let third = region.next(|_| {});
     fs::write(region.path("TH").join("directory.bin"), &third).unwrap();
     try_send(&region.desk("TH"), &How::default()).unwrap();
+}
+
+#[test]
+fn the_hello_of_a_witness_attests_what_it_knows_and_a_quorum_is_not_forgotten_for_less() {
+    let region = Region::new();
+    let (honest, desk) = (Tree::new(60, HONEST), region.desk("TH"));
+    let directory = desk.directory();
+    let shown = || SignedCheckpoint::parse(&desk.hello().root_checkpoint).unwrap();
+    assert!(desk.hello().root_checkpoint.is_empty());
+    desk.learn_checkpoint(note(&region, &honest, 30), &[]).unwrap();
+    let me = directory.witness("TH").unwrap();
+    assert!(shown().claim().size == 30 && shown().cosigned_at(&me).is_some());
+    assert!(shown().verify(&origin(), &public(&region.log_key())).is_ok());
+    // A body says it without: who reads it asks nothing of the witness.
+    assert!(SignedCheckpoint::parse(&desk.known_note()).unwrap().cosigned_at(&me).is_none());
+    let others = directory.witnesses().into_iter().find(|witness| witness.name != me.name);
+    let Some(other) = others else { return };
+    let mut more = note(&region, &honest, 30);
+    let agency = other.name.rsplit('/').next().unwrap().to_owned();
+    let seed = region.secrets[&agency].witness_seed.as_ref().try_into().unwrap();
+    let key = SigningKey::from_seed(KeyRole::Witness, &Zeroizing::new(seed)).unwrap();
+    more.add_cosignature(&other, &more.cosign(&key, 1_900_000_000).unwrap()).unwrap();
+    desk.learn_checkpoint(more, &[]).unwrap();
+    desk.learn_checkpoint(note(&region, &honest, 30), &[]).unwrap();
+    assert_eq!(shown().cosignatures(&directory.witnesses()).len(), 2);
 }

@@ -24,6 +24,8 @@ use crate::{
 
 /// Most tiles fetched for one proof, 8 KiB each.
 const TILES_MAX: usize = 512;
+/// Entries of a full tile or bundle.
+const FULL: u16 = 256;
 /// Pieces kept for the next proof, so that neighbours do not fetch the same tile twice.
 const KEPT_MAX: usize = 256;
 /// Bytes of a record in `sizes`, and how many of them are fetched together.
@@ -106,7 +108,8 @@ impl<'a, S: LogSource> Reader<'a, S> {
             return Ok(kept.clone());
         }
         let length = u64::from(tile.width) * 32;
-        let piece = self.source.piece(origin, LogFile::Tile(tile), 0, length).await?;
+        let full = Tile { width: FULL, ..tile };
+        let piece = self.piece_of((origin, LogFile::Tile(tile), LogFile::Tile(full)), 0, length).await?;
         if piece.bytes.len() as u64 != length {
             return Err(Fault::Tile.into());
         }
@@ -115,6 +118,21 @@ impl<'a, S: LogSource> Reader<'a, S> {
         }
         self.kept.insert(key, piece.bytes.clone());
         Ok(piece.bytes)
+    }
+
+    /// A piece of a partial file, or of the full one that has taken its place meanwhile and begins with it.
+    async fn piece_of(
+        &self,
+        (origin, partial, full): (&str, LogFile, LogFile),
+        offset: u64,
+        length: u64,
+    ) -> Result<Piece, LogError> {
+        match self.source.piece(origin, partial, offset, length).await {
+            Err(LogError::Missing(_)) if partial != full => {
+                self.source.piece(origin, full, offset, length).await
+            }
+            given => given,
+        }
     }
 
     /// Entry `index` of a root log of `size` entries.
@@ -130,8 +148,8 @@ impl<'a, S: LogSource> Reader<'a, S> {
     /// All entries of one log have the same length, so each has its place in its bundle.
     async fn entry(&self, origin: &str, index: u64, size: u64, framed: u64) -> Result<Bytes, Stop> {
         let tile = Tile::of_hash(0, index, size).ok_or(Fault::Tile)?;
-        let file = LogFile::Entries(tile.index, tile.width);
-        let piece = self.source.piece(origin, file, (index % WIDTH) * framed, framed).await?;
+        let (file, full) = (LogFile::Entries(tile.index, tile.width), LogFile::Entries(tile.index, FULL));
+        let piece = self.piece_of((origin, file, full), (index % WIDTH) * framed, framed).await?;
         let whole = piece.bytes.len() as u64 == framed;
         let entry = piece.bytes.split_first_chunk::<2>().filter(|_| whole);
         let entry = entry.filter(|(length, _)| u64::from(u16::from_be_bytes(**length)) + 2 == framed);

@@ -12,7 +12,7 @@ use lintas_proto::{
 
 use super::*;
 use crate::{
-    core::log::receipts::Grade,
+    core::log::{findings::Kind, inclusion, receipts::Grade},
     shell::desk::{Heard, How, Request, Work},
     testing::{AMBER, REGION, Region, draft, log::FakeLog, submission_events},
 };
@@ -211,10 +211,102 @@ async fn what_is_shown_wrongly_proves_nothing_and_keeps_nothing() {
         assert!(outcome.is_err(), "{what}: {outcome:?}");
         assert_eq!(world.grade(&packet), Some(Grade::Promised), "{what}");
         assert_eq!(world.desk.findings().unwrap(), [], "{what}: it may be an accident");
-        follower.suspect(&outcome.unwrap_err(), Duration::from_secs(601));
+        let stop = outcome.unwrap_err();
+        follower.suspect(&stop).await;
+        assert_eq!(world.desk.findings().unwrap(), [], "{what}: it may be an accident");
+        world.desk.pulse().pass(Duration::from_secs(600));
+        // Of a later session.
+        Follower::new(&world.desk).suspect(&stop).await;
         let (kind, weight, _) = world.finding();
         assert_eq!((kind, weight), (Kind::Withheld.as_str().to_owned(), false), "{what}");
     }
+}
+
+#[tokio::test]
+async fn a_log_that_stands_still_and_a_broker_that_is_slow_are_accused() {
+    let mut world = World::new();
+    world.log.publish(3);
+    let epoch = Duration::from_secs(10);
+    for minute in 0..40 {
+        world.round().await.unwrap();
+        world.desk.pulse().pass(Duration::from_secs(60));
+        // Each minute another session.
+        Follower::new(&world.desk).look_at_pulse(epoch).await;
+        assert_eq!(world.desk.findings().unwrap().len(), usize::from(minute >= 11), "{minute}");
+    }
+    let (kind, weight, exhibits) = world.finding();
+    assert_eq!((kind, weight, exhibits.len()), (Kind::Withheld.as_str().to_owned(), false, 1));
+    let status = world.desk.answer(Request::Status).unwrap();
+    assert!(format!("{status:?}").contains("no newer audit log than the one with 1 epochs"));
+    world.log.end_epoch(world.start_ms);
+    world.log.publish(3);
+    world.round().await.unwrap();
+    Follower::new(&world.desk).suspect(&LogError::Slow.into()).await;
+    world.desk.pulse().pass(Duration::from_secs(700));
+    Follower::new(&world.desk).suspect(&LogError::NotConnected.into()).await;
+    Follower::new(&world.desk).suspect(&Stop::Behind).await;
+    assert_eq!(world.desk.findings().unwrap().len(), 1, "that is not the broker's doing");
+    Follower::new(&world.desk).suspect(&LogError::Slow.into()).await;
+    assert_eq!(world.desk.findings().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn without_witnesses_the_brokers_signature_attests_the_directory() {
+    for witnesses in [true, false] {
+        let mut world = World::new();
+        let next = world.region.next(|roster| {
+            roster.members.iter_mut().filter(|_| !witnesses).for_each(|member| member.witness_key.clear());
+            roster.reads_told_after_days += 1;
+        });
+        let next = world.region.open(&next);
+        assert!(world.desk.take_update(&Region::update(&world.desk.directory(), &[&next])).unwrap());
+        world.log.epochs[0].0.directory_hash = *next.hash();
+        world.log.publish(0);
+        world.round().await.unwrap();
+        let file =
+            String::from_utf8(std::fs::read(world.region.path("TH").join("attested")).unwrap()).unwrap();
+        let hash = lintas_proto::id::hex(next.hash());
+        assert_eq!(file.lines().skip(2).any(|line| line.starts_with(&hash)), !witnesses, "{file}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_quorum_a_broken_promise_is_told_once_as_this_nodes_word() {
+    let mut world = World::new();
+    let (_, receipt) = world.send();
+    for second in [60_000, 2_000_000, 2_010_000] {
+        world.log.end_epoch(world.start_ms + second);
+        world.log.publish(1);
+        world.round().await.unwrap();
+        assert_eq!(world.desk.findings().unwrap().len(), usize::from(second > 60_000), "{second}");
+    }
+    let (kind, weight, exhibits) = world.finding();
+    assert_eq!(
+        (kind, weight, &exhibits[..]),
+        (Kind::PromiseNotKept.as_str().to_owned(), false, &[receipt][..])
+    );
+}
+
+#[tokio::test]
+async fn files_that_were_filled_meanwhile_serve_as_well() {
+    let mut world = World::new();
+    let (packet, receipt) = world.send();
+    world.log.log(&receipt);
+    world.log.end_epoch(world.start_ms + 5_000);
+    world.log.publish(3);
+    let shown = world.log.files.lock().unwrap().clone();
+    world.log.log_strange(300, world.start_ms + 5_000);
+    (6..306).for_each(|second| world.log.end_epoch(world.start_ms + second * 1_000));
+    world.log.publish(3);
+    {
+        // The checkpoint is the one before; the partial files have gone.
+        let mut files = world.log.files.lock().unwrap();
+        files.retain(|(_, file), _| !matches!(file, LogFile::Checkpoint));
+        let old = |(at, _): &(&(String, LogFile), _)| matches!(at.1, LogFile::Checkpoint | LogFile::Sizes);
+        files.extend(shown.iter().filter(old).map(|(at, bytes)| (at.clone(), bytes.clone())));
+    }
+    assert_eq!(world.round().await.unwrap(), 1);
+    assert_eq!(world.grade(&packet), Some(Grade::Witnessed));
 }
 
 #[tokio::test]
@@ -272,6 +364,14 @@ async fn epochs_under_an_earlier_slot_key_are_proven_with_the_key_that_the_log_n
     assert_eq!(world.desk.findings().unwrap(), []);
 }
 
+/// It goes on so for a day.
+async fn suspect_for_long(world: &World, stop: &Stop) {
+    for _ in 0..2 {
+        Follower::new(&world.desk).suspect(stop).await;
+        world.desk.pulse().pass(Duration::from_secs(24 * 60 * 60));
+    }
+}
+
 #[tokio::test]
 async fn a_log_of_a_newer_roster_accuses_nobody() {
     let mut world = World::new();
@@ -280,10 +380,9 @@ async fn a_log_of_a_newer_roster_accuses_nobody() {
     world.log.log(&receipt);
     world.log.end_epoch(world.start_ms + 5_000);
     world.log.publish(3);
-    let mut follower = Follower::new(&world.desk);
-    let stop = follower.round(&world.log).await.unwrap_err();
-    assert!(matches!(stop, Stop::Newer), "{stop}");
-    follower.suspect(&stop, Duration::from_secs(24 * 60 * 60));
+    let stop = world.round().await.unwrap_err();
+    assert!(matches!(stop, Stop::Behind), "{stop}");
+    suspect_for_long(&world, &stop).await;
     assert_eq!(world.desk.findings().unwrap(), []);
     assert_eq!(world.grade(&packet), Some(Grade::Promised));
 }
@@ -295,7 +394,7 @@ async fn a_log_that_no_quorum_has_let_begin_accuses_nobody_and_one_that_hides_do
     let mut follower = Follower::new(&world.desk);
     let stop = follower.round(&world.log).await.unwrap_err();
     assert!(matches!(stop, Stop::Log(LogError::Missing(LogFile::Checkpoint))), "{stop}");
-    follower.suspect(&stop, Duration::from_secs(24 * 60 * 60));
+    suspect_for_long(&world, &stop).await;
     assert_eq!(world.desk.findings().unwrap(), []);
     // Once there was one, it does not go.
     world.log.log(&receipt);
@@ -304,7 +403,7 @@ async fn a_log_that_no_quorum_has_let_begin_accuses_nobody_and_one_that_hides_do
     follower.round(&world.log).await.unwrap();
     world.log.files.lock().unwrap().clear();
     let stop = follower.round(&world.log).await.unwrap_err();
-    follower.suspect(&stop, Duration::from_secs(601));
+    suspect_for_long(&world, &stop).await;
     let (kind, is_evidence, exhibits) = world.finding();
     assert_eq!((kind.as_str(), is_evidence), ("withheld", false));
     assert!(judged(&world, &kind, &exhibits).is_err());

@@ -129,6 +129,19 @@ pub(super) fn not_kept(pending: &Pending, slot: &SlotOpening, root: &Proven) -> 
     Finding::evidence(Kind::PromiseNotKept, text, shows)
 }
 
+/// As [`not_kept`], by a checkpoint that no quorum has cosigned. With the receipt alone, so that it is told once.
+pub(super) fn not_kept_unwitnessed(pending: &Pending, root: &Proven) -> Finding {
+    let text = format!(
+        "the broker promised that packet {} would stand in the log {} by {}; at {} it did not, by a checkpoint that no \
+         quorum of witnesses has cosigned",
+        pending.packet_id,
+        pending.promise.origin,
+        show(pending.promise.deadline_ms),
+        show(root.entry.time_ms)
+    );
+    Finding::accusation(Kind::PromiseNotKept, text, vec![pending.receipt.clone()])
+}
+
 /// Receipt, leaf, slot, epoch.
 fn exhibits(pending: &Pending, leaf: Option<&LeafProof>, shown: Shown<'_>) -> Vec<Bytes> {
     let mut shows = vec![pending.receipt.clone()];

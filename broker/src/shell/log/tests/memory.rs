@@ -143,6 +143,10 @@ impl Disk for Memory {
         })
     }
 
+    fn settle(&mut self) -> io::Result<()> {
+        self.sync()
+    }
+
     fn sync(&mut self) -> io::Result<()> {
         self.call(|state| {
             state.durable = state.now.clone();
