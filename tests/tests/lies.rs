@@ -172,8 +172,8 @@ fn proves_a_fork(exhibits: &[Vec<u8>], key: &VerifyingKey) -> bool {
         .is_some_and(|(from_small, from_large)| from_large == large.root && from_small != small.root)
 }
 
-/// What TH writes of its finding convinces: by a stranger's own hands, and by the command.
-fn convinces_whoever_has_the_roster(region: &Region, root: &Path) {
+/// What TH writes convinces whoever has the roster: by their own hands, and by the command.
+fn convinces_others(region: &Region, root: &Path) {
     let file = root.join("findings.json");
     let _ = region.lintas("TH", &["audit", "findings", "--out", file.to_str().unwrap()]).ok();
     let written: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
@@ -183,7 +183,7 @@ fn convinces_whoever_has_the_roster(region: &Region, root: &Path) {
         .iter()
         .map(|exhibit| unhex(exhibit.as_str().unwrap()).unwrap())
         .collect();
-    let (directory, bootstrap) = (region.directory(), region.authority().published().join("bootstrap.toml"));
+    let directory = region.directory();
     let key = &directory.brokers()[0].log_key;
     assert!(proves_a_fork(&exhibits, key));
     let altered = |exhibit: usize, byte: usize| {
@@ -203,7 +203,7 @@ fn convinces_whoever_has_the_roster(region: &Region, root: &Path) {
     spoiled["findings"][0]["exhibits"][2] = hex(&altered(2, 5)[2]).into();
     let spoiled_file = root.join("spoiled.json");
     fs::write(&spoiled_file, spoiled.to_string()).unwrap();
-    let (code, said) = checked(&spoiled_file, &bootstrap);
+    let (code, said) = checked(&spoiled_file, &region.authority().published().join("bootstrap.toml"));
     assert!(code == EVIDENCE && said[0]["proves"].is_null(), "{said}");
 }
 
@@ -265,7 +265,7 @@ fn two_copies_of_a_broker_are_found_out_by_what_comes_inside_a_packet() {
     let status = region.lintas("TH", &["status"]).ok().out;
     assert!(status.contains("This can be proven: show it to the region authority"), "{status}");
 
-    convinces_whoever_has_the_roster(&region, root.path());
+    convinces_others(&region, root.path());
 
     // The other node need only say hello: the first copy stops by itself, and KH cosigns nothing of it.
     lead(&region, "KH", there, here);
@@ -356,6 +356,11 @@ fn whatever_befalls_an_honest_broker_nobody_finds_anything() {
     drill.is_up("KH", 3);
     proven(&drill);
     cosigned_beyond(&drill, 2, 0);
+    // The ended log still is what the receipts of it say.
+    let ended = drill.region.folder("broker").join("audit/1");
+    let verify = ["audit", "verify", "--agency", "TH", "--from", ended.to_str().unwrap()];
+    let said = drill.region.lintas("TH", &verify);
+    assert!(said.code == 0 || said.code == NOT_ATTESTED, "{said:?}");
     for who in NODES {
         assert_eq!(findings(&drill.region, who), Vec::<Value>::new(), "{who}");
     }

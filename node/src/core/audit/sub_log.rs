@@ -43,6 +43,8 @@ pub(crate) struct SubState {
     pub(crate) left_out: u64,
     /// Slots that are those of this sub-log.
     pub(crate) slots: u64,
+    /// When the last of these epochs ended: until then the sub-log is known to have been as it is here.
+    pub(crate) proven_ms: u64,
     /// Runs of openings that have gone, and whose ERASED event has not come: first and last index.
     gone: Vec<(u64, u64)>,
     /// Bytes of `sizes` behind us, the last epoch read and the size at its end.

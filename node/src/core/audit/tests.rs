@@ -12,6 +12,7 @@ use lintas_proto::{
 use super::{
     anchor::Trust,
     finding::{Finding, Kind, Proof},
+    own::{Promised, compare},
     verify::{Asked, Report, Verdict, Watch, verify},
 };
 use crate::shell::clock;
@@ -293,6 +294,68 @@ fn an_opening_may_go_only_with_an_event() {
     log.erase("ID", 17, 1);
     log.epoch();
     assert_eq!(scan(&log.finish(), &directory, &ALL).verdict, Verdict::Whole);
+}
+
+/// What a node keeps of the event at that place: the leaf that the broker promised.
+fn promised(log: &LogBuilder, index: u64, deadline_ms: u64) -> Promised {
+    let events = &log.subs["KH"].events;
+    let leaf = usize::try_from(index).ok().and_then(|at| events.get(at)).map(|event| event.leaf.to_vec());
+    Promised {
+        origin: format!("{BROKER}/audit/KH"),
+        index,
+        leaf: leaf.unwrap_or_else(|| vec![1; 58]),
+        packet: "a packet".to_owned(),
+        deadline_ms,
+    }
+}
+
+/// What a scan says together with what the node was promised.
+fn with_own(files: &Files, directory: &Directory, own: &[Promised]) -> (u64, Report) {
+    let (agencies, origin) = (["KH".to_owned()], format!("{BROKER}/audit"));
+    let trust = Trust::Directory(directory);
+    let (since_ms, now_ms) = (0, u64::MAX / 2);
+    let asked =
+        Asked { trust, origin: &origin, agencies: &agencies, since_ms, now_ms, threads: 1, extract: false };
+    let mut scanned = verify(files, &asked, None, &mut Nobody).unwrap();
+    let mut found = std::mem::take(&mut scanned.findings);
+    let compared = compare(files, &scanned.anchor, &scanned.sizes, own, &mut found);
+    scanned.findings = found;
+    (compared, scanned.into_report())
+}
+
+#[test]
+fn what_was_promised_stands_there_or_the_broker_lied() {
+    let (log, directory) = honest();
+    let (files, size) = (log.finish(), log.subs["KH"].entries.size());
+    let all: Vec<Promised> = (0..size).map(|index| promised(&log, index, NOW)).collect();
+    let (compared, report) = with_own(&files, &directory, &all);
+    assert_eq!((compared, report.verdict), (size, Verdict::Whole), "{:#?}", report.findings);
+    // It may still come.
+    let (_, report) = with_own(&files, &directory, &[promised(&log, size, log.time_ms)]);
+    assert_eq!(report.verdict, Verdict::Whole, "{:#?}", report.findings);
+    let (_, report) = with_own(&files, &directory, &[promised(&log, size, NOW)]);
+    assert_eq!(the(&report, Kind::Omitted).proof, Proof::Evidence);
+    let mut other = promised(&log, 300, NOW);
+    other.leaf[40] ^= 1;
+    let (_, report) = with_own(&files, &directory, &[other]);
+    assert_eq!(the(&report, Kind::OtherLeaf).proof, Proof::Evidence);
+}
+
+#[test]
+fn a_sub_log_that_was_not_fetched_for_long_is_no_broken_promise() {
+    let (log, directory) = honest();
+    let mut later = log.clone();
+    later.traffic(100);
+    let (old, mut files) = (log.finish(), later.finish());
+    // The root log was mirrored again, this agency's sub-log was not.
+    files.0.retain(|(owner, _), _| owner.as_deref() != Some("KH"));
+    files.0.extend(old.0.into_iter().filter(|((owner, _), _)| owner.as_deref() == Some("KH")));
+    let all: Vec<Promised> = (0..later.subs["KH"].entries.size())
+        .map(|index| promised(&later, index, log.time_ms + 20_000))
+        .collect();
+    let (_, report) = with_own(&files, &directory, &all);
+    assert_eq!(report.verdict, Verdict::Incomplete, "{:#?}", report.findings);
+    assert_eq!(kinds(&report).keys().collect::<Vec<_>>(), [&Kind::Missing]);
 }
 
 /// Keeps every state, and ends the scan by giving up there.

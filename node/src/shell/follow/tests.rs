@@ -384,6 +384,29 @@ async fn epochs_under_an_earlier_slot_key_are_proven_with_the_key_that_the_log_n
     assert_eq!(world.desk.findings().unwrap(), []);
 }
 
+/// It goes on so for a day.
+async fn suspect_for_long(world: &World, stop: &Stop) {
+    for _ in 0..2 {
+        Follower::new(&world.desk).suspect(stop).await;
+        world.desk.pulse().pass(Duration::from_secs(24 * 60 * 60));
+    }
+}
+
+#[tokio::test]
+async fn a_log_of_a_newer_roster_accuses_nobody() {
+    let mut world = World::new();
+    let (packet, receipt) = world.send();
+    world.log.members += 1;
+    world.log.log(&receipt);
+    world.log.end_epoch(world.start_ms + 5_000);
+    world.log.publish(3);
+    let stop = world.round().await.unwrap_err();
+    assert!(matches!(stop, Stop::Behind), "{stop}");
+    suspect_for_long(&world, &stop).await;
+    assert_eq!(world.desk.findings().unwrap(), []);
+    assert_eq!(world.grade(&packet), Some(Grade::Promised));
+}
+
 #[tokio::test]
 async fn a_log_that_no_quorum_has_let_begin_accuses_nobody_and_one_that_hides_does() {
     let mut world = World::new();
@@ -391,9 +414,7 @@ async fn a_log_that_no_quorum_has_let_begin_accuses_nobody_and_one_that_hides_do
     let mut follower = Follower::new(&world.desk);
     let stop = follower.round(&world.log).await.unwrap_err();
     assert!(matches!(stop, Stop::Log(LogError::Missing(LogFile::Checkpoint))), "{stop}");
-    follower.suspect(&stop).await;
-    world.desk.pulse().pass(Duration::from_secs(24 * 60 * 60));
-    follower.suspect(&stop).await;
+    suspect_for_long(&world, &stop).await;
     assert_eq!(world.desk.findings().unwrap(), []);
     // Once there was one, it does not go.
     world.log.log(&receipt);
@@ -402,9 +423,7 @@ async fn a_log_that_no_quorum_has_let_begin_accuses_nobody_and_one_that_hides_do
     follower.round(&world.log).await.unwrap();
     world.log.files.lock().unwrap().clear();
     let stop = follower.round(&world.log).await.unwrap_err();
-    follower.suspect(&stop).await;
-    world.desk.pulse().pass(Duration::from_secs(601));
-    follower.suspect(&stop).await;
+    suspect_for_long(&world, &stop).await;
     let (kind, is_evidence, exhibits) = world.finding();
     assert_eq!((kind.as_str(), is_evidence), ("withheld", false));
     assert!(judged(&world, &kind, &exhibits).is_err());
