@@ -82,7 +82,7 @@ fn keys(world: &World) -> Vec<WitnessKey> {
 
 /// What stands in `checkpoint`, if it is so.
 async fn checkpoint(folder: &Path, is_so: impl Fn(&SignedCheckpoint) -> bool) -> SignedCheckpoint {
-    for _ in 0..400 {
+    for _ in 0..1_500 {
         if let Ok(bytes) = std::fs::read(folder.join("audit/1/checkpoint")) {
             let note = SignedCheckpoint::parse(&bytes).unwrap();
             if is_so(&note) {

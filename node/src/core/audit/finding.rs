@@ -79,7 +79,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     /// Severity, proof, who may be behind it, what to do.
-    fn means(self) -> (Severity, Proof, &'static str, &'static str) {
+    fn in_words(self) -> (Severity, Proof, &'static str, &'static str) {
         let copy = "nobody: a copy that is not finished looks the same";
         let again = "run `lintas audit mirror` and verify again; if it is still so, the broker withholds it: ask its operator";
         let disk = "nobody by this alone: a disk or a copy that failed looks the same";
@@ -166,7 +166,7 @@ pub(crate) struct Finding {
 
 impl Finding {
     pub(crate) fn new(kind: Kind, log: &str, what: impl Into<String>) -> Self {
-        let (severity, proof, who, to_do) = kind.means();
+        let (severity, proof, who, to_do) = kind.in_words();
         Self {
             kind,
             severity,
