@@ -8,7 +8,7 @@ use lintas_proto::{
         files::LogFile,
         merkle::{leaf_hash, root_from_path},
         opening::{self, ERASED},
-        tile::{self, Hashes, Tile, WIDTH},
+        tile::{self, WIDTH},
     },
     id::{Digest, PacketId, hex},
     schema::{AuditEvent, Reason, UnitRef},
@@ -20,7 +20,7 @@ use super::{
     finding::{Finding, Findings},
     packets::name,
     root::checkpoint,
-    source::{LogFiles, bundle, tile_hashes, whole},
+    source::{LogFiles, Tiles, bundle, whole},
     sub_log::says,
 };
 
@@ -323,25 +323,6 @@ pub(crate) struct Shown {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) witnessed_s: Option<u64>,
     pub(crate) findings: Vec<Finding>,
-}
-
-/// The hashes of a log of a certain size, from its tiles.
-struct Tiles<'a> {
-    files: &'a dyn LogFiles,
-    log: &'a str,
-    owner: Option<&'a str>,
-    size: u64,
-}
-
-impl Hashes for Tiles<'_> {
-    type Error = ();
-
-    fn hash(&self, level: u8, index: u64) -> Result<Digest, ()> {
-        let tile = Tile::of_hash(level, index, self.size).ok_or(())?;
-        let (hashes, _) = tile_hashes(self.files, self.log, self.owner, tile).map_err(drop)?;
-        let at = usize::try_from(index % WIDTH).map_err(drop)?;
-        hashes.get(at).copied().ok_or(())
-    }
 }
 
 /// The inclusion path of an entry, and whether it leads to the root.

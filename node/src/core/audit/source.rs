@@ -4,7 +4,7 @@ use bytes::Bytes;
 use lintas_proto::{
     audit::{
         files::LogFile,
-        tile::{self, WIDTH},
+        tile::{self, Hashes, Tile, WIDTH},
     },
     id::Digest,
 };
@@ -133,5 +133,24 @@ fn either(
             .map(|bytes| (bytes, full))
             .map_err(|other| if other.kind == Kind::Missing { missing } else { other }),
         found => found.map(|bytes| (bytes, first)),
+    }
+}
+
+/// The hashes of a log of a certain size, from its tiles.
+pub(crate) struct Tiles<'a> {
+    pub(crate) files: &'a dyn LogFiles,
+    pub(crate) log: &'a str,
+    pub(crate) owner: Option<&'a str>,
+    pub(crate) size: u64,
+}
+
+impl Hashes for Tiles<'_> {
+    type Error = ();
+
+    fn hash(&self, level: u8, index: u64) -> Result<Digest, ()> {
+        let tile = Tile::of_hash(level, index, self.size).ok_or(())?;
+        let (hashes, _) = tile_hashes(self.files, self.log, self.owner, tile).map_err(drop)?;
+        let at = usize::try_from(index % WIDTH).map_err(drop)?;
+        hashes.get(at).copied().ok_or(())
     }
 }

@@ -18,9 +18,9 @@ use lintas_proto::{
         merkle::verify_consistency,
         note::{Checkpoint, SignedCheckpoint},
         opening::ERASED,
-        tile::{self, Hashes, Tile, WIDTH, new_tiles},
+        tile::{self, Tile, WIDTH, new_tiles},
     },
-    id::{Digest, hex},
+    id::hex,
 };
 use serde::Serialize;
 
@@ -30,7 +30,7 @@ use crate::{
         anchor::pair,
         finding::{Finding, Kind},
         listing::erased_by,
-        source::{LogFiles, tile_hashes, width},
+        source::{LogFiles, Tiles, width},
     },
     shell::{
         failure::{Code, Failure},
@@ -187,7 +187,7 @@ impl Mirror<'_> {
         note: &Bytes,
     ) -> Result<bool, Failure> {
         let origin = self.origin(owner);
-        let tiles = Tiles { folder: &self.folder, log: &origin, owner, size: next.size };
+        let tiles = Tiles { files: &self.folder, log: &origin, owner, size: next.size };
         let Some(before) = before else { return Ok(true) };
         let (Ok(proof), Ok(derived)) =
             (tile::consistency(&tiles, before.size, next.size), tile::root(&tiles, next.size))
@@ -448,24 +448,5 @@ fn full(file: LogFile) -> Option<LogFile> {
         LogFile::Tile(_) | LogFile::Entries(..) | LogFile::Checkpoint | LogFile::Slots(_) => None,
         LogFile::Cosigned(_) | LogFile::Rosters | LogFile::Roster(_) | LogFile::Openings(_) => None,
         LogFile::Keys(_) | LogFile::Sizes | LogFile::SlotKeys => None,
-    }
-}
-
-/// The hashes of the new tree, from the tiles that were fetched.
-struct Tiles<'a> {
-    folder: &'a LogFolder,
-    log: &'a str,
-    owner: Option<&'a str>,
-    size: u64,
-}
-
-impl Hashes for Tiles<'_> {
-    type Error = ();
-
-    fn hash(&self, level: u8, index: u64) -> Result<Digest, ()> {
-        let tile = Tile::of_hash(level, index, self.size).ok_or(())?;
-        let (hashes, _) = tile_hashes(self.folder, self.log, self.owner, tile).map_err(drop)?;
-        let at = usize::try_from(index % WIDTH).map_err(drop)?;
-        hashes.get(at).copied().ok_or(())
     }
 }
