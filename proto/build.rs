@@ -12,13 +12,14 @@ use prost_types::{
     field_descriptor_proto::{Label, Type},
 };
 
-const FILES: [&str; 11] = [
+const FILES: [&str; 12] = [
     "label",
     "envelope",
     "evidence",
     "entities",
     "body",
     "directory",
+    "policy",
     "audit",
     "keys",
     "ledger",
@@ -66,7 +67,7 @@ const SECRET: [&str; 34] = [
 ];
 
 /// Messages that officers write and read as JSON (the protobuf JSON mapping): prefixes of their names.
-const JSON: [&str; 56] = [
+const JSON: [&str; 57] = [
     "UnitRef",
     "Tlp",
     "HandlingCode",
@@ -123,6 +124,7 @@ const JSON: [&str; 56] = [
     "Body",
     "Opening",
     "Kind",
+    "PolicyFacts",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -6,6 +6,7 @@
 //! | [`issue`] | how keys are made, and keysets and rosters signed |
 //! | [`authority`] | from sources and requests to a roster, and to the next one; who reviews and signs it |
 //! | [`directory`] | who is a member, with which keys; what may follow what; how it travels |
+//! | [`policy`] | who releases what to whom: baseline, bundles, one decision |
 //! | [`settings`] | what the operator of a broker or a node may set |
 //! | [`words`] | keys as words and digits that two people compare |
 //! | `document` | files that people write, read with errors that say what to do |
@@ -14,6 +15,7 @@ pub mod authority;
 pub mod directory;
 mod document;
 pub mod issue;
+pub mod policy;
 pub mod settings;
 pub mod source;
 #[cfg(test)]

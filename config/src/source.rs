@@ -7,7 +7,7 @@ use std::{fs, path::Path};
 use bytes::Bytes;
 use lintas_proto::{
     id::{check_code, check_name},
-    schema::{Member, MemberStatus, Role, RosterUnit, UnitFunction},
+    schema::{Member, MemberStatus, Purpose, Role, RosterUnit, UnitFunction},
 };
 
 use crate::{
@@ -38,7 +38,7 @@ const REGION_KEYS: [&str; 9] = [
 ];
 const MEMBER_KEYS: [&str; 9] =
     ["agency", "name", "native_names", "country", "roles", "groups", "witness", "audits", "unit"];
-const UNIT_KEYS: [&str; 4] = ["code", "name", "functions", "clearance"];
+const UNIT_KEYS: [&str; 5] = ["code", "name", "functions", "clearance", "purposes"];
 const ROLES: [(&str, Role); 4] = [
     ("agency", Role::Agency),
     ("coordinator", Role::Coordinator),
@@ -107,6 +107,8 @@ pub struct UnitSource {
     pub functions: Vec<UnitFunction>,
     /// Clearance, 0 to 9.
     pub clearance: u32,
+    /// For which purposes it may use what it receives, sorted.
+    pub purposes: Vec<Purpose>,
 }
 
 impl MemberSource {
@@ -118,6 +120,7 @@ impl MemberSource {
             name: unit.name.clone(),
             functions: unit.functions.iter().map(|function| *function as i32).collect(),
             clearance: unit.clearance,
+            purposes: unit.purposes.iter().map(|purpose| *purpose as i32).collect(),
         };
         Member {
             agency: self.agency.clone(),
@@ -314,10 +317,24 @@ fn units(top: &Section<'_>, roles: &[Role]) -> Result<Vec<UnitSource>, FileError
         }
         let name = section.need("name", "\"Marine Police\"")?.text(title)?;
         let clearance = section.get("clearance").map_or(Ok(0), |rank| rank.number(0..=CLEARANCE_MAX))?;
-        units.push(UnitSource { unit, name, functions, clearance });
+        let purposes = unit_purposes(section)?;
+        units.push(UnitSource { unit, name, functions, clearance, purposes });
     }
     units.sort_by(|a, b| a.unit.cmp(&b.unit));
     Ok(units)
+}
+
+/// For which purposes a unit may use what it receives.
+fn unit_purposes(section: &Section<'_>) -> Result<Vec<Purpose>, FileError> {
+    let named = purposes();
+    let known: Vec<(&str, Purpose)> = named.iter().map(|(name, purpose)| (name.as_str(), *purpose)).collect();
+    let mut found = Vec::new();
+    for purpose in section.need("purposes", "[\"investigation\"]")?.list()? {
+        found.push(purpose.one_of(&known)?);
+    }
+    found.sort_by_key(|purpose| *purpose as i32);
+    found.dedup();
+    Ok(found)
 }
 
 /// A list of distinct texts, each as `check` reads it.
@@ -375,6 +392,17 @@ pub fn functions() -> Vec<(String, UnitFunction)> {
         name.to_ascii_lowercase().replace('_', "-")
     };
     known.map(|function| (name(function), function)).collect()
+}
+
+/// All purposes by the names that people write, e.g. `victim-protection`.
+#[must_use]
+pub fn purposes() -> Vec<(String, Purpose)> {
+    let known = (1..64).filter_map(|value| Purpose::try_from(value).ok());
+    let name = |purpose: Purpose| {
+        let name = purpose.as_str_name().trim_start_matches("PURPOSE_");
+        name.to_ascii_lowercase().replace('_', "-")
+    };
+    known.map(|purpose| (name(purpose), purpose)).collect()
 }
 
 /// The files of the sample region, config/mekong, as they were when this was compiled.

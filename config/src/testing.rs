@@ -5,7 +5,7 @@ use lintas_proto::{
     canonical,
     id::sha256,
     schema::{
-        BrokerSecrets, Member, MemberStatus, NodeSecrets, Role, Roster, RosterUnit, SignedKeyset,
+        BrokerSecrets, Member, MemberStatus, NodeSecrets, Purpose, Role, Roster, RosterUnit, SignedKeyset,
         SignedRoster, UnitFunction,
     },
     sign::{KeyRole, SigningKey, VerifyingKey},
@@ -35,6 +35,7 @@ pub(crate) fn member(agency: &str) -> Member {
         name: "Unit".to_owned(),
         functions: vec![UnitFunction::Spoc as i32],
         clearance: 2,
+        purposes: vec![Purpose::Investigation as i32],
     };
     Member {
         agency: agency.to_owned(),

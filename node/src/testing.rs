@@ -69,6 +69,7 @@ fn member(agency: &str, country: &str, units: &[(&str, UnitFunction)]) -> Member
         name: "Unit".to_owned(),
         functions: vec![*function as i32],
         clearance: 0,
+        purposes: vec![lintas_proto::schema::Purpose::Investigation as i32],
     };
     Member {
         agency: agency.to_owned(),

@@ -61,6 +61,14 @@ pub enum FrameType {
     ErasurePut = 21,
     /// `ErasureStatus`, broker to node.
     ErasureStatus = 22,
+    /// `PolicyPut`, node to broker: the first frame of a stream for a policy bundle.
+    PolicyPut = 23,
+    /// `PolicyStatus`, broker to node.
+    PolicyStatus = 24,
+    /// `PolicyGet`, node to broker: the first frame of a stream for the agency's own bundles.
+    PolicyGet = 25,
+    /// `PolicyHead`, broker to node; the bytes of a `PolicyUpdate` follow unframed.
+    PolicyHead = 26,
 }
 
 /// A frame header that is not one.
@@ -106,6 +114,10 @@ impl TryFrom<u8> for FrameType {
             20 => Self::LogHead,
             21 => Self::ErasurePut,
             22 => Self::ErasureStatus,
+            23 => Self::PolicyPut,
+            24 => Self::PolicyStatus,
+            25 => Self::PolicyGet,
+            26 => Self::PolicyHead,
             other => return Err(FrameError::UnknownType(other)),
         })
     }
@@ -123,6 +135,8 @@ impl FrameType {
             Self::WitnessRequest | Self::WitnessAnswer => limits::HELLO_BYTES_MAX,
             Self::LogGet | Self::LogHead | Self::ErasureStatus => limits::HELLO_BYTES_MAX,
             Self::ErasurePut => limits::ERASURE_BYTES_MAX,
+            Self::PolicyPut => limits::POLICY_PUT_BYTES_MAX,
+            Self::PolicyStatus | Self::PolicyGet | Self::PolicyHead => limits::HELLO_BYTES_MAX,
             Self::DirectoryGet => limits::DIRECTORY_GET_BYTES_MAX,
             Self::KeysetPut => limits::KEYSET_PUT_BYTES_MAX,
             Self::Submission | Self::Delivery => limits::FRAME_BYTES_MAX,

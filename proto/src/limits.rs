@@ -22,8 +22,8 @@ pub const ATTACHMENTS_MAX: usize = 64;
 pub const EVIDENCE_BYTES_MAX: usize = 1024;
 /// Longest evidence with its proof, bytes: a path of 16 hashes and a signature.
 pub const SIGNED_EVIDENCE_BYTES_MAX: usize = EVIDENCE_BYTES_MAX + 768;
-/// Longest receipt with its proof, bytes: 1 + 500 events of at most 480 bytes.
-pub const RECEIPT_BYTES_MAX: usize = 256 * 1024;
+/// Longest receipt with its proof, bytes: 1 + 500 events of at most 760 bytes.
+pub const RECEIPT_BYTES_MAX: usize = 384 * 1024;
 /// Longest audit event, bytes.
 pub const EVENT_BYTES_MAX: usize = 2 * 1024;
 /// Longest frame payload, bytes: a submission with all its parts at their limits.
@@ -41,6 +41,16 @@ pub const DIRECTORY_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub const DIRECTORY_GET_BYTES_MAX: usize = 640 * 1024;
 /// Longest keyset on its way to the broker, bytes.
 pub const KEYSET_PUT_BYTES_MAX: usize = KEYSET_BYTES_MAX + 16;
+/// Longest text of the policies of one owner, and of their cases, bytes each.
+pub const POLICY_TEXT_BYTES_MAX: usize = 256 * 1024;
+/// Longest text of the regional baseline, bytes: it travels with every roster.
+pub const BASELINE_BYTES_MAX: usize = 64 * 1024;
+/// Longest signed policy bundle, bytes.
+pub const POLICY_BUNDLE_BYTES_MAX: usize = 2 * POLICY_TEXT_BYTES_MAX + 4 * 1024;
+/// Longest policy bundle on its way to the broker, bytes.
+pub const POLICY_PUT_BYTES_MAX: usize = POLICY_BUNDLE_BYTES_MAX + 16;
+/// Most policies that one event names.
+pub const POLICY_IDS_MAX: usize = 2;
 /// Most items in any list of any message.
 pub const LIST_ITEMS_MAX: usize = 8_192;
 /// Deepest nesting of messages.

@@ -24,9 +24,9 @@ pub enum KeyRole {
     Transport = 1,
     /// Signs packets and evidence of an agency.
     Packet = 2,
-    /// Signs keysets.
+    /// Signs keysets and policy bundles.
     Delegate = 3,
-    /// Signs policy bundles.
+    /// Not used: bundles are signed by the delegate key.
     Policy = 4,
     /// Cosigns audit checkpoints.
     Witness = 5,
@@ -67,6 +67,8 @@ pub enum Signed {
     Keyset,
     /// An order to erase openings of the audit log.
     ErasureOrder,
+    /// A policy bundle.
+    PolicyBundle,
 }
 
 impl Signed {
@@ -82,6 +84,7 @@ impl Signed {
             Self::Delegation => "application/vnd.lintas.delegation.v1+protobuf",
             Self::Keyset => "application/vnd.lintas.keyset.v1+protobuf",
             Self::ErasureOrder => "application/vnd.lintas.erasure-order.v1+protobuf",
+            Self::PolicyBundle => "application/vnd.lintas.policy-bundle.v1+protobuf",
         }
     }
 }

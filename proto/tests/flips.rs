@@ -181,7 +181,7 @@ fn a_changed_grant_is_refused() {
     let verified = packet.verified();
     let terms = scene::grant_terms(PacketId::new(NOW_MS, &mut Stream::new("grant id")));
     let key = scene::decryption(scene::LA_SEED).public().clone();
-    let recipient = Recipient { unit: scene::la(), key, previous: [0; 32] };
+    let recipient = Recipient { unit: scene::la(), key, previous: [0; 32], named: false };
     let signer = scene::signer(scene::KH_SIGN, KeyRole::Packet);
     let content_key = &packet.sealed.content_key;
     let mut entropy = Stream::new("grant");

@@ -37,7 +37,12 @@ fn terms() -> GrantTerms {
 }
 
 fn to(unit: UnitRef) -> Recipient {
-    Recipient { unit, key: scene::decryption(scene::LA_SEED).public().clone(), previous: [4; 32] }
+    Recipient {
+        unit,
+        key: scene::decryption(scene::LA_SEED).public().clone(),
+        previous: [4; 32],
+        named: false,
+    }
 }
 
 /// Cambodia opens the packet, and grants it with the content key that it found.
@@ -207,6 +212,7 @@ fn packet_that_goes(onward: Onward) -> (VerifiedHeader, lintas_proto::envelope::
         unit: scene::kh(),
         key: scene::decryption(scene::KH_SEED).public().clone(),
         previous: [0; 32],
+        named: false,
     };
     let draft = Draft { core, body: scene::body(), recipients: vec![recipient], visible_audience: false };
     let signer = scene::signer(scene::TH_SIGN, KeyRole::Packet);

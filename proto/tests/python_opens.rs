@@ -102,8 +102,8 @@ fn fresh() -> (Given, Vec<usize>) {
         blobs.push(blob);
     }
     let recipients = vec![
-        Recipient { unit: scene::vn(), key: other.public().clone(), previous: [0; 32] },
-        Recipient { unit: scene::kh(), key: secret.public().clone(), previous: [9; 32] },
+        Recipient { unit: scene::vn(), key: other.public().clone(), previous: [0; 32], named: false },
+        Recipient { unit: scene::kh(), key: secret.public().clone(), previous: [9; 32], named: false },
     ];
     let sealed =
         seal(Draft { core, body, recipients, visible_audience: true }, &signer, &mut entropy).unwrap();

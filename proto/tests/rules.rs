@@ -410,7 +410,8 @@ fn an_encryption_key_that_is_unsound_is_refused() {
 
 fn draft(recipients: &[UnitRef]) -> Draft {
     let key = scene::decryption(scene::KH_SEED).public().clone();
-    let recipient = |unit: &UnitRef| Recipient { unit: unit.clone(), key: key.clone(), previous: [0; 32] };
+    let recipient =
+        |unit: &UnitRef| Recipient { unit: unit.clone(), key: key.clone(), previous: [0; 32], named: false };
     Draft {
         core: scene::core(PacketId::new(NOW_MS, &mut Stream::new("draft"))),
         body: scene::body(),

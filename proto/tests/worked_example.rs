@@ -287,7 +287,8 @@ fn grant(page: &mut Page, packet: &Packet, entropy: &mut Stream) {
     let terms = scene::grant_terms(PacketId::new(NOW_MS + 3_600_000, entropy));
     let (signer, secret) =
         (scene::signer(scene::KH_SIGN, KeyRole::Packet), scene::decryption(scene::LA_SEED));
-    let recipient = Recipient { unit: scene::la(), key: secret.public().clone(), previous: [0; 32] };
+    let recipient =
+        Recipient { unit: scene::la(), key: secret.public().clone(), previous: [0; 32], named: false };
     let (verified, key) = (packet.verified(), &packet.sealed.content_key);
     let sealed = seal_grant(&verified, &terms, key, &[recipient], &signer, entropy).unwrap();
     let grant = verify_grant(&verified, &sealed.grant, &sealed.signature, &Directory::usual()).unwrap();

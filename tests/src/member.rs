@@ -107,6 +107,7 @@ impl Member {
             recipient_commit: Vec::new(),
             refers_to: None,
             attachments: Vec::new(),
+            reviewed: false,
         };
         let title = Text { language: "en".to_owned(), text: "A test".to_owned(), machine_translated: false };
         let body = Body { format: 1, title: vec![title], alert: Some(Alert::default()), ..Body::default() };
@@ -114,7 +115,7 @@ impl Member {
         let suspected = vec![Offence::TraffickingInPersons as i32];
         let body = Body { alert: Some(Alert { suspected, ..Alert::default() }), ..body };
         let key = directory.at(now).encryption_key(to).unwrap().clone();
-        let recipients = vec![Recipient { unit: to.clone(), key, previous: [0; 32] }];
+        let recipients = vec![Recipient { unit: to.clone(), key, previous: [0; 32], named: true }];
         Draft { core, body, recipients, visible_audience: false }
     }
 

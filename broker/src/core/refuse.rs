@@ -169,6 +169,7 @@ pub fn reason_of_succession(error: &SuccessionError) -> Reason {
             | DirectoryError::Id { .. }
             | DirectoryError::Rule { .. }
             | DirectoryError::Key { .. }
+            | DirectoryError::Baseline(_)
             | DirectoryError::KeyTwice(_),
         ) => Reason::Malformed,
         SuccessionError::NotConfirmed { .. } => Reason::UnknownSender,

@@ -87,6 +87,7 @@ fn audit_items(audit: &Audit) -> impl Iterator<Item = SnapshotItem> {
         agencies: audit.members.keys().cloned().collect(),
         keysets: audit.members.values().map(|keyset| Bytes::copy_from_slice(keyset)).collect(),
         erased: audit.erased,
+        policies: Vec::new(),
     };
     let whole = Some(whole).filter(|whole| *whole != SnapshotAudit::default());
     let whole = whole.map(|whole| SnapshotItem { audit: Some(whole), ..SnapshotItem::default() });

@@ -241,7 +241,8 @@ impl World {
     /// A packet whose core was changed before it was sealed.
     pub(crate) fn packet_with(&self, from: &str, to: &[UnitRef], change: impl FnOnce(&mut Core)) -> Sealed {
         let key = |to: &UnitRef| self.decryption(to).public().clone();
-        let recipient = |to: &UnitRef| Recipient { unit: to.clone(), key: key(to), previous: [0; 32] };
+        let recipient =
+            |to: &UnitRef| Recipient { unit: to.clone(), key: key(to), previous: [0; 32], named: true };
         self.seal(from, to.iter().map(recipient).collect(), change)
     }
 
@@ -278,6 +279,7 @@ impl World {
             recipient_commit: Vec::new(),
             refers_to: None,
             attachments: Vec::new(),
+            reviewed: false,
         }
     }
 
@@ -354,6 +356,7 @@ fn member(agency: &str) -> Member {
         name: "Unit".to_owned(),
         functions: vec![UnitFunction::Spoc as i32],
         clearance: 2,
+        purposes: vec![Purpose::Investigation as i32],
     };
     Member {
         agency: agency.to_owned(),

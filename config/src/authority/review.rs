@@ -222,16 +222,12 @@ fn region(old: &Roster, new: &Roster, found: &mut Vec<Change>) {
     if of(old) != of(new) {
         add("witnesses", logs::quorum_words(of(new)));
     }
-    if old.baseline_hash != new.baseline_hash {
-        add("baseline", format!("regional release policy: {}", fingerprint_or_none(&new.baseline_hash)));
+    if old.baseline != new.baseline {
+        add("baseline", "the regional release policy is another one".to_owned());
     }
     if old.suite_min != 0 && old.suite_min != new.suite_min {
         add("suite", format!("lowest cipher suite: {}", new.suite_min));
     }
-}
-
-fn fingerprint_or_none(hash: &[u8]) -> String {
-    Digest::try_from(hash).map_or_else(|_| "none".to_owned(), |hash| words::words(&hash))
 }
 
 fn brokers(old: &Roster, new: &Roster, found: &mut Vec<Change>) {

@@ -50,6 +50,9 @@ pub enum DirectoryError {
     /// either may have taken the other's.
     #[error("{0}: this key is used twice; each key serves one role of one agency")]
     KeyTwice(String),
+    /// The regional baseline cannot be used.
+    #[error("baseline policy: {0}")]
+    Baseline(String),
     /// For another region.
     #[error("directory is for region `{have}`, this node belongs to `{need}`")]
     WrongRegion {

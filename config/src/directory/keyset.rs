@@ -89,12 +89,7 @@ pub(super) fn verify(
     let rule = |what| DirectoryError::Rule { whose: whose(), what };
     let bad_key = |error| DirectoryError::Key { whose: whose(), error };
     let signed: SignedKeyset = canonical::decode(bytes, limits::KEYSET_BYTES_MAX)?;
-    let identity = VerifyingKey::parse(&member.identity_key).map_err(bad_key)?;
-    identity
-        .verify(Signed::Delegation, &signed.delegation, &signed.delegation_signature)
-        .map_err(|_| DirectoryError::Signature(format!("delegation of {}", member.agency)))?;
-    let delegation: Delegation = canonical::decode(&signed.delegation, limits::KEYSET_BYTES_MAX)?;
-    let delegate = VerifyingKey::parse(&delegation.delegate_key).map_err(bad_key)?;
+    let (delegation, delegate) = delegate(member, &signed.delegation, &signed.delegation_signature)?;
     delegate
         .verify(Signed::Keyset, &signed.keyset, &signed.keyset_signature)
         .map_err(|_| DirectoryError::Signature(whose()))?;
@@ -121,6 +116,23 @@ pub(super) fn verify(
         identity_key: member.identity_key.clone(),
         signed: bytes.clone(),
     }))
+}
+
+/// The key that a member's identity key lets sign keysets and policy bundles. Whose it says it is, the caller checks.
+pub(crate) fn delegate(
+    member: &Member,
+    delegation: &Bytes,
+    signature: &Bytes,
+) -> Result<(Delegation, VerifyingKey), DirectoryError> {
+    let whose = || format!("delegation of {}", member.agency);
+    let bad_key = |error| DirectoryError::Key { whose: whose(), error };
+    let identity = VerifyingKey::parse(&member.identity_key).map_err(bad_key)?;
+    identity
+        .verify(Signed::Delegation, delegation, signature)
+        .map_err(|_| DirectoryError::Signature(whose()))?;
+    let delegation: Delegation = canonical::decode(delegation, limits::KEYSET_BYTES_MAX)?;
+    let delegate = VerifyingKey::parse(&delegation.delegate_key).map_err(bad_key)?;
+    Ok((delegation, delegate))
 }
 
 fn rules(region: &str, agency: &str, delegation: &Delegation, keyset: &Keyset) -> [(&'static str, bool); 10] {

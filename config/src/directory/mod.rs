@@ -57,6 +57,7 @@ pub use self::{
 };
 pub(crate) use self::{
     chain::{handover, vouches},
+    keyset::delegate,
     keyset::{FORMAT as KEYSET_FORMAT, agency as keyset_agency, epoch_ends_ms},
     parts::check_keyset,
     roster::{check as check_roster, member as check_member, signers, title as is_title},
@@ -70,7 +71,7 @@ use self::{
 /// A verified directory.
 #[derive(Debug, Clone)]
 pub struct Directory {
-    roster: Roster,
+    roster: Arc<Roster>,
     hash: Digest,
     /// By agency; none of an agency that is held.
     keys: BTreeMap<String, Arc<AgencyKeys>>,
@@ -232,6 +233,7 @@ impl Directory {
             transports.extend(transport.iter().map(|key| (*key.as_bytes(), agency.clone())));
         }
         let hash = sha256(&[&hashes]);
+        let roster = Arc::new(roster);
         Ok(Self { roster, hash, keys, transports, brokers, held, mark, bytes: bytes.clone() })
     }
 
@@ -269,6 +271,12 @@ impl Directory {
     #[must_use]
     pub fn roster(&self) -> &Roster {
         &self.roster
+    }
+
+    /// The roster, to keep.
+    #[must_use]
+    pub fn shared_roster(&self) -> Arc<Roster> {
+        Arc::clone(&self.roster)
     }
 
     /// The brokers of the region.
@@ -310,6 +318,12 @@ impl Directory {
     #[must_use]
     pub fn keyset_version(&self, agency: &str) -> Option<u64> {
         self.keys.get(agency).map(|keys| keys.keyset.version)
+    }
+
+    /// Version of the delegation by which an agency signs its keysets, and nothing older its policy bundles.
+    #[must_use]
+    pub fn delegation_version(&self, agency: &str) -> Option<u64> {
+        self.keys.get(agency).map(|keys| keys.delegation.version)
     }
 
     /// SHA-256 of an agency's keyset: what its next one names as its predecessor.

@@ -4,7 +4,7 @@ use lintas_proto::{
     canonical,
     id::{check_code, check_name},
     limits,
-    schema::{Member, MemberStatus, Role, Roster, RosterUnit, SignedRoster, UnitFunction},
+    schema::{Member, MemberStatus, Purpose, Role, Roster, RosterUnit, SignedRoster, UnitFunction},
     sign::{KeyRole, SUITE, Signed, VerifyingKey, key_id},
 };
 
@@ -18,6 +18,10 @@ pub const AUTHORITIES_MAX: usize = 32;
 const SIGNATURES_MAX: usize = 2 * AUTHORITIES_MAX;
 /// Most brokers of a region.
 pub const BROKERS_MAX: usize = 64;
+/// Most policies that were taken out of the baseline and still forbid.
+pub(crate) const LEAVING_MAX: usize = 64;
+/// Most schemes of classification, and most markings of one.
+pub(crate) const SCHEMES_MAX: usize = 64;
 /// Most units of a member.
 pub const UNITS_MAX: usize = 1_000;
 /// Most groups of a member.
@@ -123,7 +127,9 @@ pub(crate) fn check(roster: &Roster) -> Result<(), DirectoryError> {
         }),
         ("a region has 1 to 64 brokers", (1..=BROKERS_MAX).contains(&roster.brokers.len())),
         ("suite_min must be a suite of this version", roster.suite_min == u32::from(SUITE)),
-        ("the hash of the baseline policy is 32 bytes", matches!(roster.baseline_hash.len(), 0 | 32)),
+        ("the baseline is at most 64 KiB long", roster.baseline.len() <= limits::BASELINE_BYTES_MAX),
+        ("at most 64 policies leave the baseline", roster.leaving.len() <= LEAVING_MAX),
+        ("markings must be sorted, each once, with ranks from 1 to 9", markings(roster)),
         ("epoch_ms must be from 100 to 3,600,000", (100..=3_600_000).contains(&roster.epoch_ms)),
         (
             "reads of sub-logs must be told after at most 365 days",
@@ -150,7 +156,24 @@ pub(crate) fn check(roster: &Roster) -> Result<(), DirectoryError> {
         }
     }
     logs::check(roster)?;
+    crate::policy::Baseline::read(roster).map_err(|problem| DirectoryError::Baseline(problem.to_string()))?;
     roster.members.iter().try_for_each(member)
+}
+
+/// Schemes of classification and their markings.
+fn markings(roster: &Roster) -> bool {
+    let is_word = |text: &str| check_code(text).is_ok();
+    roster.schemes.len() <= SCHEMES_MAX
+        && ascending(roster.schemes.iter().map(|scheme| scheme.scheme.as_str()))
+        && roster.schemes.iter().all(|scheme| {
+            is_word(&scheme.scheme)
+                && scheme.markings.len() <= SCHEMES_MAX
+                && ascending(scheme.markings.iter().map(|marking| marking.value.as_str()))
+                && scheme
+                    .markings
+                    .iter()
+                    .all(|marking| is_word(&marking.value) && (1..=CLEARANCE_MAX).contains(&marking.rank))
+        })
 }
 
 /// Rules of one member.
@@ -216,6 +239,7 @@ fn unit(unit: &RosterUnit) -> Result<(), DirectoryError> {
             !unit.functions.is_empty() && enums::<UnitFunction>(&unit.functions, UnitFunction::Unspecified),
         ),
         ("a clearance is from 0 to 9", unit.clearance <= CLEARANCE_MAX),
+        ("purposes of a unit are sorted, each once", enums::<Purpose>(&unit.purposes, Purpose::Unspecified)),
     ];
     let broken = rules.iter().find(|(_, holds)| !holds);
     broken.map_or(Ok(()), |(what, _)| Err(rule(&unit.unit, what)))

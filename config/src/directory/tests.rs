@@ -181,11 +181,12 @@ fn a_fingerprint_is_the_same_whatever_the_order_of_keys_and_another_for_anything
 
 #[test]
 fn a_roster_that_breaks_a_rule_is_not_signed() {
-    let rules: [fn(&mut Roster); 16] = [
+    let rules: [fn(&mut Roster); 17] = [
         |r| r.authority_keys[0] = r.authority_keys[1].clone(),
         |r| r.authority_keys[0] = Bytes::from_static(&[1; 32]),
         |r| r.threshold = 1,
-        |r| r.baseline_hash = Bytes::from_static(&[1; 31]),
+        |r| r.baseline = "/".repeat(lintas_proto::limits::BASELINE_BYTES_MAX + 1),
+        |r| r.baseline = "permit (principal, action, resource);".to_owned(),
         |r| r.version = 2,
         |r| (r.version, r.prev_hash) = (2, Bytes::from_static(&[1; 31])),
         |r| r.not_after_ms = u64::MAX,

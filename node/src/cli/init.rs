@@ -319,7 +319,7 @@ fn unit(text: &str) -> Result<RosterUnit, Failure> {
     let mut functions = functions.split('+').map(function).collect::<Result<Vec<_>, _>>()?;
     functions.sort_unstable();
     functions.dedup();
-    Ok(RosterUnit { unit: code.to_owned(), name: name.to_owned(), functions, clearance: 0 })
+    Ok(RosterUnit { unit: code.to_owned(), name: name.to_owned(), functions, ..RosterUnit::default() })
 }
 
 #[cfg(test)]

@@ -240,6 +240,7 @@ pub(crate) fn compose(
         previous: state.previous_to(&cleared.unit),
         unit: cleared.unit,
         key: cleared.key,
+        named: cleared.named,
     };
     let core = Core {
         packet_id: sender.packet_id,
@@ -258,6 +259,7 @@ pub(crate) fn compose(
         recipient_commit: Vec::new(),
         refers_to: None,
         attachments: references,
+        reviewed: false,
     };
     let recipients = recipients.into_iter().map(recipient).collect();
     seal::Draft { core, body, recipients, visible_audience }

@@ -28,6 +28,8 @@ pub(crate) struct Cleared {
     pub(crate) key: EncryptionKey,
     /// When that key ends, milliseconds since 1970: nothing sealed for it is delivered later.
     pub(crate) key_until_ms: u64,
+    /// The officer chose the unit itself, not an agency or a group that it stands for.
+    pub(crate) named: bool,
 }
 
 /// One reason why the draft is not sealed, and what to do.
@@ -208,6 +210,7 @@ fn clear(agency: &str, unit: Option<&UnitRef>, own: &str, rules: Rules<'_>) -> R
             "take it out, or get the newest directory.bin from the region authority",
         ));
     };
+    let named = unit.is_some();
     let unit = match unit {
         Some(unit) => unit.clone(),
         None => contact(directory, agency).ok_or_else(|| {
@@ -246,7 +249,7 @@ fn clear(agency: &str, unit: Option<&UnitRef>, own: &str, rules: Rules<'_>) -> R
             "get the newest directory.bin; if it is still missing, ask that agency to publish its keys",
         )
     })?;
-    Ok(Cleared { key: key.clone(), key_until_ms, unit })
+    Ok(Cleared { key: key.clone(), key_until_ms, unit, named })
 }
 
 /// What the label forbids.

@@ -96,6 +96,8 @@ pub struct Core {
     pub refers_to: Option<(PacketId, Digest)>,
     /// Ciphertext blobs.
     pub attachments: Vec<schema::AttachmentRef>,
+    /// A person of the originator has reviewed the release.
+    pub reviewed: bool,
 }
 
 impl Core {
@@ -126,6 +128,7 @@ impl Core {
             recipient_commit: digests("recipient_commit", &wire.recipient_commit)?,
             refers_to: wire.refers_to.map(|packet| packet_ref(&packet)).transpose()?,
             attachments: wire.attachments,
+            reviewed: wire.reviewed,
         };
         core.check()?;
         Ok(core)
@@ -158,6 +161,7 @@ impl Core {
                 header_digest: Bytes::copy_from_slice(digest),
             }),
             attachments: self.attachments.clone(),
+            reviewed: self.reviewed,
         });
         Self::parse(&bytes).map(|_| bytes)
     }
@@ -212,11 +216,13 @@ fn check_attachments(attachments: &[schema::AttachmentRef]) -> Result<(), CoreEr
 }
 
 /// Commitment to one recipient:
-/// SHA-256("lintas/v1/recipient" 00 salt(16) ‖ agency ‖ 00 ‖ unit ‖ 00 ‖ enc_key_id).
+/// SHA-256("lintas/v1/recipient" 00 salt(16) ‖ agency ‖ 00 ‖ unit ‖ 00 ‖ enc_key_id(32)), then 01 if the unit is named.
 #[must_use]
 pub fn recipient_commitment(opening: &schema::Opening) -> Digest {
     let (agency, unit) = (opening.agency.as_bytes(), opening.unit.as_bytes());
-    sha256(&[b"lintas/v1/recipient\0", &opening.salt, agency, b"\0", unit, b"\0", &opening.enc_key_id])
+    let named: &[u8] = if opening.named { &[1] } else { &[] };
+    let key_id = &opening.enc_key_id;
+    sha256(&[b"lintas/v1/recipient\0", &opening.salt, agency, b"\0", unit, b"\0", key_id, named])
 }
 
 /// Whether `opening` is sound and opens `commitment`.

@@ -159,6 +159,7 @@ pub fn seal_grant(
         agency: recipient.unit.agency.clone(),
         unit: recipient.unit.unit.clone(),
         enc_key_id: Bytes::copy_from_slice(recipient.key.id()),
+        named: recipient.named,
     };
     check_terms(packet, terms)?;
     let openings: Vec<Opening> = recipients.iter().map(opening).collect();

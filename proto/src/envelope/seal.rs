@@ -32,6 +32,8 @@ pub struct Recipient {
     pub key: EncryptionKey,
     /// Header digest of the sender's last packet to this recipient whose receipt said released; zero for the first.
     pub previous: Digest,
+    /// The sender chose the unit itself, not an agency or a group that it stands for.
+    pub named: bool,
 }
 
 /// What is to be sealed.
@@ -158,6 +160,7 @@ fn openings(recipients: &[Recipient], entropy: &mut dyn CryptoRng) -> Vec<Openin
         agency: recipient.unit.agency.clone(),
         unit: recipient.unit.unit.clone(),
         enc_key_id: Bytes::copy_from_slice(recipient.key.id()),
+        named: recipient.named,
     };
     recipients.iter().map(opening).collect()
 }
@@ -169,7 +172,7 @@ fn wraps(
     entropy: &mut dyn CryptoRng,
 ) -> Result<Vec<Bytes>, SealError> {
     let mut wraps = Vec::with_capacity(recipients.len());
-    for Recipient { unit, key, previous } in recipients {
+    for Recipient { unit, key, previous, .. } in recipients {
         let wrapped = Wrapped { content_key: content_key.clone(), previous: *previous };
         let sealed = wrap(key, &wrap_info(context, key.id()), &wrapped, entropy);
         let refused =

@@ -208,6 +208,7 @@ pub(crate) fn core(packet_id: PacketId) -> Core {
         recipient_commit: Vec::new(),
         refers_to: None,
         attachments: Vec::new(),
+        reviewed: false,
     }
 }
 
@@ -287,8 +288,13 @@ pub(crate) fn packet_with(
     let draft_body = body.clone();
     let [first, second] = keys;
     let recipients = vec![
-        Recipient { unit: kh(), key: first.public().clone(), previous: [0; 32] },
-        Recipient { unit: vn(), key: second.public().clone(), previous: sha256(&[b"an earlier header"]) },
+        Recipient { unit: kh(), key: first.public().clone(), previous: [0; 32], named: false },
+        Recipient {
+            unit: vn(),
+            key: second.public().clone(),
+            previous: sha256(&[b"an earlier header"]),
+            named: false,
+        },
     ];
     let draft = Draft { core, body, recipients, visible_audience: false };
     Packet { sealed: seal(draft, signer, entropy).unwrap(), blob, draft_body, attachment: key }

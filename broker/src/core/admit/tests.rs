@@ -111,12 +111,12 @@ fn every_part_must_be_the_one_that_was_signed() {
 fn recipients_must_be_active_and_their_keys_current() {
     let mut world = World::new(NOW);
     let key = world.decryption(&unit("KH", "A")).public().clone();
-    let stranger = Recipient { unit: unit("XX", "A"), key, previous: [0; 32] };
+    let stranger = Recipient { unit: unit("XX", "A"), key, previous: [0; 32], named: true };
     let sealed = world.seal("TH", vec![stranger], |_| {});
     assert_eq!(refused(&world, &sealed).reason, Reason::UnknownRecipient);
 
     let other = DecryptionKey::from_seed(&zeroize::Zeroizing::new([5; 32])).unwrap().public().clone();
-    let rotated = Recipient { unit: unit("KH", "A"), key: other, previous: [0; 32] };
+    let rotated = Recipient { unit: unit("KH", "A"), key: other, previous: [0; 32], named: true };
     let sealed = world.seal("TH", vec![rotated], |_| {});
     assert_eq!(refused(&world, &sealed).reason, Reason::Reseal);
 
@@ -132,7 +132,8 @@ fn recipients_must_be_active_and_their_keys_current() {
 fn gates_stand_in_their_order() {
     let world = World::new(NOW);
     let key = world.decryption(&unit("KH", "A")).public().clone();
-    let stranger = || vec![Recipient { unit: unit("XX", "A"), key: key.clone(), previous: [0; 32] }];
+    let stranger =
+        || vec![Recipient { unit: unit("XX", "A"), key: key.clone(), previous: [0; 32], named: true }];
     // Wrong in everything; each repair brings the next gate to light.
     let wrong = |region: &str, hash: Digest| {
         let mut sealed = world.seal("TH", stranger(), |core| {

@@ -320,6 +320,7 @@ fn the_longest_admission_is_little_longer_than_its_submission() {
         unit: UnitRef { agency: code(1), unit: code(n) },
         key: key.clone(),
         previous: [0; 32],
+        named: true,
     });
     let shortest =
         canonical::encode(&world.seal("TH", recipients.take(20).collect(), |_| {}).submission).len();

@@ -82,7 +82,11 @@ impl Desk {
             | FrameType::LogGet
             | FrameType::LogHead
             | FrameType::ErasurePut
-            | FrameType::ErasureStatus => Ok(()),
+            | FrameType::ErasureStatus
+            | FrameType::PolicyPut
+            | FrameType::PolicyStatus
+            | FrameType::PolicyGet
+            | FrameType::PolicyHead => Ok(()),
         }
     }
 

@@ -147,10 +147,10 @@ impl Desk {
     fn judge_one(&self, heard: Heard) -> Step {
         let Heard { kind, payload } = &heard;
         match kind {
-            FrameType::Receipt | FrameType::Refusal | FrameType::Evidence => return Step::Answer(heard),
-            FrameType::Delivery => {}
-            FrameType::DirectoryNotice => return self.notice(*kind, payload),
-            FrameType::WitnessRequest => return Step::Witness(heard.payload),
+            FrameType::Receipt | FrameType::Refusal | FrameType::Evidence => Step::Answer(heard),
+            FrameType::Delivery => self.judge_delivery(heard),
+            FrameType::DirectoryNotice => self.notice(*kind, payload),
+            FrameType::WitnessRequest => Step::Witness(heard.payload),
             FrameType::Hello
             | FrameType::HelloAck
             | FrameType::Submission
@@ -166,11 +166,18 @@ impl Desk {
             | FrameType::LogGet
             | FrameType::LogHead
             | FrameType::ErasurePut
-            | FrameType::ErasureStatus => {
-                return Step::Broken(format!("the broker sent a {kind:?} frame in the session"));
+            | FrameType::ErasureStatus
+            | FrameType::PolicyPut
+            | FrameType::PolicyStatus
+            | FrameType::PolicyGet
+            | FrameType::PolicyHead => {
+                Step::Broken(format!("the broker sent a {kind:?} frame in the session"))
             }
         }
-        let delivery: Delivery = match decode(*kind, payload) {
+    }
+
+    fn judge_delivery(&self, heard: Heard) -> Step {
+        let delivery: Delivery = match decode(heard.kind, &heard.payload) {
             Ok(delivery) => delivery,
             Err(error) => return Step::Broken(error.to_string()),
         };

@@ -211,6 +211,7 @@ impl Desk {
             key_page,
             supersedes,
             despite_stale,
+            awaits_review: false,
             sign_key: Bytes::copy_from_slice(&keys.packet.public_key()),
         });
         Ok(Made { record, digest: sealed.digest, deliver_by_ms })

@@ -167,6 +167,7 @@ fn with_identity() -> (Region, SigningKey) {
             name: "Unit".to_owned(),
             functions: vec![UnitFunction::Spoc as i32],
             clearance: 0,
+            purposes: vec![lintas_proto::schema::Purpose::Investigation as i32],
         }],
         status: MemberStatus::Active as i32,
         ..Member::default()

@@ -1,0 +1,130 @@
+//! Everything that is in force at one time: the baseline and one bundle for each agency that has published any. A change of
+//! anything makes another one, with another hash; nothing is ever changed in place.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use lintas_proto::{
+    id::{Digest, sha256},
+    schema::Roster,
+};
+
+use super::{
+    baseline::Baseline,
+    bundle::Bundle,
+    decide::{Asked, Decision, Layers, decide},
+    memory::{Memory, key},
+    question::Question,
+    set::{PolicySet, Problem},
+};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Policies {
+    roster: Arc<Roster>,
+    baseline: Vec<PolicySet>,
+    bundles: BTreeMap<String, Arc<Bundle>>,
+    hash: Digest,
+    next_change_ms: Option<u64>,
+    memory: Memory,
+}
+
+impl Policies {
+    /// Of a roster, and of each agency the newest of `bundles` whose time has come at `now_ms`.
+    ///
+    /// # Errors
+    /// What is wrong with the roster's baseline.
+    pub fn new(
+        roster: Arc<Roster>,
+        bundles: impl IntoIterator<Item = Arc<Bundle>>,
+        now_ms: u64,
+    ) -> Result<Self, Problem> {
+        let region = Baseline::read(&roster)?;
+        let (baseline, baseline_hash) = region.at(now_ms);
+        let mut next = region.next_change_ms(now_ms);
+        let mut in_force: BTreeMap<String, Arc<Bundle>> = BTreeMap::new();
+        for bundle in bundles {
+            let begins_ms = bundle.said().not_before_ms;
+            if begins_ms > now_ms {
+                next = Some(next.map_or(begins_ms, |next| next.min(begins_ms)));
+                continue;
+            }
+            let newer = in_force.get(bundle.owner()).is_none_or(|known| known.version() < bundle.version());
+            if newer {
+                in_force.insert(bundle.owner().to_owned(), bundle);
+            }
+        }
+        let mut hashed = [b"lintas/v1/policy-set\0".as_slice(), &baseline_hash].concat();
+        for (owner, bundle) in &in_force {
+            hashed.extend([owner.as_bytes(), b"\0", bundle.hash()].concat());
+        }
+        Ok(Self {
+            baseline: baseline.into_iter().cloned().collect(),
+            roster,
+            bundles: in_force,
+            hash: sha256(&[&hashed]),
+            next_change_ms: next,
+            memory: Memory::default(),
+        })
+    }
+
+    /// policy_set_hash: SHA-256("lintas/v1/policy-set" 00 ‖ hash of the baseline ‖ for each agency in order: code ‖ 00 ‖
+    /// hash of its bundle).
+    #[must_use]
+    pub fn hash(&self) -> &Digest {
+        &self.hash
+    }
+
+    /// When time alone makes another set of it: a bundle begins, a policy has left the baseline.
+    #[must_use]
+    pub fn next_change_ms(&self) -> Option<u64> {
+        self.next_change_ms
+    }
+
+    /// An agency's bundle.
+    #[must_use]
+    pub fn bundle(&self, agency: &str) -> Option<&Arc<Bundle>> {
+        self.bundles.get(agency)
+    }
+
+    /// All bundles, in the order of their owners.
+    pub fn bundles(&self) -> impl Iterator<Item = &Arc<Bundle>> {
+        self.bundles.values()
+    }
+
+    /// The roster under which it decides.
+    #[must_use]
+    pub fn roster(&self) -> &Arc<Roster> {
+        &self.roster
+    }
+
+    /// The decision. Remembered: the question may be asked again and again.
+    #[must_use]
+    pub fn decide(&self, question: &Question<'_>, layers: Layers) -> Arc<Decision> {
+        let key = key(question, layers);
+        self.memory.recall(&key, question.now_ms).unwrap_or_else(|| {
+            let asked = self.asked(question);
+            let decision = Arc::new(decide(asked, &self.roster, question, layers));
+            self.memory.keep(key, &decision, question.now_ms, self.same_until_ms(question));
+            decision
+        })
+    }
+
+    /// Up to when the answer to a question stays the same, as long as this set is in force.
+    #[must_use]
+    pub fn same_until_ms(&self, question: &Question<'_>) -> u64 {
+        let now_ms = question.now_ms;
+        let Asked { baseline, originator, recipient } = self.asked(question);
+        let moment = |set: &PolicySet| set.next_moment_ms(now_ms);
+        let moments = baseline.iter().filter_map(moment).chain(originator.and_then(moment));
+        moments.chain(recipient.and_then(moment)).min().unwrap_or(u64::MAX)
+    }
+
+    fn asked(&self, question: &Question<'_>) -> Asked<'_> {
+        let of = |agency: &str| self.bundles.get(agency).map(|bundle| bundle.policies());
+        Asked {
+            baseline: &self.baseline,
+            originator: of(&question.originator.agency),
+            recipient: of(&question.recipient.agency),
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Decisions that were made before. Each belongs to one set of policies and one roster, because it lives and dies with
+//! [`Policies`](super::Policies), and to everything that a question says but the time; it is forgotten at the next moment that
+//! any policy asked names. Bounded: when it is full, it begins anew.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use lintas_proto::{
+    canonical,
+    id::{Digest, sha256},
+};
+
+use super::{
+    decide::{Decision, Layers},
+    question::{Question, Way},
+};
+
+/// Most decisions remembered.
+const DECISIONS_MAX: usize = 65_536;
+
+#[derive(Debug)]
+struct Known {
+    decision: Arc<Decision>,
+    /// From when, and until when (not included), milliseconds since 1970: a clock may go back.
+    from_ms: u64,
+    until_ms: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Memory(Mutex<HashMap<Digest, Known>>);
+
+impl Memory {
+    pub(super) fn recall(&self, key: &Digest, now_ms: u64) -> Option<Arc<Decision>> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = known.get(key).filter(|known| (known.from_ms..known.until_ms).contains(&now_ms))?;
+        Some(Arc::clone(&known.decision))
+    }
+
+    pub(super) fn keep(&self, key: Digest, decision: &Arc<Decision>, from_ms: u64, until_ms: u64) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= DECISIONS_MAX {
+            known.clear();
+        }
+        known.insert(key, Known { decision: Arc::clone(decision), from_ms, until_ms });
+    }
+}
+
+/// Of everything that a question says but the time; codes hold no zero byte.
+pub(super) fn key(question: &Question<'_>, layers: Layers) -> Digest {
+    let Question { originator, recipient, named, way, .. } = question;
+    let (via, hops, consent) = match *way {
+        Way::Direct => ("", 0, false),
+        Way::Relayed { via, hops, consent } => (via, hops, consent),
+    };
+    let flags =
+        [layers as u8, u8::from(*named), u8::from(consent), u8::from(matches!(way, Way::Relayed { .. }))];
+    let facts = canonical::encode(&question.facts());
+    let codes = [&originator.agency, &originator.unit, &recipient.agency, &recipient.unit];
+    let [a, b, c, d] = codes.map(|code| code.as_bytes());
+    sha256(&[
+        &flags,
+        &hops.to_be_bytes(),
+        a,
+        b"\0",
+        b,
+        b"\0",
+        c,
+        b"\0",
+        d,
+        b"\0",
+        via.as_bytes(),
+        b"\0",
+        &facts,
+    ])
+}

@@ -1,0 +1,38 @@
+//! Release policy: each agency decides what leaves it and what it takes; the region's baseline can only forbid more.
+//! docs/POLICY.md is its page. Policies are written in Cedar, which nobody outside of this module sees.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`vocabulary`] | the words of the label, and the schema |
+//! | [`question`] | what is asked, and what a policy may know: cut out of the roster |
+//! | [`set`] | the policies of one owner, read and checked |
+//! | [`decide`] | three layers, one decision |
+//! | [`baseline`] | the policies of the region, those that are leaving included |
+//! | [`bundle`] | an agency's signed policies: whose, which version, after which |
+//! | [`book`] | everything that is in force; decides, and remembers |
+//! | [`check`] | what a bundle must stand before it counts |
+
+pub mod baseline;
+pub mod book;
+pub mod bundle;
+pub mod check;
+pub mod decide;
+mod memory;
+mod moments;
+pub mod question;
+pub mod set;
+mod text;
+pub mod vocabulary;
+
+pub use self::{
+    baseline::Baseline,
+    book::Policies,
+    bundle::{Bundle, BundleError},
+    decide::{Allowed, DecidedBy, Decision, Denial, Layers},
+    question::{Question, Way},
+    set::{Owner, PolicySet, Problem},
+    vocabulary::{SCHEMA, schema_hash},
+};
+
+#[cfg(test)]
+mod tests;

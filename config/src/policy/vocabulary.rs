@@ -1,0 +1,75 @@
+//! The words of the label as policies know them, and the Cedar schema. One name each: that of the protobuf value without
+//! its prefix.
+
+use std::sync::OnceLock;
+
+use cedar_policy::{EntityId, EntityTypeName, EntityUid, Schema};
+use lintas_proto::{
+    id::{Digest, sha256},
+    schema::{Caveat, DataCategory, HandlingCode, Kind, Offence, Onward, Purpose, Tlp, UnitFunction},
+};
+
+/// The schema that every policy is checked against, in Cedar's syntax.
+pub const SCHEMA: &str = include_str!("schema.cedarschema");
+
+/// SHA-256 of [`SCHEMA`]: a bundle names the one it was written for.
+#[must_use]
+pub fn schema_hash() -> Digest {
+    sha256(&[SCHEMA.as_bytes()])
+}
+
+/// The schema, read once.
+#[allow(clippy::expect_used, reason = "compiled in; a test reads it")]
+pub(crate) fn schema() -> &'static Schema {
+    static READ: OnceLock<Schema> = OnceLock::new();
+    READ.get_or_init(|| Schema::from_cedarschema_str(SCHEMA).expect("the schema is sound").0)
+}
+
+/// A vocabulary of the label: its Cedar type, and its words.
+pub(crate) trait Word: TryFrom<i32> {
+    /// Type in the namespace `Lintas`.
+    const TYPE: &'static str;
+    /// The word of a value.
+    fn word(&self) -> &'static str;
+}
+
+macro_rules! words {
+    ($($vocabulary:ty, $name:literal, $prefix:literal;)+) => {$(
+        impl Word for $vocabulary {
+            const TYPE: &'static str = $name;
+            fn word(&self) -> &'static str {
+                let name = self.as_str_name();
+                name.strip_prefix($prefix).unwrap_or(name)
+            }
+        }
+    )+};
+}
+
+words! {
+    Kind, "Kind", "KIND_";
+    Tlp, "Tlp", "TLP_";
+    HandlingCode, "Handling", "HANDLING_CODE_";
+    Caveat, "Caveat", "CAVEAT_";
+    Onward, "Onward", "ONWARD_";
+    Purpose, "Purpose", "PURPOSE_";
+    Offence, "Offence", "OFFENCE_";
+    DataCategory, "Data", "DATA_CATEGORY_";
+    UnitFunction, "Function", "UNIT_FUNCTION_";
+}
+
+/// An entity of the namespace `Lintas`.
+#[allow(clippy::expect_used, reason = "types are literals of this crate")]
+pub(crate) fn uid(kind: &str, id: &str) -> EntityUid {
+    let kind: EntityTypeName = format!("Lintas::{kind}").parse().expect("a type of the schema");
+    EntityUid::from_type_name_and_id(kind, EntityId::new(id))
+}
+
+/// A value of a vocabulary as an entity.
+pub(crate) fn word_uid<W: Word>(word: &W) -> EntityUid {
+    uid(W::TYPE, word.word())
+}
+
+/// Name of a unit as an entity.
+pub(crate) fn unit_name(agency: &str, unit: &str) -> String {
+    format!("{agency}/{unit}")
+}
