@@ -252,6 +252,7 @@ fn exit_code(error: &RunError) -> u8 {
             | FolderError::Mark(_)
             | FolderError::Step(_),
         )
+        | RunError::Baseline(_)
         | RunError::Key(_)
         | RunError::NotListed(_)
         | RunError::RosterBehindLog { .. }

@@ -29,6 +29,7 @@ pub mod quota;
 pub mod record;
 pub mod refuse;
 pub mod release;
+pub mod rules;
 pub mod scribe;
 pub mod snapshot;
 pub mod spent;

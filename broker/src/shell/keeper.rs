@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use lintas_config::{Directory, SuccessionError};
+use lintas_config::{Directory, SuccessionError, policy::Policies};
 use lintas_proto::{
     canonical, limits,
     schema::{Keyset, Reason, SignedKeyset},
@@ -38,6 +38,7 @@ use crate::core::{
     earlier::Taken,
     pace::Pace,
     refuse::{reason_of_succession, sentence},
+    rules::Rules,
 };
 
 /// How often the operator's files are looked at, milliseconds. A file is taken when it has not changed between two
@@ -195,6 +196,7 @@ impl Keeper {
         }
         let (hash, roster_version) = (*next.hash(), next.roster().version);
         // The same directory: nothing else changes.
+        let Some(next) = self.rules(next) else { return };
         self.shared.put_in_force(
             next,
             Taken { hash, since_ms: clock::now_ms(), roster_version, cause: String::new() },
@@ -341,8 +343,19 @@ impl Keeper {
             &metrics.keyset_changes
         };
         kind.add(1);
-        self.shared.put_in_force(next, taken);
+        if let Some(next) = self.rules(next) {
+            self.shared.put_in_force(next, taken);
+        }
         Ok(())
+    }
+
+    /// A directory with the policies under its roster. Its baseline was read with it, so this does not fail.
+    fn rules(&self, directory: Directory) -> Option<Rules> {
+        let known: Vec<_> = self.shared.rules().policies().bundles().cloned().collect();
+        let policies = Policies::new(directory.shared_roster(), known, clock::now_ms());
+        let policies =
+            policies.inspect_err(|problem| tracing::error!(%problem, "the baseline cannot be read")).ok()?;
+        Some(Rules::new(Arc::new(directory), Arc::new(policies)))
     }
 }
 

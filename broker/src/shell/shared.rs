@@ -27,6 +27,7 @@ use crate::core::{
     queue::Queue,
     record::{Fact, RecordError},
     refuse::{Refused, Speaker},
+    rules::Rules,
 };
 
 /// Most bytes of submissions that all sessions together have handed to the sequencer; more wait.
@@ -49,7 +50,7 @@ pub(crate) struct Shared {
     /// Changed by the sequencer only, when the journal has taken the records.
     ledger: RwLock<Ledger>,
     /// In force. Read afresh for each piece of work.
-    directory: RwLock<Arc<Directory>>,
+    rules: RwLock<Arc<Rules>>,
     /// Directories under which a packet may have been sealed before it waited, the one in force included.
     earlier: RwLock<Earlier>,
     /// Counts the changes of the directory.
@@ -85,16 +86,16 @@ pub(crate) struct Shared {
 impl Shared {
     /// Starts from what recovery folded; `durable` is its last record.
     pub(crate) fn new(parts: Parts, durable: u64) -> Self {
-        let Parts { ledger, directory, earlier, broker, receipt_key, log_key, folder, blobs, reader, credit } =
+        let Parts { ledger, rules, earlier, broker, receipt_key, log_key, folder, blobs, reader, credit } =
             parts;
         let metrics = Metrics::default();
         let ended = usize::try_from(ledger.audit().number()).unwrap_or(usize::MAX);
         metrics.handed_over(durable);
         Self {
-            bells: RwLock::new(directory.roster().members.iter().map(bell).collect()),
+            bells: RwLock::new(rules.directory().roster().members.iter().map(bell).collect()),
             ledger: RwLock::new(ledger),
-            region: directory.roster().region.clone(),
-            directory: RwLock::new(Arc::new(directory)),
+            region: rules.directory().roster().region.clone(),
+            rules: RwLock::new(Arc::new(rules)),
             earlier: RwLock::new(earlier),
             changed: watch::Sender::new(0),
             sought: Mutex::default(),
@@ -124,9 +125,14 @@ impl Shared {
         self.ledger.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Directory and policies in force now.
+    pub(crate) fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// The directory in force now.
     pub(crate) fn directory(&self) -> Arc<Directory> {
-        Arc::clone(&self.directory.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(self.rules().directory())
     }
 
     /// Roster version of a directory that packets may name.
@@ -134,18 +140,18 @@ impl Shared {
         self.earlier.read().unwrap_or_else(PoisonError::into_inner).roster_version(hash, now_ms)
     }
 
-    /// Exchanges the directory in force. For the keeper only, when `directory` is durable.
-    pub(super) fn put_in_force(&self, directory: Directory, taken: Taken) {
+    /// Exchanges what is in force. For the keeper only, when all of it is durable.
+    pub(super) fn put_in_force(&self, rules: Rules, taken: Taken) {
         self.earlier.write().unwrap_or_else(PoisonError::into_inner).take(taken);
         {
             let mut bells = self.bells.write().unwrap_or_else(PoisonError::into_inner);
-            for member in &directory.roster().members {
+            for member in &rules.directory().roster().members {
                 if !bells.contains_key(&member.agency) {
                     bells.extend([bell(member)]);
                 }
             }
         }
-        *self.directory.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(directory);
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
         self.changed.send_modify(|changes| *changes += 1);
     }
 
@@ -258,7 +264,7 @@ impl Shared {
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) ledger: Ledger,
-    pub(crate) directory: Directory,
+    pub(crate) rules: Rules,
     pub(crate) earlier: Earlier,
     pub(crate) broker: String,
     pub(crate) receipt_key: SigningKey,

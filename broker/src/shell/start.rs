@@ -6,6 +6,7 @@ use lintas_config::{
     Directory,
     directory::Broker,
     issue::{self, IssueError},
+    policy::Policies,
     settings::BrokerSettings,
 };
 use lintas_journal::{CommitError, Committer, FileDisk, Journal, Limits, OpenError};
@@ -46,6 +47,7 @@ use crate::core::{
     earlier::Taken,
     quota::Quota,
     record::{RECORD_BYTES_MAX, RecordError},
+    rules::Rules,
 };
 
 /// Longest wait for threads when the disk has failed, milliseconds.
@@ -59,6 +61,9 @@ pub(crate) enum RunError {
     /// The data folder cannot be used.
     #[error(transparent)]
     Folder(#[from] FolderError),
+    /// The roster's baseline cannot be read. It was, with the roster.
+    #[error("baseline policy: {0}")]
+    Baseline(String),
     /// A key cannot be used.
     #[error("broker.keys: {0}")]
     Key(#[from] IssueError),
@@ -346,9 +351,12 @@ impl Engine {
         };
         let earlier = folder.earlier(present)?;
         let home = folder.clone();
+        let policies = Policies::new(directory.shared_roster(), [], clock::now_ms())
+            .map_err(|problem| RunError::Baseline(problem.to_string()))?;
+        let rules = Rules::new(Arc::new(directory), Arc::new(policies));
         let parts = Parts {
             ledger,
-            directory,
+            rules,
             earlier,
             broker,
             receipt_key,

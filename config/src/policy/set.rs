@@ -100,6 +100,7 @@ pub struct PolicySet {
     cedar: CedarSet,
     told: HashMap<PolicyId, Told>,
     hash: Digest,
+    text: String,
     /// Moments at which its answers may change, milliseconds since 1970, ascending.
     moments_ms: Vec<u64>,
 }
@@ -148,13 +149,23 @@ impl PolicySet {
         moments_ms.dedup();
         problems.sort_by_key(|problem| (problem.line, problem.column));
         let hash = sha256(&[text.as_bytes()]);
-        if problems.is_empty() { Ok(Self { owner, cedar, told, hash, moments_ms }) } else { Err(problems) }
+        if problems.is_empty() {
+            Ok(Self { owner, cedar, told, hash, text: text.to_owned(), moments_ms })
+        } else {
+            Err(problems)
+        }
     }
 
     /// Whose they are.
     #[must_use]
     pub fn owner(&self) -> &Owner {
         &self.owner
+    }
+
+    /// As they were written.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// SHA-256 of the text.

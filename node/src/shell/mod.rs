@@ -31,6 +31,7 @@ pub(crate) mod health;
 pub(crate) mod join;
 pub(crate) mod log_link;
 pub(crate) mod memory;
+pub(crate) mod policies;
 pub(crate) mod probe;
 pub(crate) mod progress;
 pub(crate) mod region;

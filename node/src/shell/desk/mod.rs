@@ -49,6 +49,7 @@ use super::{
     failure::{Code, Failure},
     folder::{Folder, Lock},
     log_link::{LogError, LogLine, Piece},
+    policies::Shelf,
     progress::Transfers,
     store::{Store, StoreError},
     trust::{self, Look},
@@ -81,6 +82,7 @@ pub(crate) struct Desk {
     settings: NodeSettings,
     /// Replaced by `renew` only.
     directory: Mutex<Arc<Directory>>,
+    policies: Shelf,
     /// What `directory.bin` looked like when it was read last.
     looked: Mutex<Look>,
     /// Why `directory.bin` is not the directory in force, if it is not.
@@ -159,6 +161,7 @@ impl Desk {
             folder,
             settings,
             directory: Mutex::new(Arc::new(directory)),
+            policies: Shelf::default(),
             looked,
             refused_directory: Mutex::new(refused_directory),
             unnamed_blobs: 0,

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, atomic::Ordering};
 
 use bytes::Bytes;
-use lintas_config::Directory;
+use lintas_config::{Directory, policy::Policies};
 use lintas_proto::{canonical, limits, schema::DirectoryUpdate};
 
 use super::{Desk, check_membership};
@@ -17,6 +17,14 @@ impl Desk {
     /// Who may be spoken to. Ask once for each piece of work, and keep to the answer.
     pub(crate) fn directory(&self) -> Arc<Directory> {
         Arc::clone(&self.directory.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The policies under that directory.
+    #[allow(dead_code, reason = "asked before anything is sealed or taken")]
+    pub(crate) fn policies(&self, directory: &Directory) -> Result<Arc<Policies>, Failure> {
+        self.policies
+            .policies(directory, clock::now_ms())
+            .map_err(|problem| Failure::new(Code::NotSetUp, problem))
     }
 
     /// Takes up what `directory.bin` has become, if it may follow; else the one in force stays. With `again`, a
