@@ -44,7 +44,7 @@ const REGION_KEYS: [&str; 11] = [
     "scheme",
 ];
 /// A region as its authority describes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RegionSource {
     /// Name in all that is signed, e.g. `mekong`.
     pub region: String,

@@ -76,8 +76,10 @@ pub fn standing(roster: &Roster) -> Vec<Standing<'_>> {
 
 /// The policies of a text.
 fn policies(text: &str) -> Vec<Standing<'_>> {
-    let standing = |text: &'_ str| Standing { same: bare(text), text: text.trim(), until_ms: None };
-    statements(text).iter().map(|statement| statement.text).map(standing).collect()
+    fn one(text: &str) -> Standing<'_> {
+        Standing { same: bare(text), text: text.trim(), until_ms: None }
+    }
+    statements(text).into_iter().map(|statement| one(statement.text)).collect()
 }
 
 /// What leaves when `baseline` takes the place of the baseline of `before` in a roster that begins at `not_before_ms`. A policy

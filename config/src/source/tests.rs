@@ -69,7 +69,7 @@ fn mistakes_in_baseline_and_schemes_are_told_with_their_place() {
             "region.toml",
             "policy/baseline/policy.cedar",
             "policy/policy.cedar",
-            "region.toml, line 22: `baseline` is \"policy/policy.cedar\"; it must be the path of a file in this folder",
+            "region.toml, line 21: `baseline` is \"policy/policy.cedar\"; it must be the path of a file in this folder",
         ),
         ("region.toml", "policy/baseline/policy.cedar", "../policy.cedar", "a path within this folder"),
         ("region.toml", "policy/baseline/policy.cedar", "/etc/policy.cedar", "a path within this folder"),
@@ -157,7 +157,7 @@ fn mistakes_are_told_with_file_line_and_remedy() {
             "th.toml",
             "\"maritime\"",
             "\"maritme\"",
-            "th.toml, line 24: `functions` is \"maritme\"; it must be one of",
+            "th.toml, line 26: `functions` is \"maritme\"; it must be one of",
         ),
         ("th.toml", "\"maritime\"", "\"maritme\"", "did you mean `maritime`?"),
         (
@@ -171,13 +171,13 @@ fn mistakes_are_told_with_file_line_and_remedy() {
             "th.toml",
             "clearance = 3",
             "clearance = 10",
-            "th.toml, line 13: `clearance` is 10; it must be a number from 0 to 9",
+            "th.toml, line 14: `clearance` is 10; it must be a number from 0 to 9",
         ),
         (
             "th.toml",
             "\"TH-MAR\"",
             "\"TH-SPOC\"",
-            "line 22: `code` is \"TH-SPOC\"; it stands twice in this file",
+            "line 24: `code` is \"TH-SPOC\"; it stands twice in this file",
         ),
         ("th.toml", "agency = \"TH\"", "agency = \"th\"", "must be 1 to 32 of A-Z"),
         (
