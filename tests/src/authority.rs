@@ -8,6 +8,7 @@ use std::{
 };
 
 use lintas_config::source::{mekong, mekong_files};
+use lintas_proto::schema::Role;
 
 use crate::{
     ROLE_NODE,
@@ -37,12 +38,18 @@ impl Authority {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         };
+        let sample = mekong().unwrap().members;
+        let mut agencies = sample.iter().filter(|member| member.roles.contains(&Role::Agency));
+        let whole = agencies.all(|member| members.contains(&member.agency.as_str()));
         for (name, text) in mekong_files() {
             let agency = name.trim_end_matches(".toml").to_ascii_uppercase();
             if name == "region.toml" {
                 write(name, &text.replace("epoch_ms = 10_000", &format!("epoch_ms = {epoch_ms}")));
             } else if name.contains('/') {
-                write(name, text);
+                // Cases name members; those of a part of the region would not all be there.
+                if !name.ends_with("cases.toml") || whole {
+                    write(name, text);
+                }
             } else if members.contains(&agency.as_str()) {
                 let watches = witnesses.contains(&agency.as_str());
                 let text = text.replace("witness = true\n", "");

@@ -79,4 +79,6 @@ mod change_tests;
 #[cfg(test)]
 mod log_tests;
 #[cfg(test)]
+mod rules_tests;
+#[cfg(test)]
 mod tests;

@@ -365,6 +365,8 @@ fn rule(what: &'static str) -> DirectoryError {
 }
 
 #[cfg(test)]
+mod baseline_tests;
+#[cfg(test)]
 mod chain_tests;
 #[cfg(test)]
 mod history_tests;
