@@ -49,7 +49,8 @@ fn says(review: &Review) -> Vec<(&'static str, bool, &str)> {
 
 #[test]
 fn what_is_taken_out_forbids_for_fourteen_days_and_then_leaves_with_the_next_roster() {
-    let region = region();
+    let mut region = region();
+    region.roster.not_before_ms = NOW - DAY;
     let first = region.open().unwrap();
     let (review, second) = made(&region, &first, &baseline(&format!("{OTHER}{}", less())), NOW);
     let said = says(&review);
