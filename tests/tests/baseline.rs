@@ -133,7 +133,7 @@ fn a_baseline_changes_by_a_roster_and_what_it_loses_forbids_for_fourteen_days() 
     // A mistake is told with its place, and nothing is drafted.
     let bad = world.write("bad/policy.cedar", &less.replacen("\nforbid (", "\nforbit (", 1));
     let said = world.change(&["--baseline", &bad, "--out", "bad.bin"]);
-    refused(&said, UNUSABLE, "policy.cedar, line 3, column 1: ");
+    refused(&said, UNUSABLE, "policy.cedar, line 4, column 1: ");
     assert!(!world.authority.path("bad.bin").exists());
 
     let file = world.write("less/policy.cedar", &less);

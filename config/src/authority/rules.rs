@@ -1,6 +1,6 @@
 //! The regional baseline policy and the schemes of classification in words: what they say, and what a proposal changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use lintas_proto::schema::{ClassificationScheme, Marking, Roster};
 use serde::Serialize;
@@ -89,53 +89,52 @@ fn named(scheme: &ClassificationScheme, marking: &Marking) -> String {
 /// What changes in the baseline. Without a roster before, everything comes.
 pub(super) fn baseline(before: Option<&Roster>, after: &Roster) -> Vec<Change> {
     let (old, new) = (before.map(standing).unwrap_or_default(), standing(after));
-    let said = |policy: &Standing<'_>| policy.told().map(|told| told.reason).unwrap_or_default();
-    let (mut found, mut changed) = (Vec::new(), Vec::new());
+    let stays = |old: &Standing<'_>| new.iter().any(|new| new.until_ms.is_none() && new.is(old));
+    let gone: Vec<_> = old.iter().filter(|old| !stays(old)).map(|old| (old, id_and_reason(old))).collect();
+    let (mut found, mut come) = (Vec::new(), BTreeSet::new());
     for policy in new.iter().filter(|policy| policy.until_ms.is_none()) {
-        let (id, why) = (policy.id(), said(policy));
-        let text = match old.iter().find(|known| known.is(policy)) {
-            Some(known) if known.until_ms.is_none() => continue,
-            Some(_) => format!("the baseline policy {id} comes back before it has left: {why}"),
-            None if old.iter().any(|known| known.until_ms.is_none() && known.id() == id) => {
-                changed.push(id.clone());
-                format!("the baseline policy {id} has another text, which forbids at once: {why}")
-            }
-            None => format!("the baseline policy {id} comes and forbids at once: {why}"),
+        let known = old.iter().find(|known| known.is(policy));
+        if known.is_some_and(|known| known.until_ms.is_none()) {
+            continue;
+        }
+        let (id, why) = id_and_reason(policy);
+        let replaces = gone.iter().any(|(old, (gone, _))| old.until_ms.is_none() && *gone == id);
+        let how = match (known, replaces) {
+            (Some(_), _) => "comes back before it has left",
+            (None, true) => "has another text, which forbids at once",
+            (None, false) => "comes and forbids at once",
         };
-        found.push(change("baseline_comes", "region", text));
+        found.push(change("baseline_comes", "region", format!("the baseline policy {id} {how}: {why}")));
+        come.insert(id);
     }
-    for policy in &old {
-        let (id, why) = (policy.id(), said(policy));
-        let until = new.iter().find(|next| next.is(policy)).map(|next| next.until_ms);
-        let found_now = match (policy.until_ms, until) {
-            (None, Some(None)) | (Some(_), Some(_)) => continue,
-            (None, Some(Some(until_ms))) => {
-                let what = if changed.contains(&id) {
-                    "the text before of the baseline policy"
-                } else {
-                    "the baseline policy"
-                };
-                let text = format!(
-                    "{what} {id} goes: it still forbids until {}, and no longer: {why}",
-                    moment(until_ms)
-                );
-                loosening("baseline_goes", "region", &text)
-            }
-            (None, None) => {
-                let text = format!("the baseline policy {id} goes AT ONCE, which no node accepts: {why}");
-                loosening("baseline_goes", "region", &text)
-            }
-            (Some(until_ms), None) => {
-                let text = format!(
-                    "the baseline policy {id}, which was to forbid until {}, has left: {why}",
-                    moment(until_ms)
-                );
-                loosening("baseline_left", "region", &text)
-            }
-        };
-        found.push(found_now);
-    }
+    let goes = gone.iter().filter_map(|(old, (id, why))| {
+        let what =
+            if come.contains(id) { "the text before of the baseline policy" } else { "the baseline policy" };
+        ends(old, &new).map(|(kind, how)| loosening(kind, "region", &format!("{what} {id}{how}: {why}")))
+    });
+    found.extend(goes);
     found
+}
+
+/// How a policy ends that the baseline has no more; none if that was said before.
+fn ends(old: &Standing<'_>, new: &[Standing<'_>]) -> Option<(&'static str, String)> {
+    let until_ms = new.iter().find(|new| new.is(old)).and_then(|new| new.until_ms);
+    match (old.until_ms, until_ms) {
+        (Some(_), Some(_)) => None,
+        (None, Some(until_ms)) => Some((
+            "baseline_goes",
+            format!(" goes: it still forbids until {}, and no longer", moment(until_ms)),
+        )),
+        (None, None) => Some(("baseline_goes", " goes AT ONCE, which no node accepts".to_owned())),
+        (Some(until_ms), None) => {
+            Some(("baseline_left", format!(", which was to forbid until {}, has left", moment(until_ms))))
+        }
+    }
+}
+
+fn id_and_reason(policy: &Standing<'_>) -> (String, String) {
+    let told = policy.told();
+    told.map_or_else(|| ("that cannot be read".to_owned(), String::new()), |told| (told.id, told.reason))
 }
 
 /// What changes in the schemes of classification.
