@@ -108,7 +108,7 @@ fn take_step(book: &mut Book, step: &Step) {
             let Some((queue_sequence, admission)) = entry(book, *agency, *nth, true) else { return };
             let originator = book.ledger.packet(admission).unwrap().originator.agency.clone();
             let agency = AGENCIES[*agency].to_owned();
-            let mut scribe = Scribe::new(&book.ledger, [0; 32], book.now_ms);
+            let mut scribe = Scribe::new(&book.ledger, Generation::default(), book.now_ms);
             let mut event =
                 |agency: &String| scribe.store(about(EventType::Acknowledged, agency), &mut os_entropy());
             let events = vec![event(&originator), event(&agency)];
@@ -141,7 +141,7 @@ fn take_step(book: &mut Book, step: &Step) {
 fn audit_facts(book: &Book, step: &Step) -> Vec<Fact> {
     let (ledger, mut entropy) = (&book.ledger, os_entropy());
     let (audit, has_begun) = (ledger.audit(), ledger.audit().roster_version() > 0);
-    let mut scribe = Scribe::new(ledger, [0; 32], book.now_ms);
+    let mut scribe = Scribe::new(ledger, Generation::default(), book.now_ms);
     let hash = || Bytes::copy_from_slice(&[book.last().to_be_bytes()[7]; 32]);
     match step {
         Step::Epoch if has_begun => {
