@@ -7,6 +7,7 @@ use crate::{
     core::{
         events::{self, about},
         outcome::How,
+        rules::Generation,
         scribe::Scribe,
     },
     testing::{Book, NOW, World, blob, unit},
@@ -15,7 +16,9 @@ use crate::{
 fn admission(id: u8, to: &[&str]) -> StoredAdmission {
     let mut packet_id = [id; 16];
     (packet_id[6], packet_id[8]) = (0x70, 0x80);
-    let recipient = |agency: &&str| StoredRecipient { unit: Some(unit(agency, "A")), receipt: Bytes::new() };
+    let receipt = Bytes::from_static(b"receipt");
+    let recipient =
+        |agency: &&str| StoredRecipient { unit: Some(unit(agency, "A")), receipt: receipt.clone() };
     StoredAdmission {
         packet_id: Bytes::copy_from_slice(&packet_id),
         header_digest: Bytes::copy_from_slice(&[id; 32]),
