@@ -8,17 +8,21 @@ use lintas_proto::{
     id::{Digest, sha256},
     limits,
 };
-use miette::Diagnostic as _;
 use serde::Serialize;
 
 use super::{
     decide::{BASELINE, NOT_ACCEPTED, NOTHING_ACCEPTS, NOTHING_RELEASES},
+    guard::guard,
+    moments::moments,
+    spelling,
     text::{Statement, statements},
     vocabulary::schema,
 };
 
 /// Most policies of one owner: each is looked at in every decision.
 pub const POLICIES_MAX: usize = 1_000;
+/// Most problems that are told of one text.
+pub const PROBLEMS_MAX: usize = 100;
 /// Longest id of a policy, bytes.
 pub const ID_BYTES_MAX: usize = 32;
 /// Longest reason or advice of a policy, bytes: a refusal's sentence has room for it.
@@ -58,7 +62,7 @@ impl fmt::Display for Owner {
 pub struct Problem {
     /// Line, from 1; 0 for the text as a whole.
     pub line: usize,
-    /// Column in characters, from 1; 0 as above.
+    /// Column in characters, from 1; 0 for the line as a whole.
     pub column: usize,
     /// What is wrong.
     pub what: String,
@@ -69,7 +73,11 @@ pub struct Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.line > 0 {
-            write!(f, "line {}, column {}: ", self.line, self.column)?;
+            write!(f, "line {}", self.line)?;
+            if self.column > 0 {
+                write!(f, ", column {}", self.column)?;
+            }
+            f.write_str(": ")?;
         }
         f.write_str(&self.what)?;
         if self.mend.is_empty() { Ok(()) } else { write!(f, "; {}", self.mend) }
@@ -118,6 +126,11 @@ impl PolicySet {
         if text.len() > max {
             return Err(whole(format!("the text is {} bytes long, at most {max} are allowed", text.len())));
         }
+        let mut strange = guard(text);
+        if !strange.is_empty() {
+            strange.truncate(PROBLEMS_MAX);
+            return Err(strange);
+        }
         let statements = statements(text);
         if statements.len() > POLICIES_MAX {
             return Err(whole(format!(
@@ -125,8 +138,7 @@ impl PolicySet {
                 statements.len()
             )));
         }
-        let mut reading =
-            Reading { owner, cedar: CedarSet::new(), told: HashMap::new(), problems: Vec::new() };
+        let mut reading = Reading { owner, cedar: CedarSet::new(), told: HashMap::new(), problems: Vec::new() };
         for statement in &statements {
             reading.add(statement);
         }
@@ -136,18 +148,16 @@ impl PolicySet {
         for (statement, policy) in
             statements.iter().filter_map(|one| Some((one, cedar.policy(&one.policy_id())?)))
         {
-            match super::moments::moments(policy) {
+            match moments(policy) {
                 Ok(more) => moments_ms.extend(more),
-                Err(what) => problems.push(statement.problem(
-                    0,
-                    what,
-                    "write e.g. context.now < datetime(\"2027-01-01\")",
-                )),
+                Err(wrong) => problems.push(statement.problem(0, wrong.what, wrong.mend)),
             }
         }
         moments_ms.sort_unstable();
         moments_ms.dedup();
         problems.sort_by_key(|problem| (problem.line, problem.column));
+        problems.dedup();
+        problems.truncate(PROBLEMS_MAX);
         let hash = sha256(&[text.as_bytes()]);
         if problems.is_empty() {
             Ok(Self { owner, cedar, told, hash, text: text.to_owned(), moments_ms })
@@ -206,11 +216,7 @@ impl Reading {
         let policy = match Policy::parse(Some(statement.policy_id()), statement.text) {
             Ok(policy) => policy,
             Err(errors) => {
-                for error in errors.iter() {
-                    let at = offset(error);
-                    let mend = error.help().map(|help| help.to_string()).unwrap_or_default();
-                    self.problems.push(statement.problem(at, error.to_string(), &mend));
-                }
+                self.problems.extend(errors.iter().map(|error| spelling::unparsed(statement, error)));
                 return;
             }
         };
@@ -276,34 +282,22 @@ impl Reading {
         Ok(Told { id: full, reason, advice, public_reason, forbids, text: statement.text.trim().to_owned() })
     }
 
-    /// Cedar's strict validator; its warnings too.
+    /// The words, and Cedar's strict validator; its warnings too.
     fn validate(&mut self, statements: &[Statement<'_>]) {
+        self.problems.extend(statements.iter().flat_map(spelling::words));
         let result = Validator::new(schema().clone()).validate(&self.cedar, ValidationMode::Strict);
-        let place = |id: &PolicyId| statements.iter().find(|statement| statement.policy_id() == *id);
-        let mut found = Vec::new();
-        for error in result.validation_errors() {
-            found.push((
-                error.policy_id(),
-                offset(error),
-                error.to_string(),
-                error.help().map(|help| help.to_string()),
-            ));
-        }
-        for warning in result.validation_warnings() {
-            let help = warning.help().map(|help| help.to_string());
-            found.push((warning.policy_id(), offset(warning), warning.to_string(), help));
-        }
-        for (id, at, what, help) in found {
-            if let Some(statement) = place(id) {
-                self.problems.push(statement.problem(at, what, &help.unwrap_or_default()));
-            }
+        let place = |id: &PolicyId| statements.get(Statement::number(id)?);
+        let errors = result.validation_errors();
+        let errors = errors.filter_map(|error| spelling::invalid(place(error.policy_id())?, error));
+        let warnings = result.validation_warnings();
+        let warnings = warnings.filter_map(|warning| spelling::warned(place(warning.policy_id())?, warning));
+        self.problems.extend(errors.chain(warnings));
+        // What is misspelt is told once, and an invalid policy is never taken.
+        if self.problems.is_empty() && !result.validation_passed_without_warnings() {
+            let what = "these policies are not valid, for a reason that has no place".to_owned();
+            self.problems.push(Problem { what, ..Problem::default() });
         }
     }
-}
-
-/// Where in the statement, bytes.
-fn offset(diagnostic: &dyn miette::Diagnostic) -> usize {
-    diagnostic.labels().and_then(|mut labels| labels.next()).map_or(0, |label| label.offset())
 }
 
 fn is_id(id: &str) -> bool {
