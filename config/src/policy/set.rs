@@ -7,6 +7,7 @@ use cedar_policy::{Effect, Policy, PolicyId, PolicySet as CedarSet, ValidationMo
 use lintas_proto::{
     id::{Digest, sha256},
     limits,
+    schema::Roster,
 };
 use serde::Serialize;
 
@@ -14,7 +15,7 @@ use super::{
     decide::{BASELINE, NOT_ACCEPTED, NOTHING_ACCEPTS, NOTHING_RELEASES},
     guard::guard,
     moments::moments,
-    spelling,
+    scope, spelling,
     text::{Statement, statements},
     vocabulary::schema,
 };
@@ -111,6 +112,15 @@ pub struct PolicySet {
     text: String,
     /// Moments at which its answers may change, milliseconds since 1970, ascending.
     moments_ms: Vec<u64>,
+    groups: Vec<NamedGroup>,
+}
+
+/// A group that a policy names: a roster may come that has none of the name.
+#[derive(Debug, Clone)]
+struct NamedGroup {
+    id: PolicyId,
+    actions: Vec<&'static str>,
+    group: String,
 }
 
 impl PolicySet {
@@ -160,7 +170,8 @@ impl PolicySet {
         problems.truncate(PROBLEMS_MAX);
         let hash = sha256(&[text.as_bytes()]);
         if problems.is_empty() {
-            Ok(Self { owner, cedar, told, hash, text: text.to_owned(), moments_ms })
+            let groups = cedar.policies().flat_map(named_groups).collect();
+            Ok(Self { owner, cedar, told, hash, text: text.to_owned(), moments_ms, groups })
         } else {
             Err(problems)
         }
@@ -199,9 +210,33 @@ impl PolicySet {
         &self.cedar
     }
 
+    /// Policies about an action that name a group which no member of a roster has, each with one such group. Whoever was meant
+    /// is not known, so none of them may be in anybody's favour.
+    pub(super) fn gone<'a>(&'a self, roster: &Roster, action: &str) -> Vec<(&'a Told, &'a str)> {
+        let known = |group: &String| roster.members.iter().any(|member| member.groups.contains(group));
+        let about = self.groups.iter().filter(|named| named.actions.contains(&action));
+        let gone = about.filter(|named| !known(&named.group));
+        let mut gone: Vec<_> =
+            gone.filter_map(|named| Some((self.told(&named.id)?, named.group.as_str()))).collect();
+        gone.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+        gone
+    }
+
     pub(super) fn told(&self, id: &PolicyId) -> Option<&Told> {
         self.told.get(id)
     }
+}
+
+fn named_groups(policy: &Policy) -> Vec<NamedGroup> {
+    let named = policy.entity_literals().into_iter().filter(|uid| scope::kind(uid) == "Group");
+    let (id, actions) = (policy.id(), scope::actions(policy));
+    named
+        .map(|uid| NamedGroup {
+            id: id.clone(),
+            actions: actions.clone(),
+            group: scope::name(&uid).to_owned(),
+        })
+        .collect()
 }
 
 struct Reading {

@@ -45,7 +45,7 @@ macro_rules! words {
 
         /// Every vocabulary: its Cedar type, what people call one of its words, and all of them.
         pub(crate) fn vocabularies() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
-            vec![$(($name, $called, all::<$vocabulary>())),+]
+            vec![$(($name, $called, all::<$vocabulary>().iter().map(Word::word).collect())),+]
         }
     };
 }
@@ -63,8 +63,8 @@ words! {
 }
 
 /// The words of a vocabulary; 0 is none.
-fn all<W: Word>() -> Vec<&'static str> {
-    (1..64).filter_map(|value| W::try_from(value).ok()).map(|word| word.word()).collect()
+pub(crate) fn all<W: Word>() -> Vec<W> {
+    (1..64).filter_map(|value| W::try_from(value).ok()).collect()
 }
 
 /// Types whose entities have names of their own.
