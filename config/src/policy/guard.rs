@@ -129,6 +129,7 @@ impl Level {
 fn depth(text: &str) -> Option<Problem> {
     let mut levels = vec![Level::default()];
     for token in tokens(text) {
+        let nested = levels.len();
         let Some(level) = levels.last_mut() else { break };
         match token.text {
             _ if matches!(token.kind, Kind::Comment | Kind::Text) => {}
@@ -137,7 +138,7 @@ fn depth(text: &str) -> Option<Problem> {
                 level.operators += 1;
                 levels.push(Level::default());
             }
-            ")" | "]" | "}" if levels.len() > 1 => {
+            ")" | "]" | "}" if nested > 1 => {
                 let closed = levels.pop().map_or(0, |level| level.depth());
                 if let Some(level) = levels.last_mut() {
                     level.inside = level.inside.max(closed);

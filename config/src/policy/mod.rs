@@ -18,6 +18,7 @@ pub mod book;
 pub mod bundle;
 pub mod cases;
 pub mod check;
+mod contradiction;
 pub mod decide;
 pub mod guard;
 mod memory;

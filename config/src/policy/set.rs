@@ -12,10 +12,12 @@ use lintas_proto::{
 use serde::Serialize;
 
 use super::{
+    contradiction::contradiction,
     decide::{BASELINE, NOT_ACCEPTED, NOTHING_ACCEPTS, NOTHING_RELEASES},
     guard::guard,
     moments::moments,
-    scope, spelling,
+    scope,
+    spelling::{self, NEVER_HOLDS},
     text::{Statement, statements},
     vocabulary::schema,
 };
@@ -158,6 +160,9 @@ impl PolicySet {
         for (statement, policy) in
             statements.iter().filter_map(|one| Some((one, cedar.policy(&one.policy_id())?)))
         {
+            if let Some(what) = contradiction(policy) {
+                problems.push(statement.problem(0, format!("this policy can never hold: {what}"), NEVER_HOLDS));
+            }
             match moments(policy) {
                 Ok(more) => moments_ms.extend(more),
                 Err(wrong) => problems.push(statement.problem(0, wrong.what, wrong.mend)),

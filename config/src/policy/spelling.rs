@@ -11,6 +11,9 @@ use super::{
 };
 use crate::document;
 
+/// What to do about a policy that can never hold.
+pub(super) const NEVER_HOLDS: &str = "take it out, or mend the condition that nothing can meet";
+
 /// The known word that was meant, as a question; empty if none is near.
 pub(super) fn meant(word: &str, known: &[&str]) -> String {
     let plain = |word: &str| word.to_ascii_uppercase().replace('_', "-");
@@ -116,12 +119,17 @@ pub(super) fn invalid(statement: &Statement<'_>, error: &ValidationError) -> Opt
 pub(super) fn warned(statement: &Statement<'_>, warning: &ValidationWarning) -> Option<Problem> {
     let mut mend = warning.help().map(|help| plain(&help.to_string())).unwrap_or_default();
     let mut what = plain(&warning.to_string());
-    if matches!(warning, ValidationWarning::ImpossiblePolicy(_)) {
+    if matches!(warning, ValidationWarning::ImpossiblePolicy(_) | ValidationWarning::InvalidActionApplication(_))
+    {
         if !words(statement).is_empty() {
             return None;
         }
         "this policy can never hold: its conditions contradict each other or the schema".clone_into(&mut what);
-        "take it out, or mend the condition that nothing can meet".clone_into(&mut mend);
+        NEVER_HOLDS.clone_into(&mut mend);
+    }
+    if matches!(warning, ValidationWarning::InvalidActionApplication(_)) {
+        "nobody ever asks for \"transfer\" itself: this policy can never hold".clone_into(&mut what);
+        "write action in Lintas::Action::\"transfer\"".clone_into(&mut mend);
     }
     Some(statement.problem(offset(warning), what, &mend))
 }

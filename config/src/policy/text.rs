@@ -33,8 +33,8 @@ impl<'t> Statement<'t> {
 
     /// A problem `offset` bytes into it; 0 for all of it.
     pub(super) fn problem(&self, offset: usize, what: impl Into<String>, mend: &str) -> Problem {
-        let lead = self.text.len() - self.text.trim_start().len();
-        let (line, column) = place(self.whole, self.start + if offset == 0 { lead } else { offset });
+        let first = || tokens(self.text).find(|token| token.kind != Kind::Comment);
+        let (line, column) = place(self.whole, self.start + if offset == 0 { first().map_or(0, |token| token.start) } else { offset });
         Problem { line, column, what: what.into(), mend: mend.to_owned() }
     }
 }
@@ -205,7 +205,7 @@ mod tests {
     fn literals_are_found_with_their_places() {
         let text = "x == A::B::\"c\" && [D :: \"e\", // F::\"g\"\n \"h\"]";
         let found: Vec<_> = literals(text).into_iter().map(|one| (one.kind, one.name, one.start)).collect();
-        assert_eq!(found, [("A::B".to_owned(), "c", 5), ("D".to_owned(), "e", 20)]);
+        assert_eq!(found, [("A::B".to_owned(), "c", 5), ("D".to_owned(), "e", 19)]);
     }
 
     #[test]

@@ -130,5 +130,5 @@ fn a_wrong_policy_in_a_signed_bundle_is_told_with_its_place() {
     let (region, directory) = region();
     let text = release("alerts", "when { resource.kind == Lintas::Kind::\"ALARM\" }");
     let Err(BundleError::Policies(problems)) = open(&region, &directory, &text) else { panic!() };
-    assert_eq!((problems[0].line, problems[0].column), (4, 39));
+    assert_eq!((problems[0].line, problems[0].column), (4, 40));
 }

@@ -47,7 +47,7 @@ fn hole_3_a_misspelt_group_is_found_in_the_directory() {
     let head = "forbid (principal in Lintas::Group::\"ASAEN\", action == Lintas::Action::\"Release\", resource)";
     let set = read(th(), &policy("no-asean", head, ""));
     let problems = check::literals(&set, &roster()).unwrap_err();
-    assert_eq!((problems.len(), problems[0].line, problems[0].column), (1, 3, 37));
+    assert_eq!((problems.len(), problems[0].line, problems[0].column), (1, 3, 38));
     assert_eq!(problems[0].mend, "did you mean `ASEAN`?");
 }
 
@@ -73,9 +73,22 @@ fn hole_4_what_cedar_only_warns_of_is_refused() {
     let [problem] = wrong(&cyrillic).try_into().unwrap();
     assert_eq!((problem.line, problem.column), (4, 37));
     assert_eq!(problem.mend, "write `T`");
-    let never = release("never", "when { resource.named && !resource.named }");
-    let [problem] = wrong(&never).try_into().unwrap();
-    assert!(problem.what.contains("can never hold"), "{problem}");
+    for never in [
+        "when { resource.named && !resource.named }",
+        "when { resource.kind == Lintas::Kind::\"ALERT\" && resource.kind == Lintas::Kind::\"REPLY\" }",
+        "when { Lintas::Tlp::\"RED\" == resource.tlp } unless { resource.named } when { resource.tlp == Lintas::Tlp::\"CLEAR\" }",
+        "when { resource.named } unless { resource.named || context.consent }",
+        "when { false }",
+        "when { principal is Lintas::Agency }",
+        "when { context has nothing }",
+    ] {
+        let problems = wrong(&release("never", never));
+        assert!(problems[0].what.contains("can never hold"), "{never}: {problems:?}");
+    }
+    let transfer = wrong(&policy("x", "permit (principal, action == Lintas::Action::\"transfer\", resource)", ""));
+    assert!(transfer[0].mend.contains("action in"), "{transfer:?}");
+    let may = "when { resource.named || !resource.named } unless { resource.kind == Lintas::Kind::\"ALERT\" && resource.kind == Lintas::Kind::\"REPLY\" }";
+    read(th(), &release("may", may));
 }
 
 /// Cedar numbers policies that have no id.
