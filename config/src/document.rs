@@ -121,7 +121,11 @@ impl<'d> Section<'d> {
     }
 
     /// The table `[key]`, if it is there.
-    pub(crate) fn section(&self, key: &'static str, known: &[&str]) -> Result<Option<Section<'d>>, FileError> {
+    pub(crate) fn section(
+        &self,
+        key: &'static str,
+        known: &[&str],
+    ) -> Result<Option<Section<'d>>, FileError> {
         let Some(entry) = self.get(key) else { return Ok(None) };
         let table = entry.value.get_ref().as_table();
         let table = table.ok_or_else(|| entry.wrong(format!("must be a table, under a line `[{key}]`")))?;

@@ -155,7 +155,10 @@ fn dead(policy: &Policy, owner: &Owner, roster: &Roster) -> Option<(String, Stri
     }
     if forbids && !scope::names_no_action(policy) && actions.contains(&"Review") {
         let what = "a policy that forbids \"Review\" would take away a review that another one asks for";
-        return Some((what.to_owned(), "permit \"Review\" for what a person must look at, and nothing else".to_owned()));
+        return Some((
+            what.to_owned(),
+            "permit \"Review\" for what a person must look at, and nothing else".to_owned(),
+        ));
     }
     let asked = actions.iter().filter(|action| **action != "Relay");
     if asked.clone().next().is_none() {
@@ -173,10 +176,14 @@ fn dead(policy: &Policy, owner: &Owner, roster: &Roster) -> Option<(String, Stri
         return None;
     }
     let what = match (release, accept) {
-        (_, false) => format!("{code} releases only what {code} wrote itself: this policy would never be asked"),
+        (_, false) => {
+            format!("{code} releases only what {code} wrote itself: this policy would never be asked")
+        }
         (false, true) => format!("{code} accepts only for its own units: this policy would never be asked"),
         (true, true) => {
-            format!("this policy is neither about what {code} wrote nor about its own units, so it would never be asked")
+            format!(
+                "this policy is neither about what {code} wrote nor about its own units, so it would never be asked"
+            )
         }
     };
     let mend = if release {

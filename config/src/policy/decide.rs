@@ -275,7 +275,8 @@ fn ask(set: &PolicySet, action: &str, slice: &Slice, by: DecidedBy) -> Result<An
 /// A policy that cannot be evaluated denies, whatever it would have said.
 fn unevaluated(by: DecidedBy, set: &PolicySet, error: &AuthorizationError) -> Denial {
     let AuthorizationError::PolicyEvaluationError(error) = error;
-    let policy_id = set.told(error.policy_id()).map_or_else(|| set.owner().policy("?"), |told| told.id.clone());
+    let policy_id =
+        set.told(error.policy_id()).map_or_else(|| set.owner().policy("?"), |told| told.id.clone());
     let what: String = error.inner().to_string().chars().take(REASON_BYTES_MAX).collect();
     Denial {
         by,

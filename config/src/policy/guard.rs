@@ -56,7 +56,8 @@ fn strange(text: &str, from: usize, to: usize, free: bool, problems: &mut Vec<Pr
     let part = text.get(from..to).unwrap_or_default();
     let mut letters = part.char_indices().peekable();
     while let Some((offset, letter)) = letters.next() {
-        let ends_line = letter == '\r' && text.get(from + offset + 1..).is_some_and(|rest| rest.starts_with('\n'));
+        let ends_line =
+            letter == '\r' && text.get(from + offset + 1..).is_some_and(|rest| rest.starts_with('\n'));
         let refused = (letter.is_control() && !matches!(letter, '\n' | '\t') && !ends_line)
             || hides(letter)
             || (!free && !letter.is_ascii());
@@ -159,7 +160,12 @@ fn depth(text: &str) -> Option<Problem> {
         } else {
             continue;
         };
-        return Some(at(text, token.start, what, "make several policies of it, or a list in brackets: [a, b]"));
+        return Some(at(
+            text,
+            token.start,
+            what,
+            "make several policies of it, or a list in brackets: [a, b]",
+        ));
     }
     None
 }

@@ -57,10 +57,10 @@ fn word(statement: &Statement<'_>, literal: &Literal<'_>) -> Option<Problem> {
         let what = format!("the type is called `Lintas::{kind}`");
         return Some(statement.problem(*start, what, &format!("write Lintas::{kind}::\"{name}\"")));
     }
-    let (called, known) = vocabularies.iter().find(|(kind, ..)| *kind == short).map_or_else(
-        || ("action", ACTIONS.as_slice()),
-        |(_, called, known)| (*called, known.as_slice()),
-    );
+    let (called, known) = vocabularies
+        .iter()
+        .find(|(kind, ..)| *kind == short)
+        .map_or_else(|| ("action", ACTIONS.as_slice()), |(_, called, known)| (*called, known.as_slice()));
     let listed = short == "Action" || !NAMED.contains(&short);
     let what = format!("there is no {called} `{name}`");
     (listed && !known.contains(name)).then(|| statement.problem(*name_at, what, &suggest(name, known)))
@@ -119,12 +119,15 @@ pub(super) fn invalid(statement: &Statement<'_>, error: &ValidationError) -> Opt
 pub(super) fn warned(statement: &Statement<'_>, warning: &ValidationWarning) -> Option<Problem> {
     let mut mend = warning.help().map(|help| plain(&help.to_string())).unwrap_or_default();
     let mut what = plain(&warning.to_string());
-    if matches!(warning, ValidationWarning::ImpossiblePolicy(_) | ValidationWarning::InvalidActionApplication(_))
-    {
+    if matches!(
+        warning,
+        ValidationWarning::ImpossiblePolicy(_) | ValidationWarning::InvalidActionApplication(_)
+    ) {
         if !words(statement).is_empty() {
             return None;
         }
-        "this policy can never hold: its conditions contradict each other or the schema".clone_into(&mut what);
+        "this policy can never hold: its conditions contradict each other or the schema"
+            .clone_into(&mut what);
         NEVER_HOLDS.clone_into(&mut mend);
     }
     if matches!(warning, ValidationWarning::InvalidActionApplication(_)) {

@@ -34,7 +34,10 @@ impl<'t> Statement<'t> {
     /// A problem `offset` bytes into it; 0 for all of it.
     pub(super) fn problem(&self, offset: usize, what: impl Into<String>, mend: &str) -> Problem {
         let first = || tokens(self.text).find(|token| token.kind != Kind::Comment);
-        let (line, column) = place(self.whole, self.start + if offset == 0 { first().map_or(0, |token| token.start) } else { offset });
+        let (line, column) = place(
+            self.whole,
+            self.start + if offset == 0 { first().map_or(0, |token| token.start) } else { offset },
+        );
         Problem { line, column, what: what.into(), mend: mend.to_owned() }
     }
 }

@@ -54,14 +54,19 @@ fn refusal(change: impl FnOnce(&mut PolicyBundle)) -> BundleError {
 
 #[test]
 fn a_bundle_for_another_region_schema_or_format_is_refused() {
-    assert_eq!(refusal(|said| said.region = "other".to_owned()), BundleError::Rule("it is for another region"));
+    assert_eq!(
+        refusal(|said| said.region = "other".to_owned()),
+        BundleError::Rule("it is for another region")
+    );
     assert_eq!(refusal(|said| said.schema_hash = Bytes::from_static(&[7; 32])), BundleError::Schema);
     assert_eq!(refusal(|said| said.schema_hash = Bytes::new()), BundleError::Schema);
     assert_eq!(refusal(|said| said.format = 2), BundleError::Rule("its format must be 1"));
     assert!(matches!(refusal(|said| said.version = 0), BundleError::Rule(_)));
     assert!(matches!(refusal(|said| said.prev_hash = Bytes::from_static(&[7; 32])), BundleError::Rule(_)));
     assert!(matches!(refusal(|said| said.note = "a\u{1b}[2Jb".to_owned()), BundleError::Rule(_)));
-    assert!(matches!(refusal(|said| said.owner = "XX".to_owned()), BundleError::Owner(owner) if owner == "XX"));
+    assert!(
+        matches!(refusal(|said| said.owner = "XX".to_owned()), BundleError::Owner(owner) if owner == "XX")
+    );
 }
 
 #[test]

@@ -3,8 +3,7 @@
 use super::*;
 use crate::policy::cases::{CASES_MAX, unreached};
 
-const DEFAULTS: &str =
-    "[defaults]\nfrom = \"TH/TH-A\"\nto = \"KH/KH-A\"\npurposes = [\"INVESTIGATION\"]\n\n";
+const DEFAULTS: &str = "[defaults]\nfrom = \"TH/TH-A\"\nto = \"KH/KH-A\"\npurposes = [\"INVESTIGATION\"]\n\n";
 
 fn case(keys: &str) -> String {
     format!("{DEFAULTS}[[case]]\nname = \"one\"\n{keys}\n")
@@ -72,15 +71,23 @@ fn only_the_owners_layers_and_the_baseline_are_asked() {
 
 #[test]
 fn the_right_answer_of_the_wrong_policy_fails() {
-    let outcomes = run(th(), RELEASE, &case("expect = \"deny\"\nby = \"TH/no-sources\"\ncaveats = [\"NOFORN\"]"));
+    let outcomes =
+        run(th(), RELEASE, &case("expect = \"deny\"\nby = \"TH/no-sources\"\ncaveats = [\"NOFORN\"]"));
     let problem = outcomes[0].problem();
     assert!(!outcomes[0].ok && problem.line == 6, "{problem}");
-    assert!(problem.what.contains("expects deny by TH/no-sources") && problem.what.contains("baseline/noforn"), "{problem}");
+    assert!(
+        problem.what.contains("expects deny by TH/no-sources") && problem.what.contains("baseline/noforn"),
+        "{problem}"
+    );
 }
 
 #[test]
 fn the_cases_of_a_baseline_ask_nothing_but_it() {
-    let text = policy("no-alerts", "forbid (principal, action in Lintas::Action::\"transfer\", resource)", "when { resource.kind == Lintas::Kind::\"ALERT\" }");
+    let text = policy(
+        "no-alerts",
+        "forbid (principal, action in Lintas::Action::\"transfer\", resource)",
+        "when { resource.kind == Lintas::Kind::\"ALERT\" }",
+    );
     let cases = format!(
         "{}[[case]]\nname = \"two\"\nkind = \"ALERT\"\nexpect = \"deny\"\nby = \"baseline/no-alerts\"\n",
         case("caveats = [\"NOFORN\"]\nexpect = \"release\"")
@@ -90,11 +97,21 @@ fn the_cases_of_a_baseline_ask_nothing_but_it() {
 
 #[test]
 fn policies_that_no_case_shows_are_named() {
-    let text = format!("{RELEASE}{}{}", release("other", "when { resource.kind == Lintas::Kind::\"ALERT\" }"), forbid("red", "when { resource.tlp == Lintas::Tlp::\"RED\" }"));
+    let text = format!(
+        "{RELEASE}{}{}",
+        release("other", "when { resource.kind == Lintas::Kind::\"ALERT\" }"),
+        forbid("red", "when { resource.tlp == Lintas::Tlp::\"RED\" }")
+    );
     let outcomes = run(th(), &text, &case("expect = \"release\""));
     let found: Vec<_> = unreached(&read(th(), &text), &outcomes);
     assert_eq!(found.iter().map(|problem| problem.line).collect::<Vec<_>>(), [4, 8]);
-    assert!(found[0].what.contains("TH/other lets something go") && found[1].what.contains("TH/red stops something"));
-    let more = format!("{}[[case]]\nname = \"two\"\ntlp = \"RED\"\nexpect = \"deny\"\n[[case]]\nname = \"three\"\nkind = \"ALERT\"\nexpect = \"release\"\n", case("expect = \"release\""));
+    assert!(
+        found[0].what.contains("TH/other lets something go")
+            && found[1].what.contains("TH/red stops something")
+    );
+    let more = format!(
+        "{}[[case]]\nname = \"two\"\ntlp = \"RED\"\nexpect = \"deny\"\n[[case]]\nname = \"three\"\nkind = \"ALERT\"\nexpect = \"release\"\n",
+        case("expect = \"release\"")
+    );
     assert_eq!(unreached(&read(th(), &text), &run(th(), &text, &more)), []);
 }

@@ -44,7 +44,8 @@ fn every_name_must_stand_in_the_roster() {
     assert_eq!(check::literals(&read(th(), &suspended), &roster()), Ok(()));
     let packet = release("x", "when { resource == Lintas::Packet::\"packet\" }");
     assert!(problem(th(), &packet).what.contains("packets have no names"));
-    let listed = release("x", "when { resource.relTo.containsAny([Lintas::Agency::\"TH\", Lintas::Agency::\"XX\"]) }");
+    let listed =
+        release("x", "when { resource.relTo.containsAny([Lintas::Agency::\"TH\", Lintas::Agency::\"XX\"]) }");
     assert!(problem(th(), &listed).what.contains("`XX`"));
 }
 
@@ -60,7 +61,11 @@ fn a_policy_that_would_never_be_asked_is_refused() {
         (head(TO_ACCEPT, " == Lintas::Unit::\"KH/KH-A\"", ""), "accepts only for its own units"),
         (head(TO_ACCEPT, " is Lintas::Unit in Lintas::Agency::\"KH\"", ""), "accepts only for its own units"),
         (
-            head("in Lintas::Action::\"transfer\"", " in Lintas::Agency::\"KH\"", " in Lintas::Agency::\"VN\""),
+            head(
+                "in Lintas::Action::\"transfer\"",
+                " in Lintas::Agency::\"KH\"",
+                " in Lintas::Agency::\"VN\"",
+            ),
             "neither about what TH wrote nor about its own units",
         ),
     ] {
@@ -101,7 +106,10 @@ fn a_bundle_counts_only_if_names_and_cases_hold() {
     assert_eq!(gate(RELEASE, good), Ok(()));
     let problems = gate(RELEASE, &good.replace("\"release\"", "\"deny\"")).unwrap_err();
     assert_eq!(problems[0].line, 1);
-    assert!(problems[0].what.starts_with("in the cases: case `a request` expects deny, but: It goes from TH"), "{problems:?}");
+    assert!(
+        problems[0].what.starts_with("in the cases: case `a request` expects deny, but: It goes from TH"),
+        "{problems:?}"
+    );
     let problems = gate(RELEASE, "").unwrap_err();
     assert!(problems[0].what.contains("there is no case"), "{problems:?}");
     let misspelt = head(TO_RELEASE, " in Lintas::Agency::\"KG\"", "");

@@ -11,7 +11,11 @@ fn hole_1_a_policy_that_cannot_be_evaluated_denies() {
     let marked = ask().marked("LAP");
     assert_eq!(marked.denied(&text, ACCEPT), "TH/sum");
     let Decision::Deny(denial) = marked.of(&text, ACCEPT) else { panic!() };
-    assert!(denial.why.contains("could not be evaluated") && !denial.why.contains("policy `"), "{}", denial.why);
+    assert!(
+        denial.why.contains("could not be evaluated") && !denial.why.contains("policy `"),
+        "{}",
+        denial.why
+    );
     // Of a permit too: what it would have said is not known.
     let permit = release("product", "when { resource.classification * 9000000000000000000 > 5 }");
     assert_eq!(marked.denied(&format!("{RELEASE}{permit}"), ACCEPT), "TH/product");
@@ -37,14 +41,19 @@ fn hole_2_a_policy_about_a_group_of_actions_is_about_each_of_them() {
     let none = policy("none", head, "");
     assert_eq!(ask().denied(&format!("{RELEASE}{none}"), ACCEPT), "TH/none");
     assert_eq!(ask().denied(RELEASE, &format!("{ACCEPT}{none}")), "KH/none");
-    let condition = policy("none", "forbid (principal, action, resource)", "when { action in Lintas::Action::\"transfer\" }");
+    let condition = policy(
+        "none",
+        "forbid (principal, action, resource)",
+        "when { action in Lintas::Action::\"transfer\" }",
+    );
     assert_eq!(ask().denied(&format!("{RELEASE}{condition}"), ACCEPT), "TH/none");
 }
 
 /// A group that nobody is in is no error to Cedar.
 #[test]
 fn hole_3_a_misspelt_group_is_found_in_the_directory() {
-    let head = "forbid (principal in Lintas::Group::\"ASAEN\", action == Lintas::Action::\"Release\", resource)";
+    let head =
+        "forbid (principal in Lintas::Group::\"ASAEN\", action == Lintas::Action::\"Release\", resource)";
     let set = read(th(), &policy("no-asean", head, ""));
     let problems = check::literals(&set, &roster()).unwrap_err();
     assert_eq!((problems.len(), problems[0].line, problems[0].column), (1, 3, 38));
@@ -54,16 +63,22 @@ fn hole_3_a_misspelt_group_is_found_in_the_directory() {
 /// Later on a roster may come without that group: whom the policy meant is not known.
 #[test]
 fn hole_3_a_policy_whose_group_is_gone_is_in_nobodys_favour() {
-    let forbids = "forbid (principal in Lintas::Group::\"OLD\", action == Lintas::Action::\"Release\", resource)";
+    let forbids =
+        "forbid (principal in Lintas::Group::\"OLD\", action == Lintas::Action::\"Release\", resource)";
     assert_eq!(ask().denied(&format!("{RELEASE}{}", policy("no-old", forbids, "")), ACCEPT), "TH/no-old");
     let permits = release("others", "unless { principal in Lintas::Group::\"OLD\" }");
     assert_eq!(ask().denied(&permits, ACCEPT), "TH/nothing-releases");
     assert!(ask().released(&format!("{RELEASE}{permits}"), ACCEPT), "another policy permits it");
-    let review = "permit (principal in Lintas::Group::\"OLD\", action == Lintas::Action::\"Review\", resource)";
+    let review =
+        "permit (principal in Lintas::Group::\"OLD\", action == Lintas::Action::\"Review\", resource)";
     let reviewed = ask().of(&format!("{RELEASE}{}", policy("look", review, "")), ACCEPT);
     assert!(matches!(reviewed, Decision::Review(allowed) if allowed.review_by == ["TH/look"]));
-    let accept = "forbid (principal in Lintas::Group::\"OLD\", action == Lintas::Action::\"Accept\", resource)";
-    assert!(ask().released(&format!("{RELEASE}{}", policy("in", accept, "")), ACCEPT), "about another action");
+    let accept =
+        "forbid (principal in Lintas::Group::\"OLD\", action == Lintas::Action::\"Accept\", resource)";
+    assert!(
+        ask().released(&format!("{RELEASE}{}", policy("in", accept, "")), ACCEPT),
+        "about another action"
+    );
 }
 
 /// To Cedar, what looks alike is a warning, and so is a policy that never holds.
@@ -85,7 +100,8 @@ fn hole_4_what_cedar_only_warns_of_is_refused() {
         let problems = wrong(&release("never", never));
         assert!(problems[0].what.contains("can never hold"), "{never}: {problems:?}");
     }
-    let transfer = wrong(&policy("x", "permit (principal, action == Lintas::Action::\"transfer\", resource)", ""));
+    let transfer =
+        wrong(&policy("x", "permit (principal, action == Lintas::Action::\"transfer\", resource)", ""));
     assert!(transfer[0].mend.contains("action in"), "{transfer:?}");
     let may = "when { resource.named || !resource.named } unless { resource.kind == Lintas::Kind::\"ALERT\" && resource.kind == Lintas::Kind::\"REPLY\" }";
     read(th(), &release("may", may));
@@ -102,7 +118,10 @@ fn hole_5_a_policy_has_an_id_and_a_reason_of_its_own() {
     let twice = wrong(&format!("{RELEASE}{RELEASE}"));
     assert_eq!((twice[0].line, twice[0].what.as_str()), (4, "the id `all` stands twice"));
     let Decision::Release(allowed) = ask().of(RELEASE, ACCEPT) else { panic!() };
-    assert_eq!((allowed.released_by, allowed.accepted_by), (vec!["TH/all".to_owned()], vec!["KH/take".to_owned()]));
+    assert_eq!(
+        (allowed.released_by, allowed.accepted_by),
+        (vec!["TH/all".to_owned()], vec!["KH/take".to_owned()])
+    );
 }
 
 /// Cedar gives no reason where no policy spoke.

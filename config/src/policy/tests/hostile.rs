@@ -35,7 +35,10 @@ fn whoever_is_no_active_member_gets_and_gives_nothing() {
         );
         let sets = Asked { baseline: &baseline, originator: Some(&originator), recipient: Some(&recipient) };
         let decision = decide(sets, &roster(), &asked.question(), Layers::All);
-        assert!(matches!(decision, Decision::Deny(denial) if denial.policy_id == "baseline/member"), "{from} {to}");
+        assert!(
+            matches!(decision, Decision::Deny(denial) if denial.policy_id == "baseline/member"),
+            "{from} {to}"
+        );
     }
     for via in ["LA", "MM", "XX", ""] {
         let relayed = Ask { way: Way::Relayed { via, hops: 1, consent: true }, ..ask() };
@@ -116,7 +119,9 @@ fn each_side_asks_only_what_it_may_know() {
     assert!(matches!(decide(asked, &roster(), &ask().question(), Layers::Release), Decision::Release(_)));
     let asked = Asked { baseline: &baseline, originator: None, recipient: Some(&shut) };
     assert!(matches!(decide(asked, &roster(), &ask().question(), Layers::Accept), Decision::Deny(_)));
-    let Decision::Deny(denial) = decide(asked, &roster(), &ask().question(), Layers::Accept) else { panic!() };
+    let Decision::Deny(denial) = decide(asked, &roster(), &ask().question(), Layers::Accept) else {
+        panic!()
+    };
     let told = denial.for_originator(&ask().to);
     assert_eq!((told.policy_id.as_str(), told.why.as_str()), ("KH/not-accepted", "KH does not accept it"));
 }

@@ -110,14 +110,20 @@ fn nothing_hides_in_comments_and_reasons() {
     for sign in ['\u{202e}', '\u{2066}', '\u{2028}', '\u{85}', '\u{b}', '\u{1b}', '\u{0}', '\u{feff}'] {
         let comment = format!("// a{sign}b\n{RELEASE}");
         is(&comment, 1, 5, "hidden sign", "delete it");
-        let reason = format!("@id(\"x\")\n@reason(\"a{sign}b\")\npermit (principal, action == Lintas::Action::\"Release\", resource);");
+        let reason = format!(
+            "@id(\"x\")\n@reason(\"a{sign}b\")\npermit (principal, action == Lintas::Action::\"Release\", resource);"
+        );
         is(&reason, 2, 11, "hidden sign", "delete it");
     }
 }
 
 #[test]
 fn annotations_that_mean_nothing_or_are_too_long() {
-    let text = |annotation: &str| format!("@id(\"x\")\n@reason(\"x\")\n{annotation}\npermit (principal, action == Lintas::Action::\"Release\", resource);");
+    let text = |annotation: &str| {
+        format!(
+            "@id(\"x\")\n@reason(\"x\")\n{annotation}\npermit (principal, action == Lintas::Action::\"Release\", resource);"
+        )
+    };
     assert!(first(&text("@advise(\"x\")")).2.contains("@advise means nothing"));
     assert!(first(&text(&format!("@advice(\"{}\")", "x".repeat(161)))).2.contains("longer than 160"));
     assert!(first(&text("@reason(\"y\")")).2.contains("duplicate annotation"));
@@ -154,7 +160,16 @@ fn an_expression_that_would_exhaust_the_stack_is_refused_unread() {
     for (open, close) in [("[", "]"), ("{a: ", "}"), ("(", "")] {
         assert!(first(&deep(open, close, 20_000)).2.contains("brackets stand within each other"));
     }
-    for chain in ["true || ", "true && ", "1 + ", "-", "!", "if true then true else ", "true == ", "resource.named || "] {
+    for chain in [
+        "true || ",
+        "true && ",
+        "1 + ",
+        "-",
+        "!",
+        "if true then true else ",
+        "true == ",
+        "resource.named || ",
+    ] {
         let text = deep(chain, "", 200_000 / chain.len());
         assert!(first(&text).2.contains("too long"), "{chain}: {:?}", first(&text));
     }

@@ -8,8 +8,8 @@ mod time;
 mod words;
 
 use lintas_proto::schema::{
-    Classification, ClassificationScheme, Kind, Label, Marking, Member, MemberStatus, Onward, Purpose, Roster,
-    RosterUnit, Tlp, UnitFunction, UnitRef,
+    Classification, ClassificationScheme, Kind, Label, Marking, Member, MemberStatus, Onward, Purpose,
+    Roster, RosterUnit, Tlp, UnitFunction, UnitRef,
 };
 
 use super::{
@@ -115,8 +115,7 @@ impl Ask {
     }
 
     fn marked(mut self, value: &str) -> Self {
-        self.label.classification =
-            Some(Classification { scheme: "TH".to_owned(), value: value.to_owned() });
+        self.label.classification = Some(Classification { scheme: "TH".to_owned(), value: value.to_owned() });
         self
     }
 
@@ -125,8 +124,7 @@ impl Ask {
         let baseline = [read(Owner::Baseline, baseline::STANDARD)];
         let originator = read(Owner::Agency(self.from.agency.clone()), originator);
         let recipient = read(Owner::Agency(self.to.agency.clone()), recipient);
-        let asked =
-            Asked { baseline: &baseline, originator: Some(&originator), recipient: Some(&recipient) };
+        let asked = Asked { baseline: &baseline, originator: Some(&originator), recipient: Some(&recipient) };
         decide(asked, &roster(), &self.question(), Layers::All)
     }
 

@@ -52,7 +52,11 @@ fn told(ask: &Ask, policies: &Policies) -> bool {
 #[test]
 fn hole_7_an_answer_is_not_remembered_past_the_moment_that_changes_it() {
     let (region, directory) = bundles::region();
-    let text = format!("{}{}", release("timed", TIMED), release("later", "when { context.now >= datetime(\"2027-02-01\") }"));
+    let text = format!(
+        "{}{}",
+        release("timed", TIMED),
+        release("later", "when { context.now >= datetime(\"2027-02-01\") }")
+    );
     let bundle = bundles::open(&region, &directory, &text).unwrap();
     let policies = Policies::new(directory.shared_roster(), [bundle], NOW).unwrap();
     let at = |now_ms| Ask { now_ms, ..ask() };

@@ -34,7 +34,10 @@ fn the_words_of_the_label_are_those_of_the_schema_and_none_is_missing() {
 
 fn attributes(text: &str) -> BTreeSet<String> {
     let pairs = text.split(',').filter_map(|pair| pair.split_once(':'));
-    pairs.map(|(name, _)| name.trim().trim_end_matches('?').to_owned()).filter(|name| !name.is_empty()).collect()
+    pairs
+        .map(|(name, _)| name.trim().trim_end_matches('?').to_owned())
+        .filter(|name| !name.is_empty())
+        .collect()
 }
 
 /// A policy may rely on every attribute of the schema: a slice without one would not be made, and one that is not in the schema
@@ -46,11 +49,15 @@ fn every_attribute_of_the_schema_is_in_the_slice() {
     let relayed = Ask { way: Way::Relayed { via: "VN", hops: 2, consent: true }, ..ask() }.marked("LAP");
     let slice = question::Slice::new(&roster, &relayed.question()).unwrap();
     let entities: serde_json::Value = slice.entities().to_json_value().unwrap();
-    for (kind, id) in [("Unit", "KH/KH-A"), ("Packet", "packet"), ("Agency", "VN"), ("Agency", "TH"), ("Agency", "KH")] {
-        let said = attributes(between(&schema[schema.find(&format!("entity {kind} in")).unwrap()..], "= {", '}'));
-        let found = entities.as_array().unwrap().iter().find(|entity| {
-            entity["uid"]["type"] == format!("Lintas::{kind}") && entity["uid"]["id"] == id
-        });
+    for (kind, id) in
+        [("Unit", "KH/KH-A"), ("Packet", "packet"), ("Agency", "VN"), ("Agency", "TH"), ("Agency", "KH")]
+    {
+        let said =
+            attributes(between(&schema[schema.find(&format!("entity {kind} in")).unwrap()..], "= {", '}'));
+        let found =
+            entities.as_array().unwrap().iter().find(|entity| {
+                entity["uid"]["type"] == format!("Lintas::{kind}") && entity["uid"]["id"] == id
+            });
         let filled: BTreeSet<String> = found.unwrap()["attrs"].as_object().unwrap().keys().cloned().collect();
         assert_eq!(filled, said, "{kind}::{id}");
     }
