@@ -412,4 +412,6 @@ impl Planned {
 }
 
 #[cfg(test)]
+mod partial_tests;
+#[cfg(test)]
 mod tests;

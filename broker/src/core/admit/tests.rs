@@ -12,11 +12,15 @@ use lintas_proto::{
 use super::*;
 use crate::testing::{DAY, NOW, World, unit};
 
-/// What the gates that need no state say, gates 8 and 9 included.
+/// What the gates that need no state say, gates 8 and 9 included; a packet that somebody may get passes.
 fn verify_as(world: &World, sealed: &Sealed, agency: &str) -> Result<Verified, Refused> {
     let bytes = canonical::encode(&sealed.submission);
     let verified = verify(&bytes, agency, &world.rules, |_| None, world.now_ms)?;
-    verified.objection().cloned().map_or(Ok(verified), Err)
+    if let Some(objection) = verified.objection() {
+        return Err(objection.clone());
+    }
+    let somebody = verified.judged().all.iter().any(Result::is_ok);
+    if somebody { Ok(verified) } else { Err(verified.refuse_by_policy()) }
 }
 
 fn refused(world: &World, sealed: &Sealed) -> Refused {
@@ -168,40 +172,144 @@ fn a_refusal_carries_evidence_that_verifies() {
     assert_eq!(evidence.text, refusal.text);
 }
 
+fn rel_to(agencies: &'static [&str]) -> impl Fn(&mut Core) {
+    move |core: &mut Core| {
+        core.label.caveats.push(Caveat::RelTo as i32);
+        core.label.rel_to = agencies.iter().map(|&agency| agency.to_owned()).collect();
+    }
+}
+
+/// Ids of the policies that deny, by recipient.
+fn denials(verified: &Verified) -> Vec<(String, String)> {
+    let one = |denied: &super::super::judge::Denied| {
+        (denied.recipient.unit.clone(), denied.told.policy_id.clone())
+    };
+    verified.judged().denied().map(one).collect()
+}
+
 #[test]
-fn one_denied_recipient_refuses_the_packet_and_the_evidence_names_the_policy() {
+fn a_packet_that_nobody_may_get_is_refused_and_the_evidence_names_the_policy() {
     let world = World::new(NOW);
     let to = [unit("KH", "A"), unit("VN", "A")];
-    let listed = |agencies: &'static [&str]| {
-        move |core: &mut Core| {
-            core.label.caveats.push(Caveat::RelTo as i32);
-            core.label.rel_to = agencies.iter().map(|&agency| agency.to_owned()).collect();
-        }
-    };
-    let sealed = world.packet_with("TH", &to, listed(&["KH"]));
+    let sealed = world.packet_with("TH", &to, rel_to(&["LA"]));
     let refused = refused(&world, &sealed);
-    assert_eq!((refused.reason, refused.policy_id), (Reason::Policy, "baseline/rel-to"));
-    assert!(refused.text.contains("VN") && !refused.text.contains("KH"), "{}", refused.text);
+    assert_eq!((refused.reason, refused.policy_id.as_str()), (Reason::Policy, "baseline/rel-to"));
+    assert!(refused.text.starts_with("The regional baseline does not release it to KH"), "{}", refused.text);
+    assert!(refused.text.contains("VN / VN-A"), "each recipient is named: {}", refused.text);
     let refusal = refused.answer(&world.speaker(), NOW);
     assert!(!refusal.retry);
     let evidence =
         verify_evidence(refusal.evidence.as_ref().unwrap(), |_, id| world.directory.receipt_key(id)).unwrap();
     assert_eq!((evidence.policy_id.as_str(), evidence.reason), ("baseline/rel-to", Reason::Policy));
     assert_eq!(evidence.header_digest, sealed.digest);
-    assert!(verify_as(&world, &world.packet_with("TH", &to, listed(&["KH", "VN"])), "TH").is_ok());
 }
 
 #[test]
-fn noforn_stays_in_its_country() {
+fn each_recipient_is_judged_for_itself() {
     let mut world = World::new(NOW);
+    let to = [unit("KH", "A"), unit("VN", "A")];
+    let listed = verify_as(&world, &world.packet_with("TH", &to, rel_to(&["KH"])), "TH").unwrap();
+    assert_eq!(denials(&listed), [("VN-A".to_owned(), "baseline/rel-to".to_owned())]);
+    let both = verify_as(&world, &world.packet_with("TH", &to, rel_to(&["KH", "VN"])), "TH").unwrap();
+    assert!(denials(&both).is_empty());
     let noforn = |core: &mut Core| core.label.caveats.push(Caveat::Noforn as i32);
     let abroad = world.packet_with("TH", &[unit("TH", "B"), unit("KH", "A")], noforn);
-    assert_eq!(refused(&world, &abroad).policy_id, "baseline/noforn");
-    assert!(verify_as(&world, &world.packet_with("TH", &[unit("TH", "B")], noforn), "TH").is_ok());
+    let verified = verify_as(&world, &abroad, "TH").unwrap();
+    assert_eq!(denials(&verified), [("KH-A".to_owned(), "baseline/noforn".to_owned())]);
     world.roster.members[0].country = "TH".to_owned();
     world.publish();
     let inland = world.packet_with("TH", &[unit("KH", "A")], noforn);
     assert!(verify_as(&world, &inland, "TH").is_ok(), "two agencies of one country");
+}
+
+#[test]
+fn without_a_bundle_nothing_is_released_and_nothing_accepted() {
+    let mut world = World::new(NOW);
+    world.without_policy("KH");
+    let refused_by = |from: &str, to: &str| {
+        let sealed = world.packet(from, &[unit(to, "A")]);
+        verify_as(&world, &sealed, from).map_err(|refused| refused.policy_id).err()
+    };
+    assert_eq!(refused_by("KH", "TH").as_deref(), Some("KH/nothing-releases"));
+    assert_eq!(refused_by("TH", "KH").as_deref(), Some("KH/not-accepted"));
+    assert_eq!(refused_by("TH", "VN"), None);
+}
+
+#[test]
+fn the_originator_reads_of_anothers_policy_what_that_policy_lets_others_know() {
+    let mut world = World::new(NOW);
+    let secret = r#"@id("accept") @reason("x") permit (principal, action == Lintas::Action::"Accept", resource);
+        @id("sources") @reason("our own secret reason")
+        forbid (principal, action == Lintas::Action::"Accept", resource);"#;
+    world.set_policy("KH", secret);
+    let refused = refused(&world, &world.packet("TH", &[unit("KH", "A")]));
+    assert_eq!(refused.policy_id, "KH/not-accepted");
+    assert!(!refused.text.contains("secret") && !refused.text.contains("sources"), "{}", refused.text);
+    let denied = &refused.concerns.as_ref().unwrap().denials[0];
+    let own = denied.own.as_ref().unwrap();
+    assert!(own.policy_id == "KH/sources" && own.text.contains("our own secret reason"), "{}", own.text);
+}
+
+#[test]
+fn what_a_person_must_review_is_denied_until_the_signed_core_says_so() {
+    let world = World::new(NOW);
+    let h3 = |reviewed| {
+        world.packet_with("TH", &[unit("KH", "A")], |core| {
+            core.label.handling = vec![lintas_proto::schema::HandlingCode::H3 as i32];
+            core.reviewed = reviewed;
+        })
+    };
+    let refused = refused(&world, &h3(false));
+    assert_eq!(refused.policy_id, "baseline/review-h3");
+    assert!(refused.text.contains("a person of TH must review it first"), "{}", refused.text);
+    assert!(verify_as(&world, &h3(true), "TH").is_ok());
+}
+
+#[test]
+fn a_label_that_the_log_has_no_room_for_is_refused() {
+    let world = World::new(NOW);
+    let long = |agencies: usize| {
+        world.packet_with("TH", &[unit("KH", "A")], |core| {
+            core.label.caveats.push(Caveat::RelTo as i32);
+            core.label.rel_to = (0..agencies).map(|n| format!("KH{n:0>28}")).collect();
+        })
+    };
+    let refused = refused(&world, &long(40));
+    assert_eq!(refused.reason, Reason::TooLarge);
+    assert!(refused.text.contains("name fewer agencies in REL_TO"), "{}", refused.text);
+    assert_eq!(self::refused(&world, &long(20)).reason, Reason::Policy, "KH is none of them");
+}
+
+/// Forbids from that moment on.
+fn until(moment: &str) -> String {
+    format!(
+        "{}\n@id(\"over\") @reason(\"the operation is over\")
+        forbid (principal, action == Lintas::Action::\"Release\", resource)
+        when {{ context.now >= datetime(\"{moment}\") }};",
+        crate::testing::OPEN
+    )
+}
+
+#[test]
+fn a_judgement_holds_for_its_rules_and_until_the_next_moment_that_a_policy_names() {
+    let mut world = World::new(NOW);
+    // Five seconds after the test's now.
+    world.set_policy("TH", &until("2026-01-15T08:00:05Z"));
+    let sealed = world.packet("TH", &[unit("KH", "A")]);
+    let verified = verify_as(&world, &sealed, "TH").unwrap();
+    let denied = |verified: &Verified, now_ms| {
+        let verified = verified.clone().under(&world.rules, now_ms);
+        denials(&verified).into_iter().map(|(_, policy)| policy).next()
+    };
+    assert_eq!(denied(&verified, NOW + 4_999), None);
+    assert_eq!(denied(&verified, NOW + 5_000).as_deref(), Some("TH/over"), "its turn came too late");
+    let late = verified.clone().under(&world.rules, NOW + 5_000);
+    assert_eq!(denied(&late, NOW), None, "a clock that was set back");
+    // Another bundle, and the same directory.
+    let mut tighter = World { ..world };
+    tighter.set_policy("KH", "");
+    let verified = verified.under(&tighter.rules, NOW);
+    assert_eq!(denials(&verified), [("KH-A".to_owned(), "KH/not-accepted".to_owned())]);
 }
 
 #[test]

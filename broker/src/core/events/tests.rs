@@ -115,7 +115,7 @@ fn a_first_slot_key_is_no_event_and_another_one_is() {
 #[test]
 fn a_final_refusal_is_an_event_of_its_originator_alone() {
     let (world, mut book) = (World::new(NOW), begun(&World::new(NOW)));
-    let to = [unit("TH", "B"), unit("KH", "A")];
+    let to = [unit("KH", "A")];
     let denied = world.packet_with("TH", &to, |core| {
         core.label.caveats.push(lintas_proto::schema::Caveat::Noforn as i32);
     });
@@ -133,10 +133,14 @@ fn a_final_refusal_is_an_event_of_its_originator_alone() {
         refusals_of.iter().map(|refused| refused.answer(&world.speaker(), NOW + 1)).collect();
     let signed = answers.iter().map(|answer| answer.evidence.clone().unwrap());
     let digests = signed.clone().map(|signed| sha256(&[&lintas_proto::canonical::encode(&signed)]));
-    let fact =
-        refusals(refusals_of.iter().zip(digests.clone()), &mut scribe(&book, &world), &mut os_entropy());
-    let fact = fact.unwrap();
-    let events = events_of(&fact);
+    let facts: Vec<Fact> = {
+        let mut scribe = scribe(&book, &world);
+        let one = |(refused, digest): (&Refused, Digest)| {
+            refusal(refused, &digest, &mut scribe, &mut os_entropy()).unwrap()
+        };
+        refusals_of.iter().zip(digests.clone()).map(one).collect()
+    };
+    let events: Vec<AuditEvent> = facts.iter().flat_map(events_of).collect();
     for ((event, digest), signed) in events.iter().zip(digests).zip(signed) {
         assert_eq!((event.agency.as_str(), event.evidence_digest.as_ref()), ("TH", digest.as_slice()));
         assert_eq!(event.header_digest.len() + event.packet_id.len(), 48);
@@ -152,8 +156,64 @@ fn a_final_refusal_is_an_event_of_its_originator_alone() {
         (Some(unit("KH", "A")), ["baseline/noforn".to_owned()].as_slice())
     );
     assert_eq!((events[1].recipient.clone(), events[1].policy_ids.len()), (None, 0));
-    book.apply(fact).unwrap();
+    assert!(events[0].facts.is_some() && events[0].named && events[0].version == 1);
+    assert!(events[0].text.contains("NOFORN") && events[1].text.is_empty());
+    for fact in facts {
+        book.apply(fact).unwrap();
+    }
     assert_eq!((book.ledger.log_size("TH"), book.ledger.log_size("KH")), (2, 0));
+}
+
+#[test]
+fn a_refusal_by_a_recipients_policy_stands_in_full_in_its_own_log_only() {
+    let (mut world, mut book) = (World::new(NOW), begun(&World::new(NOW)));
+    world.set_policy("KH", "");
+    let packet = world.packet("TH", &[unit("KH", "A"), unit("KH", "B")]);
+    let (mut verdicts, _) = book.submit(&world, &[&packet]);
+    let Some(Verdict::Refused(refused)) = verdicts.pop() else { panic!() };
+    let fact = refusal(&refused, &[7; 32], &mut scribe(&book, &world), &mut os_entropy()).unwrap();
+    let events = events_of(&fact);
+    let said: Vec<_> = events.iter().map(|event| (event.agency.as_str(), event.policy_ids[0].as_str())).collect();
+    let (told, own) = (("TH", "KH/not-accepted"), ("KH", "KH/nothing-accepts"));
+    assert_eq!(said, [told, told, own, own]);
+    for event in &events {
+        assert_eq!((event.r#type, event.version), (EventType::NotAccepted as i32, 1));
+        assert!(event.facts.is_some() && event.recipient.is_some());
+        assert_eq!(event.policy_set_hash, world.rules.policies().hash().as_slice());
+        assert_eq!(event.evidence_digest.is_empty(), event.agency == "KH");
+    }
+    book.apply(fact).unwrap();
+    assert_eq!((book.ledger.log_size("TH"), book.ledger.log_size("KH")), (2, 2));
+}
+
+#[test]
+fn a_policy_bundle_is_told_once_also_when_the_broker_was_away() {
+    let mut world = World::new(NOW);
+    let mut book = begun(&world);
+    let told = |ledger: &Ledger, world: &World| policies(ledger, &world.rules, NOW, &mut os_entropy());
+    let fact = told(&book.ledger, &world).unwrap();
+    let owners: Vec<String> = events_of(&fact).into_iter().map(|event| event.agency).collect();
+    assert_eq!(owners, ["KH", "TH", "VN"], "at the beginning of the log");
+    book.apply(fact).unwrap();
+    assert_eq!(told(&book.ledger, &world), None);
+    world.set_policy("KH", "");
+    let fact = told(&book.ledger, &world).unwrap();
+    let events = events_of(&fact);
+    assert_eq!(events.len(), 1);
+    let hash = world.rules.policies().bundle("KH").unwrap().hash();
+    assert_eq!((events[0].r#type, events[0].version), (EventType::PolicyChanged as i32, 2));
+    assert_eq!((events[0].agency.as_str(), events[0].evidence_digest.as_ref()), ("KH", hash.as_slice()));
+    assert_eq!(events[0].policy_set_hash, world.rules.policies().hash().as_slice());
+    book.apply(fact).unwrap();
+    let again = crate::core::snapshot::decode(&crate::core::snapshot::encode(&book.ledger)).unwrap();
+    assert_eq!(told(&again, &world), None, "also after a restart");
+    assert_eq!(again.audit().policy("KH"), Some(hash));
+    // Somebody who has a bundle before it has a slot.
+    world.join("LA");
+    world.publish_next();
+    assert_eq!(told(&book.ledger, &world), None);
+    let Fact::Epoch(epoch) = epoch(&book.ledger, &world.rules, NOW) else { panic!() };
+    assert_eq!(epoch.policy_set_hash, world.rules.policies().hash().as_slice());
 }
 
 #[test]

@@ -326,9 +326,9 @@ fn the_longest_admission_is_little_longer_than_its_submission() {
         canonical::encode(&world.seal("TH", recipients.take(20).collect(), |_| {}).submission).len();
     let submission = shortest / 20 * limits::RECIPIENTS_MAX;
     assert!(admission * 10 <= submission * 13, "{admission} beside {submission}");
-    let batch = crate::shell::BATCH_BYTES * 23 / 10;
+    // A plan ends behind the packet that makes it full.
     let last = limits::FRAME_BYTES_MAX + admission;
-    assert!(batch + last < 3 * limits::FRAME_BYTES_MAX, "{batch} + {last}");
+    assert!(PLAN_BYTES + last < 3 * limits::FRAME_BYTES_MAX, "{last}");
 }
 
 #[test]

@@ -135,9 +135,9 @@ async fn a_clock_behind_the_log_is_said_and_the_log_does_not_go_back() {
     let (mut journal, _) = Journal::open(disk, limits, None, &mut Facts::default()).unwrap();
     let mut entropy = lintas_config::os_entropy();
     let mut ledger = Ledger::default();
-    let members = events::members(&ledger, &world.directory, ahead_ms, &mut entropy).unwrap();
+    let members = events::members(&ledger, &world.rules, ahead_ms, &mut entropy).unwrap();
     ledger.apply(1, &members).unwrap();
-    let epoch = events::epoch(&ledger, &world.directory, ahead_ms);
+    let epoch = events::epoch(&ledger, &world.rules, ahead_ms);
     journal.commit(&[members.to_record(), epoch.to_record()], lintas_journal::Class::Ordinary).unwrap();
     drop(journal);
     let address = free();
