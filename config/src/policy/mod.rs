@@ -11,6 +11,7 @@
 //! | [`bundle`] | an agency's signed policies: whose, which version, after which |
 //! | [`book`] | everything that is in force; decides, and remembers |
 //! | [`check`] | what a bundle must stand before it counts |
+//! | [`sample`] | the policies of the sample region |
 
 pub mod baseline;
 pub mod book;
@@ -20,6 +21,7 @@ pub mod decide;
 mod memory;
 mod moments;
 pub mod question;
+pub mod sample;
 pub mod set;
 mod text;
 pub mod vocabulary;
