@@ -1,0 +1,146 @@
+//! The sample region's decisions against an oracle: conditions in plain Rust, written from the tables of docs/POLICY.md and
+//! not from the policies. Random questions; the seed of each run is printed where it fails.
+//!
+//! | variable | what |
+//! |---|---|
+//! | `LINTAS_POLICY_CASES` | how many questions; 5,000 if not set |
+//! | `LINTAS_POLICY_SEED` | makes a run again |
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+
+mod agencies;
+mod mutants;
+mod oracle;
+mod random;
+mod world;
+
+use std::{
+    collections::BTreeMap,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use lintas_config::policy::{Layers, Policies, sample};
+use lintas_proto::schema::Roster;
+
+use self::{
+    oracle::{Expected, decide, rules},
+    random::{Random, asked},
+    world::{Asked, bundles, policies, regions},
+};
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap())
+}
+
+fn cases() -> usize {
+    number("LINTAS_POLICY_CASES").map_or(5_000, |count| usize::try_from(count).unwrap())
+}
+
+fn seed() -> u64 {
+    let now = || u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap();
+    number("LINTAS_POLICY_SEED").unwrap_or_else(now)
+}
+
+fn layers(random: &mut Random) -> Layers {
+    *random.one(&[Layers::All, Layers::All, Layers::All, Layers::Release, Layers::Accept])
+}
+
+/// What the oracle says.
+fn expected(regions: &[Roster], asked: &Asked, layers: Layers) -> Expected {
+    match rules(&regions[asked.region], asked) {
+        Ok(rules) => decide(&rules, asked, layers),
+        Err(by_the_roster) => by_the_roster,
+    }
+}
+
+fn answer(policies: &[Policies], asked: &Asked, layers: Layers) -> Expected {
+    Expected::of(&policies[asked.region].decide(&asked.question(), layers))
+}
+
+/// How often each rule was what mattered: while its words held, and while they did not.
+type Reached = BTreeMap<String, [u32; 2]>;
+
+fn reach(reached: &mut Reached, regions: &[Roster], asked: &Asked, layers: Layers) {
+    let Ok(mut rules) = rules(&regions[asked.region], asked) else { return };
+    let so = decide(&rules, asked, layers);
+    for at in 0..rules.len() {
+        rules[at].holds ^= true;
+        if decide(&rules, asked, layers) != so {
+            reached.entry(rules[at].id.clone()).or_default()[usize::from(rules[at].holds)] += 1;
+        }
+        rules[at].holds ^= true;
+    }
+}
+
+/// Full ids of all sample policies.
+fn all_ids() -> Vec<String> {
+    let of = bundles();
+    let agencies = of.iter().flat_map(|bundle| bundle.policies().policies().map(|told| told.id.clone()));
+    let owner = lintas_config::policy::Owner::Baseline;
+    let baseline = lintas_config::policy::PolicySet::read(owner, sample::baseline().0).unwrap();
+    let mut ids: Vec<String> = agencies.chain(baseline.policies().map(|told| told.id.clone())).collect();
+    ids.sort();
+    ids
+}
+
+#[test]
+fn every_decision_is_the_one_that_the_page_promises() {
+    let (seed, cases) = (seed(), cases());
+    let regions = regions(sample::baseline().0);
+    let policies = policies(&regions, &bundles());
+    let (mut random, mut reached) = (Random(seed), Reached::new());
+    let mut outcomes: BTreeMap<&str, u32> = BTreeMap::new();
+    for number in 0..cases {
+        let (asked, layers) = (asked(&mut random, &regions), layers(&mut random));
+        let (should, is) = (expected(&regions, &asked, layers), answer(&policies, &asked, layers));
+        assert_eq!(is, should, "seed {seed}, question {number}, {layers:?}: {asked:#?}");
+        let outcome = match &is {
+            Expected::Denied { .. } => "denied",
+            Expected::Allowed { review: true, .. } => "review",
+            Expected::Allowed { .. } => "released",
+        };
+        *outcomes.entry(outcome).or_default() += 1;
+        reach(&mut reached, &regions, &asked, layers);
+    }
+    println!("seed {seed}: {outcomes:?}");
+    for id in all_ids() {
+        let [held, not] = reached.get(&id).copied().unwrap_or_default();
+        println!("{held:7} {not:7} {id}");
+        assert!(held > 0 && not > 0, "seed {seed}: {id} never mattered ({held} held, {not} not)");
+    }
+    assert_eq!(outcomes.len(), 3, "{outcomes:?}");
+}
+
+#[test]
+fn what_is_remembered_is_what_would_be_decided_anew() {
+    let (seed, cases) = (seed(), cases() / 10);
+    let regions = regions(sample::baseline().0);
+    let bundles = bundles();
+    let remembering = policies(&regions, &bundles);
+    let mut random = Random(seed);
+    let mut all: Vec<(Asked, Layers)> = Vec::new();
+    for _ in 0..cases {
+        let (first, layers) = (asked(&mut random, &regions), layers(&mut random));
+        // The same again, at other times and after other decisions.
+        for _ in 0..3 {
+            all.push((Asked { now_ms: asked(&mut random, &regions).now_ms, ..first.clone() }, layers));
+        }
+        all.push((first, layers));
+    }
+    for round in 0..2 {
+        random.shuffle(&mut all);
+        for (number, (asked, layers)) in all.iter().enumerate() {
+            let remembered = answer(&remembering, asked, *layers);
+            assert_eq!(
+                remembered,
+                expected(&regions, asked, *layers),
+                "seed {seed}, round {round}, {layers:?}: {asked:#?}"
+            );
+            if number % 20 == 0 {
+                let one = std::slice::from_ref(&regions[asked.region]);
+                let anew = policies(one, &bundles)[0].decide(&asked.question(), *layers);
+                assert_eq!(remembered, Expected::of(&anew), "seed {seed}, {layers:?}: {asked:#?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Would the oracle notice? Every policy is taken out, turned round, and changed word by word and sign by sign; each time some
+//! decision must differ from what the page promises. A change that nothing notices is a failure: either a rule of the page is
+//! missing in the oracle, or the questions never come near it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use lintas_config::policy::{Bundle, Layers, Owner, PolicySet, SCHEMA, sample};
+use lintas_proto::schema::Roster;
+
+use crate::{
+    Asked, Expected, Random, answer, asked, bundles, expected, regions, seed,
+    world::{bundle, policies},
+};
+
+/// Questions asked about each change, those that its policy decides first.
+const QUESTIONS: usize = 30_000;
+
+/// A changed text of one owner's policies.
+struct Mutant {
+    owner: String,
+    /// Full id of the policy that was changed.
+    id: String,
+    what: String,
+    text: String,
+}
+
+/// A text without a policy, and with all changes of it.
+fn mutants_of(owner: &str, text: &str) -> Vec<Mutant> {
+    let of = if owner == "baseline" { Owner::Baseline } else { Owner::Agency(owner.to_owned()) };
+    let set = PolicySet::read(of.clone(), text).unwrap();
+    let mut found = Vec::new();
+    for told in set.policies() {
+        for (what, changed) in changes(&told.text) {
+            let text = text.replacen(&told.text, &changed, 1);
+            // What cannot be read is refused long before it could decide.
+            if PolicySet::read(of.clone(), &text).is_ok() {
+                found.push(Mutant { owner: owner.to_owned(), id: told.id.clone(), what, text });
+            }
+        }
+    }
+    found
+}
+
+fn changes(policy: &str) -> Vec<(String, String)> {
+    let head = policy.find("\npermit").or_else(|| policy.find("\nforbid")).unwrap();
+    let (notes, rule) = policy.split_at(head);
+    let mut found = vec![("taken out".to_owned(), String::new())];
+    let whole = |rule: String| format!("{notes}{rule}");
+    if let Some(at) = rule.find("when {") {
+        // The clause itself has no clause in it: it ends where its braces do.
+        let (open, end) = (at + "when {".len(), closing(rule, at));
+        let (before, inside, after) = (&rule[..open], &rule[open..end], &rule[end..]);
+        found.push(("turned round".to_owned(), whole(format!("{before} !({inside}) {after}"))));
+        found.push(("without when".to_owned(), whole(format!("{}{}", &rule[..at], &rule[end + 1..]))));
+    }
+    if let Some(at) = rule.find("unless {") {
+        found.push(("unless turned round".to_owned(), whole(rule.replacen("unless {", "when {", 1))));
+        found.push(("without unless".to_owned(), whole(format!("{};", &rule[..at]))));
+    }
+    let signs = [
+        ("&&", "||"),
+        ("||", "&&"),
+        ("==", "!="),
+        ("!=", "=="),
+        (">=", ">"),
+        ("<=", "<"),
+        (" < ", " <= "),
+        (" > ", " >= "),
+        ("containsAny", "containsAll"),
+        ("containsAll", "containsAny"),
+    ];
+    for (sign, other) in signs {
+        for (at, _) in rule.match_indices(sign).filter(|(at, _)| *at > rule.find("resource").unwrap()) {
+            let changed = format!("{}{other}{}", &rule[..at], &rule[at + sign.len()..]);
+            found.push((format!("{sign} at {at} is {other}"), whole(changed)));
+        }
+    }
+    for (at, word, other) in words(rule) {
+        let changed = format!("{}{other}{}", &rule[..at], &rule[at + word.len()..]);
+        found.push((format!("{word} is {other}"), whole(changed)));
+    }
+    found
+}
+
+fn closing(rule: &str, from: usize) -> usize {
+    let mut depth = 0;
+    for (at, letter) in rule[from..].char_indices() {
+        depth += match letter {
+            '{' => 1,
+            '}' => -1,
+            _ => 0,
+        };
+        if letter == '}' && depth == 0 {
+            return from + at;
+        }
+    }
+    panic!("no end: {rule}");
+}
+
+/// Each word of a vocabulary, and the one that stands after it in the schema.
+fn words(rule: &str) -> Vec<(usize, String, String)> {
+    let mut found = Vec::new();
+    for (at, start) in rule.match_indices("Lintas::") {
+        let Some((kind, rest)) = rule[at + start.len()..].split_once("::\"") else { continue };
+        let Some(list) = SCHEMA.split_once(&format!("entity {kind} enum [")) else { continue };
+        let known: Vec<&str> = list.1.split(']').next().unwrap().split('"').skip(1).step_by(2).collect();
+        let word = rest.split('"').next().unwrap();
+        let next = known[(known.iter().position(|one| *one == word).unwrap() + 1) % known.len()];
+        found.push((at + start.len() + kind.len() + 3, word.to_owned(), next.to_owned()));
+    }
+    found
+}
+
+/// Questions with what the page promises, by the agencies that are asked about them.
+type Pool = Vec<(Asked, Layers, Expected)>;
+
+fn pool(regions: &[Roster], seed: u64) -> Pool {
+    let mut random = Random(seed);
+    let mut one = || {
+        let asked = asked(&mut random, regions);
+        let layers = crate::layers(&mut random);
+        let expected = expected(regions, &asked, layers);
+        (asked, layers, expected)
+    };
+    (0..QUESTIONS).map(|_| one()).collect()
+}
+
+/// Whether a policy has a part in a decision.
+fn names(expected: &Expected, policy: &str) -> bool {
+    match expected {
+        Expected::Denied { id, .. } => id == policy,
+        Expected::Allowed { released_by, accepted_by, review_by, .. } => {
+            [released_by, accepted_by, review_by].into_iter().flatten().any(|id| id == policy)
+        }
+    }
+}
+
+fn noticed(mutant: &Mutant, regions: &[Roster], bundles: &[Arc<Bundle>], pool: &Pool) -> bool {
+    let policies = if mutant.owner == "baseline" {
+        let changed = |roster: &Roster| Roster { baseline: mutant.text.clone(), ..roster.clone() };
+        policies(&regions.iter().map(changed).collect::<Vec<_>>(), bundles)
+    } else {
+        let others = bundles.iter().filter(|bundle| bundle.owner() != mutant.owner).cloned();
+        let changed = bundle(&mutant.owner, &mutant.text);
+        policies(regions, &others.chain([changed]).collect::<Vec<_>>())
+    };
+    let asked_of = |asked: &Asked| {
+        let owner = mutant.owner.as_str();
+        owner == "baseline" || asked.from.agency == owner || asked.to.agency == owner
+    };
+    let differs = |(asked, layers, expected): &&(Asked, Layers, Expected)| {
+        answer(&policies, asked, *layers) != *expected
+    };
+    let mine = || pool.iter().filter(|(asked, _, _)| asked_of(asked));
+    mine().filter(|(_, _, expected)| names(expected, &mutant.id)).take(200).any(|one| differs(&one))
+        || mine().any(|one| differs(&one))
+}
+
+#[test]
+fn the_oracle_notices_every_change_of_a_policy() {
+    let seed = seed();
+    let regions = regions(sample::baseline().0);
+    let (bundles, pool) = (bundles(), pool(&regions, seed));
+    let of = |owner: &str| mutants_of(owner, sample::texts(owner).unwrap().0);
+    let mutants: Vec<Mutant> =
+        sample::agencies().flat_map(of).chain(mutants_of("baseline", sample::baseline().0)).collect();
+    let mut survivors = Vec::new();
+    let mut tried: BTreeMap<&str, u32> = BTreeMap::new();
+    for mutant in &mutants {
+        *tried.entry(&mutant.owner).or_default() += 1;
+        if !noticed(mutant, &regions, &bundles, &pool) {
+            survivors.push(format!("{}: {}", mutant.id, mutant.what));
+        }
+    }
+    println!("seed {seed}: {} changes, {tried:?}", mutants.len());
+    assert!(survivors.is_empty(), "seed {seed}: nothing notices {survivors:#?}");
+}
