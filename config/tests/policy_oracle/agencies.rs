@@ -14,7 +14,7 @@ use When::{Accepted, Released, Reviewed};
 
 type Row = (&'static str, When, Effect, bool);
 
-pub fn rules_of(agency: &str, f: &Facts<'_>) -> Vec<Rule> {
+pub(crate) fn rules_of(agency: &str, f: &Facts<'_>) -> Vec<Rule> {
     let rows = match agency {
         "TH" => thailand(f),
         "KH" => cambodia(f),

@@ -9,7 +9,7 @@ use lintas_proto::schema::Roster;
 
 use crate::{
     Asked, Expected, Random, answer, asked, bundles, expected, regions, seed,
-    world::{bundle, policies},
+    world::{InForce, bundle},
 };
 
 /// Questions asked about each change, those that its policy decides first.
@@ -138,11 +138,11 @@ fn names(expected: &Expected, policy: &str) -> bool {
 fn noticed(mutant: &Mutant, regions: &[Roster], bundles: &[Arc<Bundle>], pool: &Pool) -> bool {
     let policies = if mutant.owner == "baseline" {
         let changed = |roster: &Roster| Roster { baseline: mutant.text.clone(), ..roster.clone() };
-        policies(&regions.iter().map(changed).collect::<Vec<_>>(), bundles)
+        InForce::new(&regions.iter().map(changed).collect::<Vec<_>>(), bundles)
     } else {
         let others = bundles.iter().filter(|bundle| bundle.owner() != mutant.owner).cloned();
         let changed = bundle(&mutant.owner, &mutant.text);
-        policies(regions, &others.chain([changed]).collect::<Vec<_>>())
+        InForce::new(regions, &others.chain([changed]).collect::<Vec<_>>())
     };
     let asked_of = |asked: &Asked| {
         let owner = mutant.owner.as_str();

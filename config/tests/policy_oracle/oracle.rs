@@ -12,14 +12,14 @@ use crate::{
 
 /// What a rule does when its words hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
+pub(crate) enum Effect {
     Permits,
     Forbids,
 }
 
 /// When a rule is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum When {
+pub(crate) enum When {
     /// Baseline: whatever is asked.
     Always,
     /// Baseline: a member passes the packet on.
@@ -31,22 +31,22 @@ pub enum When {
 
 /// One policy of the page, and whether its words hold here.
 #[derive(Debug, Clone)]
-pub struct Rule {
-    pub id: String,
-    pub when: When,
-    pub effect: Effect,
-    pub holds: bool,
+pub(crate) struct Rule {
+    pub(crate) id: String,
+    pub(crate) when: When,
+    pub(crate) effect: Effect,
+    pub(crate) holds: bool,
 }
 
 impl Rule {
-    pub fn new(owner: &str, id: &str, when: When, effect: Effect, holds: bool) -> Self {
+    pub(crate) fn new(owner: &str, id: &str, when: When, effect: Effect, holds: bool) -> Self {
         Self { id: format!("{owner}/{id}"), when, effect, holds }
     }
 }
 
 /// Who decided, and by which policies.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Expected {
+pub(crate) enum Expected {
     Denied { by: DecidedBy, id: String },
     Allowed { review: bool, released_by: Vec<String>, accepted_by: Vec<String>, review_by: Vec<String> },
 }
@@ -57,7 +57,7 @@ impl Expected {
     }
 
     /// What was decided, as far as the oracle knows of it.
-    pub fn of(decision: &Decision) -> Self {
+    pub(crate) fn of(decision: &Decision) -> Self {
         let (review, allowed) = match decision {
             Decision::Deny(Denial { by, policy_id, .. }) => return Self::denied(by.clone(), policy_id),
             Decision::Release(allowed) => (false, allowed),
@@ -74,7 +74,7 @@ impl Expected {
 }
 
 /// What the roster alone decides, or all rules that may be asked.
-pub fn rules(roster: &Roster, asked: &Asked) -> Result<Vec<Rule>, Expected> {
+pub(crate) fn rules(roster: &Roster, asked: &Asked) -> Result<Vec<Rule>, Expected> {
     let member = |id: &str| Expected::denied(DecidedBy::Region, format!("baseline/{id}"));
     let active = |agency: &str| {
         let found = roster.members.iter().find(|known| known.agency == agency);
@@ -136,7 +136,7 @@ fn baseline(f: &Facts<'_>) -> Vec<Rule> {
 }
 
 /// The order of decision.
-pub fn decide(rules: &[Rule], asked: &Asked, layers: Layers) -> Expected {
+pub(crate) fn decide(rules: &[Rule], asked: &Asked, layers: Layers) -> Expected {
     let (release, accept) = (layers != Layers::Accept, layers != Layers::Release);
     let of = |agency: &str| format!("{agency}/");
     let holding = |when: When, effect: Effect, owner: &str| {

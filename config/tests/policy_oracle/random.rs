@@ -10,26 +10,26 @@ use crate::world::{Asked, MARKINGS, midnight, units};
 
 /// SplitMix64.
 #[derive(Debug, Clone)]
-pub struct Random(pub u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         mixed ^ (mixed >> 31)
     }
-    pub fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         usize::try_from(self.next() % limit as u64).unwrap()
     }
-    pub fn percent(&mut self, percent: usize) -> bool {
+    pub(crate) fn percent(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
-    pub fn one<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+    pub(crate) fn one<'a, T>(&mut self, of: &'a [T]) -> &'a T {
         &of[self.below(of.len())]
     }
-    pub fn shuffle<T>(&mut self, all: &mut [T]) {
+    pub(crate) fn shuffle<T>(&mut self, all: &mut [T]) {
         for last in (1..all.len()).rev() {
             all.swap(last, self.below(last + 1));
         }
@@ -53,28 +53,22 @@ fn sorted(words: impl IntoIterator<Item = i32>) -> Vec<i32> {
 }
 
 /// One question about one of `regions`.
-pub fn asked(random: &mut Random, regions: &[Roster]) -> Asked {
+pub(crate) fn asked(random: &mut Random, regions: &[Roster]) -> Asked {
     let region = if random.percent(70) { 0 } else { 1 + random.below(regions.len() - 1) };
     let roster = &regions[region];
-    let (from, _) = someone(random, roster);
-    let (mut to, mut unit) = someone(random, roster);
-    if random.percent(5) {
-        // Within one agency.
-        let others = units(roster, &from.agency);
-        if !others.is_empty() {
-            unit = random.one(others).clone();
-            to = UnitRef { agency: from.agency.clone(), unit: unit.unit.clone() };
-        }
-    }
-    let relay = random.percent(25).then(|| {
-        let via = if random.percent(80) { "RCO".to_owned() } else { someone(random, roster).0.agency };
-        (via, 1 + u32::try_from(random.below(4)).unwrap(), random.percent(70))
+    let (from, to) = both(random, roster);
+    let unit = units(roster, &to.agency).iter().find(|unit| unit.unit == to.unit).cloned();
+    let unit = unit.unwrap_or_default();
+    let tame = random.percent(50);
+    let relay = random.percent(if tame { 10 } else { 40 }).then(|| {
+        let via = if random.percent(80) { "RCO".to_owned() } else { someone(random, roster).agency };
+        (via, 1 + u32::try_from(random.below(3)).unwrap(), random.percent(75))
     });
     Asked {
         region,
         named: random.percent(75),
         kind: random.value::<Kind>(5),
-        label: label(random, &to, &unit),
+        label: label(random, tame, &to, &unit),
         onward: random.value::<Onward>(4),
         reviewed: random.percent(30),
         relay,
@@ -84,15 +78,50 @@ pub fn asked(random: &mut Random, regions: &[Roster]) -> Asked {
     }
 }
 
-/// A unit of any member; now and then one that is not there.
-fn someone(random: &mut Random, roster: &Roster) -> (UnitRef, RosterUnit) {
-    let member = random.one(&roster.members);
-    let agency = member.agency.clone();
-    if member.units.is_empty() || random.percent(1) {
-        return (UnitRef { agency, unit: "NOBODY".to_owned() }, RosterUnit::default());
+/// Who writes and who would receive: any two units, one agency's own, or two that have an arrangement.
+fn both(random: &mut Random, roster: &Roster) -> (UnitRef, UnitRef) {
+    let pair = |from: (&str, &str), to: (&str, &str)| {
+        let of = |(agency, unit): (&str, &str)| UnitRef { agency: agency.to_owned(), unit: unit.to_owned() };
+        (of(from), of(to))
+    };
+    let arranged = [
+        pair(("MM", "MM-ATIPD"), ("ID", "ID-SPOC")),
+        pair(("ID", "ID-SPOC"), ("VN", "VN-C02")),
+        pair(("ID", "ID-SPOC"), ("MM", "MM-ATIPD")),
+        pair(("KH", "KH-AHT"), ("RCO", "RCO-DESK")),
+        pair(("TH", "TH-SPOC"), ("DSI", "DSI-A")),
+        pair(("TH", "TH-ATD-RNG"), ("KH", "KH-BOR")),
+        pair(("VN", "VN-C02"), ("KH", "KH-BOR")),
+        pair(("TH", "TH-SPOC"), ("LA", "LA-ATD")),
+        pair(("KH", "KH-AHT"), ("LA", "LA-ATD")),
+        pair(("RCO", "RCO-DESK"), ("LA", "LA-ATD")),
+        pair(("TH", "TH-ATD-RNG"), ("RCO", "RCO-DESK")),
+        pair(("VN", "VN-C02"), ("RCO", "RCO-DESK")),
+        pair(("VN", "VN-VP"), ("TH", "TH-LAB")),
+        pair(("LA", "LA-ATD"), ("KH", "KH-VP")),
+        pair(("LA", "LA-ATD"), ("TH", "TH-VP")),
+        pair(("VN", "VN-C02"), ("KH", "KH-AHT")),
+        pair(("RCO", "RCO-DESK"), ("AUD", "AUD-BOARD")),
+    ];
+    let (from, to) = (someone(random, roster), someone(random, roster));
+    match random.below(100) {
+        0..35 => random.one(&arranged).clone(),
+        35..41 => units(roster, &from.agency)
+            .iter()
+            .max_by_key(|_| random.next())
+            .map_or((from.clone(), to), |unit| {
+                (from.clone(), UnitRef { agency: from.agency.clone(), unit: unit.unit.clone() })
+            }),
+        _ => (from, to),
     }
-    let unit = random.one(&member.units).clone();
-    (UnitRef { agency, unit: unit.unit.clone() }, unit)
+}
+
+/// A unit of any member; now and then one that is not there.
+fn someone(random: &mut Random, roster: &Roster) -> UnitRef {
+    let member = random.one(&roster.members);
+    let nobody = member.units.is_empty() || random.percent(1);
+    let unit = if nobody { "NOBODY".to_owned() } else { random.one(&member.units).unit.clone() };
+    UnitRef { agency: member.agency.clone(), unit }
 }
 
 /// Any moment of three years, or one at which an arrangement begins or ends, or next to it.
@@ -104,8 +133,9 @@ fn moment(random: &mut Random) -> u64 {
     midnight("2026-01-01") + random.next() % (midnight("2029-01-01") - midnight("2026-01-01"))
 }
 
-fn label(random: &mut Random, to: &UnitRef, unit: &RosterUnit) -> Label {
+fn label(random: &mut Random, tame: bool, to: &UnitRef, unit: &RosterUnit) -> Label {
     let suits = random.percent(80) && !unit.purposes.is_empty();
+    let suits = suits || (tame && !unit.purposes.is_empty());
     let mut purposes = if suits { vec![*random.one(&unit.purposes)] } else { random.words(8, 2) };
     if random.percent(25) {
         purposes.push(1 + i32::try_from(random.below(8)).unwrap());
@@ -114,7 +144,8 @@ fn label(random: &mut Random, to: &UnitRef, unit: &RosterUnit) -> Label {
         purposes.push(Purpose::Investigation as i32);
     }
     let purposes = sorted(purposes);
-    let mut caveats = if random.percent(40) { random.words(6, 2) } else { Vec::new() };
+    let mut caveats =
+        if random.percent(if tame { 15 } else { 50 }) { random.words(6, 2) } else { Vec::new() };
     if random.percent(60) {
         caveats.retain(|caveat| *caveat != Caveat::Noforn as i32);
     }
@@ -127,7 +158,7 @@ fn label(random: &mut Random, to: &UnitRef, unit: &RosterUnit) -> Label {
         rel_to.sort();
         rel_to.dedup();
     }
-    let classification = random.percent(30).then(|| {
+    let classification = random.percent(if tame { 15 } else { 40 }).then(|| {
         let (scheme, value) = if random.percent(3) {
             *random.one(&[("TH", "MAT"), ("XX", "SECRET")])
         } else {
@@ -152,6 +183,10 @@ fn label(random: &mut Random, to: &UnitRef, unit: &RosterUnit) -> Label {
         classification,
         purposes,
         offences: random.words(Offence::Other as i32, 3),
-        data: if random.percent(60) { random.words(DataCategory::Financial as i32, 3) } else { Vec::new() },
+        data: if random.percent(60) {
+            random.words(DataCategory::Financial as i32, if tame { 1 } else { 3 })
+        } else {
+            Vec::new()
+        },
     }
 }

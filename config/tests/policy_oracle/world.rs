@@ -1,6 +1,6 @@
 //! The sample region in several states, and what a question says, in plain words: no Cedar here.
 
-use std::sync::Arc;
+use std::{cell::OnceCell, sync::Arc};
 
 use lintas_config::{
     policy::{Bundle, Policies, Question, Way, sample},
@@ -17,7 +17,7 @@ use lintas_proto::{
 };
 
 /// Scheme, marking, rank: the table of docs/POLICY.md.
-pub const MARKINGS: [(&str, &str, u32); 24] = [
+pub(crate) const MARKINGS: [(&str, &str, u32); 24] = [
     ("ID", "KONFIDENSIAL", 2),
     ("ID", "RAHASIA", 3),
     ("ID", "SANGAT-RAHASIA", 4),
@@ -46,23 +46,23 @@ pub const MARKINGS: [(&str, &str, u32); 24] = [
 
 /// One question, with everything that it borrows elsewhere.
 #[derive(Debug, Clone)]
-pub struct Asked {
+pub(crate) struct Asked {
     /// Which of [`regions`].
-    pub region: usize,
-    pub from: UnitRef,
-    pub to: UnitRef,
-    pub named: bool,
-    pub kind: Kind,
-    pub label: Label,
-    pub onward: Onward,
-    pub reviewed: bool,
+    pub(crate) region: usize,
+    pub(crate) from: UnitRef,
+    pub(crate) to: UnitRef,
+    pub(crate) named: bool,
+    pub(crate) kind: Kind,
+    pub(crate) label: Label,
+    pub(crate) onward: Onward,
+    pub(crate) reviewed: bool,
     /// Agency that passes it on, how often it was, and whether the originator has consented.
-    pub relay: Option<(String, u32, bool)>,
-    pub now_ms: u64,
+    pub(crate) relay: Option<(String, u32, bool)>,
+    pub(crate) now_ms: u64,
 }
 
 impl Asked {
-    pub fn question(&self) -> Question<'_> {
+    pub(crate) fn question(&self) -> Question<'_> {
         let way = self.relay.as_ref().map_or(Way::Direct, |(via, hops, consent)| Way::Relayed {
             via,
             hops: *hops,
@@ -83,7 +83,7 @@ impl Asked {
 }
 
 /// The sample region; with one member suspended; with one revoked and one suspended; with a second agency of a country.
-pub fn regions(baseline: &str) -> Vec<Roster> {
+pub(crate) fn regions(baseline: &str) -> Vec<Roster> {
     let source = mekong().unwrap();
     let members = source.members.iter().map(|member| member.member(Vec::new().into())).collect();
     let mut schemes: Vec<ClassificationScheme> = Vec::new();
@@ -111,6 +111,9 @@ pub fn regions(baseline: &str) -> Vec<Roster> {
         units: vec![RosterUnit { unit: "DSI-A".to_owned(), ..units(&whole, "TH")[2].clone() }],
         ..whole.members.iter().find(|member| member.agency == "TH").unwrap().clone()
     });
+    // And with a contact point that does nothing else.
+    let lao = second.members.iter_mut().find(|member| member.agency == "LA").unwrap();
+    lao.units[1].functions = vec![UnitFunction::Spoc as i32];
     second.members.sort_by(|a, b| a.agency.cmp(&b.agency));
     vec![
         whole.clone(),
@@ -120,12 +123,12 @@ pub fn regions(baseline: &str) -> Vec<Roster> {
     ]
 }
 
-pub fn units<'r>(roster: &'r Roster, agency: &str) -> &'r [RosterUnit] {
+pub(crate) fn units<'r>(roster: &'r Roster, agency: &str) -> &'r [RosterUnit] {
     roster.members.iter().find(|member| member.agency == agency).map_or(&[], |member| &member.units)
 }
 
 /// A bundle as it is kept, unsigned: who signed it is another test's question.
-pub fn bundle(owner: &str, policies: &str) -> Arc<Bundle> {
+pub(crate) fn bundle(owner: &str, policies: &str) -> Arc<Bundle> {
     let said = PolicyBundle {
         format: 1,
         owner: owner.to_owned(),
@@ -141,81 +144,96 @@ pub fn bundle(owner: &str, policies: &str) -> Arc<Bundle> {
 }
 
 /// All sample bundles.
-pub fn bundles() -> Vec<Arc<Bundle>> {
+pub(crate) fn bundles() -> Vec<Arc<Bundle>> {
     sample::agencies().map(|agency| bundle(agency, sample::texts(agency).unwrap().0)).collect()
 }
 
-/// What is in force in each of the regions.
-pub fn policies(regions: &[Roster], bundles: &[Arc<Bundle>]) -> Vec<Policies> {
-    let in_force =
-        |roster: &Roster| Policies::new(Arc::new(roster.clone()), bundles.iter().cloned(), 1).unwrap();
-    regions.iter().map(in_force).collect()
+/// What is in force in each of the regions, made when it is first asked.
+pub(crate) struct InForce {
+    regions: Vec<Roster>,
+    bundles: Vec<Arc<Bundle>>,
+    made: Vec<OnceCell<Policies>>,
+}
+
+impl InForce {
+    pub(crate) fn new(regions: &[Roster], bundles: &[Arc<Bundle>]) -> Self {
+        let made = regions.iter().map(|_| OnceCell::new()).collect();
+        Self { regions: regions.to_vec(), bundles: bundles.to_vec(), made }
+    }
+
+    pub(crate) fn of(&self, region: usize) -> &Policies {
+        let make = || {
+            let roster = Arc::new(self.regions[region].clone());
+            Policies::new(roster, self.bundles.iter().cloned(), 1).unwrap()
+        };
+        self.made[region].get_or_init(make)
+    }
 }
 
 /// A question and what the roster says of both sides.
-pub struct Facts<'a> {
-    pub asked: &'a Asked,
-    pub originator: &'a Member,
-    pub recipient: &'a Member,
-    pub unit: &'a RosterUnit,
-    pub rank: u32,
+pub(crate) struct Facts<'a> {
+    pub(crate) asked: &'a Asked,
+    pub(crate) originator: &'a Member,
+    pub(crate) recipient: &'a Member,
+    pub(crate) unit: &'a RosterUnit,
+    pub(crate) rank: u32,
 }
 
 impl Facts<'_> {
-    pub fn kind(&self, kinds: &[Kind]) -> bool {
+    pub(crate) fn kind(&self, kinds: &[Kind]) -> bool {
         kinds.contains(&self.asked.kind)
     }
-    pub fn tlp(&self, tlp: Tlp) -> bool {
+    pub(crate) fn tlp(&self, tlp: Tlp) -> bool {
         self.asked.label.tlp == tlp as i32
     }
-    pub fn handling(&self, code: HandlingCode) -> bool {
+    pub(crate) fn handling(&self, code: HandlingCode) -> bool {
         self.asked.label.handling.contains(&(code as i32))
     }
-    pub fn caveat(&self, caveat: Caveat) -> bool {
+    pub(crate) fn caveat(&self, caveat: Caveat) -> bool {
         self.asked.label.caveats.contains(&(caveat as i32))
     }
-    pub fn purpose(&self, purpose: Purpose) -> bool {
+    pub(crate) fn purpose(&self, purpose: Purpose) -> bool {
         self.asked.label.purposes.contains(&(purpose as i32))
     }
-    pub fn about(&self, offence: Offence) -> bool {
+    pub(crate) fn about(&self, offence: Offence) -> bool {
         self.asked.label.offences.contains(&(offence as i32))
     }
-    pub fn data(&self, data: DataCategory) -> bool {
+    pub(crate) fn data(&self, data: DataCategory) -> bool {
         self.asked.label.data.contains(&(data as i32))
     }
-    pub fn without_data(&self) -> bool {
+    pub(crate) fn without_data(&self) -> bool {
         self.asked.label.data.is_empty()
     }
-    pub fn does(&self, function: UnitFunction) -> bool {
+    pub(crate) fn does(&self, function: UnitFunction) -> bool {
         self.unit.functions.contains(&(function as i32))
     }
-    pub fn works_for(&self, purpose: i32) -> bool {
+    pub(crate) fn works_for(&self, purpose: i32) -> bool {
         self.unit.purposes.contains(&purpose)
     }
-    pub fn to(&self, agency: &str) -> bool {
+    pub(crate) fn to(&self, agency: &str) -> bool {
         self.asked.to.agency == agency
     }
-    pub fn to_unit(&self, unit: &str) -> bool {
+    pub(crate) fn to_unit(&self, unit: &str) -> bool {
         format!("{}/{}", self.asked.to.agency, self.asked.to.unit) == unit
     }
-    pub fn to_group(&self, group: &str) -> bool {
+    pub(crate) fn to_group(&self, group: &str) -> bool {
         self.recipient.groups.iter().any(|known| known == group)
     }
-    pub fn from(&self, agency: &str) -> bool {
+    pub(crate) fn from(&self, agency: &str) -> bool {
         self.asked.from.agency == agency
     }
-    pub fn from_group(&self, group: &str) -> bool {
+    pub(crate) fn from_group(&self, group: &str) -> bool {
         self.originator.groups.iter().any(|known| known == group)
     }
-    pub fn within(&self) -> bool {
+    pub(crate) fn within(&self) -> bool {
         self.asked.from.agency == self.asked.to.agency
     }
     /// Not before midnight (UTC) of that day.
-    pub fn since(&self, day: &str) -> bool {
+    pub(crate) fn since(&self, day: &str) -> bool {
         self.asked.now_ms >= midnight(day)
     }
 }
 
-pub fn midnight(day: &str) -> u64 {
+pub(crate) fn midnight(day: &str) -> u64 {
     format!("{day}T00:00:00Z").parse::<jiff::Timestamp>().unwrap().as_millisecond().try_into().unwrap()
 }
