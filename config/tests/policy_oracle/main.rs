@@ -60,7 +60,7 @@ fn answer(policies: &InForce, asked: &Asked, layers: Layers) -> Expected {
 /// A random question. What the region alone decides is drawn again now and then: there is much of it.
 fn asked(random: &mut Random, regions: &[Roster]) -> Asked {
     let mut asked = random::asked(random, regions);
-    for _ in 0..if random.percent(70) { 4 } else { 0 } {
+    for _ in 0..if random.percent(60) { 4 } else { 0 } {
         match expected(regions, &asked, Layers::All) {
             Expected::Denied { by: DecidedBy::Region, .. } => asked = random::asked(random, regions),
             Expected::Denied { .. } | Expected::Allowed { .. } => break,

@@ -57,33 +57,75 @@ pub(crate) fn asked(random: &mut Random, regions: &[Roster]) -> Asked {
     let region = if random.percent(70) { 0 } else { 1 + random.below(regions.len() - 1) };
     let roster = &regions[region];
     let (from, to) = both(random, roster);
-    let unit = units(roster, &to.agency).iter().find(|unit| unit.unit == to.unit).cloned();
-    let unit = unit.unwrap_or_default();
+    let known = units(roster, &to.agency).iter().find(|unit| unit.unit == to.unit).cloned();
+    let known = known.unwrap_or_default();
     let tame = random.percent(50);
     let relay = random.percent(if tame { 10 } else { 40 }).then(|| {
         let via = if random.percent(80) { "RCO".to_owned() } else { someone(random, roster).agency };
         (via, 1 + u32::try_from(random.below(3)).unwrap(), random.percent(75))
     });
-    Asked {
+    let mut asked = Asked {
         region,
         named: random.percent(75),
         kind: random.value::<Kind>(5),
-        label: label(random, tame, &to, &unit),
+        label: label(random, tame, &to, &known),
         onward: random.value::<Onward>(4),
         reviewed: random.percent(30),
         relay,
         now_ms: moment(random),
         from,
         to,
+    };
+    if random.percent(20) {
+        random.one(&HINTS)(&mut asked);
     }
+    asked
+}
+
+/// What rare rules ask for, each in a word or two; all else stays random.
+const HINTS: [fn(&mut Asked); 16] = [
+    |q| {
+        (q.from, q.to) = (unit("TH", "TH-SPOC"), unit("TH", "TH-LAB"));
+        (q.label.data, q.label.purposes) =
+            (vec![DataCategory::Suspect as i32], vec![Purpose::Prevention as i32]);
+    },
+    |q| (q.to, q.named, q.label.caveats) = (unit("KH", "KH-AHT"), true, vec![Caveat::EyesOnly as i32]),
+    |q| (q.named, q.label.caveats) = (false, vec![Caveat::EyesOnly as i32]),
+    |q| (q.label.caveats, q.label.rel_to) = (vec![Caveat::RelTo as i32], vec!["LA".to_owned()]),
+    |q| q.label.caveats = vec![Caveat::Noforn as i32],
+    |q| (q.from, q.label.caveats) = (unit("ID", "ID-SPOC"), vec![Caveat::SourceProtect as i32]),
+    |q| (q.relay, q.onward) = (Some(("RCO".to_owned(), 1, false)), Onward::None),
+    |q| {
+        (q.relay, q.onward) = (Some(("RCO".to_owned(), 1, false)), Onward::Region);
+        q.label.handling = vec![HandlingCode::H2 as i32];
+    },
+    |q| {
+        (q.from, q.to) = (unit("MM", "MM-ATIPD"), unit("ID", "ID-SPOC"));
+        q.label.offences = vec![Offence::MigrantSmuggling as i32];
+    },
+    |q| (q.from, q.to, q.kind) = (unit("ID", "ID-SPOC"), unit("RCO", "RCO-DESK"), Kind::Alert),
+    |q| (q.from, q.to, q.kind) = (unit("MM", "MM-MAR"), unit("TH", "TH-MAR"), Kind::Alert),
+    |q| {
+        (q.from, q.to) = (unit("VN", "VN-C02"), unit("KH", "KH-AHT"));
+        q.label.classification =
+            Some(Classification { scheme: "VN".to_owned(), value: "TOI-MAT".to_owned() });
+    },
+    |q| (q.from, q.to, q.kind) = (unit("VN", "VN-C02"), unit("ID", "ID-SPOC"), Kind::Request),
+    |q| (q.from, q.label.data) = (unit("KH", "KH-AHT"), vec![DataCategory::Witness as i32]),
+    |q| q.label.data = vec![DataCategory::Victim as i32, DataCategory::Minor as i32],
+    |q| {
+        (q.from, q.to, q.kind) = (unit("RCO", "RCO-DESK"), unit("AUD", "AUD-BOARD"), Kind::Notice);
+        (q.label.data, q.label.purposes) = (Vec::new(), vec![Purpose::Statistics as i32]);
+    },
+];
+
+fn unit(agency: &str, unit: &str) -> UnitRef {
+    UnitRef { agency: agency.to_owned(), unit: unit.to_owned() }
 }
 
 /// Who writes and who would receive: any two units, one agency's own, or two that have an arrangement.
 fn both(random: &mut Random, roster: &Roster) -> (UnitRef, UnitRef) {
-    let pair = |from: (&str, &str), to: (&str, &str)| {
-        let of = |(agency, unit): (&str, &str)| UnitRef { agency: agency.to_owned(), unit: unit.to_owned() };
-        (of(from), of(to))
-    };
+    let pair = |from: (&str, &str), to: (&str, &str)| (unit(from.0, from.1), unit(to.0, to.1));
     let arranged = [
         pair(("MM", "MM-ATIPD"), ("ID", "ID-SPOC")),
         pair(("ID", "ID-SPOC"), ("VN", "VN-C02")),
