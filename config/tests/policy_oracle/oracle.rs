@@ -95,6 +95,9 @@ pub(crate) fn rules(roster: &Roster, asked: &Asked) -> Result<Vec<Rule>, Expecte
             known.ok_or_else(|| member("marking"))?.2
         }
     };
+    if asked.relay.as_ref().is_some_and(|(via, ..)| active(via).is_none()) {
+        return Err(member("member"));
+    }
     let facts = Facts { asked, originator, recipient, unit, rank };
     let mut rules = baseline(&facts);
     rules.extend(rules_of(&asked.from.agency, &facts));
