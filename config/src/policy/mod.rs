@@ -13,6 +13,7 @@
 //! | [`book`] | everything that is in force; decides, and remembers |
 //! | [`cases`] | what its owner expects of a bundle, as files that people write |
 //! | [`check`] | what a bundle must stand before it counts |
+//! | [`sample`] | the policies of the sample region |
 
 pub mod baseline;
 pub mod book;
@@ -26,6 +27,7 @@ pub mod guard;
 mod memory;
 mod moments;
 pub mod question;
+pub mod sample;
 mod scope;
 pub mod set;
 mod spelling;
