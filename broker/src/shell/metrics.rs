@@ -48,6 +48,8 @@ pub(crate) struct Metrics {
     pub(crate) self_revocations: Counter,
     pub(crate) directories_refused: Counter,
     pub(crate) keysets_refused: Counter,
+    pub(crate) policy_changes: Counter,
+    pub(crate) policies_refused: Counter,
     pub(crate) submission_bytes: Counter,
     pub(crate) attachment_bytes: Counter,
     pub(crate) attachment_bytes_given: Counter,
@@ -217,6 +219,7 @@ pub(crate) fn page(shared: &Shared) -> String {
         page.head(name, "gauge", help);
         page.line(name, "", value);
     }
+    page.policies(shared);
     page.log(shared);
     page.witnessed(shared);
     page.groups(metrics);
@@ -246,6 +249,18 @@ impl Page {
         for (value, counter) in counters {
             self.line(&name, &format!("{{{label}=\"{value}\"}}"), counter.get());
         }
+    }
+
+    fn policies(&mut self, shared: &Shared) {
+        let metrics = &shared.metrics;
+        for (name, help, counter) in [
+            ("policy_changes", "Release policies put in force since the start.", &metrics.policy_changes),
+            ("policies_refused", "Release policies that were not taken.", &metrics.policies_refused),
+        ] {
+            self.counter(name, help, counter);
+        }
+        self.head("policies", "gauge", "Agencies whose release policies are in force.");
+        self.line("policies", "", shared.rules().policies().bundles().count() as u64);
     }
 
     /// Who reads the audit log, and who watches it. No age where nobody witnesses.

@@ -15,6 +15,9 @@
 //! - [`keeper`]: takes in what is new, and puts it in force; [`directory_files`], [`earlier`]: the directory on disk
 //! - [`offer`]: what nodes are given of it; [`notices`]: what they are told
 //!
+//! The way of a release policy: a node brings it on a stream ([`directory_streams`]), it stands the gate and is kept
+//! ([`policies`]), and the [`keeper`] puts it in force.
+//!
 //! The way of an audit event: from the journal through [`log`], which publishes it, has it cosigned, and gives it out.
 //!
 //! Beside both:
@@ -44,6 +47,7 @@ mod notices;
 mod offer;
 mod operator;
 mod places;
+mod policies;
 mod recover;
 mod sequencer;
 mod session;

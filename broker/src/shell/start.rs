@@ -351,12 +351,20 @@ impl Engine {
         };
         let earlier = folder.earlier(present)?;
         let home = folder.clone();
-        let policies = Policies::new(directory.shared_roster(), [], clock::now_ms())
-            .map_err(|problem| RunError::Baseline(problem.to_string()))?;
+        // What was in force stays so, also when the clock was set back.
+        let now_ms = ledger.time_at(clock::now_ms());
+        let store = folder.policies(&directory, now_ms)?;
+        // MERGE: with the policies that the log was told: `ledger.audit().policies()`, agency and SHA-256 of each member.
+        store.agrees_with_log(std::iter::empty())?;
+        let policies =
+            Policies::new(directory.shared_roster(), store.live(directory.roster(), now_ms), now_ms)
+                .map_err(|problem| RunError::Baseline(problem.to_string()))?;
+        tracing::info!(count = policies.bundles().count(), "policies are in force");
         let rules = Rules::new(Arc::new(directory), Arc::new(policies));
         let parts = Parts {
             ledger,
             rules,
+            policies: store,
             earlier,
             broker,
             receipt_key,
