@@ -142,7 +142,8 @@ impl Desk {
             }
             Err(error) => {
                 tracing::error!(%error, agency, "policies cannot be read");
-                let text = "The broker cannot read its copy of the policies; ask again, or tell its operator.";
+                let text =
+                    "The broker cannot read its copy of the policies; ask again, or tell its operator.";
                 answer(writer, kind, &refused((Reason::Quota, text.to_owned()))).await
             }
         }
@@ -203,11 +204,7 @@ async fn begin(reader: &mut FrameReader) -> Result<Option<(FrameType, Bytes)>, L
 }
 
 /// Sends head and update, a part at a time; not for ever.
-async fn give<M: Shaped>(
-    head: (FrameType, &M),
-    found: Answer,
-    writer: FrameWriter,
-) -> Result<(), LinkError> {
+async fn give<M: Shaped>(head: (FrameType, &M), found: Answer, writer: FrameWriter) -> Result<(), LinkError> {
     let slow_ms = found.length.saturating_mul(1_000) / BYTES_PER_SECOND_MIN;
     let ms_max = TRANSFER_MS.saturating_add(slow_ms);
     let given = timeout(Duration::from_millis(ms_max), send(head, found, writer)).await;
@@ -246,11 +243,7 @@ fn busy() -> (Reason, String) {
     (Reason::Quota, text.to_owned())
 }
 
-async fn answer<M: Shaped>(
-    mut writer: FrameWriter,
-    kind: FrameType,
-    message: &M,
-) -> Result<(), LinkError> {
+async fn answer<M: Shaped>(mut writer: FrameWriter, kind: FrameType, message: &M) -> Result<(), LinkError> {
     writer.send_message(kind, message).await?;
     writer.finish().await
 }

@@ -215,7 +215,6 @@ impl Keeper {
         self.put_in_force(Arc::new(next), Some(taken));
         Ok(())
     }
-
 }
 
 impl std::fmt::Display for Trouble {

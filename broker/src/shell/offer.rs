@@ -46,10 +46,7 @@ pub(super) struct Offers {
 #[derive(Debug, PartialEq)]
 enum Piece {
     Bytes(Bytes),
-    File {
-        path: PathBuf,
-        length: u64,
-    },
+    File { path: PathBuf, length: u64 },
 }
 
 /// The bytes of a `DirectoryUpdate` or `PolicyUpdate`.

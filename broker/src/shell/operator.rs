@@ -67,7 +67,11 @@ pub(super) async fn open(
 }
 
 async fn serve(listener: TcpListener, shared: Arc<Shared>) {
-    let router = Router::new().route("/metrics", get(page)).route("/health", get(health)).route("/policies", get(policies)).with_state(shared);
+    let router = Router::new()
+        .route("/metrics", get(page))
+        .route("/health", get(health))
+        .route("/policies", get(policies))
+        .with_state(shared);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = tokio::task::JoinSet::new();
     while let Ok(place) = Arc::clone(&places).acquire_owned().await {

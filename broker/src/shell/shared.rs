@@ -19,7 +19,9 @@ use lintas_proto::{
 use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
 
-use super::{answer::AnswerTo, blobs::Blobs, folder::Folder, log::LogState, metrics::Metrics, policies::Store};
+use super::{
+    answer::AnswerTo, blobs::Blobs, folder::Folder, log::LogState, metrics::Metrics, policies::Store,
+};
 use crate::core::{
     earlier::{Earlier, Taken},
     leave::Sought,
@@ -88,8 +90,19 @@ pub(crate) struct Shared {
 impl Shared {
     /// Starts from what recovery folded; `durable` is its last record.
     pub(crate) fn new(parts: Parts, durable: u64) -> Self {
-        let Parts { ledger, rules, policies, earlier, broker, receipt_key, log_key, folder, blobs, reader, credit } =
-            parts;
+        let Parts {
+            ledger,
+            rules,
+            policies,
+            earlier,
+            broker,
+            receipt_key,
+            log_key,
+            folder,
+            blobs,
+            reader,
+            credit,
+        } = parts;
         let metrics = Metrics::default();
         let ended = usize::try_from(ledger.audit().number()).unwrap_or(usize::MAX);
         metrics.handed_over(durable);

@@ -62,7 +62,9 @@ async fn stream(
 ) -> Result<(), LinkError> {
     let kinds: Vec<_> = SESSION_KINDS.into_iter().chain([FrameType::BlobPut, FrameType::BlobGet]).collect();
     match reader.next_of(&kinds).await? {
-        Some(frame) if SESSION_KINDS.contains(&frame.0) => session.desk.stream(&session.agency, frame, writer).await,
+        Some(frame) if SESSION_KINDS.contains(&frame.0) => {
+            session.desk.stream(&session.agency, frame, writer).await
+        }
         Some((kind @ FrameType::BlobPut, payload)) => {
             let put: BlobPut = decode(kind, &payload)?;
             let blob = put.blob.unwrap_or_default();

@@ -1,10 +1,6 @@
 //! Keysets: what the operator and the members bring.
 
-use std::{
-    fs,
-    path::Path,
-    sync::Arc,
-};
+use std::{fs, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use lintas_proto::{

@@ -69,8 +69,9 @@ fn room(pace: &Pace, agency: &str, now_ms: u64) -> Result<(), Refused> {
     match pace.wait_ms(agency, now_ms).div_ceil(1_000) {
         0 => Ok(()),
         seconds => {
-            let text =
-                format!("Too many versions of policies for now; the broker takes the next one in {seconds} s.");
+            let text = format!(
+                "Too many versions of policies for now; the broker takes the next one in {seconds} s."
+            );
             Err(Refused::new(Reason::Quota, &text))
         }
     }
@@ -87,7 +88,12 @@ impl Keeper {
             Err(Refused { reason, text }) => {
                 self.shared.metrics.policies_refused.add(1);
                 let code = reason.as_str_name();
-                tracing::warn!(agency, reason = code, newest = version, "policies refused; those in force stay");
+                tracing::warn!(
+                    agency,
+                    reason = code,
+                    newest = version,
+                    "policies refused; those in force stay"
+                );
                 (reason, text)
             }
         };

@@ -88,20 +88,27 @@ impl Folder {
         }
         let Some(newest) = files.last() else { return Ok(None) };
         let file_hash = sha256(&[&newest.bytes]);
-        if let Some((_, hash)) = mark.filter(|(version, hash)| *version == newest.version && *hash != file_hash) {
+        if let Some((_, hash)) =
+            mark.filter(|(version, hash)| *version == newest.version && *hash != file_hash)
+        {
             let what = format!("its SHA-256 is {}, and was {}", hex(&file_hash), hex(hash));
             return Err(FolderError::PolicyDamaged { path: newest.path.clone(), what });
         }
         let present = files.iter().rposition(|file| file.not_before_ms <= now_ms).unwrap_or(0);
         let live = files.iter().skip(present).map(|file| file.bundle(directory)).collect::<Result<_, _>>()?;
-        Ok(Some(Kept { hashes: files.iter().map(|file| file.hash).collect::<VecDeque<_>>(), live, file_hash }))
+        Ok(Some(Kept {
+            hashes: files.iter().map(|file| file.hash).collect::<VecDeque<_>>(),
+            live,
+            file_hash,
+        }))
     }
 
     /// All files of an agency, ascending: one chain up to the marked version, or one further.
     fn policy_files(&self, agency: &str, marked: u64) -> Result<Vec<File>, FolderError> {
         let version_of = |name: String| name.strip_suffix(".bin").and_then(|stem| stem.parse::<u64>().ok());
         let names = names(&self.path(POLICIES).join(agency))?;
-        let mut versions: Vec<u64> = names.into_iter().filter_map(version_of).filter(|one| *one > 0).collect();
+        let mut versions: Vec<u64> =
+            names.into_iter().filter_map(version_of).filter(|one| *one > 0).collect();
         versions.sort_unstable();
         let missing = |version: u64| FolderError::PolicyMissing {
             path: self.policy_path(agency, version),
@@ -183,7 +190,9 @@ impl Store {
         let mut mark: BTreeMap<&str, (u64, Digest)> =
             kept.iter().map(|(agency, kept)| (agency.as_str(), (kept.version(), kept.file_hash))).collect();
         mark.extend(next);
-        let line = |(agency, (version, hash)): (&&str, &(u64, Digest))| format!("{agency} {version} {}\n", hex(hash));
+        let line = |(agency, (version, hash)): (&&str, &(u64, Digest))| {
+            format!("{agency} {version} {}\n", hex(hash))
+        };
         let lines: String = mark.iter().map(line).collect();
         format!("{lines}{}\n", hex(&sha256(&[lines.as_bytes()])))
     }
@@ -242,7 +251,8 @@ fn names(folder: &Path) -> Result<Vec<String>, FolderError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(at(folder)(error)),
     };
-    let name = |entry: io::Result<fs::DirEntry>| entry.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let name =
+        |entry: io::Result<fs::DirEntry>| entry.map(|entry| entry.file_name().to_string_lossy().into_owned());
     entries.map(name).collect::<io::Result<_>>().map_err(at(folder))
 }
 

@@ -4,6 +4,8 @@
 
 use std::sync::Arc;
 
+use super::files::said;
+use crate::core::refuse::sentence;
 use bytes::Bytes;
 use lintas_config::{
     Directory, DirectoryError,
@@ -15,8 +17,6 @@ use lintas_proto::{
     limits,
     schema::{Delegation, PolicyBundle, Reason, SignedPolicyBundle},
 };
-use super::files::said;
-use crate::core::refuse::sentence;
 
 /// Most bytes of what is wrong at a place, so that the mend has room in the sentence.
 const WHAT_BYTES_MAX: usize = 150;
@@ -71,14 +71,18 @@ pub(in crate::shell) fn is_same(bytes: &Bytes, bundle: &Bundle) -> bool {
 
 fn form(bytes: &Bytes) -> Result<(SignedPolicyBundle, PolicyBundle), Refused> {
     let long = |what: &str, length: usize, max: usize| {
-        let text = format!("The broker does not take the policies: {what} {length} bytes long, at most {max} are allowed; shorten it.");
+        let text = format!(
+            "The broker does not take the policies: {what} {length} bytes long, at most {max} are allowed; shorten it."
+        );
         Err(Refused::new(Reason::TooLarge, &text))
     };
     if bytes.len() > limits::POLICY_BUNDLE_BYTES_MAX {
         return long("the bundle is", bytes.len(), limits::POLICY_BUNDLE_BYTES_MAX);
     }
     let (signed, said) = said(bytes).map_err(|error| {
-        let text = format!("The broker could not read the policies: {error}; publish them again with the present software.");
+        let text = format!(
+            "The broker could not read the policies: {error}; publish them again with the present software."
+        );
         Refused::new(Reason::Malformed, &text)
     })?;
     for (what, text) in [("their text is", &said.policies), ("the text of their cases is", &said.cases)] {
@@ -92,7 +96,9 @@ fn form(bytes: &Bytes) -> Result<(SignedPolicyBundle, PolicyBundle), Refused> {
 fn owner(said: &PolicyBundle, agency: &str, directory: &Directory) -> Result<(), Refused> {
     let region = &directory.roster().region;
     if said.region != *region {
-        let text = format!("The broker does not take the policies: they are for another region; this broker serves {region}.");
+        let text = format!(
+            "The broker does not take the policies: they are for another region; this broker serves {region}."
+        );
         return Err(Refused::new(Reason::WrongRegion, &text));
     }
     if said.owner != agency {
@@ -104,11 +110,15 @@ fn owner(said: &PolicyBundle, agency: &str, directory: &Directory) -> Result<(),
         return Err(Refused::new(Reason::UnknownSender, &text));
     }
     if directory.held().iter().any(|held| held.agency == agency) {
-        let text = format!("{agency} has a new identity key that is not served yet; bring the policies again in a few seconds.");
+        let text = format!(
+            "{agency} has a new identity key that is not served yet; bring the policies again in a few seconds."
+        );
         return Err(Refused::new(Reason::Quota, &text));
     }
     if directory.member(agency).is_none() {
-        let text = format!("The broker does not take the policies: {agency} is no active member of the region; ask the region authority.");
+        let text = format!(
+            "The broker does not take the policies: {agency} is no active member of the region; ask the region authority."
+        );
         return Err(Refused::new(Reason::UnknownSender, &text));
     }
     Ok(())
@@ -116,8 +126,7 @@ fn owner(said: &PolicyBundle, agency: &str, directory: &Directory) -> Result<(),
 
 /// Whether the keys that signed it still may.
 fn keys(signed: &SignedPolicyBundle, agency: &str, now_ms: u64) -> Result<(), Refused> {
-    let delegation: Option<Delegation> =
-        canonical::decode(&signed.delegation, limits::KEYSET_BYTES_MAX).ok();
+    let delegation: Option<Delegation> = canonical::decode(&signed.delegation, limits::KEYSET_BYTES_MAX).ok();
     if delegation.is_some_and(|delegation| delegation.not_after_ms > now_ms) {
         return Ok(());
     }
@@ -137,7 +146,10 @@ fn refused(error: &BundleError, said: &PolicyBundle, newest: Option<&Bundle>) ->
         BundleError::Policies(problems) => (Reason::Policy, first(problems)),
         BundleError::Old { have, present } if have == present => (
             Reason::Replay,
-            format!("version {have} is there already, with another text; publish this one as version {}", present + 1),
+            format!(
+                "version {have} is there already, with another text; publish this one as version {}",
+                present + 1
+            ),
         ),
         BundleError::Decode(_)
         | BundleError::Directory(_)
@@ -148,7 +160,10 @@ fn refused(error: &BundleError, said: &PolicyBundle, newest: Option<&Bundle>) ->
         | BundleError::Old { .. }
         | BundleError::Chain { .. } => (reason(error, said, newest), error.to_string()),
     };
-    Refused::new(reason, &format!("The broker does not take version {} of the policies, {stays}: {why}.", said.version))
+    Refused::new(
+        reason,
+        &format!("The broker does not take version {} of the policies, {stays}: {why}.", said.version),
+    )
 }
 
 fn reason(error: &BundleError, said: &PolicyBundle, newest: Option<&Bundle>) -> Reason {
@@ -161,7 +176,9 @@ fn reason(error: &BundleError, said: &PolicyBundle, newest: Option<&Bundle>) -> 
         BundleError::Old { .. } => Reason::Replay,
         BundleError::Chain { have, present, .. } if *have > present + 1 => Reason::StaleDirectory,
         // A fork, or the right one with a wrong time.
-        BundleError::Chain { .. } if newest.is_none_or(|newest| said.prev_hash != newest.hash().as_slice()) => {
+        BundleError::Chain { .. }
+            if newest.is_none_or(|newest| said.prev_hash != newest.hash().as_slice()) =>
+        {
             Reason::Replay
         }
         BundleError::Chain { .. } => Reason::Malformed,
