@@ -1,6 +1,7 @@
 //! Policies on disk. A bundle's file is durable before `policies.mark` names it, and the mark before anybody is told that the
 //! bundle counts. So at a start every file that the mark vouches for must be there, whole, and in one chain; and one version
-//! more may be there, which a power cut kept from being marked.
+//! more may be there, which a power cut kept from being marked. Without a mark, as with the directory, the newest is believed
+//! on its signature alone; that nothing is missing then, the audit log says.
 //!
 //! `policies.mark` is text: for each agency a line with its code, its newest version, and the SHA-256 of that version's file;
 //! last the SHA-256 of all lines before, which finds damage.
@@ -35,28 +36,31 @@ const MARK: &str = "policies.mark";
 /// Longest mark, bytes: as many agencies as a list can name.
 const MARK_BYTES_MAX: usize = (limits::LIST_ITEMS_MAX + 1) * (limits::CODE_BYTES_MAX + 90);
 
+const MARK_MISSING: &str = "is missing, so that nothing shows whether the policies are the newest";
+
 /// What the mark says of an agency: newest version, SHA-256 of its file.
 type Mark = BTreeMap<String, (u64, Digest)>;
 
 impl Folder {
     /// Where a version of an agency's policies stands.
     pub(super) fn policy_path(&self, agency: &str, version: u64) -> PathBuf {
-        self.path(POLICIES).join(agency).join(format!("{version:06}.bin"))
+        self.path(POLICIES).join(agency).join(format!("{version}.bin"))
     }
 
     /// Takes up the policies as they were.
     pub(crate) fn policies(&self, directory: &Directory, now_ms: u64) -> Result<Store, FolderError> {
-        let mark = match absent(read(&self.path(MARK), MARK_BYTES_MAX))? {
-            Some(bytes) => parse(&bytes).ok_or(FolderError::PolicyMark("is damaged"))?,
-            None => Mark::new(),
-        };
+        let text = absent(read(&self.path(MARK), MARK_BYTES_MAX))?;
+        let is_marked = text.is_some();
+        let mark = text.map_or(Some(Mark::new()), |text| parse(&text));
+        let mark = mark.ok_or(FolderError::PolicyMark("is damaged"))?;
         let mut agencies = self.policy_folders()?;
         agencies.extend(mark.keys().cloned());
         agencies.sort();
         agencies.dedup();
         let mut kept = BTreeMap::new();
         for agency in agencies {
-            let taken = self.take_up(&agency, mark.get(&agency), directory, now_ms)?;
+            let files = self.policy_files(&agency, &mark, is_marked)?;
+            let taken = take_up(files, mark.get(&agency), directory, now_ms)?;
             kept.extend(taken.map(|taken| (agency, taken)));
         }
         let store = Store { folder: self.clone(), kept: Mutex::new(kept) };
@@ -70,41 +74,9 @@ impl Folder {
         Ok(names.into_iter().filter(|name| check_code(name).is_ok()).collect())
     }
 
-    fn take_up(
-        &self,
-        agency: &str,
-        mark: Option<&(u64, Digest)>,
-        directory: &Directory,
-        now_ms: u64,
-    ) -> Result<Option<Kept>, FolderError> {
-        let marked = mark.map_or(0, |(version, _)| *version);
-        let mut files = self.policy_files(agency, marked)?;
-        if let Some(file) = files.last().filter(|file| file.version > marked)
-            && let Err(error) = Bundle::open(&file.bytes, directory)
-        {
-            // Nobody was told that it counts.
-            tracing::warn!(agency, version = file.version, %error, "a bundle of policies that was being kept is left out");
-            files.pop();
-        }
-        let Some(newest) = files.last() else { return Ok(None) };
-        let file_hash = sha256(&[&newest.bytes]);
-        if let Some((_, hash)) =
-            mark.filter(|(version, hash)| *version == newest.version && *hash != file_hash)
-        {
-            let what = format!("its SHA-256 is {}, and was {}", hex(&file_hash), hex(hash));
-            return Err(FolderError::PolicyDamaged { path: newest.path.clone(), what });
-        }
-        let present = files.iter().rposition(|file| file.not_before_ms <= now_ms).unwrap_or(0);
-        let live = files.iter().skip(present).map(|file| file.bundle(directory)).collect::<Result<_, _>>()?;
-        Ok(Some(Kept {
-            hashes: files.iter().map(|file| file.hash).collect::<VecDeque<_>>(),
-            live,
-            file_hash,
-        }))
-    }
-
     /// All files of an agency, ascending: one chain up to the marked version, or one further.
-    fn policy_files(&self, agency: &str, marked: u64) -> Result<Vec<File>, FolderError> {
+    fn policy_files(&self, agency: &str, mark: &Mark, is_marked: bool) -> Result<Vec<File>, FolderError> {
+        let marked = mark.get(agency).map_or(0, |(version, _)| *version);
         let version_of = |name: String| name.strip_suffix(".bin").and_then(|stem| stem.parse::<u64>().ok());
         let names = names(&self.path(POLICIES).join(agency))?;
         let mut versions: Vec<u64> =
@@ -120,7 +92,10 @@ impl Folder {
             return Err(missing(marked));
         }
         if newest > marked + 1 {
-            return Err(FolderError::PolicyMark("is missing, or older than the policies"));
+            if is_marked {
+                return Err(FolderError::PolicyMark("is older than the policies"));
+            }
+            tracing::warn!(agency, newest, "{MARK} {MARK_MISSING}");
         }
         let mut files: Vec<File> = Vec::new();
         for version in versions {
@@ -139,6 +114,36 @@ impl Folder {
             Some(_) | None => Ok(files),
         }
     }
+}
+
+/// What counts of an agency's files.
+fn take_up(
+    mut files: Vec<File>,
+    mark: Option<&(u64, Digest)>,
+    directory: &Directory,
+    now_ms: u64,
+) -> Result<Option<Kept>, FolderError> {
+    let marked = mark.map_or(0, |(version, _)| *version);
+    if let Some(file) = files.last().filter(|file| file.version > marked)
+        && let Err(error) = Bundle::open(&file.bytes, directory)
+    {
+        if file.version > marked + 1 {
+            tracing::error!(path = %file.path.display(), %error, "policies that nothing vouches for");
+            return Err(FolderError::PolicyMark(MARK_MISSING));
+        }
+        // Nobody was told that it counts.
+        tracing::warn!(path = %file.path.display(), %error, "policies that were being kept are left out");
+        files.pop();
+    }
+    let Some(newest) = files.last() else { return Ok(None) };
+    let file_hash = sha256(&[&newest.bytes]);
+    if let Some((_, hash)) = mark.filter(|(version, hash)| *version == newest.version && *hash != file_hash) {
+        let what = format!("its SHA-256 is {}, and was {}", hex(&file_hash), hex(hash));
+        return Err(FolderError::PolicyDamaged { path: newest.path.clone(), what });
+    }
+    let present = files.iter().rposition(|file| file.not_before_ms <= now_ms).unwrap_or(0);
+    let live = files.iter().skip(present).map(|file| file.bundle(directory)).collect::<Result<_, _>>()?;
+    Ok(Some(Kept { hashes: files.iter().map(|file| file.hash).collect::<VecDeque<_>>(), live, file_hash }))
 }
 
 impl Store {

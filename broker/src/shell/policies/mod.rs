@@ -90,7 +90,9 @@ impl Store {
     pub(super) fn above(&self, agency: &str, version: u64) -> Option<(Arc<Bundle>, Vec<PathBuf>)> {
         let kept = self.kept();
         let kept = kept.get(agency)?;
-        let versions = kept.first().max(version.saturating_add(1))..=kept.version();
+        let newest = kept.version();
+        let first = kept.first().max((newest + 1).saturating_sub(KEPT_MAX as u64));
+        let versions = first.max(version.saturating_add(1))..=newest;
         let paths = versions.map(|version| self.folder.policy_path(agency, version)).collect();
         Some((Arc::clone(kept.newest()?), paths))
     }

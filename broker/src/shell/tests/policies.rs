@@ -68,6 +68,13 @@ impl<'w> Author<'w> {
     }
 }
 
+/// A region in which nobody has published any policies yet.
+fn bare_scene() -> (World, TempFolder) {
+    let (world, folder) = scene();
+    let _ = std::fs::remove_dir_all(folder.path().join("policies"));
+    (world, folder)
+}
+
 async fn publish(connection: &Connection, bundle: Bytes) -> PolicyStatus {
     let (mut writer, mut reader) = connection.open_stream().await.unwrap();
     writer.send_message(FrameType::PolicyPut, &PolicyPut { bundle }).await.unwrap();
@@ -117,7 +124,7 @@ async fn comes(broker: &Broker, agency: &str, version: u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn policies_are_in_force_at_once_and_nobody_else_hears_of_them() {
-    let (world, folder) = scene();
+    let (world, folder) = bare_scene();
     let address = free();
     set(folder.path(), &format!("metrics = \"{address}\""));
     let broker = Broker::start(folder.path()).await;
@@ -158,7 +165,7 @@ fn sha256_of(signed: &Bytes) -> Digest {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_policies_are_refused_with_place_and_mend_and_those_in_force_stay() {
-    let (world, folder) = scene();
+    let (world, folder) = bare_scene();
     let broker = Broker::start(folder.path()).await;
     let th = Node::connect(&world, &broker, "TH").await;
     let mut author = Author::new(&world, "TH");
@@ -173,6 +180,15 @@ async fn bad_policies_are_refused_with_place_and_mend_and_those_in_force_stay() 
         let text = text.to_owned();
         made(&move |said| said.policies.clone_from(&text))
     };
+    let filled = |more: usize| {
+        made(&|said| {
+            said.policies = " ".repeat(limits::POLICY_TEXT_BYTES_MAX);
+            said.cases = " ".repeat(limits::POLICY_TEXT_BYTES_MAX + more);
+        })
+    };
+    // One byte more than there may be.
+    let whole = filled(1_000 + limits::POLICY_BUNDLE_BYTES_MAX + 1 - filled(1_000).len());
+    assert_eq!(whole.len(), limits::POLICY_BUNDLE_BYTES_MAX + 1);
     let signed = author.sign(&author.draft());
     let forged =
         SignedPolicyBundle { bundle_signature: author.sign(&author.said).bundle_signature, ..signed };
@@ -215,15 +231,7 @@ async fn bad_policies_are_refused_with_place_and_mend_and_those_in_force_stay() 
             Reason::TooLarge,
             "at most 262144",
         ),
-        (
-            "both too long",
-            made(&|said| {
-                said.policies = " ".repeat(limits::POLICY_TEXT_BYTES_MAX);
-                said.cases = " ".repeat(limits::POLICY_TEXT_BYTES_MAX + 4_000);
-            }),
-            Reason::TooLarge,
-            "shorten",
-        ),
+        ("both together too long", whole, Reason::TooLarge, "shorten"),
         ("forged", canonical::encode(&forged), Reason::BadSignature, "signature"),
         ("another region", made(&|said| said.region = "elsewhere".to_owned()), Reason::WrongRegion, REGION),
         (
@@ -265,7 +273,7 @@ async fn bad_policies_are_refused_with_place_and_mend_and_those_in_force_stay() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_text_made_to_exhaust_the_reader_is_refused_and_the_broker_lives() {
-    let (world, folder) = scene();
+    let (world, folder) = bare_scene();
     let broker = Broker::start(folder.path()).await;
     let mut th = Node::connect(&world, &broker, "TH").await;
     let author = Author::new(&world, "TH");
@@ -283,7 +291,7 @@ async fn a_text_made_to_exhaust_the_reader_is_refused_and_the_broker_lives() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_agency_itself_brings_its_policies_and_only_while_it_is_active() {
-    let (mut world, folder) = scene();
+    let (mut world, folder) = bare_scene();
     let broker = Broker::start(folder.path()).await;
     let (th, kh) = (Node::connect(&world, &broker, "TH").await, Node::connect(&world, &broker, "KH").await);
     let first = Author::new(&world, "TH").next();
@@ -332,7 +340,7 @@ async fn only_the_agency_itself_brings_its_policies_and_only_while_it_is_active(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_was_made_anew_gets_its_own_policies_back() {
-    let (world, folder) = scene();
+    let (world, folder) = bare_scene();
     let broker = Broker::start(folder.path()).await;
     let (th, kh) = (Node::connect(&world, &broker, "TH").await, Node::connect(&world, &broker, "KH").await);
     let (mut author, mut other) = (Author::new(&world, "TH"), Author::new(&world, "KH"));
@@ -353,7 +361,7 @@ async fn a_node_that_was_made_anew_gets_its_own_policies_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn packets_flow_while_policies_change() {
-    let (world, folder) = scene();
+    let (world, folder) = bare_scene();
     let broker = Broker::start(folder.path()).await;
     let (mut th, mut kh) =
         (Node::connect(&world, &broker, "TH").await, Node::connect(&world, &broker, "KH").await);
@@ -374,7 +382,7 @@ async fn packets_flow_while_policies_change() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn policies_begin_when_their_time_comes_and_not_before() {
-    let (world, folder) = scene();
+    let (world, folder) = bare_scene();
     let broker = Broker::start(folder.path()).await;
     let th = Node::connect(&world, &broker, "TH").await;
     let mut author = Author::new(&world, "TH");
@@ -407,7 +415,7 @@ async fn policies_begin_when_their_time_comes_and_not_before() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agency_may_not_bring_policies_without_end() {
-    let (world, folder) = scene();
+    let (world, folder) = bare_scene();
     let broker = Broker::start(folder.path()).await;
     let (th, kh) = (Node::connect(&world, &broker, "TH").await, Node::connect(&world, &broker, "KH").await);
     let mut author = Author::new(&world, "TH");
@@ -434,7 +442,7 @@ async fn does_not_start(folder: &Path) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn policies_outlive_a_crash_and_nothing_older_takes_their_place() {
-    let (mut world, folder) = scene();
+    let (mut world, folder) = bare_scene();
     let broker = Broker::start(folder.path()).await;
     let th = Node::connect(&world, &broker, "TH").await;
     let mut author = Author::new(&world, "TH");
@@ -444,7 +452,7 @@ async fn policies_outlive_a_crash_and_nothing_older_takes_their_place() {
     }
     broker.drop_dead().await;
     let (path, mark) =
-        (|n: u64| folder.path().join(format!("policies/TH/{n:06}.bin")), folder.path().join("policies.mark"));
+        (|n: u64| folder.path().join(format!("policies/TH/{n}.bin")), folder.path().join("policies.mark"));
     let (second, marked) = (std::fs::read(path(2)).unwrap(), std::fs::read(&mark).unwrap());
     assert_eq!(second, bundles[1]);
     // Power failed between the file and its mark: it was verified, and it follows.
@@ -458,10 +466,10 @@ async fn policies_outlive_a_crash_and_nothing_older_takes_their_place() {
     // The newest is gone, one in the middle is gone, one is damaged, one is another's, the mark is of before, or damaged.
     std::fs::remove_file(path(3)).unwrap();
     let says = does_not_start(folder.path()).await;
-    assert!(says.contains("000003.bin is missing") && says.contains("restore it from the backup"), "{says}");
+    assert!(says.contains("TH/3.bin is missing") && says.contains("restore it from the backup"), "{says}");
     put(&path(3), &bundles[2]);
     std::fs::remove_file(path(2)).unwrap();
-    assert!(does_not_start(folder.path()).await.contains("000002.bin is missing"));
+    assert!(does_not_start(folder.path()).await.contains("TH/2.bin is missing"));
     put(&path(2), &bundles[2]);
     assert!(does_not_start(folder.path()).await.contains("it holds version 3 of TH"));
     put(&path(2), &second);
@@ -469,18 +477,20 @@ async fn policies_outlive_a_crash_and_nothing_older_takes_their_place() {
     let last = damaged.len() - 1;
     damaged[last] ^= 1;
     put(&path(3), &damaged);
-    assert!(does_not_start(folder.path()).await.contains("000003.bin is damaged"));
+    assert!(does_not_start(folder.path()).await.contains("TH/3.bin is damaged"));
     put(&path(3), &bundles[2]);
     let newest = std::fs::read(&mark).unwrap();
     put(&mark, &newest[1..]);
     assert!(does_not_start(folder.path()).await.contains("policies.mark is damaged"));
+    // Without a mark the newest must vouch for itself.
     std::fs::remove_file(&mark).unwrap();
+    put(&path(3), &damaged);
     assert!(does_not_start(folder.path()).await.contains("policies.mark is missing"));
     put(&mark, &marked);
-    // A forged one behind the mark counts for nothing.
-    put(&path(3), &damaged);
+    // Behind the mark a forged one counts for nothing.
     let broker = Broker::start(folder.path()).await;
     assert_eq!(in_force(&broker, "TH"), Some(2));
+    assert_eq!(std::fs::read(&mark).unwrap(), marked);
     let th = Node::connect(&world, &broker, "TH").await;
     assert_eq!(accepted(&th.connection, bundles[2].clone()).await, 3);
     broker.stop().await.unwrap();
@@ -498,7 +508,7 @@ async fn policies_outlive_a_crash_and_nothing_older_takes_their_place() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_each_agency_the_newest_64_are_kept() {
-    let (world, folder) = scene();
+    let (world, folder) = bare_scene();
     let mut author = Author::new(&world, "TH");
     let now_ms = clock::now_ms();
     let store = Folder::at(folder.path()).policies(&world.directory, now_ms).unwrap();
