@@ -181,18 +181,7 @@ pub(crate) fn page(shared: &Shared) -> String {
     ] {
         page.counter(name, help, counter);
     }
-    page.labelled(
-        ("directory_changes", "New directories in force, by what made them.", "by"),
-        &[
-            ("roster", &metrics.roster_changes),
-            ("keyset", &metrics.keyset_changes),
-            ("self_revocation", &metrics.self_revocations),
-        ],
-    );
-    page.labelled(
-        ("directory_refused", "Directories and keysets that were not taken.", "what"),
-        &[("directory", &metrics.directories_refused), ("keyset", &metrics.keysets_refused)],
-    );
+    page.directory(metrics);
     let (entries, directory) = (shared.ledger().entries() as u64, shared.directory());
     let roster = directory.roster();
     for (name, help, value) in [
@@ -249,6 +238,22 @@ impl Page {
         for (value, counter) in counters {
             self.line(&name, &format!("{{{label}=\"{value}\"}}"), counter.get());
         }
+    }
+
+    /// Directories and keysets.
+    fn directory(&mut self, metrics: &Metrics) {
+        self.labelled(
+            ("directory_changes", "New directories in force, by what made them.", "by"),
+            &[
+                ("roster", &metrics.roster_changes),
+                ("keyset", &metrics.keyset_changes),
+                ("self_revocation", &metrics.self_revocations),
+            ],
+        );
+        self.labelled(
+            ("directory_refused", "Directories and keysets that were not taken.", "what"),
+            &[("directory", &metrics.directories_refused), ("keyset", &metrics.keysets_refused)],
+        );
     }
 
     fn policies(&mut self, shared: &Shared) {

@@ -25,8 +25,8 @@ use super::{
     clock,
     log::{Standing, UNWITNESSED_MS_MAX},
     metrics,
+    run_error::RunError,
     shared::Shared,
-    start::RunError,
 };
 
 /// Most connections at once; more wait in the system's backlog.
