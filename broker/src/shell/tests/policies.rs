@@ -22,6 +22,16 @@ use crate::testing::unit;
 
 const PERMITS: &str = "@id(\"all\") @reason(\"everything may go\") permit (principal, action in Lintas::Action::\"transfer\", resource);";
 
+/// Something that an agency lets go, and something that it takes.
+fn cases(agency: &str) -> String {
+    let (own, other) = (format!("{agency}/{agency}-A"), if agency == "VN" { "KH/KH-A" } else { "VN/VN-A" });
+    let case = |name: &str, from: &str, to: &str| {
+        format!("[[case]]\nname = \"{name}\"\nfrom = \"{from}\"\nto = \"{to}\"\nexpect = \"release\"\n")
+    };
+    let all = "[defaults]\npurposes = [\"INVESTIGATION\"]\n".to_owned();
+    all + &case("goes", &own, other) + &case("comes", other, &own)
+}
+
 /// The chain of one agency's bundles, as its officer makes it.
 struct Author<'w> {
     world: &'w World,
@@ -40,6 +50,7 @@ impl<'w> Author<'w> {
             version: 0,
             schema_hash: Bytes::copy_from_slice(&schema_hash()),
             policies: PERMITS.to_owned(),
+            cases: cases(agency),
             ..PolicyBundle::default()
         };
         Self { world, agency, said, hash: None }

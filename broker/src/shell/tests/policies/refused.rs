@@ -117,6 +117,27 @@ async fn bundles_of_a_wrong_form_or_place_are_refused_before_anybody_reads_their
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn policies_that_name_nobody_or_do_not_do_what_their_cases_say_are_refused() {
+    let bad = Bad::new().await;
+    let named = |who: &str| {
+        bad.made(|said| {
+            said.policies =
+                PERMITS.replace("principal,", &format!("principal in Lintas::Agency::\"{who}\",\n"));
+        })
+    };
+    let cases = |text: &str| bad.made(|said| text.clone_into(&mut said.cases));
+    let denied = cases(&super::cases("TH").replace("release", "deny"));
+    let cases = vec![
+        ("an agency that is none", named("KG"), Reason::Policy, "line 1, column"),
+        ("a look-alike letter", named("K\u{41d}"), Reason::Policy, "line 1, column"),
+        ("a case that comes out otherwise", denied, Reason::Policy, "in the cases"),
+        ("cases that cannot be read", cases("[[case]]\nname = 3\n"), Reason::Policy, "in the cases"),
+        ("no case", cases(""), Reason::Policy, "in the cases"),
+    ];
+    bad.refuses(cases).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_text_made_to_exhaust_the_reader_is_refused_and_the_broker_lives() {
     let (world, folder) = bare_scene();
     let broker = Broker::start(folder.path()).await;
