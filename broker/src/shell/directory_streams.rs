@@ -24,10 +24,10 @@ use super::{keeper::Keeper, log::LogDesk, offer::Answer, places::Places, shared:
 use crate::core::refuse::sentence;
 
 /// Frames that such a stream may begin with without a hello: about the directory, or about the log.
-pub(super) const KINDS: [FrameType; 4] =
+pub(super) const ALONE_KINDS: [FrameType; 4] =
     [FrameType::DirectoryGet, FrameType::KeysetPut, FrameType::LogGet, FrameType::ErasurePut];
 /// Within a session: about the agency's own policies, too.
-pub(super) const SESSION_KINDS: [FrameType; 6] = [
+pub(super) const KINDS: [FrameType; 6] = [
     FrameType::DirectoryGet,
     FrameType::KeysetPut,
     FrameType::LogGet,
@@ -65,7 +65,7 @@ impl Desk {
         Self { shared, keeper, log, answers, places }
     }
 
-    /// Serves a stream that began with one of [`SESSION_KINDS`].
+    /// Serves a stream that began with one of [`KINDS`].
     pub(super) async fn stream(
         &self,
         agency: &str,
@@ -199,7 +199,7 @@ impl Desk {
 /// The first frame of a further stream, in time.
 async fn begin(reader: &mut FrameReader) -> Result<Option<(FrameType, Bytes)>, LinkError> {
     let ms_max = lintas_link::limits::HELLO_MS_MAX;
-    let first = timeout(Duration::from_millis(ms_max), reader.next_of(&KINDS)).await;
+    let first = timeout(Duration::from_millis(ms_max), reader.next_of(&ALONE_KINDS)).await;
     first.unwrap_or(Err(LinkError::HelloTimeout { ms_max }))
 }
 

@@ -24,7 +24,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{blobs::BlobError, directory_streams::SESSION_KINDS, session::Session, upload::Upload};
+use super::{blobs::BlobError, directory_streams::KINDS, session::Session, upload::Upload};
 
 /// Bytes read from a file at once.
 const READ_BYTES: usize = 256 * 1024;
@@ -60,11 +60,9 @@ async fn stream(
     writer: FrameWriter,
     mut reader: FrameReader,
 ) -> Result<(), LinkError> {
-    let kinds: Vec<_> = SESSION_KINDS.into_iter().chain([FrameType::BlobPut, FrameType::BlobGet]).collect();
+    let kinds: Vec<_> = KINDS.into_iter().chain([FrameType::BlobPut, FrameType::BlobGet]).collect();
     match reader.next_of(&kinds).await? {
-        Some(frame) if SESSION_KINDS.contains(&frame.0) => {
-            session.desk.stream(&session.agency, frame, writer).await
-        }
+        Some(frame) if KINDS.contains(&frame.0) => session.desk.stream(&session.agency, frame, writer).await,
         Some((kind @ FrameType::BlobPut, payload)) => {
             let put: BlobPut = decode(kind, &payload)?;
             let blob = put.blob.unwrap_or_default();
