@@ -13,7 +13,7 @@ use std::{
 use lintas_config::policy::Bundle;
 use lintas_proto::{
     id::{Digest, hex},
-    schema::Roster,
+    schema::{Member, Roster},
 };
 
 pub(super) use self::gate::{Refused, examine, is_same};
@@ -111,22 +111,23 @@ impl Store {
         page
     }
 
-    /// Whether the log was told of nothing but what is here: `told` are agencies with the SHA-256 of the bundle that the log
-    /// knows in force.
+    /// Whether all policies are here that the log was `told` of last: for each member the SHA-256 of its bundle.
     ///
     /// # Errors
     /// The first that is not here: the folder is older than the log.
-    pub(super) fn agrees_with_log<'a>(
+    pub(super) fn agrees_with_log(
         &self,
-        mut told: impl Iterator<Item = (&'a str, &'a Digest)>,
+        roster: &Roster,
+        told: impl Fn(&str) -> Option<Digest>,
     ) -> Result<(), FolderError> {
         let kept = self.kept();
-        let is_unknown = |(agency, hash): &(&str, &Digest)| {
-            **hash != [0; 32] && !kept.get(*agency).is_some_and(|kept| kept.hashes.contains(*hash))
-        };
-        told.find(is_unknown).map_or(Ok(()), |(agency, hash)| {
-            Err(FolderError::PolicyRolledBack { agency: agency.to_owned(), hash: hex(hash) })
-        })
+        for Member { agency, .. } in &roster.members {
+            let Some(hash) = told(agency).filter(|hash| *hash != [0; 32]) else { continue };
+            if !kept.get(agency).is_some_and(|kept| kept.hashes.contains(&hash)) {
+                return Err(FolderError::PolicyRolledBack { agency: agency.clone(), hash: hex(&hash) });
+            }
+        }
+        Ok(())
     }
 
     fn kept(&self) -> MutexGuard<'_, BTreeMap<String, Kept>> {
