@@ -7,7 +7,10 @@ use std::{
     collections::BTreeMap,
     io,
     path::PathBuf,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -15,6 +18,7 @@ use lintas_config::{
     Bootstrap, Directory,
     issue::{bundle, fresh_seed, new_agency, new_broker, seed, sign_keyset, sign_roster},
     os_entropy,
+    policy::{self, Bundle, schema_hash},
 };
 use lintas_journal::{Disk, FileDisk};
 use lintas_proto::{
@@ -26,7 +30,7 @@ use lintas_proto::{
     receipt::{Receipt, sign_receipts, sub_log_origin},
     schema::{
         AuditEvent, BrokerSecrets, Delivery, DirectoryUpdate, EventType, Header, IncludedPacket, LeafProof,
-        Member, MemberStatus, NodeSecrets, Opening, Role, Roster, RosterUnit, SignedKeyset, StoredInclusion,
+        Member, MemberStatus, NodeSecrets, Opening, PolicyBundle, Reason, Role, Roster, RosterUnit, SignedKeyset, StoredInclusion,
         StoredRootProof, Submission, UnitFunction, UnitRef,
     },
     sign::{KeyRole, SigningKey, VerifyingKey},
@@ -46,6 +50,17 @@ use crate::{
 /// Name of the region and of its broker.
 pub(crate) const REGION: &str = "example";
 pub(crate) const BROKER: &str = "hub.example";
+
+/// A policy that lets everything go and takes everything.
+pub(crate) const OPEN: &str = r#"
+@id("release-all")
+@reason("for tests")
+permit (principal, action == Lintas::Action::"Release", resource);
+
+@id("accept-all")
+@reason("for tests")
+permit (principal, action == Lintas::Action::"Accept", resource);
+"#;
 
 /// A region on disk.
 pub(crate) struct Region {
@@ -235,6 +250,13 @@ impl Region {
     }
 
     pub(crate) fn desk_at(&self, agency: &str, broker: &str) -> Desk {
+        let desk = self.desk_without_policy(agency, broker);
+        self.give(&desk, OPEN);
+        desk
+    }
+
+    /// As a node is that has not fetched its agency's policy.
+    pub(crate) fn desk_without_policy(&self, agency: &str, broker: &str) -> Desk {
         let folder = Folder::at(&self.path(agency));
         let unlocker = Unlocker::KeyFile(Zeroizing::new([7; 32]));
         if !folder.path("node.toml").exists() {
@@ -258,6 +280,31 @@ impl Region {
         }
         let lock = folder.lock().unwrap();
         Desk::open(folder, lock, &unlocker, true).unwrap()
+    }
+
+    /// A bundle of an agency, signed by its delegate.
+    pub(crate) fn policy(&self, agency: &str, version: u64, policies: &str) -> Arc<Bundle> {
+        let said = PolicyBundle {
+            format: 1,
+            region: REGION.to_owned(),
+            owner: agency.to_owned(),
+            version,
+            not_before_ms: self.roster.not_before_ms,
+            schema_hash: Bytes::copy_from_slice(&schema_hash()),
+            policies: policies.to_owned(),
+            ..PolicyBundle::default()
+        };
+        let signed = policy::bundle::sign(&self.secrets[agency], &said).unwrap();
+        let hash = sha256(&[&signed.bundle]);
+        Bundle::kept(&canonical::encode(&signed), &hash).unwrap()
+    }
+
+    /// Gives an agency's desk its next policy.
+    pub(crate) fn give(&self, desk: &Desk, policies: &str) {
+        let agency = desk.keys().agency.clone();
+        let known = desk.policies(&desk.directory()).unwrap();
+        let version = known.bundle(&agency).map_or(0, |known| known.version()) + 1;
+        desk.take_policy(self.policy(&agency, version, policies));
     }
 
     /// The key that signs packets and evidence of an agency.
@@ -307,7 +354,7 @@ impl Region {
             originator: Some(core.originator.clone()),
             recipient: unit.clone(),
             directory_hash: Bytes::copy_from_slice(self.directory().hash()),
-            ..AuditEvent::default()
+            ..decided(*kind, unit.as_ref())
         };
         let receipt = Receipt {
             origin: origin.to_owned(),
@@ -399,6 +446,17 @@ impl Disk for FillableDisk {
     fn sync_directory(&self) -> io::Result<()> {
         self.files.sync_directory()
     }
+}
+
+/// What an honest broker says of who decided.
+fn decided(kind: EventType, unit: Option<&UnitRef>) -> AuditEvent {
+    let policy_id = match (kind, unit) {
+        (EventType::Denied, _) => "baseline/for-tests".to_owned(),
+        (EventType::NotAccepted, Some(unit)) => format!("{}/not-accepted", unit.agency),
+        _ => return AuditEvent { reason: Reason::Accepted as i32, ..AuditEvent::default() },
+    };
+    let text = format!("It does not go there (policy {policy_id}). What to do: ask.");
+    AuditEvent { reason: Reason::Policy as i32, policy_ids: vec![policy_id], text, ..AuditEvent::default() }
 }
 
 /// What a broker says of a submission that it releases to everybody.

@@ -1,7 +1,10 @@
 //! A delivery: verify everything again, open, and decide what to answer. Nothing is stored here.
 
 use bytes::Bytes;
-use lintas_config::Directory;
+use lintas_config::{
+    Directory,
+    policy::{Decision, Denial, Layers, Policies, Question, Way},
+};
 use lintas_proto::{
     audit::leaf::LEAF_BYTES,
     canonical::{self, fixed},
@@ -23,7 +26,7 @@ use rand_core::CryptoRng;
 use thiserror::Error;
 
 use super::{
-    answer::check_receipt, keys::Keys, pages::Page, records::Record, state::State, text::shorten,
+    answer::check_receipt, keys::Keys, pages::Page, records::Record, state::{State, name}, text::shorten,
     vault::VaultError,
 };
 
@@ -42,6 +45,8 @@ pub(crate) struct Bench<'a> {
     pub(crate) state: &'a State,
     /// Whose keys count.
     pub(crate) directory: &'a Directory,
+    /// The baseline and the own release policy; none if they cannot be read.
+    pub(crate) policies: Option<&'a Policies>,
     /// What opens packets.
     pub(crate) keys: &'a Keys,
     /// Now.
@@ -61,6 +66,8 @@ pub(crate) enum Judgement {
     TooNew(String),
     /// This node's directory does not know this unit of its own agency. It stays with the broker, unanswered.
     UnknownUnit(String),
+    /// What this agency takes is not known here. It stays with the broker, unanswered.
+    NoPolicy,
     /// The broker broke the protocol; nothing can be answered.
     Unanswerable(&'static str),
 }
@@ -134,13 +141,19 @@ pub(crate) fn judge(delivery: &Delivery, bench: Bench<'_>) -> Judgement {
     }
     let digest = sha256(&[&delivery.header]);
     let before = bench.state.answered(&digest, &unit.unit);
-    if let Some(sequence) = before.filter(|sequence| !bench.state.is_rejection(*sequence)) {
+    let rejection = before.and_then(|sequence| bench.state.rejection(sequence));
+    // What was kept stays; and what a policy did not take is not taken when the policy is another one.
+    if let Some(sequence) = before
+        && rejection.is_none_or(|rejection| rejection.reason == Reason::Policy)
+    {
         return Judgement::Again(sequence);
     }
     let judgement = judge_new(delivery, opening, (digest, unit), bench);
     // What was rejected may have been a damaged copy; only a good one changes the answer.
     match (before, judgement) {
-        (Some(sequence), Judgement::Reject(_) | Judgement::TooNew(_)) => Judgement::Again(sequence),
+        (Some(sequence), Judgement::Reject(_) | Judgement::TooNew(_) | Judgement::NoPolicy) => {
+            Judgement::Again(sequence)
+        }
         (_, judgement) => judgement,
     }
 }
@@ -159,7 +172,15 @@ fn judge_new(
     };
     let leaf = receipt.as_ref().ok().map(|seen| seen.leaf);
     let fault = match receipt.and_then(|seen| examine(delivery, opening, &seen, bench)) {
-        Ok(Examined { stored, content_key, core, root_checkpoint }) => {
+        Ok(examined) => {
+            let Some(policies) = bench.policies.filter(|known| known.bundle(&unit.agency).is_some()) else {
+                return Judgement::NoPolicy;
+            };
+            if let Some(denied) = denied(policies, &examined.core, opening, &unit, bench.now_ms) {
+                let evidence = Evidence { leaf, ..said(bench, packet_id, digest, &unit) };
+                return Judgement::Reject(Box::new(denied.reject(evidence)));
+            }
+            let Examined { stored, content_key, core, root_checkpoint } = examined;
             let evidence = Evidence { leaf, ..said(bench, packet_id, digest, &unit) };
             let Core { attachments, originator: UnitRef { agency: originator, .. }, .. } = core;
             let unit = unit.unit;
@@ -189,6 +210,68 @@ fn judge_new(
         ..said(bench, packet_id, digest, &unit)
     };
     Judgement::Reject(Box::new(Rejected { digest, unit: unit.unit, text, evidence }))
+}
+
+/// That this agency does not take a packet: what its officers read, and what the sender reads.
+struct NotTaken {
+    own: String,
+    told: String,
+    policy_id: String,
+}
+
+/// Asks the baseline and the own policy whether a packet is taken, by what its originator signed.
+fn denied(
+    policies: &Policies,
+    core: &Core,
+    opening: &Opening,
+    unit: &UnitRef,
+    now_ms: u64,
+) -> Option<NotTaken> {
+    let question = Question {
+        originator: &core.originator,
+        recipient: unit,
+        named: opening.named,
+        kind: core.kind,
+        label: &core.label,
+        onward: core.onward,
+        reviewed: core.reviewed,
+        way: Way::Direct,
+        now_ms,
+    };
+    let decision = policies.decide(&question, Layers::Accept);
+    let denial: &Denial = match decision.as_ref() {
+        Decision::Release(_) => return None,
+        Decision::Deny(denial) => denial,
+        // Only the originator's side can ask for a review.
+        Decision::Review(_) => return None,
+    };
+    let told = denial.for_originator(unit);
+    let (kind, from) = (core.kind.as_str_name(), name(&core.originator));
+    let kind = kind.strip_prefix("KIND_").unwrap_or(kind);
+    Some(NotTaken {
+        own: format!("{kind} from {from}: {}", denial.sentence(&question)),
+        told: shorten(&told.sentence(&question), limits::SENTENCE_BYTES_MAX),
+        policy_id: told.policy_id,
+    })
+}
+
+impl NotTaken {
+    /// `evidence` says yet that it was taken.
+    fn reject(self, evidence: Evidence) -> Rejected {
+        let evidence = Evidence {
+            outcome: Outcome::Rejection,
+            reason: Reason::Policy,
+            text: self.told,
+            policy_id: self.policy_id,
+            ..evidence
+        };
+        Rejected {
+            digest: evidence.header_digest,
+            unit: evidence.actor.unit.clone(),
+            text: self.own,
+            evidence,
+        }
+    }
 }
 
 /// What the receipt that came with a delivery says.

@@ -116,7 +116,7 @@ fn nothing_is_to_be_delivered_after_the_end_of_a_recipients_key() {
         let cleared = check(&parsed, &originator, rules).unwrap().recipients;
         let until_ms = cleared[0].key_until_ms;
         let packet_id = lintas_proto::id::PacketId::new(now_ms, &mut lintas_config::os_entropy());
-        let sender = crate::core::draft::Sender { originator, packet_id };
+        let sender = crate::core::draft::Sender { originator, packet_id, reviewed: false };
         let state = crate::core::state::State::default();
         let core = crate::core::draft::compose(parsed, sender, cleared, Vec::new(), &directory, &state).core;
         (core.deliver_by_ms, until_ms)

@@ -79,7 +79,8 @@ impl Desk {
                 | Record::Confirmation(_)
                 | Record::Inclusion(_)
                 | Record::RootProof(_)
-                | Record::Finding(_) => {}
+                | Record::Review(_)
+ | Record::Finding(_) => {}
             }
         }
         Ok(OwnPage { events, evidence, next: Some(at) })

@@ -270,7 +270,8 @@ fn signer(record: &Record) -> Option<String> {
         | Record::Confirmation(_)
         | Record::Inclusion(_)
         | Record::RootProof(_)
-        | Record::Finding(_) => None,
+        | Record::Review(_)
+ | Record::Finding(_) => None,
     }
 }
 

@@ -92,7 +92,8 @@ impl Desk {
             | Record::Inclusion(_)
             | Record::RootProof(_)
             | Record::Confirmation(_)
-            | Record::Finding(_)
+            | Record::Review(_)
+ | Record::Finding(_)
             | Record::Purge(_)
             | Record::Doubted(_) => return Err(RecordError::Missing("the packet").into()),
         };

@@ -109,7 +109,8 @@ impl Desk {
             | Record::Confirmation(_)
             | Record::Inclusion(_)
             | Record::RootProof(_)
-            | Record::Finding(_) => Err(RecordError::Missing("a receipt").into()),
+            | Record::Review(_)
+ | Record::Finding(_) => Err(RecordError::Missing("a receipt").into()),
         }
     }
 
