@@ -305,7 +305,9 @@ impl Desk {
                 Step::Broken(why) => broken = Some(Broken::Protocol(why)),
             }
         }
+        let leaks = std::mem::take(&mut batch.leaks);
         let settled = self.finish(batch, &sealing)?;
+        self.tell_leaks(leaks);
         self.tell_broken_promises();
         Ok(Settled { broken, full: settled.full || gone, witness_answers, ..settled })
     }

@@ -176,7 +176,7 @@ impl Desk {
 }
 
 /// That a packet waits for review, in time.
-fn waits(packet: &Outgoing, now_ms: u64) -> Result<(), Failure> {
+pub(super) fn waits(packet: &Outgoing, now_ms: u64) -> Result<(), Failure> {
     match (&packet.answer, &packet.review) {
         (Answer::AwaitsReview, _) if now_ms < packet.deliver_by_ms => Ok(()),
         (Answer::AwaitsReview, _) => Err(no(&format!(

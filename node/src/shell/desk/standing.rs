@@ -85,7 +85,7 @@ impl Desk {
     }
 }
 
-fn reviewed(packet: &Outgoing, now_ms: u64) -> Standing {
+pub(super) fn reviewed(packet: &Outgoing, now_ms: u64) -> Standing {
     let until_ms = packet.deliver_by_ms;
     match (&packet.answer, &packet.review) {
         (Answer::Reviewed, Some(review)) if review.released => {
