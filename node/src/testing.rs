@@ -1,16 +1,14 @@
 //! A region for tests: an authority, a broker's keys, three agencies with data folders of their own.
 
 pub(crate) mod log;
+mod policy;
 pub(crate) mod whole_log;
 
 use std::{
     collections::BTreeMap,
     io,
     path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use bytes::Bytes;
@@ -18,7 +16,6 @@ use lintas_config::{
     Bootstrap, Directory,
     issue::{bundle, fresh_seed, new_agency, new_broker, seed, sign_keyset, sign_roster},
     os_entropy,
-    policy::{self, Bundle, schema_hash},
 };
 use lintas_journal::{Disk, FileDisk};
 use lintas_proto::{
@@ -30,7 +27,7 @@ use lintas_proto::{
     receipt::{Receipt, sign_receipts, sub_log_origin},
     schema::{
         AuditEvent, BrokerSecrets, Delivery, DirectoryUpdate, EventType, Header, IncludedPacket, LeafProof,
-        Member, MemberStatus, NodeSecrets, Opening, PolicyBundle, Reason, Role, Roster, RosterUnit, SignedKeyset, StoredInclusion,
+        Member, MemberStatus, NodeSecrets, Opening, Role, Roster, RosterUnit, SignedKeyset, StoredInclusion,
         StoredRootProof, Submission, UnitFunction, UnitRef,
     },
     sign::{KeyRole, SigningKey, VerifyingKey},
@@ -47,20 +44,12 @@ use crate::{
     shell::{clock, desk::Desk, files, folder::Folder},
 };
 
+pub(crate) use self::policy::OPEN;
+use self::policy::decided;
+
 /// Name of the region and of its broker.
 pub(crate) const REGION: &str = "example";
 pub(crate) const BROKER: &str = "hub.example";
-
-/// A policy that lets everything go and takes everything.
-pub(crate) const OPEN: &str = r#"
-@id("release-all")
-@reason("for tests")
-permit (principal, action == Lintas::Action::"Release", resource);
-
-@id("accept-all")
-@reason("for tests")
-permit (principal, action == Lintas::Action::"Accept", resource);
-"#;
 
 /// A region on disk.
 pub(crate) struct Region {
@@ -251,7 +240,9 @@ impl Region {
 
     pub(crate) fn desk_at(&self, agency: &str, broker: &str) -> Desk {
         let desk = self.desk_without_policy(agency, broker);
-        self.give(&desk, OPEN);
+        if desk.policies(&desk.directory()).unwrap().bundle(agency).is_none() {
+            self.give(&desk, OPEN);
+        }
         desk
     }
 
@@ -280,31 +271,6 @@ impl Region {
         }
         let lock = folder.lock().unwrap();
         Desk::open(folder, lock, &unlocker, true).unwrap()
-    }
-
-    /// A bundle of an agency, signed by its delegate.
-    pub(crate) fn policy(&self, agency: &str, version: u64, policies: &str) -> Arc<Bundle> {
-        let said = PolicyBundle {
-            format: 1,
-            region: REGION.to_owned(),
-            owner: agency.to_owned(),
-            version,
-            not_before_ms: self.roster.not_before_ms,
-            schema_hash: Bytes::copy_from_slice(&schema_hash()),
-            policies: policies.to_owned(),
-            ..PolicyBundle::default()
-        };
-        let signed = policy::bundle::sign(&self.secrets[agency], &said).unwrap();
-        let hash = sha256(&[&signed.bundle]);
-        Bundle::kept(&canonical::encode(&signed), &hash).unwrap()
-    }
-
-    /// Gives an agency's desk its next policy.
-    pub(crate) fn give(&self, desk: &Desk, policies: &str) {
-        let agency = desk.keys().agency.clone();
-        let known = desk.policies(&desk.directory()).unwrap();
-        let version = known.bundle(&agency).map_or(0, |known| known.version()) + 1;
-        desk.take_policy(self.policy(&agency, version, policies));
     }
 
     /// The key that signs packets and evidence of an agency.
@@ -446,17 +412,6 @@ impl Disk for FillableDisk {
     fn sync_directory(&self) -> io::Result<()> {
         self.files.sync_directory()
     }
-}
-
-/// What an honest broker says of who decided.
-fn decided(kind: EventType, unit: Option<&UnitRef>) -> AuditEvent {
-    let policy_id = match (kind, unit) {
-        (EventType::Denied, _) => "baseline/for-tests".to_owned(),
-        (EventType::NotAccepted, Some(unit)) => format!("{}/not-accepted", unit.agency),
-        _ => return AuditEvent { reason: Reason::Accepted as i32, ..AuditEvent::default() },
-    };
-    let text = format!("It does not go there (policy {policy_id}). What to do: ask.");
-    AuditEvent { reason: Reason::Policy as i32, policy_ids: vec![policy_id], text, ..AuditEvent::default() }
 }
 
 /// What a broker says of a submission that it releases to everybody.

@@ -84,10 +84,9 @@ pub(super) fn stands(standing: &Standing) -> String {
             let again = again_ms.map(|ms| format!("; tried again {}", time(ms))).unwrap_or_default();
             format!("waiting: {}{again}", one_line(why))
         }
-        Standing::AwaitingReview { until_ms } => format!(
-            "WAITS FOR REVIEW, not sent: lintas review; it can be released until {}",
-            time(*until_ms)
-        ),
+        Standing::AwaitingReview { until_ms } => {
+            format!("WAITS FOR REVIEW, not sent: lintas review; it can be released until {}", time(*until_ms))
+        }
         Standing::ReviewExpired { until_ms } => {
             format!("NOT SENT: nobody had reviewed it when its time ended {}", time(*until_ms))
         }

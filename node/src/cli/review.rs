@@ -71,12 +71,12 @@ pub(super) fn run(context: &Context, review: Review) -> Result<(), Failure> {
     }
     if !yes {
         let packet = shown(context, &id)?;
-        let what = if release { "Release it, to be sent to" } else { "Refuse it, so that it is never sent to" };
+        let what =
+            if release { "Release it, to be sent to" } else { "Refuse it, so that it is never sent to" };
         let question = format!("{}\n{what} {}?", plain_words(&packet), packet.to.join(", "));
         context.confirm(false, &question)?;
     }
-    let verdict =
-        Verdict { released: release, by: by.unwrap_or_default(), note: note.unwrap_or_default() };
+    let verdict = Verdict { released: release, by: by.unwrap_or_default(), note: note.unwrap_or_default() };
     let Reply::Reviewed(reviewed) = context.ask(Request::Review { id, verdict })? else {
         return Err(unexpected());
     };
@@ -92,7 +92,8 @@ fn shown(context: &Context, id: &str) -> Result<PacketView, Failure> {
     if matches!(standing, Some(Standing::AwaitingReview { .. })) {
         return Ok(*packet);
     }
-    let message = format!("packet {} does not wait for review; `lintas review` lists those that do", packet.packet_id);
+    let message =
+        format!("packet {} does not wait for review; `lintas review` lists those that do", packet.packet_id);
     Err(Failure::new(Code::Draft, message))
 }
 

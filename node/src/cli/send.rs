@@ -103,7 +103,9 @@ pub(super) fn run(context: &Context, send: Send) -> Result<(), Failure> {
     let id = kept.packet_id.clone();
     if !kept.review_by.is_empty() {
         context.print(&Sent { kept, answer: None }, plain_words)?;
-        let message = format!("packet {id} is kept, and is not sent before a person has reviewed it: lintas review {id}");
+        let message = format!(
+            "packet {id} is kept, and is not sent before a person has reviewed it: lintas review {id}"
+        );
         return send.wait.map_or(Ok(()), |_| Err(Failure::new(Code::NoAnswer, message)));
     }
     let waited = |seconds| with_bar("uploading", |watch| wait(context, &id, seconds, watch));
@@ -173,7 +175,8 @@ fn wait(context: &Context, id: &str, seconds: u32, watch: Watcher<'_>) -> Option
 
 fn plain_words(sent: &Sent) -> String {
     let Sent { kept, answer } = sent;
-    let goes = if kept.review_by.is_empty() { "Kept, will be sent" } else { "Kept, NOT sent before it is reviewed" };
+    let goes =
+        if kept.review_by.is_empty() { "Kept, will be sent" } else { "Kept, NOT sent before it is reviewed" };
     let mut out = format!(
         "{goes}: packet {}\n  to {}\n  will not be delivered later than {}\n",
         kept.packet_id,

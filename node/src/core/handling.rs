@@ -4,7 +4,8 @@ use lintas_proto::schema::{Body, Caveat, HandlingCode, Label};
 
 /// Each restriction of a packet as one sentence; the sender's own words, which only H3 has, come first.
 pub(crate) fn restrictions(label: &Label, body: &Body) -> Vec<String> {
-    let own = body.handling_restriction.iter().map(|text| format!("H3, in the sender's words: {}", text.text));
+    let own =
+        body.handling_restriction.iter().map(|text| format!("H3, in the sender's words: {}", text.text));
     let handling = label.handling.iter().filter_map(|code| HandlingCode::try_from(*code).ok());
     let caveats = label.caveats.iter().filter_map(|code| Caveat::try_from(*code).ok());
     let handling = handling.filter_map(of_handling).map(str::to_owned);
@@ -14,7 +15,8 @@ pub(crate) fn restrictions(label: &Label, body: &Body) -> Vec<String> {
 
 /// Whether what it holds may not simply be written into files.
 pub(crate) fn is_restricted(label: &Label) -> bool {
-    label.handling.contains(&(HandlingCode::H3 as i32)) || label.caveats.contains(&(Caveat::DisplayOnly as i32))
+    label.handling.contains(&(HandlingCode::H3 as i32))
+        || label.caveats.contains(&(Caveat::DisplayOnly as i32))
 }
 
 fn of_handling(code: HandlingCode) -> Option<&'static str> {
@@ -33,7 +35,9 @@ fn of_caveat(caveat: Caveat, rel_to: &[String]) -> Option<String> {
         Caveat::Orcon => "ORCON: ask the sender before each further step that passes it on".to_owned(),
         Caveat::Noforn => "NOFORN: it must not leave the sender's country".to_owned(),
         Caveat::RelTo => format!("REL_TO: it is for these agencies only: {}", rel_to.join(", ")),
-        Caveat::DisplayOnly => "DISPLAY_ONLY: look at it here; do not copy, print or keep it elsewhere".to_owned(),
+        Caveat::DisplayOnly => {
+            "DISPLAY_ONLY: look at it here; do not copy, print or keep it elsewhere".to_owned()
+        }
         Caveat::EyesOnly => "EYES_ONLY: for the reader whom it was addressed to, and nobody else".to_owned(),
         Caveat::SourceProtect => {
             "SOURCE_PROTECT: a source would be at risk: never say or hint where it comes from".to_owned()

@@ -1,10 +1,11 @@
-//! A delivery: verify everything again, open, and decide what to answer. Nothing is stored here.
+//! A delivery: verify everything again, open, ask the own policy ([`taken`]), and decide what to answer ([`settle()`]).
+//! Nothing is stored here.
+
+mod settle;
+mod taken;
 
 use bytes::Bytes;
-use lintas_config::{
-    Directory,
-    policy::{Decision, Denial, Layers, Policies, Question, Way},
-};
+use lintas_config::{Directory, policy::Policies};
 use lintas_proto::{
     audit::leaf::LEAF_BYTES,
     canonical::{self, fixed},
@@ -14,21 +15,17 @@ use lintas_proto::{
         open::{OpenError, Parts, open},
         verify::{PacketKeys as _, VerifyError, verify_header},
     },
-    evidence::{Evidence, EvidenceError, sign_evidence},
+    evidence::Evidence,
     id::{Digest, PacketId, sha256},
     limits,
     schema::{
-        AttachmentRef, Delivery, EventType, Header, Opening, Outcome, Reason, Stage, StoredIncoming,
-        StoredRejection, UnitRef,
+        AttachmentRef, Delivery, EventType, Header, Opening, Outcome, Reason, Stage, StoredIncoming, UnitRef,
     },
 };
-use rand_core::CryptoRng;
-use thiserror::Error;
 
-use super::{
-    answer::check_receipt, keys::Keys, pages::Page, records::Record, state::{State, name}, text::shorten,
-    vault::VaultError,
-};
+pub(crate) use self::settle::{Verdict, settle};
+use self::taken::denied;
+use super::{answer::check_receipt, keys::Keys, state::State, text::shorten};
 
 /// Purpose under which content keys of received packets are sealed; the id is [`incoming_id`].
 pub(crate) const INCOMING_PURPOSE: &str = "lintas/v1/store/incoming";
@@ -212,68 +209,6 @@ fn judge_new(
     Judgement::Reject(Box::new(Rejected { digest, unit: unit.unit, text, evidence }))
 }
 
-/// That this agency does not take a packet: what its officers read, and what the sender reads.
-struct NotTaken {
-    own: String,
-    told: String,
-    policy_id: String,
-}
-
-/// Asks the baseline and the own policy whether a packet is taken, by what its originator signed.
-fn denied(
-    policies: &Policies,
-    core: &Core,
-    opening: &Opening,
-    unit: &UnitRef,
-    now_ms: u64,
-) -> Option<NotTaken> {
-    let question = Question {
-        originator: &core.originator,
-        recipient: unit,
-        named: opening.named,
-        kind: core.kind,
-        label: &core.label,
-        onward: core.onward,
-        reviewed: core.reviewed,
-        way: Way::Direct,
-        now_ms,
-    };
-    let decision = policies.decide(&question, Layers::Accept);
-    let denial: &Denial = match decision.as_ref() {
-        Decision::Release(_) => return None,
-        Decision::Deny(denial) => denial,
-        // Only the originator's side can ask for a review.
-        Decision::Review(_) => return None,
-    };
-    let told = denial.for_originator(unit);
-    let (kind, from) = (core.kind.as_str_name(), name(&core.originator));
-    let kind = kind.strip_prefix("KIND_").unwrap_or(kind);
-    Some(NotTaken {
-        own: format!("{kind} from {from}: {}", denial.sentence(&question)),
-        told: shorten(&told.sentence(&question), limits::SENTENCE_BYTES_MAX),
-        policy_id: told.policy_id,
-    })
-}
-
-impl NotTaken {
-    /// `evidence` says yet that it was taken.
-    fn reject(self, evidence: Evidence) -> Rejected {
-        let evidence = Evidence {
-            outcome: Outcome::Rejection,
-            reason: Reason::Policy,
-            text: self.told,
-            policy_id: self.policy_id,
-            ..evidence
-        };
-        Rejected {
-            digest: evidence.header_digest,
-            unit: evidence.actor.unit.clone(),
-            text: self.own,
-            evidence,
-        }
-    }
-}
-
 /// What the receipt that came with a delivery says.
 struct Seen {
     packet_id: PacketId,
@@ -412,76 +347,4 @@ fn said(bench: Bench<'_>, packet_id: PacketId, header_digest: Digest, unit: &Uni
         policy_id: String::new(),
         directory_hash: *bench.directory.hash(),
     }
-}
-
-/// Why answers were not made.
-#[derive(Debug, Error)]
-pub(crate) enum SettleError {
-    /// The content key was not sealed.
-    #[error(transparent)]
-    Vault(#[from] VaultError),
-    /// Fewer pages than packets.
-    #[error("there is no key page for a packet")]
-    NoPage,
-    /// The evidence was not signed.
-    #[error(transparent)]
-    Evidence(#[from] EvidenceError),
-}
-
-/// A judgement that is to be kept.
-#[derive(Debug)]
-pub(crate) enum Verdict {
-    /// Opened.
-    Accept(Box<Accepted>),
-    /// Not opened.
-    Reject(Box<Rejected>),
-}
-
-/// Signs the evidence of all verdicts as one group: for each, in order, the record to keep and the evidence
-/// to send once it is kept. `pages` are as many as there are verdicts that accept.
-pub(crate) fn settle(
-    verdicts: Vec<Verdict>,
-    keys: &Keys,
-    pages: Vec<Page>,
-    entropy: &mut dyn CryptoRng,
-) -> Result<Vec<(Record, Bytes)>, SettleError> {
-    if verdicts.is_empty() {
-        return Ok(Vec::new());
-    }
-    let statements: Vec<Evidence> = verdicts
-        .iter()
-        .map(|verdict| match verdict {
-            Verdict::Accept(accepted) => accepted.evidence.clone(),
-            Verdict::Reject(rejected) => rejected.evidence.clone(),
-        })
-        .collect();
-    let signed = sign_evidence(&statements, &keys.packet)?;
-    let (mut settled, mut pages) = (Vec::with_capacity(verdicts.len()), pages.into_iter());
-    for (verdict, signed) in verdicts.into_iter().zip(&signed) {
-        let evidence = canonical::encode(signed);
-        let record = match verdict {
-            Verdict::Accept(accepted) => {
-                let Accepted { digest, unit, stored, content_key, .. } = *accepted;
-                let id = incoming_id(&digest, &unit);
-                let (key_page, page) = pages.next().ok_or(SettleError::NoPage)?;
-                let sealed_key = page.seal(INCOMING_PURPOSE, &id, content_key.as_slice(), entropy)?;
-                Record::Incoming(Box::new(StoredIncoming {
-                    key_page,
-                    sealed_key,
-                    evidence: evidence.clone(),
-                    ..stored
-                }))
-            }
-            Verdict::Reject(rejected) => Record::Rejection(StoredRejection {
-                header_digest: Bytes::copy_from_slice(&rejected.digest),
-                unit: Some(rejected.evidence.actor.clone()),
-                reason: rejected.evidence.reason as i32,
-                text: rejected.text.clone(),
-                evidence: evidence.clone(),
-                received_ms: rejected.evidence.time_ms,
-            }),
-        };
-        settled.push((record, evidence));
-    }
-    Ok(settled)
 }

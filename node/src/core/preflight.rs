@@ -273,9 +273,7 @@ fn contradictions(draft: &Draft, objections: &mut Vec<Objection>) {
     let has = |caveat: Caveat| draft.label.caveats.contains(&(caveat as i32));
     let red = draft.label.tlp == Tlp::Red as i32;
     let passed_on = matches!(draft.onward, Onward::Region | Onward::Any);
-    for (rule, holds) in
-        [("TLP:RED", red), ("ORCON", has(Caveat::Orcon)), ("NOFORN", has(Caveat::Noforn))]
-    {
+    for (rule, holds) in [("TLP:RED", red), ("ORCON", has(Caveat::Orcon)), ("NOFORN", has(Caveat::Noforn))] {
         if holds && passed_on {
             let why = format!("{rule} and onward {} contradict each other", draft.onward.as_str_name());
             objections.push(objection(why, "set onward to NONE or WITH_CONSENT"));

@@ -285,9 +285,8 @@ impl State {
 
     /// Own packets that wait for a person's review and may still be released, oldest first.
     pub(crate) fn awaiting_review(&self, now_ms: u64) -> impl Iterator<Item = (u64, &Outgoing)> {
-        let waits = move |packet: &Outgoing| {
-            packet.answer == Answer::AwaitsReview && now_ms < packet.deliver_by_ms
-        };
+        let waits =
+            move |packet: &Outgoing| packet.answer == Answer::AwaitsReview && now_ms < packet.deliver_by_ms;
         self.outgoing.iter().filter(move |(_, packet)| waits(packet)).map(|(at, packet)| (*at, packet))
     }
 

@@ -4,7 +4,7 @@
 use lintas_config::policy::{Decision, Denial, Layers, Question, Way, question::rank};
 use lintas_proto::schema::{Roster, UnitRef};
 
-use super::{Cleared, Clearance, Objection, Rules, objection};
+use super::{Clearance, Cleared, Objection, Rules, objection};
 use crate::core::{draft::Draft, state::name, text::one_line};
 
 /// Asks of everybody who is cleared. Whoever is denied stops the whole, or is left out if the officer asked for that.
@@ -93,7 +93,11 @@ fn denied(denial: &Denial, question: &Question<'_>, rules: Rules<'_>) -> Objecti
     let by_name = Question { named: true, ..*question };
     let would_go = !question.named
         && !matches!(rules.policies.decide(&by_name, Layers::Release).as_ref(), Decision::Deny(_));
-    if would_go { objection(why, format!("name the unit: {to}")) } else { objection(why, denial.advice.as_str()) }
+    if would_go {
+        objection(why, format!("name the unit: {to}"))
+    } else {
+        objection(why, denial.advice.as_str())
+    }
 }
 
 fn no_bundle(agency: &str) -> Objection {

@@ -16,7 +16,7 @@ fn everybody(directory: &Directory) -> Contacts {
 
 /// What is in force with this text as the policy of TH.
 fn policies(region: &Region, directory: &Directory, text: Option<&str>) -> Policies {
-    let bundle = text.map(|text| region.policy("TH", 1, text));
+    let bundle = text.map(|text| region.bundle_of("TH", 1, text));
     Policies::new(directory.shared_roster(), bundle, directory.roster().not_before_ms + 60_000).unwrap()
 }
 
@@ -183,8 +183,10 @@ fn every_denial_says_who_decided_by_which_policy_and_what_to_do() {
     let said = checked(&region, Some(NOT_TO_ID), &text, |_| {}).unwrap_err();
     assert_eq!(
         said,
-        ["the release policy of TH does not release it to ID/ID-CID: ID has no agreement with us (policy TH/not-to-id); \
-          ask the liaison office"]
+        [
+            "the release policy of TH does not release it to ID/ID-CID: ID has no agreement with us (policy TH/not-to-id); \
+          ask the liaison office"
+        ]
     );
 }
 
@@ -208,11 +210,17 @@ fn without_a_policy_nothing_leaves_and_that_is_said_once() {
     let text = draft(&["KH/KH-AHT", "ID/ID-CID"], "t", AMBER, "NONE");
     let said = checked(&region, None, &text, |_| {}).unwrap_err();
     assert_eq!(said.len(), 1, "{said:?}");
-    assert!(said[0].contains("TH has not published a release policy") && said[0].contains("lintas policy publish"));
+    assert!(
+        said[0].contains("TH has not published a release policy")
+            && said[0].contains("lintas policy publish")
+    );
     assert!(checked(&region, None, &text, |rules| rules.without_denied = true).is_err());
     let red = draft(&["ID"], "t", r#""tlp": "TLP_RED""#, "NONE");
     let said = checked(&region, None, &red, |_| {}).unwrap_err();
-    assert!(said.iter().any(|one| one.contains("baseline/tlp-red")), "the baseline speaks all the same: {said:?}");
+    assert!(
+        said.iter().any(|one| one.contains("baseline/tlp-red")),
+        "the baseline speaks all the same: {said:?}"
+    );
 }
 
 #[test]
@@ -228,8 +236,10 @@ fn an_unknown_marking_is_answered_with_the_markings_that_there_are() {
     };
     assert_eq!(
         marked("TH", "LAB"),
-        ["the marking `LAB` of the scheme TH stands in no table of the region; the region's markings of that scheme are: \
-          LAP, LAP-MAK"]
+        [
+            "the marking `LAB` of the scheme TH stands in no table of the region; the region's markings of that scheme are: \
+          LAP, LAP-MAK"
+        ]
     );
     assert!(marked("XX", "LAP")[0].ends_with("its schemes are: TH"));
     let known = marked("TH", "LAP");
@@ -240,7 +250,8 @@ fn an_unknown_marking_is_answered_with_the_markings_that_there_are() {
 fn what_a_person_must_look_at_is_cleared_with_the_policies_that_say_so() {
     let region = Region::new();
     let text = draft(&["KH/KH-AHT"], "t", AMBER, "NONE").replace("CODE_H0", "CODE_H3");
-    let text = text.replace(r#""urgency""#, r#""handlingRestriction": [{ "language": "en", "text": "x" }], "urgency""#);
+    let text = text
+        .replace(r#""urgency""#, r#""handlingRestriction": [{ "language": "en", "text": "x" }], "urgency""#);
     let clearance = checked(&region, Some(OPEN), &text, |_| {}).unwrap();
     assert_eq!(clearance.review_by, ["baseline/review-h3"]);
     let clearance = checked(&region, Some(OPEN), &text, |rules| rules.reviewed = true).unwrap();

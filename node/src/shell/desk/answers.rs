@@ -126,7 +126,9 @@ impl Desk {
             None => {}
             Some(Told::Believed(said)) => {
                 let (packet, recipient) = (&said.header_digest, said.recipient.as_ref());
-                batch.leaks.extend(leak(state, &said).map(|(record, why)| (record, why, stored.evidence.clone())));
+                batch
+                    .leaks
+                    .extend(leak(state, &said).map(|(record, why)| (record, why, stored.evidence.clone())));
                 if state.tally().room_to_believe(&batch.tally, packet, recipient, said.outcome) {
                     batch.tally.believe(digest, packet, recipient);
                     let at = batch.record(Record::Evidence(stored));

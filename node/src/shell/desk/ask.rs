@@ -18,8 +18,8 @@ use crate::{
         exposure::Exposure,
         health::Check,
         view::{
-            AwaitingReview, ContactView, EvidenceView, Exported, Inbox, Kept, KeysView, Outbox, OutboxEntry, PacketView,
-            Purged, Reviewed, Status,
+            AwaitingReview, ContactView, EvidenceView, Exported, Inbox, Kept, KeysView, Outbox, OutboxEntry,
+            PacketView, Purged, Reviewed, Status,
         },
     },
     shell::{
@@ -268,9 +268,7 @@ impl Desk {
                 self.export_telling(&id, &to, confirmed, tell).map(Reply::Exported)
             }
             Request::Reviews => self.reviews().map(Reply::Reviews),
-            Request::Review { id, verdict } => {
-                self.review(&id, verdict).map(Box::new).map(Reply::Reviewed)
-            }
+            Request::Review { id, verdict } => self.review(&id, verdict).map(Box::new).map(Reply::Reviewed),
             Request::Contact { agency } => self.contact(&agency).map(Box::new).map(Reply::Contact),
             Request::Confirm { agency, key, groups } => {
                 self.confirm(&agency, &key, &groups)?;

@@ -46,7 +46,8 @@ fn hostile(desk: &Desk, region: &Region, called: &[(&str, &str)]) -> Result<Subm
     let (directory, entropy, now_ms) = (desk.directory(), &mut os_entropy(), clock::now_ms());
     let draft = Draft::parse(&draft(&["KH/KH-AHT"], "t", AMBER, "NONE"), &[], None).unwrap();
     let originator = draft.originator(&directory, "TH").unwrap();
-    let cleared = desk.clear(&draft, &originator, &directory, super::send::Clearing::again(false)).unwrap().recipients;
+    let cleared =
+        desk.clear(&draft, &originator, &directory, super::send::Clearing::again(false)).unwrap().recipients;
     let packet_id = PacketId::new(now_ms, entropy);
     let paths: Vec<PathBuf> = called.iter().map(|_| attach(region, 1_000)).collect();
     let (mut attachments, files) =

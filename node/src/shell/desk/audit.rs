@@ -80,7 +80,7 @@ impl Desk {
                 | Record::Inclusion(_)
                 | Record::RootProof(_)
                 | Record::Review(_)
- | Record::Finding(_) => {}
+                | Record::Finding(_) => {}
             }
         }
         Ok(OwnPage { events, evidence, next: Some(at) })

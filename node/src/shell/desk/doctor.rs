@@ -63,9 +63,11 @@ impl Desk {
         checks.push(audit_log(&self.noted(), self.watch.damaged(&directory), self.watch.strangers()));
         checks.push(match self.warning_of_policy() {
             None => Check::ok("own_policy", "the release policy of this agency is known here"),
-            Some(found) => {
-                Check::wrong("own_policy", found, "look at `lintas policy history`, and publish one if there is none")
-            }
+            Some(found) => Check::wrong(
+                "own_policy",
+                found,
+                "look at `lintas policy history`, and publish one if there is none",
+            ),
         });
         let state = self.store.state();
         checks.push(clock_of_records(state.latest_ms(), now_ms));
@@ -253,7 +255,8 @@ fn waiting(count: usize, oldest_ms: Option<u64>, put_off: Option<&PutOff>, now_m
 /// `until_ms`: when the first of those that wait can no longer be released.
 fn reviews(until_ms: Option<u64>) -> Check {
     let Some(until_ms) = until_ms else { return Check::ok("review", "no packet waits for review") };
-    let found = format!("packets wait for a person's review; the first can be released until {}", time(until_ms));
+    let found =
+        format!("packets wait for a person's review; the first can be released until {}", time(until_ms));
     Check::warning("review", found, "look at `lintas review`")
 }
 
@@ -273,7 +276,9 @@ fn rejections(state: &State, now_ms: u64) -> Check {
     if count == 0 {
         return Check::ok("inbox", "every delivery of the last 7 days could be verified, opened and taken");
     }
-    let found = format!("{count} deliveries of the last 7 days could not be verified or opened, or this agency's policy did not take them");
+    let found = format!(
+        "{count} deliveries of the last 7 days could not be verified or opened, or this agency's policy did not take them"
+    );
     Check::warning("inbox", found, "look at `lintas inbox`; ask the senders, and tell the broker's operator")
 }
 

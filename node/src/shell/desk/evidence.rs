@@ -271,7 +271,7 @@ fn signer(record: &Record) -> Option<String> {
         | Record::Inclusion(_)
         | Record::RootProof(_)
         | Record::Review(_)
- | Record::Finding(_) => None,
+        | Record::Finding(_) => None,
     }
 }
 

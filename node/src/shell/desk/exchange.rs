@@ -369,7 +369,7 @@ impl Desk {
             | Record::RootProof(_)
             | Record::Confirmation(_)
             | Record::Review(_)
- | Record::Finding(_)
+            | Record::Finding(_)
             | Record::Purge(_) => Err(RecordError::Missing("the answer to a delivery").into()),
         }
     }

@@ -110,7 +110,7 @@ impl Desk {
             | Record::Inclusion(_)
             | Record::RootProof(_)
             | Record::Review(_)
- | Record::Finding(_) => Err(RecordError::Missing("a receipt").into()),
+            | Record::Finding(_) => Err(RecordError::Missing("a receipt").into()),
         }
     }
 

@@ -158,7 +158,7 @@ impl Desk {
                 | Record::RootProof(_)
                 | Record::Confirmation(_)
                 | Record::Review(_)
- | Record::Finding(_)
+                | Record::Finding(_)
                 | Record::Purge(_) => return Err(wrong_record()),
             }
         };
@@ -273,7 +273,9 @@ fn choose(state: &State, chosen: &Chosen<'_>, now_ms: u64) -> Result<(BTreeSet<u
 fn still_waiting(packet: &Outgoing) -> Failure {
     let id = packet.packet_id;
     let message = if packet.answer == Answer::AwaitsReview {
-        format!("packet {id} waits for review, and nothing was purged; refuse it first: lintas review {id} --refuse")
+        format!(
+            "packet {id} waits for review, and nothing was purged; refuse it first: lintas review {id} --refuse"
+        )
     } else {
         format!(
             "packet {id} is still waiting for the broker's answer, and nothing was purged; start `lintas run`, wait until \

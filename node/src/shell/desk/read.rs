@@ -13,8 +13,7 @@ use crate::{
         state::{Answer, Incoming, Outgoing, State, name},
         text,
         view::{
-            Direction, Exported, Inbox, InboxEntry, Outbox, OutboxEntry, PacketView, RejectedEntry,
-            Status,
+            Direction, Exported, Inbox, InboxEntry, Outbox, OutboxEntry, PacketView, RejectedEntry, Status,
         },
     },
     shell::{

@@ -10,8 +10,8 @@ use lintas_proto::{
     limits,
     receipt::{Receipt, sign_receipts, sub_log_origin},
     schema::{
-        Acknowledgement, AuditEvent, EventType, EvidenceDelivery, Outcome, Reason, SignedEvidence, Stage, Submission,
-        UnitRef,
+        Acknowledgement, AuditEvent, EventType, EvidenceDelivery, Outcome, Reason, SignedEvidence, Stage,
+        Submission, UnitRef,
     },
 };
 
@@ -96,7 +96,8 @@ fn tell(region: &Region, desk: &Desk, packet: &Submission, change: impl FnOnce(&
         directory_hash: *region.directory().hash(),
     };
     change(&mut said);
-    let key = if said.actor.unit.is_empty() { region.receipt_key() } else { region.packet_key(&said.actor.agency) };
+    let key =
+        if said.actor.unit.is_empty() { region.receipt_key() } else { region.packet_key(&said.actor.agency) };
     let evidence = canonical::encode(&sign_evidence(&[said], &key).unwrap()[0]);
     let delivery = EvidenceDelivery { queue_sequence: 9, evidence };
     hear(desk, FrameType::Evidence, canonical::encode(&delivery));
@@ -138,7 +139,10 @@ fn what_the_own_policy_does_not_take_is_answered_and_nothing_of_it_is_kept() {
     let delivery = EvidenceDelivery { queue_sequence: 1, evidence: answer[0].evidence.clone() };
     hear(&thailand, FrameType::Evidence, canonical::encode(&delivery));
     let arrival = arrivals(&thailand, &packet).remove(0);
-    assert_eq!((arrival.state.as_str(), arrival.policies), ("not-accepted", vec!["KH/not-accepted".to_owned()]));
+    assert_eq!(
+        (arrival.state.as_str(), arrival.policies),
+        ("not-accepted", vec!["KH/not-accepted".to_owned()])
+    );
     assert!(arrival.why.unwrap().contains("duty desk"));
 }
 
@@ -236,7 +240,11 @@ fn a_partial_release_is_told_recipient_by_recipient() {
     let arrivals = arrivals(&desk, &first);
     let why = |at: usize| arrivals[at].why.clone().unwrap();
     assert!(why(0).contains("the regional baseline (baseline/for-tests)"), "{}", why(0));
-    assert!(why(2).contains("the policy of KH (KH/not-accepted)") && why(2).contains("What to do"), "{}", why(2));
+    assert!(
+        why(2).contains("the policy of KH (KH/not-accepted)") && why(2).contains("What to do"),
+        "{}",
+        why(2)
+    );
     // The chain to a recipient counts what was released to it, and nothing else.
     let second = packet_to(&desk, &to, AMBER);
     let previous = |at: usize| {

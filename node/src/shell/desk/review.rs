@@ -61,7 +61,12 @@ impl Desk {
         waiting.into_iter().map(|(sequence, packet)| self.awaiting_entry(sequence, &packet, now_ms)).collect()
     }
 
-    fn awaiting_entry(&self, sequence: u64, packet: &Outgoing, now_ms: u64) -> Result<AwaitingReview, Failure> {
+    fn awaiting_entry(
+        &self,
+        sequence: u64,
+        packet: &Outgoing,
+        now_ms: u64,
+    ) -> Result<AwaitingReview, Failure> {
         let Record::Outgoing(kept) = self.store.read(sequence).map_err(stored)? else {
             return Err(wrong_record());
         };
@@ -212,7 +217,8 @@ pub(super) fn record(digest: &Digest, released: bool, reviewer: String, note: St
 /// Name and office of a reviewer, as they said.
 pub(super) fn reviewer(by: &str) -> Result<String, Failure> {
     let by = words("name and office", by)?;
-    let both = by.split_once(',').is_some_and(|(name, office)| !name.trim().is_empty() && !office.trim().is_empty());
+    let both =
+        by.split_once(',').is_some_and(|(name, office)| !name.trim().is_empty() && !office.trim().is_empty());
     if both {
         Ok(by)
     } else {

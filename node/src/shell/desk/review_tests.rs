@@ -44,7 +44,8 @@ const BY: &str = "Pol. Col. Somchai, Release Office";
 
 /// An alert with words behind H3.
 fn h3(to: &[&str]) -> String {
-    let words = r#""handlingRestriction": [{ "language": "en", "text": "Only Major Dara may see it" }], "urgency""#;
+    let words =
+        r#""handlingRestriction": [{ "language": "en", "text": "Only Major Dara may see it" }], "urgency""#;
     draft(to, "trawler", AMBER, "NONE").replace("CODE_H0", "CODE_H3").replace(r#""urgency""#, words)
 }
 
@@ -87,7 +88,11 @@ fn a_packet_with_h3_waits_for_a_person_and_goes_when_it_is_released() {
     let waiting = desk.reviews().unwrap();
     assert_eq!(waiting[0].packet.packet_id, kept.packet_id);
     assert_eq!(waiting[0].demanded_by, ["baseline/review-h3"]);
-    assert!(waiting[0].restrictions[0].contains("Only Major Dara may see it"), "{:?}", waiting[0].restrictions);
+    assert!(
+        waiting[0].restrictions[0].contains("Only Major Dara may see it"),
+        "{:?}",
+        waiting[0].restrictions
+    );
     assert_eq!((desk.status().awaiting_review, desk.status().waiting), (1, 0));
 
     let reviewed = decide(&desk, &kept.packet_id, true).unwrap();
@@ -129,7 +134,9 @@ fn a_packet_that_is_refused_in_review_is_never_sent() {
     drop(desk);
     let desk = region.desk("TH");
     assert_eq!(state(&desk, &kept.packet_id), "refused-in-review");
-    let Standing::RefusedInReview { by, note, .. } = standing(&desk, &kept.packet_id) else { panic!("another") };
+    let Standing::RefusedInReview { by, note, .. } = standing(&desk, &kept.packet_id) else {
+        panic!("another")
+    };
     assert_eq!((by.as_str(), note.as_str()), (BY, "names a source"));
     assert!(next(&desk).is_none() && decide(&desk, &kept.packet_id, true).is_err());
     assert_eq!((desk.status().awaiting_review, desk.status().waiting), (0, 0));
@@ -142,7 +149,11 @@ fn a_sender_may_record_the_review_at_once_and_must_say_who() {
     let desk = region.desk("TH");
     let reviewed = |by: &str| How { reviewed: Some(by.to_owned()), ..How::default() };
     for nobody in ["", " , ", "Somchai", "Somchai,", "a\nb, c"] {
-        assert_eq!(send(&desk, &h3(&["KH/KH-AHT"]), &reviewed(nobody)).unwrap_err().code, Code::Usage, "{nobody}");
+        assert_eq!(
+            send(&desk, &h3(&["KH/KH-AHT"]), &reviewed(nobody)).unwrap_err().code,
+            Code::Usage,
+            "{nobody}"
+        );
     }
     assert_eq!(desk.status().sent, 0);
     let kept = send(&desk, &h3(&["KH/KH-AHT"]), &reviewed(BY)).unwrap();
@@ -159,7 +170,8 @@ fn attachments_outlive_the_review_and_are_sealed_again_with_it() {
     let desk = region.desk("TH");
     let file = region.root.path().join("list.pdf");
     fs::write(&file, vec![7; 200_000]).unwrap();
-    let kept = desk.send(&h3(&["KH/KH-AHT"]), &[file], &[], None, &How::default(), &mut os_entropy()).unwrap();
+    let kept =
+        desk.send(&h3(&["KH/KH-AHT"]), &[file], &[], None, &How::default(), &mut os_entropy()).unwrap();
     drop(desk);
     let desk = region.desk("TH");
     desk.tidy();
@@ -210,7 +222,11 @@ fn a_broker_that_claims_to_have_what_waits_for_review_is_not_believed() {
     let Record::Outgoing(stored) = desk.store.read(sequence).unwrap() else { panic!("another record") };
     let packet: Submission = canonical::decode(&stored.submission, limits::FRAME_BYTES_MAX).unwrap();
     hear(&region, &desk, &packet);
-    assert!(desk.link().trouble.contains("a receipt of the broker is not believed"), "{}", desk.link().trouble);
+    assert!(
+        desk.link().trouble.contains("a receipt of the broker is not believed"),
+        "{}",
+        desk.link().trouble
+    );
     for reason in [Reason::Reseal, Reason::StaleDirectory, Reason::Policy] {
         refuse(&region, &desk, &packet, reason);
     }
@@ -260,7 +276,8 @@ fn a_full_disk_releases_nothing_and_decides_nothing() {
     let desk = region.desk("TH");
     let file = region.root.path().join("list.pdf");
     fs::write(&file, vec![7; 1_000]).unwrap();
-    let kept = desk.send(&h3(&["KH/KH-AHT"]), &[file], &[], None, &How::default(), &mut os_entropy()).unwrap();
+    let kept =
+        desk.send(&h3(&["KH/KH-AHT"]), &[file], &[], None, &How::default(), &mut os_entropy()).unwrap();
     let full = desk.folder().path("full");
     fs::write(&full, "").unwrap();
     let mut sent = 0;

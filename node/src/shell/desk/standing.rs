@@ -60,8 +60,12 @@ impl Desk {
                     who: self.broker_name(),
                     reason: reason.as_str_name().to_owned(),
                     why: if tried { format!("{theirs}; {again}") } else { theirs },
-                    advice: if tried { "mend that, then send it again" } else { text::advice_at_last(*reason) }
-                        .to_owned(),
+                    advice: if tried {
+                        "mend that, then send it again"
+                    } else {
+                        text::advice_at_last(*reason)
+                    }
+                    .to_owned(),
                     signed: *signed,
                     time_ms: *received_ms,
                 }
@@ -144,7 +148,11 @@ fn not_released(
 ) -> Arrival {
     let Denied { not_accepted, reason, policy_ids, text: theirs, time_ms } = denied;
     let decided = decider(own, unit, *not_accepted, policy_ids);
-    let by = if policy_ids.is_empty() { decided } else { format!("{decided} ({})", one_line(&policy_ids.join(", "))) };
+    let by = if policy_ids.is_empty() {
+        decided
+    } else {
+        format!("{decided} ({})", one_line(&policy_ids.join(", ")))
+    };
     let (why, advice) = if theirs.is_empty() {
         (text::reason(*reason).0.to_owned(), Some(text::advice_at_last(*reason).to_owned()))
     } else {
