@@ -1,6 +1,7 @@
 //! A region for tests: an authority, a broker's keys, three agencies with data folders of their own.
 
 pub(crate) mod log;
+mod policy;
 pub(crate) mod whole_log;
 
 use std::{
@@ -42,6 +43,9 @@ use crate::{
     },
     shell::{clock, desk::Desk, files, folder::Folder},
 };
+
+pub(crate) use self::policy::OPEN;
+use self::policy::decided;
 
 /// Name of the region and of its broker.
 pub(crate) const REGION: &str = "example";
@@ -235,6 +239,15 @@ impl Region {
     }
 
     pub(crate) fn desk_at(&self, agency: &str, broker: &str) -> Desk {
+        let desk = self.desk_without_policy(agency, broker);
+        if desk.policies(&desk.directory()).unwrap().bundle(agency).is_none() {
+            self.give(&desk, OPEN);
+        }
+        desk
+    }
+
+    /// As a node is that has not fetched its agency's policy.
+    pub(crate) fn desk_without_policy(&self, agency: &str, broker: &str) -> Desk {
         let folder = Folder::at(&self.path(agency));
         let unlocker = Unlocker::KeyFile(Zeroizing::new([7; 32]));
         if !folder.path("node.toml").exists() {
@@ -307,7 +320,7 @@ impl Region {
             originator: Some(core.originator.clone()),
             recipient: unit.clone(),
             directory_hash: Bytes::copy_from_slice(self.directory().hash()),
-            ..AuditEvent::default()
+            ..decided(*kind, unit.as_ref())
         };
         let receipt = Receipt {
             origin: origin.to_owned(),

@@ -9,7 +9,7 @@ use super::Args;
 /// Every command, under what it is for.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("To begin, and to look after the node", &["init", "join", "run", "status", "doctor"]),
-    ("Every day", &["send", "outbox", "inbox", "show", "evidence", "export", "confirm"]),
+    ("Every day", &["send", "review", "outbox", "inbox", "show", "evidence", "export", "confirm"]),
     ("Keys and safety", &["keys", "lock", "unlock", "purge", "exposure"]),
     ("For auditors", &["audit"]),
     ("For the region authority", &["region"]),

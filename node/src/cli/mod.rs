@@ -19,6 +19,7 @@ mod purge;
 mod region;
 mod render;
 mod replace;
+mod review;
 mod run;
 mod send;
 mod show;
@@ -90,6 +91,8 @@ enum Command {
     Doctor,
     /// Seal a draft and keep it; it is sent as soon as the broker can be reached.
     Send(send::Send),
+    /// Look at what waits for a person's review before it is sent: list it, show it, release or refuse it.
+    Review(review::Review),
     /// List what was sent and where it stands, the newest first.
     Outbox(inbox::List),
     /// List what came, the newest first.
@@ -195,6 +198,7 @@ fn dispatch(args: Args) -> Result<(), Failure> {
         Command::Join(join) => join::run(&context, &join),
         Command::Run(run) => run::run(&context, &run),
         Command::Send(send) => send::run(&context, send),
+        Command::Review(review) => review::run(&context, review),
         Command::Inbox(list) => inbox::run(&context, &list),
         Command::Show(show) => show::run(&context, show),
         Command::Evidence(show) => evidence::run(&context, show),

@@ -29,6 +29,8 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
         | Reply::Packet(_)
         | Reply::Evidence(_)
         | Reply::Exported(_)
+        | Reply::Reviews(_)
+        | Reply::Reviewed(_)
         | Reply::Purged(_)
         | Reply::Doctor(_)
         | Reply::Exposure(_)
@@ -59,6 +61,10 @@ pub(super) fn plain_words(status: &Status) -> String {
         count(status.sent, "packet"),
         status.waiting
     ));
+    if status.awaiting_review > 0 {
+        let waiting = count(status.awaiting_review, "packet");
+        out.push_str(&format!("review: {waiting} to be looked at before it is sent: lintas review\n"));
+    }
     out.push_str(&format!("inbox: {}, {} not taken\n", count(status.received, "packet"), status.rejected));
     for transfer in &status.transfers {
         out.push_str(&format!("{}\n", moves(transfer)));

@@ -113,6 +113,9 @@ pub(crate) struct Status {
     /// Attachments on their way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) transfers: Vec<TransferView>,
+    /// Own packets that wait for a person's review.
+    #[serde(default)]
+    pub(crate) awaiting_review: usize,
     /// Own packets without a final answer.
     pub(crate) waiting: usize,
     /// Own packets in all.

@@ -9,6 +9,7 @@ use super::{
     Desk,
     keyring::{Opening, Secret},
     purge,
+    review::Verdict,
     send::{Asked, How},
 };
 use crate::{
@@ -17,8 +18,8 @@ use crate::{
         exposure::Exposure,
         health::Check,
         view::{
-            ContactView, EvidenceView, Exported, Inbox, Kept, KeysView, Outbox, OutboxEntry, PacketView,
-            Purged, Status,
+            AwaitingReview, ContactView, EvidenceView, Exported, Inbox, Kept, KeysView, Outbox, OutboxEntry,
+            PacketView, Purged, Reviewed, Status,
         },
     },
     shell::{
@@ -79,6 +80,18 @@ pub(crate) enum Request {
         id: String,
         /// Folder, an absolute path.
         to: PathBuf,
+        /// Also what its label restricts.
+        #[serde(default)]
+        confirmed: bool,
+    },
+    /// What waits for review.
+    Reviews,
+    /// A person's decision about a packet that waits for review.
+    Review {
+        /// As in `Show`.
+        id: String,
+        /// What they decided.
+        verdict: Verdict,
     },
     /// What the directory says of an agency.
     Contact {
@@ -198,6 +211,10 @@ pub(crate) enum Reply {
     Evidence(Box<EvidenceView>),
     /// To `Export`.
     Exported(Vec<Exported>),
+    /// To `Reviews`.
+    Reviews(Vec<AwaitingReview>),
+    /// To `Review`.
+    Reviewed(Box<Reviewed>),
     /// To `Doctor`.
     Doctor(Vec<Check>),
     /// To `Exposure`.
@@ -247,7 +264,11 @@ impl Desk {
             Request::Evidence { id, out } => {
                 self.prove(&id, out.as_deref()).map(Box::new).map(Reply::Evidence)
             }
-            Request::Export { id, to } => self.export_telling(&id, &to, tell).map(Reply::Exported),
+            Request::Export { id, to, confirmed } => {
+                self.export_telling(&id, &to, confirmed, tell).map(Reply::Exported)
+            }
+            Request::Reviews => self.reviews().map(Reply::Reviews),
+            Request::Review { id, verdict } => self.review(&id, verdict).map(Box::new).map(Reply::Reviewed),
             Request::Contact { agency } => self.contact(&agency).map(Box::new).map(Reply::Contact),
             Request::Confirm { agency, key, groups } => {
                 self.confirm(&agency, &key, &groups)?;

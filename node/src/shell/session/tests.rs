@@ -358,7 +358,7 @@ async fn a_packet_with_an_attachment_crosses_and_evidence_returns() {
     soon("acknowledgement", || !hub.held.lock().unwrap().acknowledgements.is_empty()).await;
     let to = hub.region.root.path().join("export");
     fs::create_dir(&to).unwrap();
-    let export = Request::Export { id: kept.packet_id.clone(), to: to.clone() };
+    let export = Request::Export { id: kept.packet_id.clone(), to: to.clone(), confirmed: false };
     let desk = Arc::clone(&cambodia);
     spawn_blocking(move || desk.answer(export)).await.unwrap().unwrap();
     assert_eq!(fs::read(to.join("1.bin")).unwrap(), content);

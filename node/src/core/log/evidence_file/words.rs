@@ -83,6 +83,7 @@ pub(super) fn happened(event: &AuditEvent, index: u64) -> Happened {
         time_ms: event.time_ms,
         index,
         decided_by: decides.contains(&kind).then(decided),
+        why: Some(one_line(&event.text)).filter(|text| !text.is_empty()),
     }
 }
 
