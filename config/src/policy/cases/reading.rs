@@ -108,7 +108,6 @@ impl<'d> Reading<'_, 'd> {
             purposes: self.words::<Purpose>("purposes", |word| word as i32)?,
             offences: self.words::<Offence>("offences", |word| word as i32)?,
             data: self.words::<DataCategory>("data", |word| word as i32)?,
-            ..Label::default()
         })
     }
 
