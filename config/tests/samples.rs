@@ -1,7 +1,7 @@
 //! The policies of the sample region are sound, do what their own cases say, and stand up to the gate; so do the examples
 //! of docs/POLICY.md.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 #[path = "policy_oracle/world.rs"]
 #[allow(dead_code, reason = "shared with the oracle, which asks for more")]

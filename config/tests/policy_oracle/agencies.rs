@@ -42,7 +42,7 @@ fn thailand(f: &Facts<'_>) -> Vec<Row> {
     let too_red = f.tlp(Tlp::AmberStrict) || f.tlp(Tlp::Red);
     let source = f.caveat(Caveat::SourceProtect);
     let touchy = f.about(Offence::ChildSexualExploitation) || f.tlp(Tlp::Red);
-    let from_asean = f.to_unit("TH/TH-SPOC") && f.from_group("ASEAN");
+    let from_asean = f.to_unit("TH/TH-SPOC") && f.of_group("ASEAN");
     vec![
         ("own-units", Released, Permits, f.to("TH")),
         ("alerts", Released, Permits, f.to_group("COMMIT") && alert && crime),
@@ -52,7 +52,7 @@ fn thailand(f: &Facts<'_>) -> Vec<Row> {
         ("sources", Released, Forbids, source && !f.to("TH") && !f.to_unit("KH/KH-AHT")),
         ("second-look", Reviewed, Permits, touchy && !f.to("TH")),
         ("accept-own", Accepted, Permits, f.from("TH")),
-        ("accept-commit", Accepted, Permits, f.from_group("COMMIT")),
+        ("accept-commit", Accepted, Permits, f.of_group("COMMIT")),
         ("accept-coordinator", Accepted, Permits, f.from("RCO")),
         ("accept-asean", Accepted, Permits, from_asean && (question || f.kind(&[Kind::Recall]))),
         ("labour-no-suspects", Accepted, Forbids, f.to_unit("TH/TH-LAB") && f.data(Data::Suspect)),
@@ -113,8 +113,8 @@ fn viet_nam(f: &Facts<'_>) -> Vec<Row> {
         ("biometrics", Released, Forbids, f.data(Data::Biometric) && !f.to("VN") && !may_leave),
         ("no-free-passage", Released, Forbids, f.asked.onward == Onward::Any && !f.to("VN")),
         ("accept-own", Accepted, Permits, f.from("VN")),
-        ("accept-commit", Accepted, Permits, door && (f.from_group("COMMIT") || f.from("RCO"))),
-        ("accept-money", Accepted, Permits, f.to_unit("VN/VN-FIU") && f.from_group("ASEAN") && money),
+        ("accept-commit", Accepted, Permits, door && (f.of_group("COMMIT") || f.from("RCO"))),
+        ("accept-money", Accepted, Permits, f.to_unit("VN/VN-FIU") && f.of_group("ASEAN") && money),
         ("accept-indonesia", Accepted, Permits, from_id && !f.since("2027-07-01")),
         ("no-corruption", Accepted, Forbids, f.about(Offence::Corruption) && !f.from("VN")),
     ]
@@ -156,7 +156,7 @@ fn myanmar(f: &Facts<'_>) -> Vec<Row> {
         ("indonesia", Released, Permits, smuggled && arranged),
         ("recalls", Released, Permits, f.kind(&[Kind::Recall])),
         ("accept-own", Accepted, Permits, f.from("MM")),
-        ("accept-commit", Accepted, Permits, f.from_group("COMMIT") || f.from("RCO")),
+        ("accept-commit", Accepted, Permits, f.of_group("COMMIT") || f.from("RCO")),
         ("accept-indonesia", Accepted, Permits, from_id && !f.since("2027-07-01")),
         ("no-h1", Accepted, Forbids, f.handling(HandlingCode::H1) && !f.from("MM")),
     ]

@@ -6,7 +6,13 @@
 //! | `LINTAS_POLICY_CASES` | how many questions; 5,000 if not set |
 //! | `LINTAS_POLICY_SEED` | makes a run again |
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "tests"
+)]
 
 mod agencies;
 mod mutants;

@@ -138,9 +138,8 @@ pub(crate) fn bundle(owner: &str, policies: &str) -> Arc<Bundle> {
     };
     let said = canonical::encode(&said);
     let hash = sha256(&[&said]);
-    let bytes =
-        canonical::encode(&SignedPolicyBundle { bundle: said.into(), ..SignedPolicyBundle::default() });
-    Bundle::kept(&bytes.into(), &hash).unwrap()
+    let bytes = canonical::encode(&SignedPolicyBundle { bundle: said, ..SignedPolicyBundle::default() });
+    Bundle::kept(&bytes, &hash).unwrap()
 }
 
 /// All sample bundles.
@@ -222,7 +221,7 @@ impl Facts<'_> {
     pub(crate) fn from(&self, agency: &str) -> bool {
         self.asked.from.agency == agency
     }
-    pub(crate) fn from_group(&self, group: &str) -> bool {
+    pub(crate) fn of_group(&self, group: &str) -> bool {
         self.originator.groups.iter().any(|known| known == group)
     }
     pub(crate) fn within(&self) -> bool {
