@@ -56,6 +56,4 @@ mod upload;
 
 pub(crate) use check::{Verdict, run as check};
 pub(crate) use folder::{Folder, FolderError};
-#[cfg(test)]
-pub(crate) use sequencer::BATCH_BYTES;
 pub(crate) use start::{RunError, run, signals};
