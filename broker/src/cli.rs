@@ -26,7 +26,7 @@ Example:
 Exit codes:
    0  done
    2  the command line is wrong
-   3  the data folder, its keys or its directory cannot be used
+   3  the data folder, its keys, its directory or its policies cannot be used
    4  the journal cannot be used, or the disk failed
    5  the network cannot be used, e.g. the port is taken
    6  it runs on a restored backup: others know more of its audit log than it does
@@ -250,7 +250,12 @@ fn exit_code(error: &RunError) -> u8 {
             | FolderError::Succession(_)
             | FolderError::Current(_)
             | FolderError::Mark(_)
-            | FolderError::Step(_),
+            | FolderError::Step(_)
+            | FolderError::Changed(_)
+            | FolderError::PolicyMissing { .. }
+            | FolderError::PolicyDamaged { .. }
+            | FolderError::PolicyMark(_)
+            | FolderError::PolicyRolledBack { .. },
         )
         | RunError::Baseline(_)
         | RunError::Key(_)

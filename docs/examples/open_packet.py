@@ -57,7 +57,8 @@ def open_packet(packet):
     core, context = fields(core_bytes[0]), sha256(core_bytes[0])
     need(core[1] == [1] and core[4] == [sha256(b"\1\2", signer)], "suite or signing key")
     salt, agency, unit, key_id = (fields(opening)[tag][0] for tag in (1, 2, 3, 4))
-    committed = sha256(b"lintas/v1/recipient\0", salt, agency, b"\0", unit, b"\0", key_id)
+    chosen = b"\1" if fields(opening).get(5) == [1] else b""  # the sender chose the unit itself
+    committed = sha256(b"lintas/v1/recipient\0", salt, agency, b"\0", unit, b"\0", key_id, chosen)
     need(committed == core[15][at], "opening does not fit the header")
     need(sha256(wrap) == wraps[at], "key wrap does not fit the header")
     need(len(sealed) == length[0] and segment_root(sealed) == root[0], "body does not fit the header")

@@ -64,6 +64,13 @@ fn the_page_names_every_limit() {
         ("code, name", format!("{} bytes, {} bytes", limits::CODE_BYTES_MAX, limits::NAME_BYTES_MAX)),
         ("sentence in evidence", format!("{} bytes", limits::SENTENCE_BYTES_MAX)),
         ("root checkpoint", format!("{} bytes", grouped(limits::CHECKPOINT_BYTES_MAX))),
+        (
+            "policies of one agency, their cases",
+            format!("{} bytes each; 1,000 policies", grouped(limits::POLICY_TEXT_BYTES_MAX)),
+        ),
+        ("signed policy bundle", format!("{} bytes", grouped(limits::POLICY_BUNDLE_BYTES_MAX))),
+        ("baseline of a region", format!("{} bytes", grouped(limits::BASELINE_BYTES_MAX))),
+        ("policies that an audit event names", limits::POLICY_IDS_MAX.to_string()),
         ("created_ms to deliver_by_ms", format!("{} days", limits::DELIVER_WITHIN_MS_MAX / 86_400_000)),
         (
             "roster, keyset, directory file",
@@ -113,6 +120,7 @@ fn the_page_names_every_pae_type_and_key_role() {
         Signed::Delegation,
         Signed::Keyset,
         Signed::ErasureOrder,
+        Signed::PolicyBundle,
     ] {
         assert!(page.contains(&format!("| `{}` |", signed.pae_type())), "{signed:?}");
     }
@@ -136,7 +144,7 @@ fn the_page_names_every_pae_type_and_key_role() {
 fn the_page_names_every_frame_with_its_limit() {
     let page = page();
     let kinds: Vec<FrameType> = (0..=u8::MAX).filter_map(|byte| FrameType::try_from(byte).ok()).collect();
-    assert_eq!(kinds.len(), 22);
+    assert_eq!(kinds.len(), 26);
     for kind in kinds {
         let start = format!("\n| {} | ", kind as u8);
         let frames = page.split("| most bytes |").nth(1).unwrap();

@@ -103,7 +103,7 @@ fn fresh() -> (Given, Vec<usize>) {
     }
     let recipients = vec![
         Recipient { unit: scene::vn(), key: other.public().clone(), previous: [0; 32], named: false },
-        Recipient { unit: scene::kh(), key: secret.public().clone(), previous: [9; 32], named: false },
+        Recipient { unit: scene::kh(), key: secret.public().clone(), previous: [9; 32], named: true },
     ];
     let sealed =
         seal(Draft { core, body, recipients, visible_audience: true }, &signer, &mut entropy).unwrap();

@@ -187,7 +187,7 @@ pub(super) fn read(path: &Path, bytes_max: usize) -> Result<Bytes, FolderError> 
 }
 
 /// None for a file that is not there.
-fn absent(read: Result<Bytes, FolderError>) -> Result<Option<Bytes>, FolderError> {
+pub(super) fn absent(read: Result<Bytes, FolderError>) -> Result<Option<Bytes>, FolderError> {
     match read {
         Ok(bytes) => Ok(Some(bytes)),
         Err(FolderError::Io { error, .. }) if error.kind() == io::ErrorKind::NotFound => Ok(None),

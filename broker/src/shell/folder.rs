@@ -13,6 +13,8 @@
 //! | `directory.mark` | its high-water mark: no older one is taken |
 //! | `directory.earlier` | directories that were in force, and that packets may name |
 //! | `rosters/<version>.bin` | rosters that were in force (`SignedRoster`) |
+//! | `policies/<agency>/<version>.bin` | release policies of the agencies (`SignedPolicyBundle`), the newest 64 of each |
+//! | `policies.mark` | their high-water mark: no older one is taken, and none may be missing |
 //! | `journal/` | everything durable |
 //! | `index/` | sled: an index over the journal, rebuilt at any doubt |
 //! | `blobs/<agency>/` | ciphertext of attachments |
@@ -88,6 +90,47 @@ pub(crate) enum FolderError {
     /// The mark cannot be read.
     #[error("directory.mark: {0}")]
     Mark(#[from] MarkError),
+    /// A bundle of policies that is not there.
+    #[error(
+        "{} is missing, and the broker does not run without the policies that it answers for; restore it from the backup, or \
+         ask {agency} for version {version} of its policies, as its node keeps it", path.display()
+    )]
+    PolicyMissing {
+        /// Its file.
+        path: PathBuf,
+        /// Whose it is.
+        agency: String,
+        /// Its version.
+        version: u64,
+    },
+    /// A bundle of policies that is not what it was.
+    #[error(
+        "{} is damaged: {what}; restore it from the backup, or ask the agency for that version of its policies, as its node \
+         keeps it", path.display()
+    )]
+    PolicyDamaged {
+        /// Its file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// The mark of the policies does not fit them.
+    #[error("policies.mark {0}; restore it from the backup, together with the folder policies/")]
+    PolicyMark(&'static str),
+    /// The policies are older than what the audit log was told.
+    #[error(
+        "the audit log was told of policies of {agency} (SHA-256 {hash}) that are not in the folder policies/; restore it and \
+         policies.mark as they were when the broker ran last, an older backup will not do"
+    )]
+    PolicyRolledBack {
+        /// Whose they are.
+        agency: String,
+        /// Of the bundle.
+        hash: String,
+    },
+    /// A file that changed while it was being sent.
+    #[error("{0} has changed while it was being sent")]
+    Changed(PathBuf),
     /// A file among the steps that is none.
     #[error("{0} is no roster, is not the one that it was, or is one too many; take it out")]
     Step(PathBuf),

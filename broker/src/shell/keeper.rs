@@ -1,25 +1,23 @@
-//! The keeper of the directory: takes in what the operator and the members bring, one change after another, makes it
-//! durable, and puts it in force. Whoever works under a directory is never stopped by it: verifying and writing are
+//! The keeper of the directory and of the release policies: takes in what the operator and the members bring, one change after
+//! another, makes it durable, and puts it in force. Whoever works under a directory is never stopped by it: verifying and writing are
 //! done on threads of their own, and the change itself is an exchange of one pointer.
 //!
 //! What follows from a change is done by those who wait for [`Shared::changed`]: the listener closes the connections
 //! of whoever has left, the sequencer withholds what waits for them and tells the audit log, the sessions tell their
-//! nodes.
+//! nodes. [`keysets`] and [`policies`] are what members bring.
+
+mod keysets;
+mod policies;
 
 use std::{
     fs::{self, Metadata},
     io,
-    path::Path,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicU64},
     time::{Duration, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
-use lintas_config::{Directory, SuccessionError, policy::Policies};
-use lintas_proto::{
-    canonical, limits,
-    schema::{Keyset, Reason, SignedKeyset},
-};
+use lintas_config::{Directory, SuccessionError};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{Mutex, OwnedMutexGuard},
@@ -29,17 +27,12 @@ use tokio::{
 
 use super::{
     clock,
-    directory_files::{DIRECTORY, STEPS, read, tell_identities},
-    folder::{Folder, FolderError, at, sync_folder},
+    directory_files::{DIRECTORY, STEPS, tell_identities},
+    folder::{Folder, FolderError},
     offer::Offers,
     shared::Shared,
 };
-use crate::core::{
-    earlier::Taken,
-    pace::Pace,
-    refuse::{reason_of_succession, sentence},
-    rules::Rules,
-};
+use crate::core::{earlier::Taken, pace::Pace};
 
 /// How often the operator's files are looked at, milliseconds. A file is taken when it has not changed between two
 /// looks, so that one that is being copied is not refused for its missing half.
@@ -51,11 +44,6 @@ const AGAIN_MS: u64 = 10_000;
 const CHANGES: (u64, u64) = (10, 10 * 60 * 1_000);
 /// How many keysets one agency may bring at once, also such as are refused, and how often one more, milliseconds.
 const PUTS: (u64, u64) = (60, 10 * 1_000);
-/// Most files of `keysets/` taken in one look.
-const KEYSETS_MAX: usize = 64;
-/// Where the operator puts keysets.
-const KEYSETS: &str = "keysets";
-
 /// Why a change was not made.
 #[derive(Debug)]
 enum Trouble {
@@ -91,6 +79,9 @@ pub(crate) struct Keeper {
     shared: Arc<Shared>,
     folder: Folder,
     turn: Arc<Mutex<Turn>>,
+    gate: policies::Gate,
+    /// The latest time by which policies were put in force, milliseconds since 1970.
+    moment_ms: AtomicU64,
     pub(super) offers: Offers,
 }
 
@@ -99,7 +90,8 @@ impl Keeper {
         let pace = |(burst, every_ms)| Pace::new(burst, every_ms);
         let turn = Turn { changes: pace(CHANGES), puts: pace(PUTS), seen: None, done: None, again_ms: None };
         let offers = Offers::new(folder.clone());
-        Arc::new(Self { shared, folder, turn: Arc::new(Mutex::new(turn)), offers })
+        let (turn, gate) = (Arc::new(Mutex::new(turn)), policies::Gate::new());
+        Arc::new(Self { shared, folder, turn, gate, moment_ms: AtomicU64::new(0), offers })
     }
 
     /// Takes up what the operator brings, now and then, and at once on SIGHUP. Never ends.
@@ -120,18 +112,9 @@ impl Keeper {
             keeper.look_at_directory(turn, at_once);
             keeper.look_at_keysets(at_once);
             keeper.serve_held();
+            keeper.activate();
         })
         .await;
-    }
-
-    /// Takes in a keyset that the node of `bringer` brings (canonical bytes of `SignedKeyset`). Durable and in force
-    /// when the answer is [`Reason::Accepted`].
-    pub(crate) async fn put(self: &Arc<Self>, bringer: &str, keyset: Bytes) -> (Reason, String) {
-        let bringer = bringer.to_owned();
-        let put = self.in_turn(move |keeper, turn| keeper.put_in_turn(turn, &bringer, &keyset)).await;
-        put.unwrap_or_else(|| {
-            (Reason::ShuttingDown, "The broker is stopping; bring the keyset again.".to_owned())
-        })
     }
 
     /// Waits for a change that is being made; no other begins while the turn is held.
@@ -196,122 +179,8 @@ impl Keeper {
         }
         let (hash, roster_version) = (*next.hash(), next.roster().version);
         // The same directory: nothing else changes.
-        let Some(next) = self.rules(next) else { return };
-        self.shared.put_in_force(
-            next,
-            Taken { hash, since_ms: clock::now_ms(), roster_version, cause: String::new() },
-        );
-    }
-
-    /// Each file of `keysets/` is taken or refused, and gets a name that says which.
-    fn look_at_keysets(&self, at_once: bool) {
-        let folder = self.folder.path(KEYSETS);
-        let Ok(entries) = fs::read_dir(&folder) else { return };
-        let is_new = |path: &Path| path.extension().is_some_and(|extension| extension == "bin");
-        let mut paths: Vec<_> =
-            entries.flatten().map(|entry| entry.path()).filter(|path| is_new(path)).collect();
-        paths.sort();
-        for path in paths.iter().take(KEYSETS_MAX) {
-            let settled =
-                fs::metadata(path).is_ok_and(|there| clock::now_ms().abs_diff(modified(&there)) > LOOK_MS);
-            if settled || at_once {
-                self.take_keyset_file(path);
-            }
-        }
-    }
-
-    #[allow(clippy::disallowed_methods, reason = "the folder is synced after the rename")]
-    fn take_keyset_file(&self, path: &Path) {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let bytes = match read(path, limits::KEYSET_BYTES_MAX) {
-            Ok(bytes) => bytes,
-            Err(error) => return tracing::error!(%error, "a keyset cannot be read"),
-        };
-        let (verdict, text) = match opened(&bytes) {
-            Some((signed, keyset)) => match self.take_keyset(&signed, &keyset.agency) {
-                Ok(()) => ("taken", String::new()),
-                Err(trouble @ (Trouble::Disk(_) | Trouble::Held(_))) => {
-                    return tracing::error!(%trouble, name, "a keyset is taken later");
-                }
-                Err(trouble) => ("refused", trouble.to_string()),
-            },
-            None => ("refused", "it is no keyset".to_owned()),
-        };
-        if verdict == "taken" {
-            tracing::info!(name, "a keyset was taken");
-        } else {
-            self.shared.metrics.keysets_refused.add(1);
-            tracing::error!(
-                name,
-                text,
-                "a keyset is refused; the one in force stays. Ask the agency for another"
-            );
-        }
-        let renamed = fs::rename(path, path.with_extension(format!("bin.{verdict}")));
-        if let Err(error) = renamed.and_then(|()| path.parent().map_or(Ok(()), sync_folder)).map_err(at(path))
-        {
-            tracing::error!(%error, "a keyset that was dealt with cannot be renamed; take it away");
-        }
-    }
-
-    fn put_in_turn(&self, turn: &mut Turn, bringer: &str, bytes: &Bytes) -> (Reason, String) {
-        let now_ms = clock::now_ms();
-        let refused = |reason, text: &str| {
-            self.shared.metrics.keysets_refused.add(1);
-            (reason, sentence(text))
-        };
-        let wait = |wait_ms: u64| {
-            let seconds = wait_ms.div_ceil(1_000);
-            refused(
-                Reason::Quota,
-                &format!("Too many keysets for now; the broker takes the next one in {seconds} s."),
-            )
-        };
-        if turn.puts.wait_ms(bringer, now_ms) > 0 {
-            return wait(turn.puts.wait_ms(bringer, now_ms));
-        }
-        turn.puts.count(bringer, now_ms);
-        let Some((signed, keyset)) = opened(bytes) else {
-            return refused(Reason::Malformed, "The broker could not read the keyset.");
-        };
-        let (directory, agency) = (self.shared.directory(), keyset.agency.as_str());
-        let revokes = is_empty(&keyset) && !directory.is_self_revoked(agency);
-        if directory.member(agency).is_none() {
-            let text = "The keyset is of no active member of the region; ask the region authority.";
-            return refused(Reason::UnknownSender, text);
-        }
-        if !revokes && turn.changes.wait_ms(agency, now_ms) > 0 {
-            return wait(turn.changes.wait_ms(agency, now_ms));
-        }
-        match self.take_keyset(&signed, agency) {
-            Ok(()) => {
-                if !Arc::ptr_eq(&directory, &self.shared.directory()) {
-                    turn.changes.count(agency, now_ms);
-                }
-                (Reason::Accepted, String::new())
-            }
-            Err(Trouble::Refused(error)) => refused(
-                reason_of_succession(&error),
-                &format!("The broker does not take the keyset, the one before stays in force: {error}."),
-            ),
-            Err(trouble @ Trouble::Held(_)) => refused(Reason::Quota, &trouble.to_string()),
-            Err(trouble @ (Trouble::Disk(_) | Trouble::NotInForce { .. })) => {
-                tracing::error!(%trouble, "a keyset could not be taken");
-                refused(
-                    Reason::DiskFull,
-                    "The broker could not store the keyset; bring it again, or tell its operator.",
-                )
-            }
-        }
-    }
-
-    fn take_keyset(&self, signed: &SignedKeyset, agency: &str) -> Result<(), Trouble> {
-        let present = self.shared.directory();
-        if present.held().iter().any(|held| held.agency == agency) {
-            return Err(Trouble::Held(agency.to_owned()));
-        }
-        let next = present.with_keyset(signed).map_err(|error| Trouble::Refused(Box::new(error)))?;
-        self.take_up(next, &[], agency)
+        let taken = Taken { hash, since_ms: clock::now_ms(), roster_version, cause: String::new() };
+        self.put_in_force(Arc::new(next), Some(taken));
     }
 
     /// Makes a directory durable and puts it in force. `cause` is the agency whose keyset made it, or empty.
@@ -343,19 +212,8 @@ impl Keeper {
             &metrics.keyset_changes
         };
         kind.add(1);
-        if let Some(next) = self.rules(next) {
-            self.shared.put_in_force(next, taken);
-        }
+        self.put_in_force(Arc::new(next), Some(taken));
         Ok(())
-    }
-
-    /// A directory with the policies under its roster. Its baseline was read with it, so this does not fail.
-    fn rules(&self, directory: Directory) -> Option<Rules> {
-        let known: Vec<_> = self.shared.rules().policies().bundles().cloned().collect();
-        let policies = Policies::new(directory.shared_roster(), known, clock::now_ms());
-        let policies =
-            policies.inspect_err(|problem| tracing::error!(%problem, "the baseline cannot be read")).ok()?;
-        Some(Rules::new(Arc::new(directory), Arc::new(policies)))
     }
 }
 
@@ -377,16 +235,6 @@ impl std::fmt::Display for Trouble {
             Self::Disk(error) => write!(f, "{error}; it is tried again"),
         }
     }
-}
-
-fn opened(bytes: &Bytes) -> Option<(SignedKeyset, Keyset)> {
-    let signed: SignedKeyset = canonical::decode(bytes, limits::KEYSET_BYTES_MAX).ok()?;
-    let keyset = canonical::decode(&signed.keyset, limits::KEYSET_BYTES_MAX).ok()?;
-    Some((signed, keyset))
-}
-
-fn is_empty(keyset: &Keyset) -> bool {
-    keyset.transport_keys.is_empty() && keyset.packet_keys.is_empty() && keyset.encryption_keys.is_empty()
 }
 
 fn stamp(folder: &Folder) -> Option<Stamp> {

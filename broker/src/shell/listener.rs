@@ -22,7 +22,7 @@ use tokio::{
 
 use super::{
     clock,
-    directory_streams::{Desk, KINDS},
+    directory_streams::{ALONE_KINDS, Desk},
     intake::Intake,
     log::{Asking, Standing},
     notices::Notices,
@@ -97,7 +97,7 @@ async fn greet(
     sessions: &Sessions,
 ) -> Result<LinkError, LinkError> {
     let connection = handshake.complete().await?;
-    let (first, mut writer, reader) = receive_first(&connection, &KINDS).await?;
+    let (first, mut writer, reader) = receive_first(&connection, &ALONE_KINDS).await?;
     // What changes from here on is told to the node.
     let notices = Notices::of(&shared);
     let agency =

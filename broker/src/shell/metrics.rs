@@ -48,6 +48,8 @@ pub(crate) struct Metrics {
     pub(crate) self_revocations: Counter,
     pub(crate) directories_refused: Counter,
     pub(crate) keysets_refused: Counter,
+    pub(crate) policy_changes: Counter,
+    pub(crate) policies_refused: Counter,
     pub(crate) submission_bytes: Counter,
     pub(crate) attachment_bytes: Counter,
     pub(crate) attachment_bytes_given: Counter,
@@ -183,18 +185,7 @@ pub(crate) fn page(shared: &Shared) -> String {
     ] {
         page.counter(name, help, counter);
     }
-    page.labelled(
-        ("directory_changes", "New directories in force, by what made them.", "by"),
-        &[
-            ("roster", &metrics.roster_changes),
-            ("keyset", &metrics.keyset_changes),
-            ("self_revocation", &metrics.self_revocations),
-        ],
-    );
-    page.labelled(
-        ("directory_refused", "Directories and keysets that were not taken.", "what"),
-        &[("directory", &metrics.directories_refused), ("keyset", &metrics.keysets_refused)],
-    );
+    page.directory(metrics);
     let (entries, directory) = (shared.ledger().entries() as u64, shared.directory());
     let roster = directory.roster();
     for (name, help, value) in [
@@ -221,6 +212,7 @@ pub(crate) fn page(shared: &Shared) -> String {
         page.head(name, "gauge", help);
         page.line(name, "", value);
     }
+    page.policies(shared);
     page.log(shared);
     page.witnessed(shared);
     page.groups(metrics);
@@ -250,6 +242,34 @@ impl Page {
         for (value, counter) in counters {
             self.line(&name, &format!("{{{label}=\"{value}\"}}"), counter.get());
         }
+    }
+
+    /// Directories and keysets.
+    fn directory(&mut self, metrics: &Metrics) {
+        self.labelled(
+            ("directory_changes", "New directories in force, by what made them.", "by"),
+            &[
+                ("roster", &metrics.roster_changes),
+                ("keyset", &metrics.keyset_changes),
+                ("self_revocation", &metrics.self_revocations),
+            ],
+        );
+        self.labelled(
+            ("directory_refused", "Directories and keysets that were not taken.", "what"),
+            &[("directory", &metrics.directories_refused), ("keyset", &metrics.keysets_refused)],
+        );
+    }
+
+    fn policies(&mut self, shared: &Shared) {
+        let metrics = &shared.metrics;
+        for (name, help, counter) in [
+            ("policy_changes", "Release policies put in force since the start.", &metrics.policy_changes),
+            ("policies_refused", "Release policies that were not taken.", &metrics.policies_refused),
+        ] {
+            self.counter(name, help, counter);
+        }
+        self.head("policies", "gauge", "Agencies whose release policies are in force.");
+        self.line("policies", "", shared.rules().policies().bundles().count() as u64);
     }
 
     /// Who reads the audit log, and who watches it. No age where nobody witnesses.

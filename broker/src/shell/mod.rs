@@ -15,6 +15,9 @@
 //! - [`keeper`]: takes in what is new, and puts it in force; [`directory_files`], [`earlier`]: the directory on disk
 //! - [`offer`]: what nodes are given of it; [`notices`]: what they are told
 //!
+//! The way of a release policy: a node brings it on a stream ([`directory_streams`]), it stands the gate and is kept
+//! ([`policies`]), and the [`keeper`] puts it in force.
+//!
 //! The way of an audit event: from the journal through [`log`], which publishes it, has it cosigned, and gives it out.
 //!
 //! Beside both:
@@ -22,7 +25,7 @@
 //! - [`places`]: how many streams of one agency are served at once
 //! - [`shared`], [`blobs`] and their [`inventory`], [`index`], [`folder`], [`clock`]: what they stand on
 //! - [`metrics`]: what is counted; [`operator`]: where the operator asks for it, and for health
-//! - [`start`]: all of it up, and down again; [`recover`]: from the journal; [`check`](mod@check): looks only
+//! - [`start`]: all of it up, and down again; [`run_error`]: or why not; [`recover`]: from the journal; [`check`](mod@check): looks only
 
 mod answer;
 mod blobs;
@@ -44,7 +47,9 @@ mod notices;
 mod offer;
 mod operator;
 mod places;
+mod policies;
 mod recover;
+mod run_error;
 mod sequencer;
 mod session;
 mod shared;
@@ -56,4 +61,6 @@ mod upload;
 
 pub(crate) use check::{Verdict, run as check};
 pub(crate) use folder::{Folder, FolderError};
-pub(crate) use start::{RunError, run, signals};
+pub(crate) use run_error::RunError;
+
+pub(crate) use start::{run, signals};

@@ -1,9 +1,10 @@
-//! What nodes are given when they ask for the directory. The answer is put together from the bytes of the directory in
-//! force and from roster files while it is sent, so that a stream takes the memory of one roster, however much it
-//! gives.
+//! What nodes are given when they ask for the directory, or for their own policies. The answer is put together from the
+//! bytes of the directory in force and from files while it is sent, so that a stream takes the memory of one file, however
+//! much it gives.
 
 use std::{
     fs,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -11,7 +12,10 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use lintas_config::{Directory, DirectoryError, directory::chain::STEPS_MAX};
 use lintas_proto::schema::{DirectoryGet, Reason};
 
-use super::folder::{Folder, FolderError};
+use super::{
+    directory_files::read,
+    folder::{Folder, FolderError, at},
+};
 
 /// Most bytes of earlier rosters that a newcomer is given. Its bootstrap file vouches for the newest, or one that is
 /// not much older; all since the first would keep a node on a slow line from ever joining.
@@ -42,17 +46,12 @@ pub(super) struct Offers {
 #[derive(Debug, PartialEq)]
 enum Piece {
     Bytes(Bytes),
-    /// A roster's file.
-    Roster {
-        version: u64,
-        length: u64,
-    },
+    File { path: PathBuf, length: u64 },
 }
 
-/// The bytes of a `DirectoryUpdate`.
+/// The bytes of a `DirectoryUpdate` or `PolicyUpdate`.
 #[derive(Debug)]
 pub(super) struct Answer {
-    folder: Folder,
     pieces: std::vec::IntoIter<Piece>,
     /// Of all pieces, bytes.
     pub(super) length: u64,
@@ -100,7 +99,7 @@ impl Offers {
         if get.roster_version < *version {
             pieces.push(Piece::Bytes(offer.roster.clone()));
         }
-        Ok(Answer::new(self.folder.clone(), pieces, &offer.keysets, get))
+        Ok(Answer::directory(pieces, &offer.keysets, get))
     }
 
     fn offer(&self, directory: &Directory) -> Result<Arc<Offer>, DirectoryError> {
@@ -128,11 +127,12 @@ impl Offers {
     fn steps(&self, after: u64, version: u64) -> Option<Vec<Piece>> {
         let (mut steps, mut bytes) = (Vec::new(), 0u64);
         for step in (after.saturating_add(1)..version).rev() {
-            let there = fs::metadata(self.folder.roster_path(step)).ok().filter(|_| steps.len() < STEPS_MAX);
+            let path = self.folder.roster_path(step);
+            let there = fs::metadata(&path).ok().filter(|_| steps.len() < STEPS_MAX);
             bytes = bytes.saturating_add(there.as_ref().map_or(0, fs::Metadata::len));
             match there {
                 Some(_) if after == 0 && bytes > NEWCOMER_BYTES_MAX => break,
-                Some(there) => steps.push(Piece::Roster { version: step, length: there.len() }),
+                Some(there) => steps.push(Piece::File { path, length: there.len() }),
                 None if after == 0 => break,
                 None => return None,
             }
@@ -143,21 +143,22 @@ impl Offers {
 }
 
 impl Answer {
-    /// Canonical bytes of `DirectoryUpdate {1: rosters, 2: unchanged, 3: keysets}`.
-    fn new(
-        folder: Folder,
-        rosters: Vec<Piece>,
-        keysets: &[(String, Bytes, Bytes)],
-        get: &DirectoryGet,
-    ) -> Self {
+    /// Canonical bytes of `PolicyUpdate {1: bundles}`, of files that hold one each.
+    ///
+    /// # Errors
+    /// A file that is gone.
+    pub(super) fn policies(paths: Vec<PathBuf>) -> Result<Self, FolderError> {
         let mut pieces = Vec::new();
-        for roster in rosters {
-            let length = match &roster {
-                Piece::Bytes(bytes) => bytes.len() as u64,
-                Piece::Roster { length, .. } => *length,
-            };
-            pieces.extend([Piece::Bytes(head(1, length)), roster]);
+        for path in paths {
+            let length = fs::metadata(&path).map_err(at(&path))?.len();
+            pieces.push(Piece::File { path, length });
         }
+        Ok(Self::of(listed(1, pieces)))
+    }
+
+    /// Canonical bytes of `DirectoryUpdate {1: rosters, 2: unchanged, 3: keysets}`.
+    fn directory(rosters: Vec<Piece>, keysets: &[(String, Bytes, Bytes)], get: &DirectoryGet) -> Self {
+        let mut pieces = listed(1, rosters);
         let known: std::collections::HashMap<&str, &Bytes> =
             get.keysets.iter().map(|known| (known.agency.as_str(), &known.hash)).collect();
         let is_known = |agency: &str, hash: &Bytes| known.get(agency).is_some_and(|known| *known == hash);
@@ -169,30 +170,28 @@ impl Answer {
             names.put(agency.as_bytes());
         }
         pieces.push(Piece::Bytes(names.freeze()));
-        for (_, _, bytes) in new {
-            pieces.extend([Piece::Bytes(head(3, bytes.len() as u64)), Piece::Bytes(bytes.clone())]);
-        }
-        let length_of = |piece: &Piece| match piece {
-            Piece::Bytes(bytes) => bytes.len() as u64,
-            Piece::Roster { length, .. } => *length,
-        };
-        let length = pieces.iter().map(length_of).sum();
-        Self { folder, pieces: pieces.into_iter(), length }
+        pieces.extend(listed(3, new.into_iter().map(|(_, _, bytes)| Piece::Bytes(bytes.clone())).collect()));
+        Self::of(pieces)
+    }
+
+    fn of(pieces: Vec<Piece>) -> Self {
+        let length = pieces.iter().map(Piece::length).sum();
+        Self { pieces: pieces.into_iter(), length }
     }
 
     /// The next bytes, gathered to about `bytes`; none at the end. Reads files.
     ///
     /// # Errors
-    /// A roster's file that is gone, or not what it was.
+    /// A file that is gone, or not what it was.
     pub(super) fn next(&mut self, bytes: usize) -> Result<Option<Bytes>, FolderError> {
         let mut gathered = BytesMut::new();
         for piece in self.pieces.by_ref() {
             let part = match piece {
                 Piece::Bytes(bytes) => bytes,
-                Piece::Roster { version, length } => {
-                    let bytes = self.folder.roster(version)?;
+                Piece::File { path, length } => {
+                    let bytes = read(&path, usize::try_from(length).unwrap_or(usize::MAX))?;
                     if bytes.len() as u64 != length {
-                        return Err(FolderError::Step(self.folder.roster_path(version)));
+                        return Err(FolderError::Changed(path));
                     }
                     bytes
                 }
@@ -204,6 +203,21 @@ impl Answer {
         }
         Ok(Some(gathered.freeze()).filter(|bytes| !bytes.is_empty()))
     }
+}
+
+impl Piece {
+    fn length(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::File { length, .. } => *length,
+        }
+    }
+}
+
+/// Each behind its tag and length.
+fn listed(field: u8, pieces: Vec<Piece>) -> Vec<Piece> {
+    let behind_head = |piece: Piece| [Piece::Bytes(head(field, piece.length())), piece];
+    pieces.into_iter().flat_map(behind_head).collect()
 }
 
 /// Tag and length of a field of bytes, in protobuf.

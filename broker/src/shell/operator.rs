@@ -1,4 +1,4 @@
-//! Metrics and health for the operator: HTTP/1.1 on a loopback port, GET only. The settings allow no other
+//! Metrics, health and the versions of release policies for the operator: HTTP/1.1 on a loopback port, GET only. The settings allow no other
 //! address, so whoever asks has an account on this machine.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -25,8 +25,8 @@ use super::{
     clock,
     log::{Standing, UNWITNESSED_MS_MAX},
     metrics,
+    run_error::RunError,
     shared::Shared,
-    start::RunError,
 };
 
 /// Most connections at once; more wait in the system's backlog.
@@ -67,7 +67,11 @@ pub(super) async fn open(
 }
 
 async fn serve(listener: TcpListener, shared: Arc<Shared>) {
-    let router = Router::new().route("/metrics", get(page)).route("/health", get(health)).with_state(shared);
+    let router = Router::new()
+        .route("/metrics", get(page))
+        .route("/health", get(health))
+        .route("/policies", get(policies))
+        .with_state(shared);
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = tokio::task::JoinSet::new();
     while let Ok(place) = Arc::clone(&places).acquire_owned().await {
@@ -102,6 +106,11 @@ async fn connection(stream: TcpStream, router: Router) -> Result<(), hyper::Erro
 
 async fn page(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics::page(&shared))
+}
+
+/// Whose policies are in force, and which are to come.
+async fn policies(State(shared): State<Arc<Shared>>) -> String {
+    shared.policies.page(clock::now_ms())
 }
 
 async fn health(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {

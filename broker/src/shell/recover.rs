@@ -4,7 +4,7 @@ use lintas_config::Directory;
 use lintas_journal::{Class, FileDisk, Fold, FoldError, Journal, Record};
 use lintas_proto::schema::StoredLogBegun;
 
-use super::{clock, start::RunError};
+use super::{clock, run_error::RunError};
 use crate::core::{ledger::Ledger, record::Fact, snapshot};
 
 /// Recovery: the same fold as the forward path.

@@ -19,7 +19,9 @@ use lintas_proto::{
 use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
 
-use super::{answer::AnswerTo, blobs::Blobs, folder::Folder, log::LogState, metrics::Metrics};
+use super::{
+    answer::AnswerTo, blobs::Blobs, folder::Folder, log::LogState, metrics::Metrics, policies::Store,
+};
 use crate::core::{
     earlier::{Earlier, Taken},
     hand_over::UnreadableError,
@@ -54,9 +56,11 @@ pub(crate) struct Shared {
     ledger: RwLock<Ledger>,
     /// In force. Read afresh for each piece of work.
     rules: RwLock<Arc<Rules>>,
+    /// Release policies of the agencies, in force and to come.
+    pub(super) policies: Store,
     /// Directories under which a packet may have been sealed before it waited, the one in force included.
     earlier: RwLock<Earlier>,
-    /// Counts the changes of the directory.
+    /// Counts the changes of what is in force.
     pub(crate) changed: watch::Sender<u64>,
     /// Hash of the directory under which the sequencer has ended what waited for whoever has left.
     sought: Mutex<Sought>,
@@ -89,8 +93,19 @@ pub(crate) struct Shared {
 impl Shared {
     /// Starts from what recovery folded; `durable` is its last record.
     pub(crate) fn new(parts: Parts, durable: u64) -> Self {
-        let Parts { ledger, rules, earlier, broker, receipt_key, log_key, folder, blobs, reader, credit } =
-            parts;
+        let Parts {
+            ledger,
+            rules,
+            policies,
+            earlier,
+            broker,
+            receipt_key,
+            log_key,
+            folder,
+            blobs,
+            reader,
+            credit,
+        } = parts;
         let metrics = Metrics::default();
         let ended = usize::try_from(ledger.audit().number()).unwrap_or(usize::MAX);
         metrics.handed_over(durable);
@@ -99,6 +114,7 @@ impl Shared {
             ledger: RwLock::new(ledger),
             region: rules.directory().roster().region.clone(),
             rules: RwLock::new(Arc::new(rules)),
+            policies,
             earlier: RwLock::new(earlier),
             changed: watch::Sender::new(0),
             sought: Mutex::default(),
@@ -143,9 +159,13 @@ impl Shared {
         self.earlier.read().unwrap_or_else(PoisonError::into_inner).roster_version(hash, now_ms)
     }
 
-    /// Exchanges what is in force. For the keeper only, when all of it is durable.
-    pub(super) fn put_in_force(&self, rules: Rules, taken: Taken) {
-        self.earlier.write().unwrap_or_else(PoisonError::into_inner).take(taken);
+    /// Exchanges what is in force, for packets that come from now on; `taken` if the directory is another one. For the keeper
+    /// only, when all of it is durable.
+    pub(super) fn put_in_force(&self, rules: Rules, taken: Option<Taken>) {
+        let same = taken.is_none() && rules.generation() == self.rules().generation();
+        if let Some(taken) = taken {
+            self.earlier.write().unwrap_or_else(PoisonError::into_inner).take(taken);
+        }
         {
             let mut bells = self.bells.write().unwrap_or_else(PoisonError::into_inner);
             for member in &rules.directory().roster().members {
@@ -155,7 +175,9 @@ impl Shared {
             }
         }
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
-        self.changed.send_modify(|changes| *changes += 1);
+        if !same {
+            self.changed.send_modify(|changes| *changes += 1);
+        }
     }
 
     /// See [`owes_nothing_to_held`](Self::owes_nothing_to_held). For the sequencer only.
@@ -268,6 +290,7 @@ impl Shared {
 pub(crate) struct Parts {
     pub(crate) ledger: Ledger,
     pub(crate) rules: Rules,
+    pub(crate) policies: Store,
     pub(crate) earlier: Earlier,
     pub(crate) broker: String,
     pub(crate) receipt_key: SigningKey,

@@ -9,14 +9,13 @@ use lintas_config::{
     policy::Policies,
     settings::BrokerSettings,
 };
-use lintas_journal::{CommitError, Committer, FileDisk, Journal, Limits, OpenError};
-use lintas_link::{CloseCode, LinkError, Server, TransportKey};
+use lintas_journal::{Committer, FileDisk, Journal, Limits};
+use lintas_link::{CloseCode, Server, TransportKey};
 use lintas_proto::{
     id::hex,
     schema::BrokerSecrets,
     sign::{KeyRole, SigningKey},
 };
-use thiserror::Error;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
@@ -28,104 +27,25 @@ use super::{
     blobs::{Blobs, Room},
     clock,
     directory_streams::Desk,
-    folder::{Folder, FolderError},
+    folder::Folder,
     index::{self, Index},
     intake::Intake,
     keeper::Keeper,
     leavers::Leavers,
     listener::{Members, listen},
-    log::{
-        Behind, LISTEN_MS_MAX, LogDesk, LogState, Standing, StandingError,
-        publisher::{PublishError, Publisher},
-    },
+    log::{Behind, LISTEN_MS_MAX, LogDesk, LogState, Standing, StandingError, publisher::Publisher},
     operator,
     recover::{Folding, begin_log, ended_logs},
+    run_error::RunError,
     sequencer::{Logbook, Refusals, Sequencer, room},
     shared::{Parts, Shared},
 };
-use crate::core::{
-    earlier::Taken,
-    quota::Quota,
-    record::{RECORD_BYTES_MAX, RecordError},
-    rules::Rules,
-};
+use crate::core::{earlier::Taken, quota::Quota, record::RECORD_BYTES_MAX, rules::Rules};
 
 /// Longest wait for threads when the disk has failed, milliseconds.
 const PARTING_MS_MAX: u64 = 1_000;
 /// Most intakes waiting for the sequencer; sessions beyond it wait.
 const INTAKES_MAX: usize = 1_024;
-
-/// Why a broker did not run, or stopped.
-#[derive(Debug, Error)]
-pub(crate) enum RunError {
-    /// The data folder cannot be used.
-    #[error(transparent)]
-    Folder(#[from] FolderError),
-    /// The roster's baseline cannot be read. It was, with the roster.
-    #[error("baseline policy: {0}")]
-    Baseline(String),
-    /// A key cannot be used.
-    #[error("broker.keys: {0}")]
-    Key(#[from] IssueError),
-    /// The index cannot be opened, not even anew.
-    #[error("index: {0}; check the disk")]
-    Index(#[from] sled::Error),
-    /// The journal does not open.
-    #[error("journal: {0}")]
-    Open(#[from] OpenError),
-    /// The journal failed.
-    #[error("journal: {0}")]
-    Commit(#[from] CommitError),
-    /// The published log does not go on.
-    #[error("audit log: {0}")]
-    Publish(#[from] PublishError),
-    /// The network cannot be used.
-    #[error("network: {0}")]
-    Link(#[from] LinkError),
-    /// The port for metrics cannot be used.
-    #[error("metrics on {0}: {1}; change `metrics` in broker.toml")]
-    Metrics(SocketAddr, std::io::Error),
-    /// The system gives no thread or signal.
-    #[error("system: {0}")]
-    Io(#[from] std::io::Error),
-    /// The roster does not name this broker with these keys.
-    #[error(
-        "the directory does not list the broker `{0}` with these keys; ask the region authority for a new directory"
-    )]
-    NotListed(String),
-    /// It runs on a restored backup.
-    #[error(transparent)]
-    Behind(Arc<Behind>),
-    /// A record that was just written contradicts the ledger.
-    #[error("journal: {0}")]
-    Record(#[from] RecordError),
-    /// The roster in force is older than what the journal knows of this broker's logs.
-    #[error(
-        "by the journal {known} logs of this broker have ended, by its roster {number}; give it the newest directory of \
-         the region authority"
-    )]
-    RosterBehindLog {
-        /// Ended logs by the journal.
-        known: u64,
-        /// Ended logs by the roster.
-        number: u64,
-    },
-    /// The log has ended while the broker ran.
-    #[error("the region authority has ended this broker's log; it starts anew and begins the next one")]
-    LogEnded,
-    /// The broker stopped because what is durable became uncertain.
-    #[error("the broker stopped because its disk failed; start it again, it will recover what is durable")]
-    Failed,
-}
-
-impl From<StandingError> for RunError {
-    fn from(error: StandingError) -> Self {
-        match error {
-            StandingError::Behind(behind) => Self::Behind(Arc::new(behind)),
-            StandingError::Folder(error) => Self::Folder(error),
-        }
-    }
-}
 
 /// Waits for SIGTERM or SIGINT, from now on.
 pub(crate) fn signals() -> Result<impl Future<Output = ()>, RunError> {
@@ -351,12 +271,20 @@ impl Engine {
         };
         let earlier = folder.earlier(present)?;
         let home = folder.clone();
-        let policies = Policies::new(directory.shared_roster(), [], clock::now_ms())
-            .map_err(|problem| RunError::Baseline(problem.to_string()))?;
+        // What was in force stays so, also when the clock was set back.
+        let now_ms = ledger.time_at(clock::now_ms());
+        let store = folder.policies(&directory, now_ms)?;
+        // MERGE: `|agency| ledger.audit().policy(agency).copied()`: what the log was told last.
+        store.agrees_with_log(directory.roster(), |_| None)?;
+        let policies =
+            Policies::new(directory.shared_roster(), store.live(directory.roster(), now_ms), now_ms)
+                .map_err(|problem| RunError::Baseline(problem.to_string()))?;
+        tracing::info!(count = policies.bundles().count(), "policies are in force");
         let rules = Rules::new(Arc::new(directory), Arc::new(policies));
         let parts = Parts {
             ledger,
             rules,
+            policies: store,
             earlier,
             broker,
             receipt_key,

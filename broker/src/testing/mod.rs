@@ -80,7 +80,7 @@ pub(crate) struct World {
     pub(crate) roster: Roster,
     pub(crate) keysets: Vec<SignedKeyset>,
     authority: SigningKey,
-    secrets: BTreeMap<String, NodeSecrets>,
+    pub(crate) secrets: BTreeMap<String, NodeSecrets>,
 }
 
 impl World {

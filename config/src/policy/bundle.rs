@@ -141,22 +141,7 @@ impl Bundle {
     /// # Errors
     /// [`BundleError`].
     pub fn follows(&self, present: Option<&Self>) -> Result<(), BundleError> {
-        let (have, known) = (self.bundle.version, present.map_or(0, |present| present.bundle.version));
-        if have <= known {
-            return Err(BundleError::Old { have, present: known });
-        }
-        let chain = |why: String| Err(BundleError::Chain { have, present: known, why });
-        if have != known + 1 {
-            return chain(format!("version {} is missing", known + 1));
-        }
-        let Some(present) = present else { return Ok(()) };
-        if self.bundle.prev_hash.as_ref() != present.hash {
-            return chain(format!("it names {} as the one before", hex(&self.bundle.prev_hash)));
-        }
-        if self.bundle.not_before_ms < present.bundle.not_before_ms {
-            return chain("it would be in force before the version before it".to_owned());
-        }
-        Ok(())
+        follows(&self.bundle, present)
     }
 
     /// Agency code of its owner.
@@ -194,6 +179,29 @@ impl Bundle {
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
+}
+
+/// Whether what was said may come after `present`: [`Bundle::follows`], for what is not opened yet.
+///
+/// # Errors
+/// [`BundleError::Old`] and [`BundleError::Chain`].
+pub fn follows(said: &PolicyBundle, present: Option<&Bundle>) -> Result<(), BundleError> {
+    let (have, known) = (said.version, present.map_or(0, |present| present.bundle.version));
+    if have <= known {
+        return Err(BundleError::Old { have, present: known });
+    }
+    let chain = |why: String| Err(BundleError::Chain { have, present: known, why });
+    if have != known + 1 {
+        return chain(format!("version {} is missing", known + 1));
+    }
+    let Some(present) = present else { return Ok(()) };
+    if said.prev_hash.as_ref() != present.hash {
+        return chain(format!("it names {} as the one before", hex(&said.prev_hash)));
+    }
+    if said.not_before_ms < present.bundle.not_before_ms {
+        return chain("it would be in force before the version before it".to_owned());
+    }
+    Ok(())
 }
 
 /// Signs a bundle with a node's delegate key; `said.owner` and `said.region` are those of the secrets.

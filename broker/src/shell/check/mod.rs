@@ -17,7 +17,8 @@ use super::{
     folder::{Folder, FolderError},
     log::files::mark,
     recover::Folding,
-    start::{RunError, journal_limits},
+    run_error::RunError,
+    start::journal_limits,
 };
 use crate::core::record::Fact;
 

@@ -12,6 +12,7 @@ mod log;
 mod mark;
 mod operator;
 mod packets;
+mod policies;
 mod recovery;
 mod standing;
 mod told;

@@ -1,0 +1,212 @@
+//! Release policies: examined one after another beside the turn, since reading them takes long; kept and put in force in
+//! turn with the directory, by the same exchange of one pointer. Time alone puts one in force, too.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use lintas_config::{
+    Directory,
+    policy::{Bundle, Policies},
+};
+use lintas_proto::{
+    id::hex,
+    schema::{PolicyStatus, Reason},
+};
+use tokio::task::spawn_blocking;
+
+use super::{CHANGES, Keeper};
+use crate::{
+    core::{earlier::Taken, pace::Pace, rules::Rules},
+    shell::{
+        clock,
+        policies::{Refused, TO_COME_MAX, examine, is_same},
+    },
+};
+
+/// How many bundles one agency may bring at once, also such as are refused, and how often one more, milliseconds: reading
+/// one may take seconds. An officer tries on the own node, which reads as strictly.
+const PUTS: (u64, u64) = (20, 30 * 1_000);
+/// How often a bundle is examined again because the directory changed meanwhile.
+const TRIES_MAX: usize = 3;
+
+/// Who may have bundles examined, and when.
+#[derive(Debug)]
+pub(super) struct Gate {
+    /// One at a time, in the order in which they came.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Changes, and puts.
+    paces: Mutex<(Pace, Pace)>,
+}
+
+impl Gate {
+    pub(super) fn new() -> Self {
+        let pace = |(burst, every_ms)| Pace::new(burst, every_ms);
+        Self { turn: Arc::default(), paces: Mutex::new((pace(CHANGES), pace(PUTS))) }
+    }
+
+    fn paces(&self) -> MutexGuard<'_, (Pace, Pace)> {
+        self.paces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a put, if the agency has one left.
+    fn put(&self, agency: &str, now_ms: u64) -> Result<(), Refused> {
+        let (_, puts) = &mut *self.paces();
+        room(puts, agency, now_ms)?;
+        puts.count(agency, now_ms);
+        Ok(())
+    }
+
+    fn may_change(&self, agency: &str, now_ms: u64) -> Result<(), Refused> {
+        room(&self.paces().0, agency, now_ms)
+    }
+
+    fn changed(&self, agency: &str, now_ms: u64) {
+        self.paces().0.count(agency, now_ms);
+    }
+}
+
+fn room(pace: &Pace, agency: &str, now_ms: u64) -> Result<(), Refused> {
+    match pace.wait_ms(agency, now_ms).div_ceil(1_000) {
+        0 => Ok(()),
+        seconds => {
+            let text = format!(
+                "Too many versions of policies for now; the broker takes the next one in {seconds} s."
+            );
+            Err(Refused::new(Reason::Quota, &text))
+        }
+    }
+}
+
+impl Keeper {
+    /// Takes in a bundle that the node of `agency` brings (canonical bytes of `SignedPolicyBundle`). Durable when the answer
+    /// is [`Reason::Accepted`], and in force if its time has come.
+    pub(crate) async fn put_policy(self: &Arc<Self>, agency: &str, bytes: &Bytes) -> PolicyStatus {
+        let taken = self.take_policy(agency, bytes).await;
+        let version = self.shared.policies.newest(agency).map_or(0, |bundle| bundle.version());
+        let (reason, text) = match taken {
+            Ok(()) => (Reason::Accepted, String::new()),
+            Err(Refused { reason, text }) => {
+                self.shared.metrics.policies_refused.add(1);
+                let code = reason.as_str_name();
+                tracing::warn!(
+                    agency,
+                    reason = code,
+                    newest = version,
+                    "policies refused; those in force stay"
+                );
+                (reason, text)
+            }
+        };
+        PolicyStatus { reason: reason as i32, text, version }
+    }
+
+    async fn take_policy(self: &Arc<Self>, agency: &str, bytes: &Bytes) -> Result<(), Refused> {
+        self.gate.put(agency, clock::now_ms())?;
+        for _ in 0..TRIES_MAX {
+            let (directory, newest) = (self.shared.directory(), self.shared.policies.newest(agency));
+            if newest.as_ref().is_some_and(|newest| is_same(bytes, newest)) {
+                return Ok(());
+            }
+            self.gate.may_change(agency, clock::now_ms())?;
+            let bundle = self.examined(agency, bytes, &directory, newest).await?;
+            let kept = self.in_turn(move |keeper, _| keeper.keep_policy(&bundle, &directory)).await;
+            match kept {
+                Some(Ok(true)) => return Ok(()),
+                Some(Ok(false)) => {}
+                Some(Err(refused)) => return Err(refused),
+                None => {
+                    let text = "The broker is stopping; bring the policies again.";
+                    return Err(Refused::new(Reason::ShuttingDown, text));
+                }
+            }
+        }
+        let text = "The directory changes while the policies are examined; bring them again in a minute.";
+        Err(Refused::new(Reason::Quota, text))
+    }
+
+    /// Nobody else's bundle is examined meanwhile, and nobody else waits for it.
+    async fn examined(
+        &self,
+        agency: &str,
+        bytes: &Bytes,
+        directory: &Arc<Directory>,
+        newest: Option<Arc<Bundle>>,
+    ) -> Result<Arc<Bundle>, Refused> {
+        let turn = Arc::clone(&self.gate.turn).lock_owned().await;
+        let (agency, bytes, directory) = (agency.to_owned(), bytes.clone(), Arc::clone(directory));
+        let now_ms = self.moment_ms();
+        let work = move || {
+            let _turn = turn;
+            examine(&bytes, &agency, &directory, newest.as_deref(), now_ms)
+        };
+        spawn_blocking(work).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "policies could not be examined; this is a defect");
+            let text = "The broker could not examine the policies; tell its operator.";
+            Err(Refused::new(Reason::Malformed, text))
+        })
+    }
+
+    /// False if it must be examined again: something has changed since it was.
+    fn keep_policy(&self, bundle: &Arc<Bundle>, under: &Directory) -> Result<bool, Refused> {
+        let (policies, agency, now_ms) = (&self.shared.policies, bundle.owner(), self.moment_ms());
+        if self.shared.directory().hash() != under.hash()
+            || bundle.follows(policies.newest(agency).as_deref()).is_err()
+        {
+            return Ok(false);
+        }
+        if bundle.said().not_before_ms > now_ms && policies.to_come(agency, now_ms) >= TO_COME_MAX {
+            let text = format!(
+                "{TO_COME_MAX} versions of the policies of {agency} are still to come; publish the next one when the first of \
+                 them is in force."
+            );
+            return Err(Refused::new(Reason::Quota, &text));
+        }
+        policies.keep(bundle, now_ms).map_err(|error| {
+            tracing::error!(%error, agency, "policies could not be stored");
+            let text = "The broker could not store the policies; bring them again, or tell its operator.";
+            Refused::new(Reason::DiskFull, text)
+        })?;
+        self.gate.changed(agency, clock::now_ms());
+        self.put_in_force(Arc::clone(self.shared.rules().directory()), None);
+        Ok(true)
+    }
+
+    /// Puts in force what begins with time alone: bundles that waited, and the baseline without what has left it.
+    pub(super) fn activate(&self) {
+        let rules = self.shared.rules();
+        if rules.policies().next_change_ms().is_some_and(|next_ms| next_ms <= self.moment_ms()) {
+            self.put_in_force(Arc::clone(rules.directory()), None);
+        }
+    }
+
+    /// Puts a directory in force, with the policies that count under its roster now. `taken` if the directory is new.
+    pub(super) fn put_in_force(&self, directory: Arc<Directory>, taken: Option<Taken>) {
+        let (before, now_ms) = (self.shared.rules(), self.moment_ms());
+        let live = self.shared.policies.live(directory.roster(), now_ms);
+        match Policies::new(directory.shared_roster(), live, now_ms) {
+            Ok(policies) => {
+                self.tell_policies(before.policies(), &policies);
+                self.shared.put_in_force(Rules::new(directory, Arc::new(policies)), taken);
+            }
+            // It was read with the directory.
+            Err(problem) => tracing::error!(%problem, "the baseline cannot be read; what is in force stays"),
+        }
+    }
+
+    fn tell_policies(&self, before: &Policies, after: &Policies) {
+        for bundle in after.bundles() {
+            let (agency, version, hash) = (bundle.owner(), bundle.version(), bundle.hash());
+            if before.bundle(agency).is_none_or(|known| known.hash() != hash) {
+                self.shared.metrics.policy_changes.add(1);
+                tracing::info!(agency, version, hash = hex(hash), "policies are in force");
+            }
+        }
+    }
+
+    /// The time by which bundles begin. It never goes back, not even where the clock does: what was in force stays so.
+    fn moment_ms(&self) -> u64 {
+        let log_ms = self.shared.ledger().time_at(clock::now_ms());
+        let before_ms = self.moment_ms.fetch_max(log_ms, std::sync::atomic::Ordering::Relaxed);
+        before_ms.max(log_ms)
+    }
+}
