@@ -62,7 +62,5 @@ mod upload;
 pub(crate) use check::{Verdict, run as check};
 pub(crate) use folder::{Folder, FolderError};
 pub(crate) use run_error::RunError;
-#[cfg(test)]
-pub(crate) use sequencer::BATCH_BYTES;
 
 pub(crate) use start::{run, signals};

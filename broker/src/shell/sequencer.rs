@@ -46,7 +46,7 @@ use crate::core::{
 /// Most intakes planned into one group.
 const BATCH_INTAKES_MAX: usize = 512;
 /// Bytes of packets after which a group is full; the last packet may exceed it.
-pub(crate) const BATCH_BYTES: usize = 1024 * 1024;
+pub(super) const BATCH_BYTES: usize = 1024 * 1024;
 /// Most expired entries ended in one round.
 const EXPIRED_MAX: usize = 256;
 /// How often the sequencer looks for what time has ended, milliseconds.

@@ -181,9 +181,8 @@ fn rel_to(agencies: &'static [&str]) -> impl Fn(&mut Core) {
 
 /// Ids of the policies that deny, by recipient.
 fn denials(verified: &Verified) -> Vec<(String, String)> {
-    let one = |denied: &super::super::judge::Denied| {
-        (denied.recipient.unit.clone(), denied.told.policy_id.clone())
-    };
+    let one =
+        |denied: &super::super::judge::Denied| (denied.recipient.unit.clone(), denied.told.policy_id.clone());
     verified.judged().denied().map(one).collect()
 }
 

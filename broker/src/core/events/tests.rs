@@ -173,7 +173,8 @@ fn a_refusal_by_a_recipients_policy_stands_in_full_in_its_own_log_only() {
     let Some(Verdict::Refused(refused)) = verdicts.pop() else { panic!() };
     let fact = refusal(&refused, &[7; 32], &mut scribe(&book, &world), &mut os_entropy()).unwrap();
     let events = events_of(&fact);
-    let said: Vec<_> = events.iter().map(|event| (event.agency.as_str(), event.policy_ids[0].as_str())).collect();
+    let said: Vec<_> =
+        events.iter().map(|event| (event.agency.as_str(), event.policy_ids[0].as_str())).collect();
     let (told, own) = (("TH", "KH/not-accepted"), ("KH", "KH/nothing-accepts"));
     assert_eq!(said, [told, told, own, own]);
     for event in &events {

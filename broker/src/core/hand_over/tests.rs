@@ -42,7 +42,9 @@ fn events(world: &World, book: &Book, how: &How) -> (Vec<lintas_proto::schema::A
 #[test]
 fn what_is_still_allowed_is_handed_over() {
     let (world, book, packet) = scene();
-    assert!(may_have(&asked(&packet, 0), &world.rules, NOW) && may_have(&asked(&packet, 1), &world.rules, NOW));
+    assert!(
+        may_have(&asked(&packet, 0), &world.rules, NOW) && may_have(&asked(&packet, 1), &world.rules, NOW)
+    );
     assert!(how(&world, &book, &packet).is_none());
     assert_eq!(Asked::read(&packet.submission, 2).unwrap_err(), UnreadableError::Recipient(2));
     let mut spoiled = packet.submission.clone();
@@ -54,10 +56,13 @@ fn what_is_still_allowed_is_handed_over() {
 fn after_a_tightening_of_the_recipients_own_policy_it_reads_why_and_the_originator_does_not() {
     let (mut world, mut book, packet) = scene();
     world.set_policy("KH", "");
-    assert!(!may_have(&asked(&packet, 0), &world.rules, NOW) && may_have(&asked(&packet, 1), &world.rules, NOW));
+    assert!(
+        !may_have(&asked(&packet, 0), &world.rules, NOW) && may_have(&asked(&packet, 1), &world.rules, NOW)
+    );
     let denied = how(&world, &book, &packet).unwrap();
     let (events, fact) = events(&world, &book, &denied);
-    let said: Vec<_> = events.iter().map(|event| (event.agency.as_str(), event.policy_ids[0].as_str())).collect();
+    let said: Vec<_> =
+        events.iter().map(|event| (event.agency.as_str(), event.policy_ids[0].as_str())).collect();
     assert_eq!(said, [("TH", "KH/not-accepted"), ("KH", "KH/nothing-accepts")]);
     for event in &events {
         assert_eq!((event.r#type, event.reason), (EventType::Withheld as i32, Reason::Policy as i32));
@@ -90,7 +95,10 @@ fn after_a_tightening_of_the_originators_policy_the_recipient_reads_no_more_than
     let (events, _) = events(&world, &book, &how(&world, &book, &packet).unwrap());
     assert_eq!(events[0].policy_ids, ["TH/nothing-releases"]);
     assert!(events[0].text.contains("no policy of TH releases ALERT"), "{}", events[0].text);
-    assert_eq!((events[1].agency.as_str(), events[1].policy_ids.len(), events[1].text.as_str()), ("KH", 0, ""));
+    assert_eq!(
+        (events[1].agency.as_str(), events[1].policy_ids.len(), events[1].text.as_str()),
+        ("KH", 0, "")
+    );
     assert_eq!(events[1].reason, Reason::Policy as i32);
     assert_eq!(events[0].evidence_digest, events[1].evidence_digest);
 }

@@ -13,11 +13,7 @@ use lintas_proto::{
 
 use super::*;
 use crate::{
-    core::{
-        log::fold::LogFold,
-        outcome::How,
-        snapshot,
-    },
+    core::{log::fold::LogFold, outcome::How, snapshot},
     testing::{Book, NOW, OPEN, QUEUE_ENTRIES_MAX, World, blob, unit},
 };
 
@@ -52,11 +48,11 @@ type Said<'a> = (EventType, Option<&'a str>, Vec<&'a str>);
 
 /// Of each event the kind, the recipient's unit and the policies.
 fn kinds(events: &[AuditEvent]) -> Vec<Said<'_>> {
-    let said = |event| -> Said<'_> {
+    fn said(event: &AuditEvent) -> Said<'_> {
         let AuditEvent { r#type, recipient, policy_ids, .. } = event;
         let unit = recipient.as_ref().map(|unit| unit.unit.as_str());
         (EventType::try_from(*r#type).unwrap(), unit, policy_ids.iter().map(String::as_str).collect())
-    };
+    }
     events.iter().map(said).collect()
 }
 
@@ -99,7 +95,10 @@ fn the_originator_reads_what_became_of_each_and_the_others_only_of_themselves() 
     assert_eq!((refused.agency.as_str(), refused.policy_ids[0].as_str()), ("KH", "KH/not-b"));
     assert!(refused.text.contains("B does not work on this") && refused.facts.is_some());
     assert_eq!(refused.recipient, Some(unit("KH", "B")));
-    assert_eq!((book.ledger.log_size("TH"), book.ledger.log_size("KH"), book.ledger.log_size("VN")), (4, 2, 0));
+    assert_eq!(
+        (book.ledger.log_size("TH"), book.ledger.log_size("KH"), book.ledger.log_size("VN")),
+        (4, 2, 0)
+    );
 }
 
 #[test]

@@ -113,8 +113,7 @@ fn take_step(book: &mut Book, step: &Step) {
             let originator = book.ledger.packet(admission).unwrap().originator.agency.clone();
             let agency = AGENCIES[*agency].to_owned();
             let mut scribe = Scribe::new(&book.ledger, Generation::default(), book.now_ms);
-            let kind =
-                if queue_sequence % 3 == 0 { EventType::Withheld } else { EventType::Acknowledged };
+            let kind = if queue_sequence % 3 == 0 { EventType::Withheld } else { EventType::Acknowledged };
             let mut event = |agency: &String| scribe.store(about(kind, agency), &mut os_entropy());
             let events = vec![event(&originator), event(&agency)];
             let evidence = Bytes::from_static(b"evidence");
