@@ -3,10 +3,12 @@
 
 mod evidence;
 mod node;
+mod policy;
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use evidence::{Acknowledged, EvidenceView, Happened, LogPlace};
+pub(crate) use policy::{PolicyVersion, PolicyView};
 pub(crate) use node::{ContactView, Fingerprint, KeysView, LinkView, Purged, PurgedEntry, Status, UnitKeys};
 
 /// A packet that was sealed and kept.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Desk,
     keyring::{Opening, Secret},
+    policy::NewPolicy,
     purge,
     send::{Asked, How},
 };
@@ -18,7 +19,7 @@ use crate::{
         health::Check,
         view::{
             ContactView, EvidenceView, Exported, Inbox, Kept, KeysView, Outbox, OutboxEntry, PacketView,
-            Purged, Status,
+            PolicyView, Purged, Status,
         },
     },
     shell::{
@@ -156,6 +157,10 @@ pub(crate) enum Request {
     },
     /// What this node has found in the broker's log.
     Findings,
+    /// How the own release policy stands.
+    Policy,
+    /// Signs the next version of it.
+    PublishPolicy(NewPolicy),
     /// Orders the broker to forget openings.
     Erase {
         /// Origin of this agency's sub-log.
@@ -218,6 +223,8 @@ pub(crate) enum Reply {
     Findings(Vec<Found>),
     /// To `Erase`.
     Ordered(Ordered),
+    /// To `Policy` and `PublishPolicy`.
+    Policy(Box<PolicyView>),
     /// To `Lock`, and to `Status` of a daemon that is locked.
     Locked {
         /// Since when, milliseconds since 1970.
@@ -280,6 +287,10 @@ impl Desk {
             }
             Request::AuditOwn { after, limit } => self.audit_own(after, limit).map(Reply::AuditOwn),
             Request::Findings => self.audit_findings().map(Reply::Findings),
+            Request::Policy => Ok(Reply::Policy(Box::new(self.policy_view(clock::now_ms())))),
+            Request::PublishPolicy(new) => {
+                self.publish_policy(new, clock::now_ms()).map(Box::new).map(Reply::Policy)
+            }
             Request::Erase { origin, indices, ground } => {
                 self.audit_erase(&origin, &indices, &ground).map(Reply::Ordered)
             }
