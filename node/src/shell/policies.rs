@@ -329,4 +329,5 @@ pub(crate) fn short(hash: &Digest) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "what a test writes need not survive a power cut")]
 mod tests;
