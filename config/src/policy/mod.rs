@@ -10,17 +10,23 @@
 //! | [`baseline`] | the policies of the region, those that are leaving included |
 //! | [`bundle`] | an agency's signed policies: whose, which version, after which |
 //! | [`book`] | everything that is in force; decides, and remembers |
+//! | [`cases`] | what its owner expects of a bundle, as files that people write |
 //! | [`check`] | what a bundle must stand before it counts |
 
 pub mod baseline;
 pub mod book;
 pub mod bundle;
+pub mod cases;
 pub mod check;
+mod contradiction;
 pub mod decide;
+pub mod guard;
 mod memory;
 mod moments;
 pub mod question;
+mod scope;
 pub mod set;
+mod spelling;
 mod text;
 pub mod vocabulary;
 
@@ -28,6 +34,7 @@ pub use self::{
     baseline::Baseline,
     book::Policies,
     bundle::{Bundle, BundleError},
+    cases::{Case, Cases, Expected, Outcome},
     decide::{Allowed, DecidedBy, Decision, Denial, Layers},
     question::{Question, Way},
     set::{Owner, PolicySet, Problem},
