@@ -11,17 +11,26 @@
 //! | [`bundle`] | an agency's signed policies: whose, which version, after which |
 //! | [`book`] | everything that is in force; decides, and remembers |
 //! | [`check`] | what a bundle must stand before it counts |
+//! | [`view`] | what one agency can see of a decision |
+//! | [`explain`] | why a packet would go, or not, to each unit |
+//! | [`could`] | who could receive anything of a label |
+//! | [`diff`] | who gains and who loses by a new text |
 
 pub mod baseline;
 pub mod book;
 pub mod bundle;
 pub mod check;
+pub mod could;
 pub mod decide;
+pub mod diff;
+pub mod explain;
 mod memory;
 mod moments;
 pub mod question;
 pub mod set;
+mod space;
 mod text;
+pub mod view;
 pub mod vocabulary;
 
 pub use self::{
