@@ -15,6 +15,8 @@
 //! | [`explain`] | why a packet would go, or not, to each unit |
 //! | [`could`] | who could receive anything of a label |
 //! | [`diff`] | who gains and who loses by a new text |
+//! | [`replay`] | the past, decided again |
+//! | [`template`] | a bundle to begin with |
 
 pub mod baseline;
 pub mod book;
@@ -27,8 +29,10 @@ pub mod explain;
 mod memory;
 mod moments;
 pub mod question;
+pub mod replay;
 pub mod set;
 mod space;
+pub mod template;
 mod text;
 pub mod view;
 pub mod vocabulary;
