@@ -12,6 +12,12 @@
 //! | [`book`] | everything that is in force; decides, and remembers |
 //! | [`cases`] | what its owner expects of a bundle, as files that people write |
 //! | [`check`] | what a bundle must stand before it counts |
+//! | [`view`] | what one agency can see of a decision |
+//! | [`explain`] | why a packet would go, or not, to each unit |
+//! | [`could`] | who could receive anything of a label |
+//! | [`diff`] | who gains and who loses by a new text |
+//! | [`replay`] | the past, decided again |
+//! | [`template`] | a bundle to begin with |
 
 pub mod baseline;
 pub mod book;
@@ -19,15 +25,22 @@ pub mod bundle;
 pub mod cases;
 pub mod check;
 mod contradiction;
+pub mod could;
 pub mod decide;
+pub mod diff;
+pub mod explain;
 pub mod guard;
 mod memory;
 mod moments;
 pub mod question;
+pub mod replay;
 mod scope;
 pub mod set;
+mod space;
 mod spelling;
+pub mod template;
 mod text;
+pub mod view;
 pub mod vocabulary;
 
 pub use self::{
