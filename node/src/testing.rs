@@ -48,6 +48,10 @@ use crate::{
 pub(crate) const REGION: &str = "example";
 pub(crate) const BROKER: &str = "hub.example";
 
+/// What Thailand expects of such a policy.
+pub(crate) const ALERT_GOES: &str = "[[case]]\nname = \"an alert goes\"\nfrom = \"TH/TH-VIC\"\nto = \"KH/KH-AHT\"\nkind = \
+                                     \"ALERT\"\npurposes = [\"INVESTIGATION\"]\nexpect = \"release\"\n";
+
 /// A policy that lets alerts go, and takes them; `why` makes one different from another.
 pub(crate) fn alerts(why: &str) -> String {
     let one = |id: &str, action: &str| {
@@ -350,7 +354,7 @@ impl Region {
             not_before_ms: from_ms,
             schema_hash: Bytes::copy_from_slice(&schema_hash()),
             policies: policies.to_owned(),
-            cases: String::new(),
+            cases: ALERT_GOES.to_owned(),
             note: String::new(),
         };
         canonical::encode(&bundle_format::sign(&self.secrets[agency], &said).unwrap())

@@ -49,7 +49,7 @@ pub(super) fn run(officer: &Officer, check: &Check) -> Result<(), Failure> {
     let draft = Draft::read(&absolute(&check.path)?)?;
     let looked = look(&draft, &owner, &officer.roster(&check.basis)?);
     let (policies, cases, mistakes) = match looked {
-        Ok(sound) => (sound.policies.policies().count(), sound.cases.len(), Vec::new()),
+        Ok(sound) => (sound.policies.policies().count(), sound.cases.all().len(), Vec::new()),
         Err(mistakes) => (0, 0, mistakes),
     };
     let checked =

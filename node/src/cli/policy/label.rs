@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use lintas_config::policy::view::Described;
+use lintas_config::policy::{could::Partial, view::Described};
 use lintas_proto::schema::{
     Caveat, Classification, DataCategory, HandlingCode, Kind, Label, Member, Offence, Onward, Purpose, Roster,
     Tlp, UnitFunction, UnitRef,
@@ -25,8 +25,8 @@ use crate::{
 /// Options that describe a packet; lists may be given several times, or with commas.
 #[derive(Args)]
 pub(super) struct Asked {
-    /// The draft of a packet, as `lintas send` takes it; instead of the options below.
-    #[arg(value_name = "DRAFT.json", conflicts_with_all = ["kind", "tlp", "handling", "caveats", "rel_to", "classification", "purposes", "offences", "data", "onward"])]
+    /// The draft of a packet, as `lintas send` takes it; then the options that describe a label are not looked at.
+    #[arg(value_name = "DRAFT.json")]
     draft: Option<PathBuf>,
     /// Who sends: a unit of the agency, or AGENCY/UNIT of another one, to ask what this agency would accept.
     #[arg(long, value_name = "UNIT")]
@@ -50,7 +50,7 @@ pub(super) struct Asked {
     #[arg(long, value_name = "SCHEME/MARKING")]
     classification: Option<String>,
     /// Purposes, e.g. INVESTIGATION.
-    #[arg(long = "purpose", value_delimiter = ',', value_name = "PURPOSE")]
+    #[arg(long = "purpose", value_delimiter = ',', value_name = "PURPOSE", default_value = "INVESTIGATION")]
     purposes: Vec<String>,
     /// Offences, e.g. FORCED_LABOUR.
     #[arg(long = "offence", value_delimiter = ',', value_name = "OFFENCE")]
@@ -72,6 +72,77 @@ pub(super) struct Asked {
     at: Option<String>,
 }
 
+/// Options that describe part of a label; what is not said is open.
+#[derive(Args)]
+pub(super) struct Open {
+    /// Who sends: a unit of the agency.
+    #[arg(long, value_name = "UNIT")]
+    from: Option<String>,
+    /// ALERT, NOTICE, REQUEST, REPLY.
+    #[arg(long)]
+    kind: Option<String>,
+    /// RED, AMBER_STRICT, AMBER, GREEN, CLEAR.
+    #[arg(long)]
+    tlp: Option<String>,
+    /// Handling codes, e.g. H1; `none` for none.
+    #[arg(long, value_delimiter = ',', value_name = "CODE")]
+    handling: Option<Vec<String>>,
+    /// Caveats, e.g. ORCON; `none` for none.
+    #[arg(long = "caveat", value_delimiter = ',', value_name = "CAVEAT")]
+    caveats: Option<Vec<String>>,
+    /// Agencies named by REL_TO.
+    #[arg(long, value_delimiter = ',', value_name = "AGENCY", requires = "caveats")]
+    rel_to: Vec<String>,
+    /// A marking of a scheme of the region, e.g. TH/LAP; `none` for none.
+    #[arg(long, value_name = "SCHEME/MARKING")]
+    classification: Option<String>,
+    /// Purposes, e.g. INVESTIGATION.
+    #[arg(long = "purpose", value_delimiter = ',', value_name = "PURPOSE")]
+    purposes: Option<Vec<String>>,
+    /// Offences, e.g. FORCED_LABOUR; `none` for none.
+    #[arg(long = "offence", value_delimiter = ',', value_name = "OFFENCE")]
+    offences: Option<Vec<String>>,
+    /// Categories of data, e.g. FINANCIAL; `none` for none.
+    #[arg(long, value_delimiter = ',', value_name = "CATEGORY")]
+    data: Option<Vec<String>>,
+    /// NONE, WITH_CONSENT, REGION, ANY.
+    #[arg(long)]
+    onward: Option<String>,
+    /// Addressed to the unit by name (true), or to an agency or group (false).
+    #[arg(long)]
+    named: Option<bool>,
+    /// As if a person had reviewed the release already.
+    #[arg(long)]
+    reviewed: bool,
+    /// As if it were that moment, e.g. 2026-12-01T00:00:00Z; without it now.
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+}
+
+impl Open {
+    /// Who sends, what is known of the label, and when.
+    pub(super) fn partial(&self, roster: &Roster, agency: &str) -> Result<(UnitRef, Partial, u64), Failure> {
+        let at_ms = self.at.as_ref().map_or_else(|| Ok(clock::now_ms()), |text| moment(text, "--at"))?;
+        let from = originator(roster, agency, self.from.as_deref().unwrap_or_default())?;
+        let one = self.classification.as_deref();
+        let partial = Partial {
+            kind: maybe(self.kind.as_ref(), |text| kind(text))?,
+            tlp: maybe(self.tlp.as_ref(), |text| tlp(text))?,
+            handling: open_list(&self.handling, |text| handling(text))?,
+            caveats: open_list(&self.caveats, |text| caveat(text))?,
+            rel_to: sorted(&self.rel_to),
+            classification: maybe(one, |text| if text == "none" { Ok(None) } else { marking(text).map(Some) })?,
+            purposes: open_list(&self.purposes, |text| purpose(text))?,
+            offences: open_list(&self.offences, |text| offence(text))?,
+            data: open_list(&self.data, |text| data(text))?,
+            onward: maybe(self.onward.as_ref(), |text| onward(text))?,
+            named: self.named,
+            reviewed: self.reviewed,
+        };
+        Ok((from, partial, at_ms))
+    }
+}
+
 impl Asked {
     /// The packet, and when.
     pub(super) fn packet(&self, roster: &Roster, agency: &str) -> Result<(Described, u64), Failure> {
@@ -86,10 +157,7 @@ impl Asked {
                 (draft.kind, draft.label, draft.onward, draft.from)
             }
             None => {
-                let kind = word("--kind", &self.kind, "KIND_", Kind::from_str_name, |kind| kind.as_str_name())?;
-                let onward =
-                    word("--onward", &self.onward, "ONWARD_", Onward::from_str_name, |onward| onward.as_str_name())?;
-                (kind, self.label()?, onward, self.from.clone().unwrap_or_default())
+                (kind(&self.kind)?, self.label()?, onward(&self.onward)?, self.from.clone().unwrap_or_default())
             }
         };
         let described = Described {
@@ -105,28 +173,81 @@ impl Asked {
     }
 
     fn label(&self) -> Result<Label, Failure> {
-        let tlp = word("--tlp", &self.tlp, "TLP_", Tlp::from_str_name, |tlp| tlp.as_str_name())?;
-        let classification = self.classification.as_ref().map(|text| {
-            let (scheme, value) = text.split_once('/').ok_or_else(|| {
-                Failure::new(Code::Usage, "--classification needs a scheme and a marking, e.g. TH/LAP")
-            })?;
-            Ok(Classification { scheme: scheme.to_owned(), value: value.to_owned(), ..Classification::default() })
-        });
-        let mut rel_to = self.rel_to.clone();
-        rel_to.sort_unstable();
-        rel_to.dedup();
         Ok(Label {
-            tlp: tlp as i32,
-            handling: words("--handling", &self.handling, "HANDLING_CODE_", HandlingCode::from_str_name, |one| one.as_str_name())?,
-            caveats: words("--caveat", &self.caveats, "CAVEAT_", Caveat::from_str_name, |one| one.as_str_name())?,
-            rel_to,
-            classification: classification.transpose()?,
-            purposes: words("--purpose", &self.purposes, "PURPOSE_", Purpose::from_str_name, |one| one.as_str_name())?,
-            offences: words("--offence", &self.offences, "OFFENCE_", Offence::from_str_name, |one| one.as_str_name())?,
-            data: words("--data", &self.data, "DATA_CATEGORY_", DataCategory::from_str_name, |one| one.as_str_name())?,
+            tlp: tlp(&self.tlp)? as i32,
+            handling: numbers(&self.handling, handling)?,
+            caveats: numbers(&self.caveats, caveat)?,
+            rel_to: sorted(&self.rel_to),
+            classification: maybe(self.classification.as_deref(), marking)?,
+            purposes: numbers(&self.purposes, purpose)?,
+            offences: numbers(&self.offences, offence)?,
+            data: numbers(&self.data, data)?,
             ..Label::default()
         })
     }
+}
+
+/// One vocabulary each: option, prefix of its codes.
+macro_rules! vocabularies {
+    ($($name:ident: $vocabulary:ty, $option:literal, $prefix:literal;)+) => {$(
+        fn $name(text: &str) -> Result<$vocabulary, Failure> {
+            word($option, text, $prefix, <$vocabulary>::from_str_name, <$vocabulary>::as_str_name)
+        }
+    )+};
+}
+
+vocabularies! {
+    kind: Kind, "--kind", "KIND_";
+    tlp: Tlp, "--tlp", "TLP_";
+    handling: HandlingCode, "--handling", "HANDLING_CODE_";
+    caveat: Caveat, "--caveat", "CAVEAT_";
+    purpose: Purpose, "--purpose", "PURPOSE_";
+    offence: Offence, "--offence", "OFFENCE_";
+    data: DataCategory, "--data", "DATA_CATEGORY_";
+    onward: Onward, "--onward", "ONWARD_";
+}
+
+fn maybe<T, S: AsRef<str>>(
+    text: Option<S>,
+    read: impl Fn(&str) -> Result<T, Failure>,
+) -> Result<Option<T>, Failure> {
+    text.map(|text| read(text.as_ref())).transpose()
+}
+
+/// A list that may be open; `none` alone is the empty one.
+fn open_list<T>(
+    texts: &Option<Vec<String>>,
+    read: impl Fn(&str) -> Result<T, Failure>,
+) -> Result<Option<Vec<T>>, Failure> {
+    let Some(texts) = texts else { return Ok(None) };
+    let some = texts.iter().filter(|text| *text != "none");
+    some.map(|text| read(text)).collect::<Result<_, _>>().map(Some)
+}
+
+/// A list of a label: ascending, no value twice.
+fn numbers<T: Into<i32>>(
+    texts: &[String],
+    read: impl Fn(&str) -> Result<T, Failure>,
+) -> Result<Vec<i32>, Failure> {
+    let mut values: Vec<i32> =
+        texts.iter().map(|text| read(text).map(Into::into)).collect::<Result<_, _>>()?;
+    values.sort_unstable();
+    values.dedup();
+    Ok(values)
+}
+
+fn sorted(codes: &[String]) -> Vec<String> {
+    let mut codes = codes.to_vec();
+    codes.sort_unstable();
+    codes.dedup();
+    codes
+}
+
+fn marking(text: &str) -> Result<Classification, Failure> {
+    let (scheme, value) = text.split_once('/').ok_or_else(|| {
+        Failure::new(Code::Usage, "--classification needs a scheme and a marking, e.g. TH/LAP")
+    })?;
+    Ok(Classification { scheme: scheme.to_owned(), value: value.to_owned() })
 }
 
 /// A moment of the command line.
@@ -181,18 +302,4 @@ fn word<W: TryFrom<i32> + Copy>(
         let message = format!("{option}: there is no `{}`; there are: {}", one_line(text), known.join(", "));
         Failure::new(Code::Usage, message)
     })
-}
-
-fn words<W: TryFrom<i32> + Copy + Into<i32>>(
-    option: &str,
-    texts: &[String],
-    prefix: &str,
-    find: fn(&str) -> Option<W>,
-    name: fn(&W) -> &'static str,
-) -> Result<Vec<i32>, Failure> {
-    let mut values: Vec<i32> =
-        texts.iter().map(|text| word(option, text, prefix, find, name).map(Into::into)).collect::<Result<_, _>>()?;
-    values.sort_unstable();
-    values.dedup();
-    Ok(values)
 }

@@ -3,17 +3,19 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use lintas_config::policy::template;
+use lintas_config::policy::template::template;
 use serde::Serialize;
 
 use super::{
     Basis, Officer,
+    explain::unknown,
     files::{CASES, POLICY},
     shown,
 };
 use crate::{
     cli::absolute,
     shell::{
+        clock,
         failure::{Code, Failure},
         files::write_new,
     },
@@ -39,7 +41,8 @@ struct Made {
 /// Writes both, or neither.
 pub(super) fn run(officer: &Officer, new: &New) -> Result<(), Failure> {
     let (roster, owner) = (officer.roster(&new.basis)?, officer.owner(&new.basis)?);
-    let (policies, cases) = template::starting(&roster, &owner);
+    let made = template(&roster, &owner, clock::now_ms()).map_err(|error| unknown(&error))?;
+    let (policies, cases) = (made.policies, made.cases);
     let out = absolute(&new.out)?;
     let made = Made { owner, policy: out.join(POLICY), cases: out.join(CASES) };
     for path in [&made.policy, &made.cases] {

@@ -62,9 +62,14 @@ pub(super) fn nothing_in_force(owner: &str) -> String {
     )
 }
 
+/// A text of lines in which nothing can move a cursor.
+pub(super) fn safe(text: &str) -> String {
+    lines(text, false)
+}
+
 /// A text of lines with outcomes in colour, on a terminal that shows colours; nothing else in it can move a cursor.
 pub(super) fn coloured(text: &str) -> String {
-    let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
     lines(text, colours)
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod listing;
 pub(crate) mod opened;
 pub(crate) mod own;
 pub(crate) mod packets;
+pub(crate) mod past;
 pub(crate) mod root;
 pub(crate) mod source;
 pub(crate) mod sub_log;

@@ -1,12 +1,12 @@
 //! The own policy, here and at hubs that have none, less, more, or another one.
 
 use super::*;
-use crate::{shell::desk::policy::NewPolicy, testing::alerts};
+use crate::{shell::desk::policy::NewPolicy, testing::{ALERT_GOES, alerts}};
 
 fn new(desk: &Desk, why: &str) -> NewPolicy {
     NewPolicy {
         policies: alerts(why),
-        cases: String::new(),
+        cases: ALERT_GOES.to_owned(),
         note: why.to_owned(),
         not_before_ms: None,
         after: desk.shelf().newest(),
