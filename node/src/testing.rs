@@ -27,8 +27,8 @@ use lintas_proto::{
     receipt::{Receipt, sign_receipts, sub_log_origin},
     schema::{
         AuditEvent, BrokerSecrets, Delivery, DirectoryUpdate, EventType, Header, IncludedPacket, LeafProof,
-        Member, MemberStatus, NodeSecrets, Opening, PolicyBundle, Role, Roster, RosterUnit, SignedKeyset, StoredInclusion,
-        StoredRootProof, Submission, UnitFunction, UnitRef,
+        Member, MemberStatus, NodeSecrets, Opening, PolicyBundle, Role, Roster, RosterUnit, SignedKeyset,
+        StoredInclusion, StoredRootProof, Submission, UnitFunction, UnitRef,
     },
     sign::{KeyRole, SigningKey, VerifyingKey},
 };

@@ -8,8 +8,8 @@ mod policy;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use evidence::{Acknowledged, EvidenceView, Happened, LogPlace};
-pub(crate) use policy::{PolicyVersion, PolicyView};
 pub(crate) use node::{ContactView, Fingerprint, KeysView, LinkView, Purged, PurgedEntry, Status, UnitKeys};
+pub(crate) use policy::{PolicyVersion, PolicyView};
 
 /// A packet that was sealed and kept.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -135,7 +135,10 @@ impl Shelf {
         let (version, _) = Version::read(bundle.bytes()).map_err(Failure::internal)?;
         let mut kept = self.kept();
         kept.next(&version).map_err(|why| {
-            Failure::new(Code::Draft, format_args!("nothing was published: {why}; look at it, and publish again"))
+            Failure::new(
+                Code::Draft,
+                format_args!("nothing was published: {why}; look at it, and publish again"),
+            )
         })?;
         files::keep(&self.folder, &version, bundle.bytes())?;
         kept.versions.push(version);
@@ -170,7 +173,8 @@ impl Shelf {
             if let Some(before) = read.last() {
                 version.follows(before).map_err(untrue)?;
             } else if let Some(own) = kept.versions.last() {
-                if version.version == own.version.saturating_add(1) && version.prev_hash.as_ref() != own.hash {
+                if version.version == own.version.saturating_add(1) && version.prev_hash.as_ref() != own.hash
+                {
                     return Err(NotTaken::Forked(forked(own, &version.prev_hash)));
                 }
                 version.follows(own).map_err(untrue)?;

@@ -52,8 +52,7 @@ pub(super) fn run(officer: &Officer, check: &Check) -> Result<(), Failure> {
         Ok(sound) => (sound.policies.policies().count(), sound.cases.all().len(), Vec::new()),
         Err(mistakes) => (0, 0, mistakes),
     };
-    let checked =
-        Checked { owner: owner.to_string(), sound: mistakes.is_empty(), policies, cases, mistakes };
+    let checked = Checked { owner: owner.to_string(), sound: mistakes.is_empty(), policies, cases, mistakes };
     officer.print(&checked, |checked| {
         if checked.sound {
             let (policies, cases) = (several(checked.policies), count(checked.cases, "case"));

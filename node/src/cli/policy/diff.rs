@@ -40,7 +40,9 @@ pub(super) fn run(officer: &Officer, asked: &Diff) -> Result<(), Failure> {
     };
     let against = match (asked.paths.len(), &old) {
         (1, Some(_)) => "Compared with the policy in force here.\n",
-        (1, None) => "No policy is in force here, so nothing is released and nothing is accepted: all of this is new.\n",
+        (1, None) => {
+            "No policy is in force here, so nothing is released and nothing is accepted: all of this is new.\n"
+        }
         _ => "",
     };
     let found = compare(old.as_ref(), &new, &roster)?;

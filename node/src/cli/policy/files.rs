@@ -99,18 +99,17 @@ fn text(path: &Path) -> Result<String, Failure> {
 /// As an officer reads it: place, what is wrong, the line with a mark under it, what to do.
 pub(super) fn plain_words(mistake: &Mistake) -> String {
     let Mistake { file, problem, text } = mistake;
-    let place = if problem.line > 0 {
-        format!("{file}:{}:{}", problem.line, problem.column)
-    } else {
-        file.clone()
-    };
+    let place =
+        if problem.line > 0 { format!("{file}:{}:{}", problem.line, problem.column) } else { file.clone() };
     let mut out = format!("{place}: {}\n", one_line(&problem.what));
     let before = problem.column.saturating_sub(1);
     if problem.line > 0 && !text.is_empty() && before < LINE_MAX {
         let line: String = text.chars().take(LINE_MAX).collect();
-        let indent: String =
-            text.chars().take(before).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-        out.push_str(&format!("    {}\n    {indent}^\n", line.replace('\t', " ").chars().map(one).collect::<String>()));
+        let indent: String = text.chars().take(before).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        out.push_str(&format!(
+            "    {}\n    {indent}^\n",
+            line.replace('\t', " ").chars().map(one).collect::<String>()
+        ));
     }
     if !problem.mend.is_empty() {
         out.push_str(&format!("    to do: {}\n", one_line(&problem.mend)));

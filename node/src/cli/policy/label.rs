@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use lintas_config::policy::{could::Partial, view::Described};
 use lintas_proto::schema::{
-    Caveat, Classification, DataCategory, HandlingCode, Kind, Label, Member, Offence, Onward, Purpose, Roster,
-    Tlp, UnitFunction, UnitRef,
+    Caveat, Classification, DataCategory, HandlingCode, Kind, Label, Member, Offence, Onward, Purpose,
+    Roster, Tlp, UnitFunction, UnitRef,
 };
 
 use super::wrong;
@@ -131,7 +131,10 @@ impl Open {
             handling: open_list(&self.handling, |text| handling(text))?,
             caveats: open_list(&self.caveats, |text| caveat(text))?,
             rel_to: sorted(&self.rel_to),
-            classification: maybe(one, |text| if text == "none" { Ok(None) } else { marking(text).map(Some) })?,
+            classification: maybe(
+                one,
+                |text| if text == "none" { Ok(None) } else { marking(text).map(Some) },
+            )?,
             purposes: open_list(&self.purposes, |text| purpose(text))?,
             offences: open_list(&self.offences, |text| offence(text))?,
             data: open_list(&self.data, |text| data(text))?,
@@ -156,9 +159,12 @@ impl Asked {
                 let draft = draft::Draft::parse(&text, &[], self.from.as_deref()).map_err(wrong)?;
                 (draft.kind, draft.label, draft.onward, draft.from)
             }
-            None => {
-                (kind(&self.kind)?, self.label()?, onward(&self.onward)?, self.from.clone().unwrap_or_default())
-            }
+            None => (
+                kind(&self.kind)?,
+                self.label()?,
+                onward(&self.onward)?,
+                self.from.clone().unwrap_or_default(),
+            ),
         };
         let described = Described {
             originator: originator(roster, agency, &from)?,
@@ -277,7 +283,8 @@ fn originator(roster: &Roster, agency: &str, from: &str) -> Result<UnitRef, Fail
         (_, Some(only), None) => Ok(unit(&only.unit)),
         _ => {
             let known: Vec<&str> = units.iter().map(|unit| unit.unit.as_str()).collect();
-            let message = format!("which unit of {agency} sends? say --from UNIT; there are: {}", known.join(", "));
+            let message =
+                format!("which unit of {agency} sends? say --from UNIT; there are: {}", known.join(", "));
             Err(Failure::new(Code::Usage, message))
         }
     }
@@ -297,8 +304,10 @@ fn word<W: TryFrom<i32> + Copy>(
     find(&code).filter(|found| name(found) != unspecified).ok_or_else(|| {
         // Vocabularies have less than so many words.
         let known = (0..256).filter_map(|value| W::try_from(value).ok()).map(|word| name(&word));
-        let known: Vec<&str> =
-            known.filter(|known| *known != unspecified).filter_map(|known| known.strip_prefix(prefix)).collect();
+        let known: Vec<&str> = known
+            .filter(|known| *known != unspecified)
+            .filter_map(|known| known.strip_prefix(prefix))
+            .collect();
         let message = format!("{option}: there is no `{}`; there are: {}", one_line(text), known.join(", "));
         Failure::new(Code::Usage, message)
     })

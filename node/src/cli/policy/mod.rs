@@ -156,7 +156,10 @@ impl Officer {
             return Ok(owner.clone());
         }
         let folder = self.data.as_ref().ok_or_else(|| {
-            Failure::new(Code::Usage, "whose policy? give --owner CODE, or the data folder of a node (--data)")
+            Failure::new(
+                Code::Usage,
+                "whose policy? give --owner CODE, or the data folder of a node (--data)",
+            )
         })?;
         if let Some(newest) = versions(folder)?.pop() {
             return Ok(newest.owner);

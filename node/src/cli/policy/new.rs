@@ -47,7 +47,8 @@ pub(super) fn run(officer: &Officer, new: &New) -> Result<(), Failure> {
     let made = Made { owner, policy: out.join(POLICY), cases: out.join(CASES) };
     for path in [&made.policy, &made.cases] {
         if path.exists() {
-            let message = format!("`{}` is there already, and nothing is overwritten; give another --out", shown(path));
+            let message =
+                format!("`{}` is there already, and nothing is overwritten; give another --out", shown(path));
             return Err(Failure::new(Code::Usage, message));
         }
     }

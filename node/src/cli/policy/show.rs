@@ -65,8 +65,10 @@ pub(super) fn run(officer: &Officer, show: &Show) -> Result<(), Failure> {
     officer.print(&of(version, said), |shown| {
         // A line each in the way of a comment, so that the whole is still a policy, or cases.
         let (mark, text) = if cases { ("#", &shown.cases) } else { ("//", &shown.policies) };
-        let note = if shown.note.is_empty() { String::new() } else { format!("{mark} {}\n", one_line(&shown.note)) };
-        let text: String = text.lines().map(|line| format!("{}\n", one_line(&line.replace('\t', "    ")))).collect();
+        let note =
+            if shown.note.is_empty() { String::new() } else { format!("{mark} {}\n", one_line(&shown.note)) };
+        let text: String =
+            text.lines().map(|line| format!("{}\n", one_line(&line.replace('\t', "    ")))).collect();
         format!(
             "{mark} version {} of {}, in force from {}, hash {}\n{note}{text}",
             shown.version,
@@ -88,7 +90,9 @@ pub(super) fn find(officer: &Officer, number: Option<u64>) -> Result<(Version, P
     let version = found.ok_or_else(|| {
         let there = match (versions.first(), versions.last()) {
             (Some(first), Some(last)) => format!("there are {} to {}", first.version, last.version),
-            (None, _) | (_, None) => "this node has none; publish one with `lintas policy publish`".to_owned(),
+            (None, _) | (_, None) => {
+                "this node has none; publish one with `lintas policy publish`".to_owned()
+            }
         };
         let message = number.map_or_else(
             || format!("there is no policy: {there}"),

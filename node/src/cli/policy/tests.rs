@@ -80,7 +80,10 @@ fn an_officer_begins_checks_tests_publishes_and_looks_back() {
     assert_eq!(scene.run(&["show"]), Some(Code::NotFound));
     assert_eq!(scene.run(&["history"]), None);
     assert_eq!(scene.run(&["explain", "--policy", &draft]), None);
-    assert_eq!(scene.run(&["who-could-receive", "--policy", &draft, "--kind", "alert", "--caveat", "none"]), None);
+    assert_eq!(
+        scene.run(&["who-could-receive", "--policy", &draft, "--kind", "alert", "--caveat", "none"]),
+        None
+    );
     assert_eq!(scene.run(&["publish", &draft]), Some(Code::Usage), "without a terminal only --yes is a yes");
     assert_eq!(scene.shelf().newest(), 0);
     assert_eq!(scene.publish(&draft), None);
@@ -126,7 +129,9 @@ fn a_wrong_policy_is_refused_with_its_place_and_the_one_in_force_stays() {
     let failing = scene.policy("wrong", &alerts("a case fails"), &fails);
     assert_eq!((scene.run(&["check", &failing]), scene.run(&["test", &failing])), (None, Some(Code::Draft)));
     let folder = scene.policy("wrong", &wrong[0].0, ALERT_GOES);
-    for words in [&["check", &folder][..], &["test", &folder], &["explain", "--policy", &folder], &["diff", &folder]] {
+    for words in
+        [&["check", &folder][..], &["test", &folder], &["explain", "--policy", &folder], &["diff", &folder]]
+    {
         assert_eq!(scene.run(words), Some(Code::Draft), "{words:?}");
     }
     let draft = Draft::read(Path::new(&folder)).unwrap();
@@ -147,7 +152,10 @@ fn a_baseline_may_only_forbid_and_questions_need_names_that_exist() {
     assert_eq!(scene.run(&["check", &baseline, "--baseline"]), Some(Code::Draft));
     let sound = scene.policy("sound", &alerts("sound"), ALERT_GOES);
     let ask = |words: &[&str]| scene.run(&[&["explain", "--policy", &sound], words].concat());
-    assert_eq!(ask(&["--tlp", "amber-strict", "--handling", "H1,H2", "--to", "KH/KH-AHT", "--from", "TH-MAR"]), None);
+    assert_eq!(
+        ask(&["--tlp", "amber-strict", "--handling", "H1,H2", "--to", "KH/KH-AHT", "--from", "TH-MAR"]),
+        None
+    );
     assert_eq!(ask(&["--from", "KH/KH-AHT"]), None, "what would be accepted here");
     for words in [
         &["--tlp", "PURPLE"][..],
@@ -175,11 +183,8 @@ fn mirrored(scene: &Scene, log: &mut LogBuilder, hash: &[u8], released: bool) {
         evidence_digest: Bytes::copy_from_slice(hash),
         ..AuditEvent::default()
     });
-    let label = Label {
-        tlp: Tlp::Amber as i32,
-        purposes: vec![Purpose::Investigation as i32],
-        ..Label::default()
-    };
+    let label =
+        Label { tlp: Tlp::Amber as i32, purposes: vec![Purpose::Investigation as i32], ..Label::default() };
     let facts = PolicyFacts {
         kind: Kind::Alert as i32,
         label: Some(label),
@@ -218,7 +223,11 @@ fn the_past_is_decided_again_and_a_log_that_contradicts_the_policies_is_found() 
     assert_eq!(scene.run(&["replay"]), None);
     let none = alerts("none go").replace("permit", "forbid");
     let candidate = scene.policy("candidate", &none, ALERT_GOES);
-    assert_eq!(scene.run(&["replay", "--policy", &candidate]), None, "what would flip is listed, and nothing is wrong");
+    assert_eq!(
+        scene.run(&["replay", "--policy", &candidate]),
+        None,
+        "what would flip is listed, and nothing is wrong"
+    );
     mirrored(&scene, &mut liar, bundle.hash(), false);
     assert_eq!(scene.run(&["replay"]), Some(Code::AuditDamaged));
     assert_eq!(scene.run(&["replay", "--since", "2099-01-01"]), None);

@@ -69,7 +69,8 @@ pub(super) fn safe(text: &str) -> String {
 
 /// A text of lines with outcomes in colour, on a terminal that shows colours; nothing else in it can move a cursor.
 pub(super) fn coloured(text: &str) -> String {
-    let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+    let colours =
+        std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
     lines(text, colours)
 }
 

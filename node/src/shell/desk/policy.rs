@@ -46,7 +46,10 @@ impl Desk {
         let said = self.next_policy(new, now_ms)?;
         let wrong = |problems: Vec<Problem>| {
             let lines: Vec<String> = problems.iter().map(|problem| format!("\n  - {problem}")).collect();
-            Failure::new(Code::Draft, format_args!("nothing was published; mend this first:{}", lines.concat()))
+            Failure::new(
+                Code::Draft,
+                format_args!("nothing was published; mend this first:{}", lines.concat()),
+            )
         };
         let policies = PolicySet::read(Owner::Agency(keys.agency.clone()), &said.policies).map_err(wrong)?;
         check::activation(&policies, &said.cases, &directory.shared_roster(), now_ms).map_err(wrong)?;
@@ -57,9 +60,8 @@ impl Desk {
         })?;
         let signed = signed.ok_or_else(|| Failure::internal("the policy was not signed"))?;
         let bytes = canonical::encode(&signed);
-        let bundle = Bundle::open(&bytes, &directory).map_err(|error| {
-            Failure::new(Code::Draft, format_args!("nothing was published: {error}"))
-        })?;
+        let bundle = Bundle::open(&bytes, &directory)
+            .map_err(|error| Failure::new(Code::Draft, format_args!("nothing was published: {error}")))?;
         self.policies.publish(&bundle, now_ms)?;
         self.policies.note_broker(|broker| broker.refused = None);
         tracing::info!(version = bundle.version(), hash = hex(bundle.hash()), "release policy published");
@@ -161,9 +163,11 @@ impl Desk {
             return Check::wrong(POLICY, why.what, why.mend);
         }
         match (&view.trouble, view.in_force, view.broker) {
-            (Some(why), ..) if view.forked => {
-                Check::wrong(POLICY, why, "do what the sentence says; until then the broker decides by its own")
-            }
+            (Some(why), ..) if view.forked => Check::wrong(
+                POLICY,
+                why,
+                "do what the sentence says; until then the broker decides by its own",
+            ),
             (Some(why), ..) => Check::warning(
                 POLICY,
                 format!("{}; {why}", view.line()),
@@ -185,12 +189,7 @@ impl Desk {
 }
 
 /// How versions stand: here, and at a broker that has said what it has.
-pub(crate) fn view(
-    agency: &str,
-    versions: &[Version],
-    broker: Option<&AtBroker>,
-    now_ms: u64,
-) -> PolicyView {
+pub(crate) fn view(agency: &str, versions: &[Version], broker: Option<&AtBroker>, now_ms: u64) -> PolicyView {
     let broker = broker.filter(|broker| broker.heard_ms > 0);
     let in_time = |up_to: u64| {
         let mut there = versions.iter().filter(move |one| one.version <= up_to);

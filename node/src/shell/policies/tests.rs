@@ -59,7 +59,10 @@ fn a_version_is_never_skipped_repeated_or_put_before_another() {
     for bytes in wrong {
         let bundle = Bundle::open(&bytes, &region.directory()).unwrap();
         let refused = shelf.publish(&bundle, clock::now_ms()).unwrap_err();
-        assert!(refused.code == Code::Draft && refused.message.starts_with("nothing was published"), "{refused}");
+        assert!(
+            refused.code == Code::Draft && refused.message.starts_with("nothing was published"),
+            "{refused}"
+        );
     }
     assert_eq!(self::shelf(&region).unwrap().newest(), 3);
 }
@@ -76,7 +79,10 @@ fn a_damaged_or_missing_version_is_named_and_nothing_is_in_force_by_mistake() {
         fs::write(path(3), &damaged).unwrap();
         let refused = shelf(&region).unwrap_err();
         assert_eq!(refused.code, Code::Storage);
-        assert!(refused.message.contains("000003.bin") && refused.message.contains("from a copy"), "{refused}");
+        assert!(
+            refused.message.contains("000003.bin") && refused.message.contains("from a copy"),
+            "{refused}"
+        );
     }
     fs::write(path(3), &sound).unwrap();
     let second = fs::read(path(2)).unwrap();

@@ -14,8 +14,8 @@ use lintas_proto::{
     limits,
     schema::{
         Acknowledgement, BlobGet, BlobPut, BlobStatus, DirectoryGet, DirectoryHead, DirectoryNotice,
-        DirectoryUpdate, EvidenceDelivery, Hello, KeysetStatus, LogGet, LogHead, PolicyGet, PolicyHead, PolicyPut, PolicyStatus, PolicyUpdate, Reason,
-        Submission, WitnessAnswer, WitnessRequest,
+        DirectoryUpdate, EvidenceDelivery, Hello, KeysetStatus, LogGet, LogHead, PolicyGet, PolicyHead,
+        PolicyPut, PolicyStatus, PolicyUpdate, Reason, Submission, WitnessAnswer, WitnessRequest,
     },
 };
 

@@ -1,7 +1,10 @@
 //! The own policy, here and at hubs that have none, less, more, or another one.
 
 use super::*;
-use crate::{shell::desk::policy::NewPolicy, testing::{ALERT_GOES, alerts}};
+use crate::{
+    shell::desk::policy::NewPolicy,
+    testing::{ALERT_GOES, alerts},
+};
 
 fn new(desk: &Desk, why: &str) -> NewPolicy {
     NewPolicy {
@@ -42,7 +45,8 @@ async fn what_was_published_offline_is_brought_in_order_and_the_next_one_at_once
     soon("the third", || at_hub(&hub) == 3 && view(&thailand).broker == Some(3)).await;
     let shown = view(&thailand);
     assert_eq!((shown.trouble, shown.forked), (None, false));
-    let standing: Vec<_> = shown.versions.iter().map(|one| (one.here.as_str(), one.at_broker.as_deref())).collect();
+    let standing: Vec<_> =
+        shown.versions.iter().map(|one| (one.here.as_str(), one.at_broker.as_deref())).collect();
     assert_eq!(standing, [("over", Some("over")), ("over", Some("over")), ("in_force", Some("in_force"))]);
     assert_eq!(hub.held.lock().unwrap().policy_puts, 3, "each is brought once");
     running.abort();
@@ -82,7 +86,9 @@ async fn another_bundle_of_the_same_version_is_an_alarm_and_nothing_is_published
         soon("the alarm", || view(&thailand).forked).await;
         let Ok(Reply::Status(status)) = thailand.answer(Request::Status) else { panic!("no status") };
         let told = status.policy.unwrap().trouble.unwrap();
-        assert!(told.contains("two different bundles of the same version") && told.contains("move the folder"));
+        assert!(
+            told.contains("two different bundles of the same version") && told.contains("move the folder")
+        );
         let Ok(Reply::Doctor(checks)) = thailand.answer(Request::Doctor) else { panic!("no doctor") };
         let check = checks.iter().find(|check| check.check == "policy").unwrap();
         assert_eq!(check.mark, crate::core::health::Mark::Wrong, "{check:?}");
@@ -106,7 +112,10 @@ async fn what_the_broker_refuses_is_told_in_its_words_and_tried_again_without_ha
     soon("the refusal", || view(&thailand).trouble.is_some()).await;
     let shown = view(&thailand);
     let told = shown.trouble.unwrap();
-    assert!(told.contains("does not take version 1 of this agency's policy") && told.contains("no\\u{1b}"), "{told}");
+    assert!(
+        told.contains("does not take version 1 of this agency's policy") && told.contains("no\\u{1b}"),
+        "{told}"
+    );
     assert_eq!(shown.versions[0].at_broker.as_deref(), Some("refused"));
     assert!(hub.held.lock().unwrap().policy_puts <= 2);
     // What is published next is tried at once, whatever the pause.
