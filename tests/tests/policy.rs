@@ -71,7 +71,8 @@ struct World {
 impl World {
     fn of(nodes: &[&str]) -> Self {
         let root = tempfile::tempdir().unwrap();
-        let region = Region::found_as(Path::new(PROGRAM), root.path(), &Wanted::nodes(nodes), |broker| broker);
+        let region =
+            Region::found_as(Path::new(PROGRAM), root.path(), &Wanted::nodes(nodes), |broker| broker);
         Self { root, region }
     }
 
@@ -229,7 +230,8 @@ fn policies_change_while_packets_flow_and_brokers_die() {
     let _ = world.region.lintas("TH", &["audit", "mirror"]).ok();
     let versions = || -> Vec<u64> {
         let _ = world.region.lintas("TH", &["audit", "mirror"]).ok();
-        let said = world.region.lintas("TH", &["--json", "audit", "list", "--kind", "policy_changed"]).ok().json();
+        let said =
+            world.region.lintas("TH", &["--json", "audit", "list", "--kind", "policy_changed"]).ok().json();
         let mut events = said["events"].as_array().unwrap().clone();
         events.sort_by_key(|event| event["index"].as_u64());
         events.iter().map(|event| event["version"].as_u64().unwrap()).collect()
@@ -260,7 +262,10 @@ fn what_a_person_must_look_at_waits_until_somebody_has() {
     }
     assert_eq!(world.inbox("KH"), 0);
     let decide = |packet: &str, how: &str| {
-        world.region.lintas("TH", &["--json", "review", packet, how, "--by", "Inspector B, Bangkok", "--yes"]).ok()
+        world
+            .region
+            .lintas("TH", &["--json", "review", packet, how, "--by", "Inspector B, Bangkok", "--yes"])
+            .ok()
     };
     let released = decide(&first, "--release").json();
     let _ = decide(&second, "--refuse");

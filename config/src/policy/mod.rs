@@ -16,6 +16,12 @@
 //! | [`cases`] | what its owner expects of a bundle, as files that people write |
 //! | [`check`] | what a bundle must stand before it counts |
 //! | [`sample`] | the policies of the sample region |
+//! | [`view`] | what one agency can see of a decision |
+//! | [`explain`] | why a packet would go, or not, to each unit |
+//! | [`could`] | who could receive anything of a label |
+//! | [`diff`] | who gains and who loses by a new text |
+//! | [`replay`] | the past, decided again |
+//! | [`template`] | a bundle to begin with |
 
 pub mod baseline;
 pub mod book;
@@ -23,17 +29,24 @@ pub mod bundle;
 pub mod cases;
 pub mod check;
 mod contradiction;
+pub mod could;
 pub mod decide;
-pub mod loosening;
+pub mod diff;
+pub mod explain;
 pub mod guard;
+pub mod loosening;
 mod memory;
 mod moments;
 pub mod question;
+pub mod replay;
 pub mod sample;
 mod scope;
 pub mod set;
+mod space;
 mod spelling;
+pub mod template;
 mod text;
+pub mod view;
 pub mod vocabulary;
 
 pub use self::{

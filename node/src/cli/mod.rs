@@ -14,6 +14,7 @@ mod join;
 mod keys;
 mod lock;
 mod outbox;
+mod policy;
 mod progress;
 mod purge;
 mod region;
@@ -117,6 +118,8 @@ enum Command {
     Exposure(exposure::Asked),
     /// The audit log: mirror it, verify it, read it.
     Audit(Box<audit::Audit>),
+    /// The release policy of this agency: write it, try it, publish it.
+    Policy(Box<policy::Policy>),
     /// The region authority: found a region, admit and revoke members, replace keys.
     Region(Box<region::Region>),
 }
@@ -186,7 +189,10 @@ fn dispatch(args: Args) -> Result<(), Failure> {
     {
         return evidence::verify(verify, json);
     }
-    // Nor does whoever verifies files.
+    // Nor does whoever verifies files, or writes a policy.
+    if let Command::Policy(policy) = command {
+        return policy::run(*policy, data, key_file, json);
+    }
     if let Command::Audit(audit) = command {
         return audit::run(*audit, data, key_file, json);
     }
@@ -208,7 +214,7 @@ fn dispatch(args: Args) -> Result<(), Failure> {
         Command::Exposure(asked) => exposure::run(&context, asked),
         Command::Status => status::run(&context),
         Command::Export(export) => export::run(&context, &export),
-        Command::Region(_) | Command::Audit(_) => {
+        Command::Region(_) | Command::Audit(_) | Command::Policy(_) => {
             Err(Failure::internal("a command without a node came too far"))
         }
         Command::Purge(purge) => purge::run(&context, purge),

@@ -39,6 +39,7 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
         | Reply::AuditOwn(_)
         | Reply::Findings(_)
         | Reply::Ordered(_)
+        | Reply::Policy(_)
         | Reply::Keys(_) => Err(unexpected()),
     }
 }
@@ -66,6 +67,10 @@ pub(super) fn plain_words(status: &Status) -> String {
         out.push_str(&format!("review: {waiting} to be looked at before it is sent: lintas review\n"));
     }
     out.push_str(&format!("inbox: {}, {} not taken\n", count(status.received, "packet"), status.rejected));
+    if let Some(policy) = &status.policy {
+        out.push_str(&format!("release policy: {}\n", policy.line()));
+        policy.trouble.iter().for_each(|why| out.push_str(&format!("WARNING: {}\n", one_line(why))));
+    }
     for transfer in &status.transfers {
         out.push_str(&format!("{}\n", moves(transfer)));
     }

@@ -3,12 +3,14 @@
 
 mod evidence;
 mod node;
+mod policy;
 mod review;
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use evidence::{Acknowledged, EvidenceView, Happened, LogPlace};
 pub(crate) use node::{ContactView, Fingerprint, KeysView, LinkView, Purged, PurgedEntry, Status, UnitKeys};
+pub(crate) use policy::{PolicyVersion, PolicyView};
 pub(crate) use review::{AwaitingReview, Reviewed};
 
 /// A packet that was sealed and kept.

@@ -7,7 +7,6 @@ use lintas_proto::{
         epoch::RootEntry,
         files::LogFile,
         merkle::{leaf_hash, root_from_path},
-        opening::{self, ERASED},
         tile::{self, WIDTH},
     },
     id::{Digest, PacketId, hex},
@@ -18,10 +17,10 @@ use serde::Serialize;
 use super::{
     anchor::{Anchor, pair},
     finding::{Finding, Findings},
+    opened::{Opened, open},
     packets::name,
     root::checkpoint,
-    source::{LogFiles, Tiles, bundle, whole},
-    sub_log::says,
+    source::{LogFiles, Tiles, bundle},
 };
 
 /// One event as it is shown.
@@ -173,43 +172,9 @@ pub(crate) fn read(
     wanted: &dyn Fn(u64, u64) -> bool,
     found: &mut Findings,
 ) -> Vec<Row> {
-    let entries = match bundle(files, log, Some(agency), index, size) {
-        Ok((entries, _)) => entries,
-        Err(finding) => {
-            found.push(finding);
-            return Vec::new();
-        }
-    };
-    let begin = index.saturating_mul(WIDTH);
-    let at = |at: usize| begin.saturating_add(at as u64);
-    let times = entries.iter().enumerate().filter_map(|(i, entry)| Some((i, entry, says(entry)?)));
-    let hits: Vec<_> = times.filter(|(i, _, (_, time_ms))| wanted(*time_ms, at(*i))).collect();
-    if hits.is_empty() {
-        return Vec::new();
-    }
-    let mut one = |file| match whole(files, log, Some(agency), file) {
-        Ok(bytes) => bytes,
-        Err(finding) => {
-            found.push(finding);
-            bytes::Bytes::new()
-        }
-    };
-    let (keys, openings) = (one(LogFile::Keys(index)), one(LogFile::Openings(index)));
-    let sealed: Vec<Option<&[u8]>> = tile::entries(&openings).collect();
-    let row = |(i, entry, says): (usize, &bytes::Bytes, (u8, u64))| {
-        let from = i.saturating_mul(32);
-        let key: Option<[u8; 32]> =
-            keys.get(from..from.saturating_add(32)).and_then(|key| key.try_into().ok());
-        let opened = match (key, sealed.get(i).copied().flatten()) {
-            (Some(ERASED), _) => Err("erased"),
-            (Some(key), Some(sealed)) => {
-                opening::open(at(i), entry, &key, sealed).map(|(_, event)| event).map_err(|_| "damaged")
-            }
-            (None, _) | (_, None) => Err("damaged"),
-        };
-        row_of(agency, at(i), entry, says, opened)
-    };
-    hits.into_iter().map(row).collect()
+    let opened = open(files, log, agency, (index, size), wanted, found);
+    let row = |one: Opened| row_of(agency, one.index, &one.leaf, (one.event_type, one.time_ms), one.event);
+    opened.into_iter().map(row).collect()
 }
 
 fn row_of(

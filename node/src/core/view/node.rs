@@ -107,6 +107,9 @@ pub(crate) struct Status {
     /// A daemon that is locked says only that.
     #[serde(default)]
     pub(crate) locked: bool,
+    /// The agency's release policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) policy: Option<super::PolicyView>,
     /// The connection; only a daemon has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) link: Option<LinkView>,

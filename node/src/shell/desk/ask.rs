@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Desk,
     keyring::{Opening, Secret},
+    policy::NewPolicy,
     purge,
     review::Verdict,
     send::{Asked, How},
@@ -19,7 +20,7 @@ use crate::{
         health::Check,
         view::{
             AwaitingReview, ContactView, EvidenceView, Exported, Inbox, Kept, KeysView, Outbox, OutboxEntry,
-            PacketView, Purged, Reviewed, Status,
+            PacketView, PolicyView, Purged, Reviewed, Status,
         },
     },
     shell::{
@@ -169,6 +170,10 @@ pub(crate) enum Request {
     },
     /// What this node has found in the broker's log.
     Findings,
+    /// How the own release policy stands.
+    Policy,
+    /// Signs the next version of it.
+    PublishPolicy(NewPolicy),
     /// Orders the broker to forget openings.
     Erase {
         /// Origin of this agency's sub-log.
@@ -235,6 +240,8 @@ pub(crate) enum Reply {
     Findings(Vec<Found>),
     /// To `Erase`.
     Ordered(Ordered),
+    /// To `Policy` and `PublishPolicy`.
+    Policy(Box<PolicyView>),
     /// To `Lock`, and to `Status` of a daemon that is locked.
     Locked {
         /// Since when, milliseconds since 1970.
@@ -301,6 +308,10 @@ impl Desk {
             }
             Request::AuditOwn { after, limit } => self.audit_own(after, limit).map(Reply::AuditOwn),
             Request::Findings => self.audit_findings().map(Reply::Findings),
+            Request::Policy => Ok(Reply::Policy(Box::new(self.policy_view(clock::now_ms())))),
+            Request::PublishPolicy(new) => {
+                self.publish_policy(new, clock::now_ms()).map(Box::new).map(Reply::Policy)
+            }
             Request::Erase { origin, indices, ground } => {
                 self.audit_erase(&origin, &indices, &ground).map(Reply::Ordered)
             }

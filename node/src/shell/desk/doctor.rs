@@ -59,6 +59,7 @@ impl Desk {
         checks.push(held(&directory));
         checks.push(refused(&self.refused_directory.lock().unwrap_or_else(PoisonError::into_inner)));
         checks.push(version(&directory, &link));
+        checks.push(self.policy_check(now_ms));
         checks.push(self.attestation(now_ms));
         checks.push(audit_log(&self.noted(), self.watch.damaged(&directory), self.watch.strangers()));
         checks.push(match self.warning_of_policy() {

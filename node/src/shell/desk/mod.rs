@@ -6,6 +6,7 @@
 //! - [`exchange`]: what came on the session, judged and kept
 //! - [`read`]: looks at what was kept, [`standing`]: in words; [`purge`]: destroys it; [`attachments`]: their files
 //! - [`evidence`]: what can be proven of one packet; [`inclusion`]: what was promised, and found in the broker's audit log
+//! - [`policy`]: the own release policy, published
 //! - [`renew`]: a new directory; [`contacts`]: an officer's word for who is new
 //! - [`keyring`]: the key file; [`rotate`]: the keys as time goes by; [`exposure`]: what a lost one exposes
 //! - [`watch`]: the broker's log, watched; [`fresh`]: whether the directory is fresh
@@ -24,6 +25,7 @@ mod fresh;
 mod inclusion;
 mod keyring;
 mod outgoing;
+pub(crate) mod policy;
 mod purge;
 mod read;
 mod renew;
@@ -161,12 +163,13 @@ impl Desk {
         let store = Store::open(&folder, settings.segment_mib).map_err(stored)?;
         let watch =
             Watch::open(&folder).map_err(|error| Failure::file("make", &folder.path("witness"), &error))?;
+        let policies = Shelf::open(&folder, &keys.region, &keys.agency, clock::now_ms())?;
         let attested = Mutex::new(Attested::begin(directory.hash(), 0));
         let mut desk = Self {
             folder,
             settings,
             directory: Mutex::new(Arc::new(directory)),
-            policies: Shelf::default(),
+            policies,
             looked,
             refused_directory: Mutex::new(refused_directory),
             unnamed_blobs: 0,

@@ -213,6 +213,7 @@ impl Desk {
             disk_free_bytes,
             daemon: self.daemon,
             locked: false,
+            policy: Some(self.policy_now(now_ms)),
             link: self.daemon.then_some(link),
             transfers: self.transfers.all(),
             awaiting_review: state.awaiting_review(now_ms).count(),
