@@ -235,3 +235,6 @@ impl fmt::Display for Could {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -277,4 +277,4 @@ pub(super) fn moment(ms: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

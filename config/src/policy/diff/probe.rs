@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cedar_policy::{ActionConstraint, Authorizer, Policy, PolicyId, PolicySet as CedarSet};
-use lintas_proto::schema::{Kind, Roster, UnitRef};
+use lintas_proto::schema::{HandlingCode, Kind, Roster, UnitRef};
 
 use crate::policy::{
     baseline::Baseline,
@@ -144,10 +144,12 @@ impl<'a> Probe<'a> {
         Self { changed, baseline, roster, old, new, at_ms }
     }
 
+    /// H3 waits for a person whatever the texts say: what comes after that is compared.
     fn packet(&self, pair: &Pair, kind: Kind, turns: &[Turn]) -> Option<(Described, UnitRef)> {
         let to = pair.to.first()?;
         let packet = turned(self.roster, to, neutral(self.roster, &pair.from, to, kind), turns);
-        Some((packet, to.clone()))
+        let reviewed = turns.contains(&Turn::Handling(HandlingCode::H3));
+        Some((Described { reviewed, ..packet }, to.clone()))
     }
 
     /// The answers of both texts, where a changed policy says anything; elsewhere they are the same.
