@@ -113,7 +113,15 @@ pub(super) struct Asked<'a> {
 
 /// Decides; nothing is remembered.
 pub(super) fn decide(asked: Asked<'_>, roster: &Roster, question: &Question<'_>, layers: Layers) -> Decision {
-    match try_decide(asked, roster, question, layers) {
+    match Slice::new(roster, question) {
+        Ok(slice) => decide_on(asked, &slice, question, layers),
+        Err(stop) => Decision::Deny(stop.denial(question)),
+    }
+}
+
+/// The same, of a slice that was cut for this question.
+pub(super) fn decide_on(asked: Asked<'_>, slice: &Slice, question: &Question<'_>, layers: Layers) -> Decision {
+    match try_decide(asked, slice, question, layers) {
         Ok(allowed) if allowed.review_by.is_empty() || question.reviewed => Decision::Release(allowed),
         Ok(allowed) => Decision::Review(allowed),
         Err(denial) => Decision::Deny(denial),
@@ -122,28 +130,27 @@ pub(super) fn decide(asked: Asked<'_>, roster: &Roster, question: &Question<'_>,
 
 fn try_decide(
     asked: Asked<'_>,
-    roster: &Roster,
+    slice: &Slice,
     question: &Question<'_>,
     layers: Layers,
 ) -> Result<Allowed, Denial> {
-    let slice = Slice::new(roster, question).map_err(|stop| stop.denial(question))?;
     let (release, accept) = (layers != Layers::Accept, layers != Layers::Release);
     let relayed = matches!(question.way, Way::Relayed { .. });
     let actions = [("Release", release), ("Relay", relayed), ("Accept", accept)];
     for (action, _) in actions.iter().filter(|(_, asked)| *asked) {
         for set in asked.baseline {
-            if let Answer::Forbidden(denial) = ask(set, action, &slice, DecidedBy::Region)? {
+            if let Answer::Forbidden(denial) = ask(set, action, slice, DecidedBy::Region)? {
                 return Err(denial);
             }
         }
     }
     let mut allowed = Allowed::default();
     if release {
-        allowed.released_by = permitted(asked.originator, "Release", &slice, question)?;
-        allowed.review_by = reviewed_by(asked.originator, &slice, question)?;
+        allowed.released_by = permitted(asked.originator, "Release", slice, question)?;
+        allowed.review_by = reviewed_by(asked.originator, slice, question)?;
     }
     if accept {
-        allowed.accepted_by = permitted(asked.recipient, "Accept", &slice, question)?;
+        allowed.accepted_by = permitted(asked.recipient, "Accept", slice, question)?;
     }
     Ok(allowed)
 }
@@ -252,7 +259,7 @@ fn name(UnitRef { agency, unit }: &UnitRef) -> String {
 }
 
 impl Stop {
-    fn denial(self, question: &Question<'_>) -> Denial {
+    pub(super) fn denial(self, question: &Question<'_>) -> Denial {
         let (id, why, advice) = match self {
             Self::Originator => (
                 "member",

@@ -13,8 +13,8 @@ use thiserror::Error;
 
 use super::{
     baseline::Baseline,
-    decide::{Asked, DecidedBy, Decision, Denial, Layers, decide},
-    question::{Question, Way, unit},
+    decide::{Asked, DecidedBy, Decision, Denial, Layers, decide, decide_on},
+    question::{Question, Slice, Way, unit},
     set::{PolicySet, Problem},
     vocabulary::Word,
 };
@@ -107,11 +107,11 @@ impl Described {
 /// What the baseline says, asked about everything that it may be asked about: the broker asks so.
 pub(super) fn region_denies(
     baseline: &[PolicySet],
-    roster: &Roster,
+    slice: &Slice,
     question: &Question<'_>,
 ) -> Option<Denial> {
     let asked = Asked { baseline, originator: None, recipient: None };
-    match decide(asked, roster, question, Layers::All) {
+    match decide_on(asked, slice, question, Layers::All) {
         Decision::Deny(denial) if denial.by == DecidedBy::Region => Some(denial),
         Decision::Deny(_) | Decision::Release(_) | Decision::Review(_) => None,
     }
@@ -120,11 +120,11 @@ pub(super) fn region_denies(
 /// What one agency's bundle says, the baseline left out.
 pub(super) fn own_says(
     own: Option<&PolicySet>,
-    roster: &Roster,
+    slice: &Slice,
     question: &Question<'_>,
     layers: Layers,
 ) -> Decision {
-    decide(Asked { baseline: &[], originator: own, recipient: own }, roster, question, layers)
+    decide_on(Asked { baseline: &[], originator: own, recipient: own }, slice, question, layers)
 }
 
 /// The decision as far as one agency sees it.
@@ -135,9 +135,13 @@ pub(super) fn seen(
     question: &Question<'_>,
     layers: Layers,
 ) -> Decision {
-    match region_denies(baseline, roster, question) {
+    let slice = match Slice::new(roster, question) {
+        Ok(slice) => slice,
+        Err(stop) => return Decision::Deny(stop.denial(question)),
+    };
+    match region_denies(baseline, &slice, question) {
         Some(denial) => Decision::Deny(denial),
-        None => own_says(own, roster, question, layers),
+        None => own_says(own, &slice, question, layers),
     }
 }
 
@@ -169,11 +173,19 @@ impl<'a> View<'a> {
     }
 
     pub(super) fn region_denies(&self, question: &Question<'_>) -> Option<Denial> {
-        region_denies(&self.baseline, self.roster, question)
+        match Slice::new(self.roster, question) {
+            Ok(slice) => region_denies(&self.baseline, &slice, question),
+            Err(stop) => Some(stop.denial(question)),
+        }
     }
 
     pub(super) fn own_says(&self, question: &Question<'_>, layers: Layers) -> Decision {
-        own_says(self.own, self.roster, question, layers)
+        let asked = Asked { baseline: &[], originator: self.own, recipient: self.own };
+        decide(asked, self.roster, question, layers)
+    }
+
+    pub(super) fn seen(&self, question: &Question<'_>, layers: Layers) -> Decision {
+        seen(&self.baseline, self.own, self.roster, question, layers)
     }
 
     /// Which of the own layers a packet passes: as the sender's agency, the recipient's, or both.

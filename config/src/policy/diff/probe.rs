@@ -10,9 +10,9 @@ use crate::policy::{
     decide::{Decision, Layers},
     question::{Question, Slice, member},
     set::PolicySet,
-    space::{Turn, neutral, turned},
+    space::{KINDS, Turn, neutral, turned},
     view::{Described, own_says, region_denies},
-    vocabulary::{uid, unit_name},
+    vocabulary::{Word as _, uid, unit_name},
 };
 
 /// What becomes of a packet, as far as one agency decides.
@@ -82,6 +82,15 @@ fn covers(policy: &Policy, action: &str) -> bool {
         ActionConstraint::Eq(named) => named == own,
         ActionConstraint::In(named) => named.contains(&own) || named.contains(&group),
     }
+}
+
+/// The kinds, by their places in [`KINDS`]: those that no text names are decided alike, and stand together.
+pub(super) fn kinds(texts: &[&str]) -> Vec<Vec<usize>> {
+    let named = |kind: &Kind| texts.iter().any(|text| text.contains(&format!("\"{}\"", kind.word())));
+    let (named, alike): (Vec<usize>, Vec<usize>) =
+        (0..KINDS.len()).partition(|at| KINDS.get(*at).is_some_and(named));
+    let alone = named.into_iter().map(|at| vec![at]);
+    alone.chain((!alike.is_empty()).then_some(alike)).collect()
 }
 
 /// Everybody to whom the agency may release and from whom it may accept, as far as a changed policy speaks of it.
@@ -156,19 +165,21 @@ impl<'a> Probe<'a> {
     pub(super) fn where_changed(&self, pair: &Pair, kind: Kind, turns: &[Turn]) -> Option<(Seen, Seen)> {
         let (packet, to) = self.packet(pair, kind, turns)?;
         let question = packet.question(&to, self.at_ms);
-        self.changed_speaks(&question, pair.layers).then(|| self.answers(&question, pair.layers))
+        let slice = Slice::new(self.roster, &question).ok()?;
+        self.changed_speaks(&slice, pair.layers).then(|| self.answers(&slice, &question, pair.layers))
     }
 
     /// The answers of both texts.
     pub(super) fn both(&self, pair: &Pair, kind: Kind, turns: &[Turn]) -> Option<(Seen, Seen)> {
         let (packet, to) = self.packet(pair, kind, turns)?;
-        Some(self.answers(&packet.question(&to, self.at_ms), pair.layers))
+        let question = packet.question(&to, self.at_ms);
+        let slice = Slice::new(self.roster, &question).ok()?;
+        Some(self.answers(&slice, &question, pair.layers))
     }
 
     /// A policy that neither holds nor fails changes no decision, so it does not matter in which text it stands.
-    fn changed_speaks(&self, question: &Question<'_>, layers: Layers) -> bool {
+    fn changed_speaks(&self, slice: &Slice, layers: Layers) -> bool {
         let (changed, actions) = self.changed.of(layers);
-        let Ok(slice) = Slice::new(self.roster, question) else { return false };
         actions.iter().any(|action| {
             let Ok(request) = slice.request(action) else { return true };
             let response = Authorizer::new().is_authorized(&request, changed, slice.entities());
@@ -177,11 +188,11 @@ impl<'a> Probe<'a> {
         })
     }
 
-    fn answers(&self, question: &Question<'_>, layers: Layers) -> (Seen, Seen) {
-        if region_denies(&self.baseline, self.roster, question).is_some() {
+    fn answers(&self, slice: &Slice, question: &Question<'_>, layers: Layers) -> (Seen, Seen) {
+        if region_denies(&self.baseline, slice, question).is_some() {
             return (Seen::Region, Seen::Region);
         }
-        let answer = |set| match own_says(set, self.roster, question, layers) {
+        let answer = |set| match own_says(set, slice, question, layers) {
             Decision::Release(_) => Seen::Release,
             Decision::Review(_) => Seen::Review,
             Decision::Deny(_) => Seen::Deny,

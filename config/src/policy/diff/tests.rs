@@ -5,7 +5,7 @@ use super::{
     super::{
         decide::{Asked, Decision, Layers, decide},
         question::member,
-        space::{neutral, turned},
+        space::{KINDS, neutral, turned},
         world::*,
     },
     *,
@@ -167,7 +167,7 @@ pub(in crate::policy) fn chosen(agency: &str, bits: u16) -> PolicySet {
 /// Whether any packet of the space is decided otherwise, asked without any short cut: every unit by itself.
 fn any_differs(old: &PolicySet, new: &PolicySet, roster: &Roster) -> bool {
     let baseline = Baseline::read(roster).unwrap();
-    let probed = Probed::new("TH", Some(old), Some(new), roster, NOW);
+    let probed = Probed::new("TH", (Some(old), Some(new)), &baseline, roster, NOW);
     let units = |agency: &str| {
         let units = member(roster, agency).unwrap().units.clone();
         units.into_iter().map(|one| unit(agency, &one.unit)).collect::<Vec<_>>()
