@@ -2,9 +2,12 @@
 //! signed exactly these bytes for recipients that the directory knows.
 //!
 //! Gates in order: 1 size (the frame), 2 canonical bytes, 3 directory, 4 signature, 5 parts. The gates that need
-//! state follow in [`super::plan`]: 6 replay, 7 expiry, 8 recipients, 9 release policy ([`super::release`]),
+//! state follow in [`super::plan`]: 6 replay, 7 expiry, 8 recipients, 9 release policy ([`super::judge`]),
 //! 10 attachments, 11 quota. Gates 8 and 9 are judged here already, because many sessions do it at once; what they
 //! say counts in its turn, so that a packet which was accepted keeps its receipt whatever has changed since.
+//!
+//! A judgement holds for the rules that it was made under, and until the next moment that one of their policies names.
+//! When its turn comes later than that it is made again: [`Verified::under`].
 
 use bytes::Bytes;
 use lintas_config::Directory;
@@ -17,9 +20,13 @@ use lintas_proto::{
 };
 
 use super::{
+    judge::{Judged, facts},
     refuse::{Concerned, Refused, reason_of, sentence},
-    release::{self, Decision},
+    rules::Rules,
 };
+
+/// Longest facts of a packet that the log holds, bytes: an event has room for them beside everything else.
+pub const FACTS_BYTES_MAX: usize = 1024;
 
 /// A submission that passed the first five gates. Made by [`verify`] only.
 #[derive(Debug, Clone)]
@@ -27,8 +34,7 @@ pub struct Verified {
     header: VerifiedHeader,
     openings: Vec<Opening>,
     submission: Bytes,
-    /// Under this directory.
-    judged: Digest,
+    judged: Judged,
     objection: Option<Box<Refused>>,
 }
 
@@ -45,23 +51,48 @@ impl Verified {
         &self.openings
     }
 
-    /// Judges its keys, its recipients and its release again, if another directory is in force by now.
+    /// Judges its release again, if other rules are in force by now or time has changed what they say; its keys and its
+    /// recipients, if another directory is.
     #[must_use]
-    pub fn under(self, directory: &Directory, now_ms: u64) -> Self {
-        if self.judged == *directory.hash() {
+    pub fn under(self, rules: &Rules, now_ms: u64) -> Self {
+        let generation = rules.generation();
+        if self.judged.holds(&generation, now_ms) {
             return self;
         }
-        let objection = check_sender(&self, directory, now_ms)
-            .and_then(|()| check_recipients(&self, directory, now_ms))
-            .and_then(|()| check_release(&self, directory))
-            .err();
-        Self { judged: *directory.hash(), objection: objection.map(Box::new), ..self }
+        let objection = if self.judged.generation.directory == generation.directory {
+            self.objection
+        } else {
+            let directory = rules.directory();
+            let checked = check_sender(&self, directory, now_ms)
+                .and_then(|()| check_recipients(&self, directory, now_ms));
+            checked.err().map(Box::new)
+        };
+        let judged = Judged::new(rules, self.header.core(), &self.openings, now_ms);
+        Self { judged, objection, ..self }
     }
 
-    /// What gates 8 and 9 say against it.
+    /// What gate 8 says against it.
     #[must_use]
     pub fn objection(&self) -> Option<&Refused> {
         self.objection.as_deref()
+    }
+
+    /// What gate 9 says of each recipient.
+    #[must_use]
+    pub fn judged(&self) -> &Judged {
+        &self.judged
+    }
+
+    /// The refusal of a packet that nobody may get. The text names as many recipients as it has room for.
+    #[must_use]
+    pub fn refuse_by_policy(&self) -> Refused {
+        let denials: Vec<_> = self.judged.denied().cloned().collect();
+        let said: Vec<&str> = denials.iter().map(|denied| denied.told.text.as_str()).collect();
+        let refused = self.refuse(Reason::Policy, &said.join(" "));
+        let policy_id = denials.first().map(|denied| denied.told.policy_id.clone()).unwrap_or_default();
+        let core = self.header.core();
+        let concerns = Concerned { originator: core.originator.clone(), denials, facts: Some(facts(core)) };
+        Refused { policy_id, concerns: Some(Box::new(concerns)), ..refused }
     }
 
     /// The bytes as they came.
@@ -78,9 +109,9 @@ impl Verified {
         Refused {
             reason,
             text: sentence(text),
-            policy_id: "",
+            policy_id: String::new(),
             packet: Some(packet_id),
-            concerns: Some(Box::new(Concerned { originator, recipient: None })),
+            concerns: Some(Box::new(Concerned { originator, denials: Vec::new(), facts: None })),
             header_digest: digest,
         }
     }
@@ -88,22 +119,23 @@ impl Verified {
 
 /// Takes a submission from the session of `agency` through the gates that need no state. `earlier` gives the roster
 /// version of a directory under which a packet may have been sealed before it waited; its keys must be valid under
-/// `directory`.
+/// the one in force.
 ///
 /// # Errors
 /// [`Refused`], in the order of the gates.
 pub fn verify(
     submission: &Bytes,
     agency: &str,
-    directory: &Directory,
+    rules: &Rules,
     earlier: impl Fn(&Digest) -> Option<u64>,
     now_ms: u64,
 ) -> Result<Verified, Refused> {
+    let directory = rules.directory();
     let parts: Submission =
         canonical::decode(submission, limits::FRAME_BYTES_MAX).map_err(|error| Refused {
             reason: reason_of(&VerifyError::Header(error.clone())),
             text: sentence(&format!("The broker could not read the submission: {error}.")),
-            policy_id: "",
+            policy_id: String::new(),
             packet: None,
             concerns: None,
             header_digest: sha256(&[submission]),
@@ -111,7 +143,7 @@ pub fn verify(
     let unread = |reason, text: &str| Refused {
         reason,
         text: sentence(text),
-        policy_id: "",
+        policy_id: String::new(),
         packet: None,
         concerns: None,
         header_digest: sha256(&[&parts.header]),
@@ -124,17 +156,18 @@ pub fn verify(
     }
     let header = verify_header(&parts.header, &parts.signature, &directory.at(now_ms))
         .map_err(|error| unread(reason_of(&error), &format!("The broker refused the packet: {error}.")))?;
-    let (judged, submission) = (*directory.hash(), submission.clone());
+    // Nobody is judged before the parts were checked: whoever signed must have named them.
+    let judged = Judged::new(rules, header.core(), &[], now_ms);
+    let submission = submission.clone();
     let verified = Verified { header, openings: parts.openings, submission, judged, objection: None };
     check_core(&verified, agency, directory)?;
     check_claims(&verified, directory, earlier)?;
     verified.header.check_parts(&verified.openings, &parts.wraps, &parts.body).map_err(|error| {
         verified.refuse(reason_of(&error), &format!("The broker refused the packet: {error}."))
     })?;
-    let objection = check_recipients(&verified, directory, now_ms)
-        .and_then(|()| check_release(&verified, directory))
-        .err();
-    Ok(Verified { objection: objection.map(Box::new), ..verified })
+    let objection = check_recipients(&verified, directory, now_ms).err().map(Box::new);
+    let judged = Judged::new(rules, verified.header.core(), &verified.openings, now_ms);
+    Ok(Verified { judged, objection, ..verified })
 }
 
 fn check_core(verified: &Verified, agency: &str, directory: &Directory) -> Result<(), Refused> {
@@ -154,6 +187,14 @@ fn check_core(verified: &Verified, agency: &str, directory: &Directory) -> Resul
                 directory.roster().region
             ),
         );
+    }
+    let length = canonical::encode(&facts(core)).len();
+    if length > FACTS_BYTES_MAX {
+        let text = format!(
+            "The label is {length} bytes long, and the audit log has room for {FACTS_BYTES_MAX}; name fewer agencies in \
+             REL_TO, and send it to the others by another packet."
+        );
+        return refuse(Reason::TooLarge, &text);
     }
     Ok(())
 }
@@ -235,25 +276,6 @@ fn check_recipients(verified: &Verified, directory: &Directory, now_ms: u64) -> 
                 unit.agency, unit.unit
             );
             return Err(verified.refuse(Reason::Reseal, &text));
-        }
-    }
-    Ok(())
-}
-
-/// One recipient denied refuses the packet: nothing is released in part.
-fn check_release(verified: &Verified, directory: &Directory) -> Result<(), Refused> {
-    let core = verified.header.core();
-    let originator = directory.member(&core.originator.agency);
-    for opening in &verified.openings {
-        let unit = UnitRef { agency: opening.agency.clone(), unit: opening.unit.clone() };
-        match release::decide(&core.label, originator, &unit, directory.member(&unit.agency)) {
-            Decision::Release => {}
-            Decision::Deny(denial) => {
-                let refused = verified.refuse(Reason::Policy, &denial.text);
-                let originator = core.originator.clone();
-                let concerns = Some(Box::new(Concerned { originator, recipient: Some(unit) }));
-                return Err(Refused { policy_id: denial.policy_id, concerns, ..refused });
-            }
         }
     }
     Ok(())

@@ -11,6 +11,9 @@ pub const LOOK_ENTRIES_MAX: usize = 4_096;
 /// directory is too old for it, its disk too full) still gets what comes behind; the entry stays in the queue and
 /// is handed over again in the next session.
 pub const CREDIT_HELD_MS: u64 = 60_000;
+/// When an entry that its recipient may not have is looked at again, milliseconds: the sequencer ends it, unless the disk is
+/// full or other rules are in force by then.
+pub const DENIED_AGAIN_MS: u64 = 10_000;
 /// Entries that a session may leave without an acknowledgement, as a multiple of its credit.
 const UNANSWERED_CREDITS_MAX: usize = 64;
 
@@ -65,6 +68,12 @@ impl Cursor {
         }
         self.handed.extend(entries.iter().map(|(number, _)| (*number, now_ms)));
         Due { entries, more: looked >= LOOK_ENTRIES_MAX }
+    }
+
+    /// An entry was due and is not handed over: it holds no credit, and what comes behind it goes on.
+    pub fn put_off(&mut self, number: u64, now_ms: u64) {
+        self.handed.remove(&number);
+        self.deferred.insert((now_ms.saturating_add(DENIED_AGAIN_MS), number));
     }
 }
 
@@ -127,6 +136,20 @@ mod tests {
             handed += cursor.due(&queue, 999, round * CREDIT_HELD_MS, 2).entries.len();
         }
         assert_eq!(handed, 2 * UNANSWERED_CREDITS_MAX, "and nothing grows without a bound");
+    }
+
+    #[test]
+    fn an_entry_that_is_denied_holds_no_credit_and_is_looked_at_again_later() {
+        let entries: Vec<_> = (1..=4).map(|n| packet(2 * n, 0, u64::MAX)).collect();
+        let (mut queue, mut cursor) = (queue(&entries), Cursor::default());
+        assert_eq!(numbers(&cursor.due(&queue, 9, 0, 2)), [1, 2]);
+        cursor.put_off(1, 0);
+        cursor.put_off(2, 0);
+        assert_eq!(numbers(&cursor.due(&queue, 9, 0, 2)), [3, 4]);
+        queue.remove(2, "TH");
+        queue.remove(3, "TH");
+        assert!(cursor.due(&queue, 9, DENIED_AGAIN_MS - 1, 2).entries.is_empty(), "not at once");
+        assert_eq!(numbers(&cursor.due(&queue, 9, DENIED_AGAIN_MS, 2)), [1], "2 has ended meanwhile");
     }
 
     #[test]

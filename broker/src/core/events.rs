@@ -4,9 +4,11 @@
 //! | event | in whose sub-log | what its fields say |
 //! |---|---|---|
 //! | `DIRECTORY_CHANGED` | every member's | version and hash of the roster. One for each roster that was in force when a round of the sequencer began |
+//! | `POLICY_CHANGED` | the agency's | version and hash of its policy bundle, at the beginning of the log too |
 //! | `KEY_CHANGED` | the agency's | version and hash of its keyset; without a version: hash of its new slot key |
-//! | `DENIED` | the originator's | the recipient, the policy that denied, hash of the signed evidence |
-//! | `NOT_ACCEPTED` | the originator's | the reason, hash of the signed evidence |
+//! | `DENIED` | the originator's | the recipient, the policy that denied and what it says, what it was asked, hash of the signed evidence |
+//! | `NOT_ACCEPTED` | the originator's | the same of a recipient whose own policy denied, as far as the originator may know; without a recipient: the reason why the packet was refused |
+//! | `NOT_ACCEPTED` | the recipient's | that denial in full |
 //! | `AUDIT_READ` | the auditor's | whose entries, and which |
 //! | `AUDIT_READ_TOLD` | the agency's | who read which entries, and when; after the roster's delay |
 //!
@@ -14,19 +16,23 @@
 //! crash between a change and its event changes nothing: the broker compares when it starts, and tells it then.
 
 use bytes::Bytes;
-use lintas_config::Directory;
+use lintas_config::{Directory, policy::Policies};
 use lintas_proto::{
-    id::{Digest, sha256},
+    id::{Digest, PacketId, sha256},
+    limits,
     schema::{
         AuditEvent, EventType, Reason, StoredEpoch, StoredEvents, StoredMembers, StoredRead, StoredSlotKey,
+        UnitRef,
     },
 };
 use rand_core::CryptoRng;
 
 use super::{
+    judge::{Denied, Words},
     ledger::Ledger,
     record::Fact,
-    refuse::{Concerned, Refused},
+    refuse::{Concerned, Refused, cut},
+    rules::Rules,
     scribe::Scribe,
 };
 
@@ -34,29 +40,25 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// The end of an epoch.
 #[must_use]
-pub fn epoch(ledger: &Ledger, directory: &Directory, now_ms: u64) -> Fact {
+pub fn epoch(ledger: &Ledger, rules: &Rules, now_ms: u64) -> Fact {
     Fact::Epoch(StoredEpoch {
         epoch: ledger.audit().epochs(),
         time_ms: ledger.time_at(now_ms),
-        directory_hash: bytes(directory.hash()),
-        policy_set_hash: Bytes::new(),
+        directory_hash: bytes(rules.directory().hash()),
+        policy_set_hash: bytes(rules.policies().hash()),
     })
 }
 
 /// The members of the roster in force, if the ledger knows an older one. Nobody is ever taken out of a roster, so
 /// whoever has a sub-log keeps its slot.
 #[must_use]
-pub fn members(
-    ledger: &Ledger,
-    directory: &Directory,
-    now_ms: u64,
-    entropy: &mut dyn CryptoRng,
-) -> Option<Fact> {
+pub fn members(ledger: &Ledger, rules: &Rules, now_ms: u64, entropy: &mut dyn CryptoRng) -> Option<Fact> {
+    let directory: &Directory = rules.directory();
     let (roster, known) = (directory.roster(), ledger.audit().roster_version());
     if roster.version <= known {
         return None;
     }
-    let mut scribe = Scribe::new(ledger, *directory.hash(), now_ms);
+    let mut scribe = Scribe::new(ledger, rules.generation(), now_ms);
     let agencies: Vec<String> = roster.members.iter().map(|member| member.agency.clone()).collect();
     let mut event = |agency: &String| {
         let event = AuditEvent {
@@ -80,13 +82,9 @@ pub fn members(
 /// Keysets that the log was not told of. The ledger must know the members. An agency without a keyset that counts
 /// (because it is held, or has left) has not changed it.
 #[must_use]
-pub fn keysets(
-    ledger: &Ledger,
-    directory: &Directory,
-    now_ms: u64,
-    entropy: &mut dyn CryptoRng,
-) -> Option<Fact> {
-    let mut scribe = Scribe::new(ledger, *directory.hash(), now_ms);
+pub fn keysets(ledger: &Ledger, rules: &Rules, now_ms: u64, entropy: &mut dyn CryptoRng) -> Option<Fact> {
+    let directory = rules.directory();
+    let mut scribe = Scribe::new(ledger, rules.generation(), now_ms);
     let changed = |agency: &&str| {
         directory.keyset_hash(agency).is_some_and(|hash| ledger.audit().keyset(agency) != Some(hash))
     };
@@ -99,6 +97,29 @@ pub fn keysets(
         scribe.store(event, entropy)
     };
     let events: Vec<_> = ledger.audit().members().filter(changed).map(&mut event).collect();
+    let told = !events.is_empty();
+    told.then(|| Fact::Events(StoredEvents { events, ..StoredEvents::default() }))
+}
+
+/// Policy bundles in force that the log was not told of. The ledger must know the members. The newest one is told: of a
+/// bundle that was in force between two rounds nobody was asked anything.
+#[must_use]
+pub fn policies(ledger: &Ledger, rules: &Rules, now_ms: u64, entropy: &mut dyn CryptoRng) -> Option<Fact> {
+    let (mut scribe, policies): (_, &Policies) =
+        (Scribe::new(ledger, rules.generation(), now_ms), rules.policies());
+    let mut events = Vec::new();
+    for bundle in policies.bundles() {
+        let audit = ledger.audit();
+        if audit.keyset(bundle.owner()).is_none() || audit.policy(bundle.owner()) == Some(bundle.hash()) {
+            continue;
+        }
+        let event = AuditEvent {
+            version: bundle.version(),
+            evidence_digest: bytes(bundle.hash()),
+            ..about(EventType::PolicyChanged, bundle.owner())
+        };
+        events.push(scribe.store(event, entropy));
+    }
     let told = !events.is_empty();
     told.then(|| Fact::Events(StoredEvents { events, ..StoredEvents::default() }))
 }
@@ -123,32 +144,38 @@ pub fn slot_key(
     Some(Fact::SlotKey(StoredSlotKey { agency: agency.to_owned(), key: bytes(key), event }))
 }
 
-/// Final refusals, each with the hash of the signed evidence that its sender is given.
+/// A final refusal, with the hash of the signed evidence that its sender is given: one event, or one for each recipient that
+/// was denied, and one in the log of each whose own policy denied. None for what is not final.
 #[must_use]
-pub fn refusals<'a>(
-    refusals: impl Iterator<Item = (&'a Refused, Digest)>,
+pub fn refusal(
+    refused: &Refused,
+    evidence: &Digest,
     scribe: &mut Scribe<'_>,
     entropy: &mut dyn CryptoRng,
 ) -> Option<Fact> {
-    let event = |(refused, evidence): (&Refused, Digest)| {
-        let (Concerned { originator, recipient }, packet) = (refused.concerns.as_deref()?, refused.packet?);
-        let denied = refused.reason == Reason::Policy;
-        let kind = if denied { EventType::Denied } else { EventType::NotAccepted };
+    let Concerned { originator, denials, facts } = refused.concerns.as_deref()?;
+    let (packet, version) = ((&refused.packet?, &refused.header_digest), scribe.generation().roster_version);
+    let event = |kind, agency: &str| about_packet(kind, agency, packet, originator);
+    let mut events = Vec::new();
+    for one in denials {
+        let told = denied(event(one.kind(), &originator.agency), one, &one.told, usize::MAX, version);
+        let told = AuditEvent { facts: facts.clone(), evidence_digest: bytes(evidence), ..told };
+        events.push(scribe.store(told, entropy));
+    }
+    for (one, words) in denials.iter().filter_map(|one| one.own.as_ref().map(|words| (one, words))) {
+        let own = event(EventType::NotAccepted, &one.recipient.agency);
+        let own = AuditEvent { facts: facts.clone(), ..denied(own, one, words, usize::MAX, version) };
+        events.push(scribe.store(own, entropy));
+    }
+    if denials.is_empty() {
         let event = AuditEvent {
-            packet_id: Bytes::copy_from_slice(packet.as_bytes()),
-            header_digest: bytes(&refused.header_digest),
-            originator: Some(originator.clone()),
-            recipient: recipient.clone(),
-            policy_ids: Some(refused.policy_id.to_owned()).filter(|id| !id.is_empty()).into_iter().collect(),
             reason: refused.reason as i32,
-            evidence_digest: bytes(&evidence),
-            ..about(kind, &originator.agency)
+            evidence_digest: bytes(evidence),
+            ..event(EventType::NotAccepted, &originator.agency)
         };
-        Some(scribe.store(event, entropy))
-    };
-    let events: Vec<_> = refusals.filter_map(event).collect();
-    let told = !events.is_empty();
-    told.then(|| Fact::Events(StoredEvents { events, ..StoredEvents::default() }))
+        events.push(scribe.store(event, entropy));
+    }
+    Some(Fact::Events(StoredEvents { events, ..StoredEvents::default() }))
 }
 
 /// An auditor is given `count` openings from `first_index` on of another agency's sub-log.
@@ -193,6 +220,45 @@ pub fn told(
         ..about(EventType::AuditReadTold, &read.agency)
     };
     Fact::Events(StoredEvents { events: vec![scribe.store(event, entropy)], read: None, told: sequence })
+}
+
+/// An event about a packet.
+pub(super) fn about_packet(
+    kind: EventType,
+    agency: &str,
+    (packet, digest): (&PacketId, &Digest),
+    originator: &UnitRef,
+) -> AuditEvent {
+    AuditEvent {
+        packet_id: Bytes::copy_from_slice(packet.as_bytes()),
+        header_digest: bytes(digest),
+        originator: Some(originator.clone()),
+        ..about(kind, agency)
+    }
+}
+
+/// The event of a denial, in `words`; `version` is the roster's.
+pub(super) fn denied(
+    event: AuditEvent,
+    denied: &Denied,
+    words: &Words,
+    text_max: usize,
+    version: u64,
+) -> AuditEvent {
+    AuditEvent {
+        recipient: Some(denied.recipient.clone()),
+        policy_ids: vec![words.policy_id.clone()],
+        reason: Reason::Policy as i32,
+        text: cut(&words.text, text_max),
+        version,
+        named: denied.named,
+        ..event
+    }
+}
+
+/// As many policies as an event names.
+pub(super) fn ids(all: &[String]) -> Vec<String> {
+    all.iter().take(limits::POLICY_IDS_MAX).cloned().collect()
 }
 
 /// An event of an agency that says nothing yet.

@@ -118,8 +118,7 @@ impl Sweep {
                 (after, looked) = (number, looked + 1);
                 let Held::Packet { admission, recipient_index } = entry.held else { continue };
                 let gone = || {
-                    let at = usize::try_from(recipient_index).ok()?;
-                    let unit = ledger.packet(admission)?.recipients.get(at)?;
+                    let unit = ledger.packet(admission)?.recipients.get(&recipient_index)?;
                     (!directory.has_unit(unit)).then_some(Left::Unit)
                 };
                 found.extend(whole.or_else(gone).map(|left| (agency.clone(), number, left)));

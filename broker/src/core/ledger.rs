@@ -15,7 +15,7 @@ use lintas_proto::{
     canonical::fixed,
     id::{Digest, PacketId},
     limits,
-    schema::{StoredAdmission, StoredOutcome, StoredTaken, UnitRef},
+    schema::{EventType, LoggedEvent, StoredAdmission, StoredOutcome, StoredTaken, UnitRef},
 };
 
 use self::audit::Audit;
@@ -45,8 +45,9 @@ pub struct LivePacket {
     pub digest: Digest,
     /// Who sent it.
     pub originator: UnitRef,
-    /// For whom it is, in the order of the commitments.
-    pub recipients: Vec<UnitRef>,
+    /// Who may have it, by place among the commitments. Whoever was denied, at first or when it was to be handed over, is
+    /// not in it.
+    pub recipients: BTreeMap<u32, UnitRef>,
     /// Its attachments.
     pub blobs: Vec<Digest>,
     /// Queue entries that still hold it.
@@ -135,10 +136,11 @@ impl Ledger {
         self.packets.get(&admission)
     }
 
-    /// A packet that some queue still holds, by its header digest.
+    /// A packet that some queue still holds, by its header digest, with the admission's record.
     #[must_use]
-    pub fn packet_by_digest(&self, digest: &Digest) -> Option<&LivePacket> {
-        self.by_digest.get(digest).and_then(|admission| self.packets.get(admission))
+    pub fn packet_by_digest(&self, digest: &Digest) -> Option<(u64, &LivePacket)> {
+        let admission = *self.by_digest.get(digest)?;
+        self.packets.get(&admission).map(|packet| (admission, packet))
     }
 
     /// Whether a packet that some queue still holds names that blob of the agency.
@@ -216,18 +218,26 @@ impl Ledger {
             fixed("header_digest", &admission.header_digest).map_err(|_| "digest is none")?;
         let originator = admission.originator.clone().ok_or("no originator")?;
         let blobs: Result<Vec<Digest>, _> = admission.blobs.iter().map(|blob| fixed("blob", blob)).collect();
-        let units: Option<Vec<UnitRef>> =
-            admission.recipients.iter().map(|recipient| recipient.unit.clone()).collect();
-        let recipients = units.filter(|units| !units.is_empty()).ok_or("no recipient")?;
+        let all = u32::try_from(admission.recipients.len()).map_err(|_| "too many recipients")?;
+        let mut recipients = BTreeMap::new();
+        for (recipient_index, recipient) in (0u32..).zip(&admission.recipients) {
+            let unit = recipient.unit.clone().ok_or("no recipient")?;
+            if !recipient.receipt.is_empty() {
+                recipients.insert(recipient_index, unit);
+            }
+        }
         let remaining = u32::try_from(recipients.len()).map_err(|_| "too many recipients")?;
+        if remaining == 0 {
+            return Err("no recipient");
+        }
         self.pass(admission.time_ms)?;
         let forget_ms = forget_ms(admission.deliver_by_ms);
         if self.seen.insert(id, Seen { digest, admission: sequence, forget_ms }).is_some() {
             return Err("packet id was used before");
         }
         self.forget.insert((forget_ms, id));
-        self.audit.grow(&originator.agency, 1 + u64::from(remaining))?;
-        for (recipient_index, unit) in (0u32..).zip(&recipients) {
+        self.audit.grow(&originator.agency, 1 + u64::from(all))?;
+        for (&recipient_index, unit) in &recipients {
             self.audit.grow(&unit.agency, 1)?;
             let held = Held::Packet { admission: sequence, recipient_index };
             let (not_before_ms, deliver_by_ms) = (admission.not_before_ms, admission.deliver_by_ms);
@@ -254,13 +264,17 @@ impl Ledger {
     fn end(&mut self, sequence: u64, outcome: &StoredOutcome) -> Result<Option<Ended>, &'static str> {
         let queue = self.queues.get_mut(&outcome.agency).ok_or("no such queue")?;
         let held = queue.get(outcome.queue_sequence).ok_or("no such queue entry")?.held;
-        let Held::Packet { admission, .. } = held else {
+        let Held::Packet { admission, recipient_index } = held else {
             return Err("the queue entry holds no packet");
         };
         let packet = self.packets.get_mut(&admission).ok_or("no such packet")?;
         packet.remaining = packet.remaining.checked_sub(1).ok_or("packet ended too often")?;
         let (originator, over, id) =
             (packet.originator.agency.clone(), packet.remaining == 0, packet.packet_id);
+        // What is withheld once is not given later.
+        if outcome.events.iter().flat_map(|event| &event.event).any(is_withheld) {
+            packet.recipients.remove(&recipient_index);
+        }
         queue.remove(outcome.queue_sequence, &originator);
         self.log(&outcome.events)?;
         let ended = if over { self.let_go(admission) } else { None };
@@ -318,6 +332,10 @@ impl Ledger {
         }
         Ok(())
     }
+}
+
+fn is_withheld(event: &LoggedEvent) -> bool {
+    audit::kind(&event.leaf) == EventType::Withheld
 }
 
 /// From when on a packet cannot come again.

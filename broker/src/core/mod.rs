@@ -1,12 +1,12 @@
 //! Decides: pure, synchronous, takes time and randomness as arguments.
 //!
-//! - [`admit`]: gates 1 to 6, from bytes to a verified submission; [`release`] is the sixth
-//! - [`plan`]: gates 7 to 10, and what one group commit holds: packets, queue entries, audit events, receipts;
-//!   [`quota`] is the tenth
+//! - [`admit`]: gates 1 to 5, from bytes to a verified submission; [`rules`]: what is in force, [`judge`]: what it says
+//! - [`plan`]: gates 6 to 11, and what one group commit holds: packets, queue entries, audit events, receipts;
+//!   [`quota`] is the last
 //! - [`refuse`]: what a sender is told when a gate stays shut
 //! - [`outcome`]: how a queue entry ends; [`leave`]: whose entries are withheld, because their recipient has left
 //! - [`earlier`]: directories that packets may name; [`pace`]: how often something may change
-//! - [`deliver`]: what a session hands over next
+//! - [`deliver`]: what a session hands over next; [`hand_over`]: whether its recipient may still have it
 //! - [`events`]: what the log is told beside that; [`erase`]: what it is to forget; [`scribe`] gives every event its place
 //! - [`ledger`]: the state that is folded over the journal, of [`queue`]s and more
 //! - [`record`]: what the journal holds, byte by byte
@@ -18,6 +18,8 @@ pub mod deliver;
 pub mod earlier;
 pub mod erase;
 pub mod events;
+pub mod hand_over;
+pub mod judge;
 pub mod leave;
 pub mod ledger;
 pub mod log;
@@ -28,7 +30,6 @@ pub mod queue;
 pub mod quota;
 pub mod record;
 pub mod refuse;
-pub mod release;
 pub mod rules;
 pub mod scribe;
 pub mod snapshot;

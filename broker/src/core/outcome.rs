@@ -1,4 +1,5 @@
-//! Outcomes: what a recipient's acknowledgement, its leaving, or the end of a packet's time makes of a queue entry.
+//! Outcomes: what a recipient's acknowledgement, its leaving, a policy, or the end of a packet's time makes of a queue
+//! entry.
 
 use bytes::Bytes;
 use lintas_config::Directory;
@@ -16,6 +17,8 @@ use rand_core::CryptoRng;
 use thiserror::Error;
 
 use super::{
+    events::about_packet,
+    judge::{Denied, Words},
     leave::Left,
     ledger::{Ledger, LivePacket},
     queue::Held,
@@ -51,6 +54,8 @@ pub enum How {
         /// The roster in force.
         roster_version: u64,
     },
+    /// The policies in force do not let the recipient have it any more.
+    Denied(Box<Denied>),
 }
 
 /// One packet of one queue entry.
@@ -83,43 +88,62 @@ pub fn end(
         return Ok(None);
     };
     let misfit = OutcomeError::Misfit(queue_sequence);
-    let mut scribe = Scribe::new(ledger, speaker.directory_hash, now_ms);
+    let mut scribe = Scribe::new(ledger, speaker.generation, now_ms);
     let now_ms = scribe.time_ms();
     let fact = match (how, entry.held) {
         (How::Taken, Held::Evidence { .. }) => {
             Fact::Taken(StoredTaken { agency: agency.to_owned(), queue_sequence })
         }
         (How::Taken, Held::Packet { .. })
-        | (How::Acknowledged(_) | How::Expired | How::Withheld { .. }, Held::Evidence { .. }) => {
+        | (
+            How::Acknowledged(_) | How::Expired | How::Withheld { .. } | How::Denied(_),
+            Held::Evidence { .. },
+        ) => {
             return Err(misfit);
         }
         (
-            How::Acknowledged(_) | How::Expired | How::Withheld { .. },
+            How::Acknowledged(_) | How::Expired | How::Withheld { .. } | How::Denied(_),
             Held::Packet { admission, recipient_index },
         ) => {
             let packet = ledger.packet(admission).ok_or(misfit.clone())?;
             let subject = subject((agency, queue_sequence), packet, recipient_index).ok_or(misfit.clone())?;
-            let (kind, reason, evidence) = match how {
-                How::Acknowledged(acknowledged) if acknowledged.fits(&subject, speaker) => {
-                    (EventType::Acknowledged, acknowledged.evidence.reason, acknowledged.signed.clone())
-                }
-                How::Expired => {
-                    let evidence =
-                        failure(&subject, Reason::Expired, expiry(&subject.unit), speaker, now_ms)?;
-                    (EventType::Expired, Reason::Expired, evidence)
-                }
-                How::Withheld { left, roster_version } => {
-                    let text = left.text(&subject.unit, *roster_version);
-                    let evidence = failure(&subject, Reason::MemberLeft, text, speaker, now_ms)?;
-                    (EventType::Withheld, Reason::MemberLeft, evidence)
-                }
-                How::Acknowledged(_) | How::Taken => return Err(misfit),
-            };
-            let ending = Ending { kind, reason, evidence };
+            let ending = ending(how, &subject, speaker, now_ms)?.ok_or(misfit)?;
             Fact::Outcome(ending.record(&subject, &mut scribe, entropy))
         }
     };
     Ok(Some(fact))
+}
+
+/// What that end says; none if it does not fit.
+fn ending<'a>(
+    how: &'a How,
+    subject: &Subject,
+    speaker: &Speaker<'_>,
+    now_ms: u64,
+) -> Result<Option<Ending<'a>>, OutcomeError> {
+    let failed = |reason, text: String, policy: &str| {
+        failure(subject, (reason, text, policy), speaker, now_ms).map_err(OutcomeError::from)
+    };
+    let (kind, reason, evidence, denied) = match how {
+        How::Acknowledged(acknowledged) if acknowledged.fits(subject, speaker) => {
+            (EventType::Acknowledged, acknowledged.evidence.reason, acknowledged.signed.clone(), None)
+        }
+        How::Expired => {
+            let evidence = failed(Reason::Expired, expiry(&subject.unit), "")?;
+            (EventType::Expired, Reason::Expired, evidence, None)
+        }
+        How::Withheld { left, roster_version } => {
+            let evidence = failed(Reason::MemberLeft, left.text(&subject.unit, *roster_version), "")?;
+            (EventType::Withheld, Reason::MemberLeft, evidence, None)
+        }
+        How::Denied(denied) if denied.recipient == subject.unit => {
+            let Words { policy_id, text } = &denied.told;
+            let evidence = failed(Reason::Policy, text.clone(), policy_id)?;
+            (EventType::Withheld, Reason::Policy, evidence, Some(denied.as_ref()))
+        }
+        How::Acknowledged(_) | How::Denied(_) | How::Taken => return Ok(None),
+    };
+    Ok(Some(Ending { kind, reason, evidence, denied }))
 }
 
 fn subject(
@@ -127,7 +151,7 @@ fn subject(
     packet: &LivePacket,
     recipient_index: u32,
 ) -> Option<Subject> {
-    let unit = usize::try_from(recipient_index).ok().and_then(|at| packet.recipients.get(at))?;
+    let unit = packet.recipients.get(&recipient_index)?;
     Some(Subject {
         agency: agency.to_owned(),
         queue_sequence,
@@ -184,8 +208,7 @@ fn expiry(UnitRef { agency, unit }: &UnitRef) -> String {
 /// The broker's own evidence that a packet was not delivered.
 fn failure(
     subject: &Subject,
-    reason: Reason,
-    text: String,
+    (reason, text, policy_id): (Reason, String, &str),
     speaker: &Speaker<'_>,
     now_ms: u64,
 ) -> Result<Bytes, EvidenceError> {
@@ -201,47 +224,51 @@ fn failure(
         recipient: Some(subject.unit.clone()),
         time_ms: now_ms,
         leaf: None,
-        policy_id: String::new(),
-        directory_hash: speaker.directory_hash,
+        policy_id: policy_id.to_owned(),
+        directory_hash: speaker.generation.directory,
     };
     let signed = sign_evidence(&[evidence], speaker.key)?;
     Ok(signed.first().map(canonical::encode).unwrap_or_default())
 }
 
-struct Ending {
+struct Ending<'a> {
     kind: EventType,
     reason: Reason,
     evidence: Bytes,
+    /// The policy that ended it.
+    denied: Option<&'a Denied>,
 }
 
-impl Ending {
-    /// One event in the originator's sub-log and one in the recipient's.
+impl Ending<'_> {
+    /// One event in the originator's sub-log and one in the recipient's. Of a denial the recipient reads no more than that
+    /// it is one, unless its own policy decided.
     fn record(
         &self,
         subject: &Subject,
         scribe: &mut Scribe<'_>,
         entropy: &mut dyn CryptoRng,
     ) -> StoredOutcome {
-        let mut event = |agency: &String| {
+        let version = self.denied.map_or(0, |_| scribe.generation().roster_version);
+        let mut event = |agency: &String, words: Option<&Words>| {
+            let packet = (&subject.packet_id, &subject.digest);
             let event = AuditEvent {
-                r#type: self.kind as i32,
-                agency: agency.clone(),
-                packet_id: Bytes::copy_from_slice(subject.packet_id.as_bytes()),
-                header_digest: Bytes::copy_from_slice(&subject.digest),
-                originator: Some(subject.originator.clone()),
                 recipient: Some(subject.unit.clone()),
                 reason: self.reason as i32,
                 evidence_digest: Bytes::copy_from_slice(&sha256(&[&self.evidence])),
-                ..AuditEvent::default()
+                policy_ids: words.iter().map(|words| words.policy_id.clone()).collect(),
+                text: words.map(|words| words.text.clone()).unwrap_or_default(),
+                version,
+                ..about_packet(self.kind, agency, packet, &subject.originator)
             };
             scribe.store(event, entropy)
         };
-        let events = vec![event(&subject.originator.agency), event(&subject.agency)];
+        let told = event(&subject.originator.agency, self.denied.map(|denied| &denied.told));
+        let own = event(&subject.agency, self.denied.and_then(|denied| denied.own.as_ref()));
         StoredOutcome {
             agency: subject.agency.clone(),
             queue_sequence: subject.queue_sequence,
             evidence: self.evidence.clone(),
-            events,
+            events: vec![told, own],
         }
     }
 }

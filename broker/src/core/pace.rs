@@ -28,7 +28,13 @@ impl Pace {
 
     /// Counts one.
     pub fn count(&mut self, agency: &str, now_ms: u64) {
-        let used_ms = self.used_ms(agency, now_ms).saturating_add(self.every_ms);
+        self.count_all(agency, 1, now_ms);
+    }
+
+    /// Counts several at once.
+    pub fn count_all(&mut self, agency: &str, how_many: u64, now_ms: u64) {
+        let more_ms = self.every_ms.saturating_mul(how_many);
+        let used_ms = self.used_ms(agency, now_ms).saturating_add(more_ms);
         self.used.retain(|_, (used_ms, at_ms)| now_ms.saturating_sub(*at_ms) < *used_ms);
         self.used.insert(agency.to_owned(), (used_ms, now_ms));
     }

@@ -4,30 +4,46 @@
 //! Gates, after those of [`super::admit`]: 6 replay, 7 expiry, 8 recipients, 9 release policy, 10 attachments, 11
 //! quota: room in the queues, then the rate. So a packet counts against its agency's rate once: when it passed
 //! everything else. The same packet again is answered at gate 6 and not counted.
+//!
+//! Release is decided per recipient. Whoever is denied gets no receipt, no place in a queue and nothing of the packet;
+//! the originator reads in its receipt what became of each. If nobody may get it the packet is refused.
 
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
-use lintas_config::Directory;
+use lintas_config::policy::Allowed;
 use lintas_proto::{
     audit::group::GroupError,
     canonical,
     id::{Digest, PacketId, hex},
     limits,
     receipt::{Receipt, sign_receipts, sub_log_origin},
-    schema::{AuditEvent, EventType, LoggedEvent, Reason, StoredAdmission, StoredRecipient, UnitRef},
+    schema::{
+        AuditEvent, EventType, LoggedEvent, Opening, Reason, StoredAdmission, StoredEvent, StoredEvents,
+        StoredRecipient, UnitRef,
+    },
     sign::SigningKey,
 };
 use rand_core::CryptoRng;
 
 use super::{
     admit::Verified,
+    events::{about_packet, denied, ids},
+    judge::{Denied, facts},
     ledger::Ledger,
     quota::{Planned as Queued, Quota},
     record::Fact,
     refuse::{Refused, Speaker},
+    rules::Rules,
     scribe::Scribe,
 };
+
+/// Bytes of records after which a plan is full; the last packet may exceed it.
+pub const PLAN_BYTES: usize = 2 * 1024 * 1024;
+/// Longest proof of a receipt in a group, bytes.
+const PROOF_BYTES_MAX: usize = 640;
+/// Bytes that all denials of one packet together may take in its receipt; each at most a sentence.
+const DENIALS_BYTES_MAX: usize = 96 * 1024;
 
 /// To the sender of a packet whose id stands for another one.
 const USED: &str = "This packet id was used before with other content; the packet must get a new id.";
@@ -53,18 +69,17 @@ pub enum Verdict {
 struct Admitted {
     verified: Verified,
     admission: StoredAdmission,
+    /// The originator's, then one for each recipient that gets it.
     receipts: Vec<Bytes>,
+    /// In the sub-logs of those whose own policy does not accept it.
+    events: Vec<StoredEvent>,
 }
 
 /// A group commit in the making.
-///
-/// Of a packet with 500 recipients at their longest codes the admission is 1.1 times as long as the submission;
-/// with fewer recipients or a longer body it is shorter. The longest group follows from that and from the
-/// caller's limit on submissions.
 #[derive(Debug)]
 pub struct Plan<'a> {
     ledger: &'a Ledger,
-    directory: &'a Directory,
+    rules: &'a Rules,
     now_ms: u64,
     /// Name of the log that receipts promise.
     log: &'a str,
@@ -74,6 +89,8 @@ pub struct Plan<'a> {
     /// Queue entries of this plan.
     queued: Queued,
     quota: &'a mut Quota,
+    /// About how long its records are.
+    bytes: usize,
 }
 
 /// A plan that is complete. It stands on the ledger as it was: nothing else may be applied before it.
@@ -92,19 +109,25 @@ pub struct Sealed {
 }
 
 impl<'a> Plan<'a> {
-    /// An empty plan over the present ledger, under the directory that `speaker` names. `quota` counts what the plan
+    /// An empty plan over the present ledger, under the rules that `speaker` names. `quota` counts what the plan
     /// admits.
     #[must_use]
     pub fn new(
         ledger: &'a Ledger,
         speaker: &Speaker<'a>,
-        directory: &'a Directory,
+        rules: &'a Rules,
         now_ms: u64,
         quota: &'a mut Quota,
     ) -> Self {
         let (admitted, ids, queued) = (Vec::new(), HashMap::new(), Queued::new());
-        let scribe = Scribe::new(ledger, speaker.directory_hash, now_ms);
-        Self { ledger, directory, now_ms, log: speaker.log, admitted, ids, scribe, queued, quota }
+        let scribe = Scribe::new(ledger, speaker.generation, now_ms);
+        Self { ledger, rules, now_ms, log: speaker.log, admitted, ids, scribe, queued, quota, bytes: 0 }
+    }
+
+    /// Whether it is long enough: what else there is belongs into the next one.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.bytes >= PLAN_BYTES
     }
 
     /// Takes a submission through the gates that need state. `has_blob` says whether the originator has
@@ -129,13 +152,15 @@ impl<'a> Plan<'a> {
                 verdict
             };
         }
-        let verified = verified.under(self.directory, self.now_ms);
+        // By the time that its events will bear.
+        let verified = verified.under(self.rules, self.scribe.time_ms());
         if let Some(refused) = self.refusal(&verified, has_blob) {
             return Verdict::Refused(refused);
         }
         let index = self.admitted.len();
         self.ids.insert(id, (digest, index));
         let admitted = self.record(verified, entropy);
+        self.bytes = self.bytes.saturating_add(admitted.bytes());
         self.admitted.push(admitted);
         Verdict::Admitted(index)
     }
@@ -163,6 +188,9 @@ impl<'a> Plan<'a> {
         if let Some(objection) = verified.objection() {
             return Some(objection.clone());
         }
+        if let Some(refused) = self.denial(verified) {
+            return Some(refused);
+        }
         let blobs = core.attachments.iter().map(|attachment| attachment.blob_id.as_ref());
         for blob in blobs {
             if !<[u8; 32]>::try_from(blob).is_ok_and(|blob| has_blob(&blob)) {
@@ -174,12 +202,30 @@ impl<'a> Plan<'a> {
         self.over_quota(verified).map(|text| verified.refuse(Reason::Quota, &text))
     }
 
+    /// The refusal of a packet that nobody may get, or of which its originator may not be told now who does not accept it.
+    fn denial(&mut self, verified: &Verified) -> Option<Refused> {
+        let originator = verified.header().core().originator.agency.as_str();
+        let probes = probes(verified);
+        if probes > 0
+            && let Err(text) = self.quota.may_probe(originator, self.now_ms)
+        {
+            return Some(verified.refuse(Reason::Quota, &text));
+        }
+        if verified.judged().all.iter().any(Result::is_ok) {
+            return None;
+        }
+        self.quota.probed(originator, probes, self.now_ms);
+        Some(verified.refuse_by_policy())
+    }
+
     /// Says which limit the packet is beyond. Otherwise it is counted, so this gate is the last.
     fn over_quota(&mut self, verified: &Verified) -> Option<String> {
         let originator = verified.header().core().originator.agency.as_str();
         let mut needed: BTreeMap<&str, usize> = BTreeMap::new();
-        for opening in verified.openings() {
-            *needed.entry(opening.agency.as_str()).or_default() += 1;
+        for (opening, judged) in verified.openings().iter().zip(&verified.judged().all) {
+            if judged.is_ok() {
+                *needed.entry(opening.agency.as_str()).or_default() += 1;
+            }
         }
         let no_room = self.quota.no_room(self.ledger, &self.queued, originator, &needed);
         no_room.or_else(|| self.quota.count(originator, self.now_ms).err())
@@ -188,35 +234,32 @@ impl<'a> Plan<'a> {
     /// Audit events, queue entries and unsigned receipts of one packet.
     fn record(&mut self, verified: Verified, entropy: &mut dyn CryptoRng) -> Admitted {
         let core = verified.header().core();
-        let (originator, digest) = (core.originator.clone(), *verified.header().digest());
-        let mut event = |plan: &mut Self, agency: &str, kind, recipient: Option<UnitRef>| {
-            let event = AuditEvent {
-                r#type: kind as i32,
-                agency: agency.to_owned(),
-                packet_id: Bytes::copy_from_slice(core.packet_id.as_bytes()),
-                header_digest: Bytes::copy_from_slice(&digest),
-                originator: Some(originator.clone()),
-                recipient,
-                reason: Reason::Accepted as i32,
-                ..AuditEvent::default()
+        let (originator, digest) = (&core.originator, *verified.header().digest());
+        self.quota.probed(&originator.agency, probes(&verified), self.now_ms);
+        let log = PacketLog { verified: &verified, version: self.rules.generation().roster_version };
+        let denials = verified.judged().denied().count().max(1);
+        let text_max = (DENIALS_BYTES_MAX / denials).min(limits::SENTENCE_BYTES_MAX);
+        let mut sender_events = vec![self.scribe.write(log.submitted(), entropy)];
+        for (unit, named, judged) in log.recipients() {
+            let event = match judged {
+                Ok(allowed) => log.released(unit, named, allowed),
+                Err(denied) => log.told(denied, text_max),
             };
-            plan.scribe.write(event, entropy)
-        };
-        let mut sender_events = vec![event(self, &originator.agency, EventType::Submitted, None)];
-        let (mut recipients, mut receipts) = (Vec::new(), Vec::new());
-        for opening in verified.openings() {
-            let unit = UnitRef { agency: opening.agency.clone(), unit: opening.unit.clone() };
-            sender_events.push(event(self, &originator.agency, EventType::Released, Some(unit.clone())));
+            sender_events.push(self.scribe.write(event, entropy));
         }
-        for opening in verified.openings() {
-            let unit = UnitRef { agency: opening.agency.clone(), unit: opening.unit.clone() };
-            let received = event(self, &unit.agency, EventType::Received, Some(unit.clone()));
+        let mut receipts = vec![self.receipt(core.packet_id, digest, &originator.agency, sender_events)];
+        let mut recipients = Vec::with_capacity(verified.openings().len());
+        for (unit, named, judged) in log.recipients() {
+            recipients.push(StoredRecipient { unit: Some(unit.clone()), receipt: Bytes::new() });
+            let Ok(allowed) = judged else { continue };
+            let received = self.scribe.write(log.received(unit.clone(), named, allowed), entropy);
             receipts.push(self.receipt(core.packet_id, digest, &unit.agency, vec![received]));
-            let queue = self.queued.entry(unit.agency.clone()).or_default();
+            let queue = self.queued.entry(unit.agency).or_default();
             *queue.entry(originator.agency.clone()).or_default() += 1;
-            recipients.push(StoredRecipient { unit: Some(unit), receipt: Bytes::new() });
         }
-        receipts.insert(0, self.receipt(core.packet_id, digest, &originator.agency, sender_events));
+        // Behind the admission's events: their record follows it.
+        let own = verified.judged().denied().filter_map(|denied| log.own(denied, text_max));
+        let events = own.map(|event| self.scribe.store(event, entropy)).collect();
         let admission = StoredAdmission {
             packet_id: Bytes::copy_from_slice(core.packet_id.as_bytes()),
             header_digest: Bytes::copy_from_slice(&digest),
@@ -229,13 +272,13 @@ impl<'a> Plan<'a> {
             packet_bytes: verified.submission().len() as u64,
             time_ms: self.scribe.time_ms(),
         };
-        Admitted { verified, admission, receipts }
+        Admitted { verified, admission, receipts, events }
     }
 
     fn receipt(&self, packet_id: PacketId, digest: Digest, agency: &str, events: Vec<LoggedEvent>) -> Bytes {
         let time_ms = self.scribe.time_ms();
         // Nothing is published before its epoch ends.
-        let epochs_ms = 2 * u64::from(self.directory.roster().epoch_ms);
+        let epochs_ms = 2 * u64::from(self.rules.directory().roster().epoch_ms);
         Receipt {
             origin: sub_log_origin(self.log, agency),
             packet_id,
@@ -248,7 +291,94 @@ impl<'a> Plan<'a> {
     }
 }
 
+/// The events of an admitted packet.
+struct PacketLog<'a> {
+    verified: &'a Verified,
+    /// Of the roster.
+    version: u64,
+}
+
+impl PacketLog<'_> {
+    fn recipients(&self) -> impl Iterator<Item = (UnitRef, bool, &Result<Allowed, Box<Denied>>)> {
+        let unit = |opening: &Opening| UnitRef { agency: opening.agency.clone(), unit: opening.unit.clone() };
+        let openings = self.verified.openings().iter();
+        openings.zip(&self.verified.judged().all).map(move |(to, judged)| (unit(to), to.named, judged))
+    }
+
+    fn event(&self, kind: EventType, agency: &str) -> AuditEvent {
+        let header = self.verified.header();
+        about_packet(kind, agency, (&header.core().packet_id, header.digest()), &header.core().originator)
+    }
+
+    fn submitted(&self) -> AuditEvent {
+        let core = self.verified.header().core();
+        let event = self.event(EventType::Submitted, &core.originator.agency);
+        AuditEvent { facts: Some(facts(core)), reason: Reason::Accepted as i32, ..event }
+    }
+
+    fn released(&self, unit: UnitRef, named: bool, allowed: &Allowed) -> AuditEvent {
+        let agency = &self.verified.header().core().originator.agency;
+        AuditEvent {
+            recipient: Some(unit),
+            policy_ids: ids(&allowed.released_by),
+            reason: Reason::Accepted as i32,
+            version: self.version,
+            named,
+            ..self.event(EventType::Released, agency)
+        }
+    }
+
+    fn received(&self, unit: UnitRef, named: bool, allowed: &Allowed) -> AuditEvent {
+        let event = self.event(EventType::Received, &unit.agency);
+        AuditEvent {
+            recipient: Some(unit),
+            policy_ids: ids(&allowed.accepted_by),
+            reason: Reason::Accepted as i32,
+            version: self.version,
+            facts: Some(facts(self.verified.header().core())),
+            named,
+            ..event
+        }
+    }
+
+    /// What the originator is told of a denial.
+    fn told(&self, one: &Denied, text_max: usize) -> AuditEvent {
+        let event = self.event(one.kind(), &self.verified.header().core().originator.agency);
+        denied(event, one, &one.told, text_max, self.version)
+    }
+
+    /// What the recipient's own log says of its policy's denial.
+    fn own(&self, one: &Denied, text_max: usize) -> Option<AuditEvent> {
+        let event = self.event(EventType::NotAccepted, &one.recipient.agency);
+        let event = denied(event, one, one.own.as_ref()?, text_max, self.version);
+        Some(AuditEvent { facts: Some(facts(self.verified.header().core())), ..event })
+    }
+}
+
+/// Denials that tell the originator something of the policies of others.
+fn probes(verified: &Verified) -> usize {
+    let originator = &verified.header().core().originator;
+    verified.judged().denied().filter(|denied| denied.probes(originator)).count()
+}
+
+impl Admitted {
+    /// About how long its records are, and not less.
+    fn bytes(&self) -> usize {
+        let receipts = self.receipts.iter().map(|receipt| receipt.len().saturating_add(PROOF_BYTES_MAX));
+        let events = self.events.iter().map(|event| canonical::encode(event).len().saturating_add(8));
+        let recipients = self.admission.recipients.len().saturating_mul(2 * limits::CODE_BYTES_MAX + 16);
+        let parts = [self.verified.submission().len(), recipients, 4 * 1024];
+        parts.into_iter().chain(receipts).chain(events).fold(0, usize::saturating_add)
+    }
+}
+
 impl Planned {
+    /// Whether it holds nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.admitted.is_empty()
+    }
+
     /// Signs all receipts as one group.
     ///
     /// # Errors
@@ -263,14 +393,19 @@ impl Planned {
         let mut signed = signed.into_iter();
         let mut next = || signed.next().ok_or(GroupError::Malformed);
         let (mut facts, mut receipts) = (Vec::with_capacity(2 * self.admitted.len()), Vec::new());
-        for Admitted { verified, mut admission, .. } in self.admitted {
+        for Admitted { verified, mut admission, events, .. } in self.admitted {
             admission.receipt = next()?;
-            for recipient in &mut admission.recipients {
-                recipient.receipt = next()?;
+            for (recipient, judged) in admission.recipients.iter_mut().zip(&verified.judged().all) {
+                if judged.is_ok() {
+                    recipient.receipt = next()?;
+                }
             }
             receipts.push(admission.receipt.clone());
             facts.push(Fact::Packet(verified.submission().clone()));
             facts.push(Fact::Admission(admission));
+            if !events.is_empty() {
+                facts.push(Fact::Events(StoredEvents { events, ..StoredEvents::default() }));
+            }
         }
         Ok(Sealed { facts, receipts })
     }

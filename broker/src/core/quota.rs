@@ -1,14 +1,17 @@
-//! Quota: how much one agency may submit, and how much may wait for one agency.
+//! Quota: how much one agency may submit, how much may wait for one agency, and how often one may learn that others do not
+//! accept what it sends: whoever asks often enough reads their policies.
 //!
 //! A packet that is refused for a full disk has been counted. Rates are not durable: a broker that starts gives every
 //! agency a full minute's worth.
 
 use std::collections::BTreeMap;
 
-use super::{ledger::Ledger, queue::Queue};
+use super::{ledger::Ledger, pace::Pace, queue::Queue};
 
 /// Of a queue, one originator's packets may take one part in this many, so that nobody fills it for the others.
 pub const ORIGINATOR_SHARE: usize = 5;
+/// How many denials by other agencies' policies one originator is told at once, and how often one more, milliseconds.
+const PROBES: (u64, u64) = (60, 10_000);
 /// What one packet costs: a bucket gains the rate (packets a minute) each millisecond.
 const PACKET: u64 = 60_000;
 
@@ -21,6 +24,7 @@ pub struct Quota {
     /// Most entries of one agency's queue, 1 or more.
     queue_entries_max: usize,
     buckets: BTreeMap<String, Bucket>,
+    probes: Pace,
 }
 
 /// A token bucket, in parts of a packet: [`PACKET`] are one.
@@ -38,7 +42,12 @@ impl Quota {
     #[must_use]
     pub fn new(submissions_per_minute: u32, queue_entries_max: u32) -> Self {
         let queue_entries_max = usize::try_from(queue_entries_max).unwrap_or(usize::MAX).max(1);
-        Self { submissions_per_minute, queue_entries_max, buckets: BTreeMap::new() }
+        Self {
+            submissions_per_minute,
+            queue_entries_max,
+            buckets: BTreeMap::new(),
+            probes: Pace::new(PROBES.0, PROBES.1),
+        }
     }
 
     /// Counts one packet of `originator`, or says, for its refusal, what the limit is and when there is room again.
@@ -97,6 +106,28 @@ impl Quota {
             "The queue of {agency} has no room for more from {originator} (at most {own_most} of its own, {most} \
              of all); try again when {agency} has taken some."
         ))
+    }
+
+    /// Whether an originator may be told now that other agencies do not accept a packet; otherwise what it is told instead.
+    ///
+    /// # Errors
+    /// The sentence.
+    pub fn may_probe(&self, originator: &str, now_ms: u64) -> Result<(), String> {
+        match self.probes.wait_ms(originator, now_ms) {
+            0 => Ok(()),
+            wait_ms => Err(format!(
+                "Other agencies have not accepted too many packets of {originator}; the broker looks at this one again in \
+                 {} s. Find out why they do not, and send them what they take.",
+                wait_ms.div_ceil(1_000)
+            )),
+        }
+    }
+
+    /// It is told of so many.
+    pub fn probed(&mut self, originator: &str, denials: usize, now_ms: u64) {
+        if denials > 0 {
+            self.probes.count_all(originator, u64::try_from(denials).unwrap_or(u64::MAX), now_ms);
+        }
     }
 
     /// Most entries of one originator in one queue.

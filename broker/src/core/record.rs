@@ -129,7 +129,8 @@ impl Fact {
             | Self::Erasure(_)
             | Self::LogBegun(_) => (None, None, None),
         };
-        let units = units.into_iter().flatten().filter_map(|recipient| recipient.unit.as_ref());
+        let released = units.into_iter().flatten().filter(|recipient| !recipient.receipt.is_empty());
+        let units = released.filter_map(|recipient| recipient.unit.as_ref());
         let events = events.into_iter().flatten().map(|event| event.agency.as_str());
         units.map(|unit| unit.agency.as_str()).chain(events).chain(taken)
     }

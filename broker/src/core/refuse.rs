@@ -8,9 +8,11 @@ use lintas_proto::{
     evidence::{Evidence, sign_evidence},
     id::{Digest, PacketId},
     limits,
-    schema::{Outcome, Reason, Refusal, Stage, UnitRef},
+    schema::{Outcome, PolicyFacts, Reason, Refusal, Stage, UnitRef},
     sign::SigningKey,
 };
+
+use super::{judge::Denied, rules::Generation};
 
 /// Why a submission was not accepted, and what the sender should do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +22,7 @@ pub struct Refused {
     /// One plain sentence: what is wrong, who decided, what to do.
     pub text: String,
     /// The policy that denied, for [`Reason::Policy`]; otherwise empty.
-    pub policy_id: &'static str,
+    pub policy_id: String,
     /// The packet, if its header could be read.
     pub packet: Option<PacketId>,
     /// Whom it concerns, if the signature was verified and the submission came from the agency that signed.
@@ -34,8 +36,10 @@ pub struct Refused {
 pub struct Concerned {
     /// Who signed the packet.
     pub originator: UnitRef,
-    /// The recipient that was denied, if it is one.
-    pub recipient: Option<UnitRef>,
+    /// Recipients that were denied, for [`Reason::Policy`].
+    pub denials: Vec<Denied>,
+    /// What the policies were asked about; with the denials.
+    pub facts: Option<PolicyFacts>,
 }
 
 /// Who speaks for a broker, and with what.
@@ -49,8 +53,8 @@ pub struct Speaker<'a> {
     pub log: &'a str,
     /// Its receipt key.
     pub key: &'a SigningKey,
-    /// Directory in force.
-    pub directory_hash: Digest,
+    /// Rules in force.
+    pub generation: Generation,
 }
 
 impl Speaker<'_> {
@@ -71,7 +75,7 @@ impl Refused {
     /// The same packet refused for now, with another reason.
     #[must_use]
     pub fn instead(&self, reason: Reason, text: &str) -> Self {
-        Self { reason, text: sentence(text), policy_id: "", ..self.clone() }
+        Self { reason, text: sentence(text), policy_id: String::new(), ..self.clone() }
     }
 
     /// The answer to the sender, with the broker's signed statement where the packet could be named.
@@ -90,8 +94,8 @@ impl Refused {
                 recipient: None,
                 time_ms: now_ms,
                 leaf: None,
-                policy_id: self.policy_id.to_owned(),
-                directory_hash: speaker.directory_hash,
+                policy_id: self.policy_id.clone(),
+                directory_hash: speaker.generation.directory,
             };
             sign_evidence(&[evidence], speaker.key).ok().and_then(|mut signed| signed.pop())
         });
@@ -181,6 +185,7 @@ pub fn reason_of_succession(error: &SuccessionError) -> Reason {
         | SuccessionError::MemberReturned { .. }
         | SuccessionError::LogReturned { .. }
         | SuccessionError::LogKey { .. }
+        | SuccessionError::Loosened { .. }
         | SuccessionError::Agency { .. } => Reason::StaleDirectory,
     }
 }
@@ -188,6 +193,12 @@ pub fn reason_of_succession(error: &SuccessionError) -> Reason {
 /// A sentence cut to what evidence may carry, at a character boundary.
 #[must_use]
 pub fn sentence(text: &str) -> String {
-    let fits = |(at, c): &(usize, char)| at + c.len_utf8() <= limits::SENTENCE_BYTES_MAX;
+    cut(text, limits::SENTENCE_BYTES_MAX)
+}
+
+/// A text cut to so many bytes, at a character boundary.
+#[must_use]
+pub fn cut(text: &str, bytes_max: usize) -> String {
+    let fits = |(at, c): &(usize, char)| at + c.len_utf8() <= bytes_max;
     text.char_indices().take_while(fits).map(|(_, c)| c).collect()
 }

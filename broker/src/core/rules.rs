@@ -14,12 +14,14 @@ pub struct Rules {
 }
 
 /// Which rules a decision was made under.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Generation {
     /// directory_hash.
     pub directory: Digest,
     /// policy_set_hash.
     pub policies: Digest,
+    /// Version of the roster; the directory's hash says it too.
+    pub roster_version: u64,
 }
 
 impl Rules {
@@ -48,6 +50,10 @@ impl Rules {
     /// Of both.
     #[must_use]
     pub fn generation(&self) -> Generation {
-        Generation { directory: *self.directory.hash(), policies: *self.policies.hash() }
+        Generation {
+            directory: *self.directory.hash(),
+            policies: *self.policies.hash(),
+            roster_version: self.directory.roster().version,
+        }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! A run of canonical `SnapshotItem` messages, each behind its length (u32 big-endian).
 
+use std::collections::BTreeMap;
+
 use bytes::{Buf as _, Bytes};
 use lintas_proto::{
     canonical::{self, DecodeError, WrongSize, fixed},
@@ -9,7 +11,7 @@ use lintas_proto::{
     limits,
     schema::{
         SnapshotAudit, SnapshotEntry, SnapshotItem, SnapshotLog, SnapshotPacket, SnapshotQueue, SnapshotRead,
-        SnapshotSeen, SnapshotSlotKey, SnapshotSpent,
+        SnapshotSeen, SnapshotSlotKey, SnapshotSpent, UnitRef,
     },
 };
 use thiserror::Error;
@@ -87,7 +89,7 @@ fn audit_items(audit: &Audit) -> impl Iterator<Item = SnapshotItem> {
         agencies: audit.members.keys().cloned().collect(),
         keysets: audit.members.values().map(|keyset| Bytes::copy_from_slice(keyset)).collect(),
         erased: audit.erased,
-        policies: Vec::new(),
+        policies: policies(audit),
     };
     let whole = Some(whole).filter(|whole| *whole != SnapshotAudit::default());
     let whole = whole.map(|whole| SnapshotItem { audit: Some(whole), ..SnapshotItem::default() });
@@ -104,6 +106,12 @@ fn audit_items(audit: &Audit) -> impl Iterator<Item = SnapshotItem> {
         SnapshotItem { read: Some(item), ..SnapshotItem::default() }
     });
     whole.into_iter().chain(sizes).chain(keys).chain(reads)
+}
+
+/// Of each member the policy bundle; of nobody, if nobody has any.
+fn policies(audit: &Audit) -> Vec<Bytes> {
+    let of = |agency| Bytes::copy_from_slice(audit.policies.get(agency).unwrap_or(&[0; 32]));
+    if audit.policies.is_empty() { Vec::new() } else { audit.members.keys().map(of).collect() }
 }
 
 /// The ledger of such bytes.
@@ -139,7 +147,7 @@ fn take(ledger: &mut Ledger, item: SnapshotItem) -> Result<(), SnapshotError> {
                 packet_id: PacketId::from_bytes(&packet.packet_id)?,
                 digest,
                 originator: packet.originator.ok_or(SnapshotError::Incomplete)?,
-                recipients: packet.recipients,
+                recipients: recipients(packet.recipients, &packet.recipient_indices)?,
                 blobs: blobs?,
                 remaining: packet.remaining,
                 bytes: packet.packet_bytes,
@@ -158,6 +166,16 @@ fn take(ledger: &mut Ledger, item: SnapshotItem) -> Result<(), SnapshotError> {
         item => take_audit(&mut ledger.audit, item)?,
     }
     Ok(())
+}
+
+fn recipients(units: Vec<UnitRef>, indices: &[u32]) -> Result<BTreeMap<u32, UnitRef>, SnapshotError> {
+    if indices.is_empty() {
+        return Ok((0..).zip(units).collect());
+    }
+    if indices.len() != units.len() {
+        return Err(SnapshotError::Incomplete);
+    }
+    Ok(indices.iter().copied().zip(units).collect())
 }
 
 fn take_entry(ledger: &mut Ledger, entry: SnapshotEntry) -> Result<(), SnapshotError> {
@@ -182,8 +200,15 @@ fn take_entry(ledger: &mut Ledger, entry: SnapshotEntry) -> Result<(), SnapshotE
 fn take_audit(audit: &mut Audit, item: SnapshotItem) -> Result<(), SnapshotError> {
     match item {
         SnapshotItem { audit: Some(whole), .. } => {
-            if whole.agencies.len() != whole.keysets.len() {
+            let policies = whole.policies.len();
+            if whole.agencies.len() != whole.keysets.len() || ![0, whole.agencies.len()].contains(&policies) {
                 return Err(SnapshotError::Incomplete);
+            }
+            for (agency, policy) in whole.agencies.iter().zip(&whole.policies) {
+                let policy: Digest = fixed("policy", policy)?;
+                if policy != [0; 32] {
+                    audit.policies.insert(agency.clone(), policy);
+                }
             }
             for (agency, keyset) in whole.agencies.into_iter().zip(&whole.keysets) {
                 audit.members.insert(agency, fixed("keyset", keyset)?);
@@ -215,11 +240,13 @@ fn seen_item(id: &PacketId, seen: &Seen) -> SnapshotSeen {
 }
 
 fn packet_item(admission: u64, packet: &LivePacket) -> SnapshotPacket {
+    let gaps = !packet.recipients.keys().copied().eq((0..).take(packet.recipients.len()));
     SnapshotPacket {
         admission,
         header_digest: Bytes::copy_from_slice(&packet.digest),
         originator: Some(packet.originator.clone()),
-        recipients: packet.recipients.clone(),
+        recipients: packet.recipients.values().cloned().collect(),
+        recipient_indices: if gaps { packet.recipients.keys().copied().collect() } else { Vec::new() },
         blobs: packet.blobs.iter().map(|blob| Bytes::copy_from_slice(blob)).collect(),
         remaining: packet.remaining,
         packet_id: Bytes::copy_from_slice(packet.packet_id.as_bytes()),

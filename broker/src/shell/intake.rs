@@ -7,7 +7,7 @@ use lintas_proto::{
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::answer::AnswerTo;
-use crate::core::{admit::Verified, outcome::How, refuse::Refused};
+use crate::core::{admit::Verified, hand_over::Asked, outcome::How, refuse::Refused};
 
 /// What sessions hand over.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(crate) enum Intake {
     Refuse(Box<Refusing>),
     /// The end of an entry of the session's own queue.
     End(End),
+    /// An entry of the session's own queue that it may not hand over.
+    Deny(Box<Denying>),
     /// What an agency's slots are to be salted with, as its node said in its hello.
     SlotKey { agency: String, key: [u8; 32] },
     /// An auditor asks for openings of another agency's sub-log; it may have them. Answered when the read is in the log,
@@ -56,6 +58,15 @@ pub(crate) struct Submitted {
 pub(crate) struct Refusing {
     pub(crate) refused: Refused,
     pub(crate) answer: AnswerTo,
+}
+
+/// A queue entry that was not handed over.
+#[derive(Debug)]
+pub(crate) struct Denying {
+    pub(crate) agency: String,
+    pub(crate) queue_sequence: u64,
+    /// What the policies were asked about it.
+    pub(crate) asked: Asked,
 }
 
 /// The end of one queue entry.

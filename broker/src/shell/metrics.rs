@@ -97,7 +97,7 @@ impl Metrics {
             How::Acknowledged(_) => &self.acknowledged,
             How::Expired => &self.expired,
             How::Taken => &self.taken,
-            How::Withheld { .. } => &self.withheld,
+            How::Withheld { .. } | How::Denied(_) => &self.withheld,
         }
         .add(1);
     }
@@ -167,7 +167,11 @@ pub(crate) fn page(shared: &Shared) -> String {
         ("evidence_deliveries", "Evidence handed over, redeliveries included.", &metrics.evidence),
         ("acknowledgements", "Queue entries ended by the recipient's evidence.", &metrics.acknowledged),
         ("expired", "Queue entries ended by time.", &metrics.expired),
-        ("withheld", "Queue entries ended because their recipient has left.", &metrics.withheld),
+        (
+            "withheld",
+            "Queue entries ended because their recipient has left or a policy denies it to them.",
+            &metrics.withheld,
+        ),
         ("evidence_taken", "Evidence that its originator has taken.", &metrics.taken),
         ("submission_bytes", "Bytes of submissions received.", &metrics.submission_bytes),
         ("attachment_bytes", "Bytes of attachments received.", &metrics.attachment_bytes),

@@ -2,7 +2,7 @@
 //! what the sessions have verified, plans one group, and hands it to the journal; answers go out when the group is
 //! durable. While one group is being synced, the next one is planned.
 //!
-//! A round goes this way: the log is told of the directory in force ([`log`]), entries end, then submissions and refusals
+//! A round goes this way: the log is told of the rules in force ([`log`]), under which the whole round is; entries end, then submissions and refusals
 //! ([`packets`]), then what else the log is told, the end of the epoch if it is time, and last old segments go
 //! ([`room`]).
 //!
@@ -145,35 +145,37 @@ impl Sequencer {
         self.shared.metrics.round(now_ms);
         self.look_at_clock(now_ms);
         let (mut submissions, mut refusals) = (Vec::new(), Vec::new());
-        let (mut ends, mut others) = (Vec::new(), Vec::new());
+        let (mut ends, mut denials, mut others) = (Vec::new(), Vec::new(), Vec::new());
         for intake in batch {
             match intake {
                 Intake::Submit(submitted) => submissions.push(*submitted),
                 Intake::Refuse(refusing) => refusals.push(*refusing),
                 Intake::End(end) => ends.push(end),
+                Intake::Deny(denying) => denials.push(*denying),
                 other @ (Intake::SlotKey { .. } | Intake::Read { .. } | Intake::Erase { .. }) => {
                     others.push(other);
                 }
             }
         }
         ends.extend(self.tick(now_ms)?);
-        let directory = self.shared.directory();
-        // Nobody has an event before it has a slot.
-        let told = self.tell_directory(&directory, now_ms)?;
+        let rules = self.shared.rules();
+        // Nobody has an event before it has a slot, and nothing is decided by policies that the log does not know.
+        let told = self.tell_rules(&rules, now_ms)?;
         // All that was planned under an earlier directory is in the ledger.
-        ends.extend(self.leavers.next(&self.shared.ledger(), &directory, now_ms));
+        ends.extend(self.leavers.next(&self.shared.ledger(), rules.directory(), now_ms));
         if ends.iter().any(|end| matches!(end.how, How::Withheld { .. })) {
             self.shared.sought().begin();
         }
         for end in ends {
-            self.end(&end, &directory, now_ms)?;
+            self.end(&end, &rules, now_ms)?;
         }
         self.shared.sought().set(self.leavers.sought_under(), self.last_sequence);
         self.remove_blobs();
         if told {
-            self.submit(submissions, refusals, &directory, now_ms)?;
-            self.tell_others(others, &directory, now_ms)?;
-            self.end_epoch(&directory, now_ms)?;
+            self.deny(denials, &rules, now_ms)?;
+            self.submit(submissions, refusals, &rules, now_ms)?;
+            self.tell_others(others, &rules, now_ms)?;
+            self.end_epoch(&rules, now_ms)?;
         } else {
             self.refuse_for_room(submissions, refusals, now_ms);
         }

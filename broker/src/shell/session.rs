@@ -1,6 +1,9 @@
 //! One session: a node that said hello. Its submissions and acknowledgements come in on the session stream;
 //! receipts, refusals and the agency's queue go out on it.
 //!
+//! Before a packet is handed over its release is judged again ([`core::hand_over`](crate::core::hand_over)); what the agency
+//! may not have any more goes to the sequencer, which ends it, and the session goes on with what comes behind.
+//!
 //! What is handed over stays in the queue until its acknowledgement is durable, so a session that breaks is
 //! simply begun again: every entry that is still there is sent again, in order.
 
@@ -24,7 +27,7 @@ use super::{
     answer::{Answer, AnswerTo},
     clock,
     directory_streams::Desk,
-    intake::{End, Intake, Refusing, Submitted},
+    intake::{Denying, End, Intake, Refusing, Submitted},
     log::Asking,
     notices::Notices,
     shared::{Shared, StoredError},
@@ -33,6 +36,7 @@ use super::{
 use crate::core::{
     admit,
     deliver::{Cursor, Due},
+    hand_over::{Asked, may_have},
     outcome::{self, How},
     queue::{Entry, Held},
 };
@@ -115,9 +119,9 @@ impl Session {
         let share = shares.acquire_many_owned(bytes).await.map_err(|_| LinkError::StreamEnded)?;
         self.shared.metrics.submission_bytes.add(u64::from(bytes));
         let now_ms = clock::now_ms();
-        let directory = self.shared.directory();
+        let rules = self.shared.rules();
         let earlier = |hash: &Digest| self.shared.named(hash, now_ms);
-        let verify = || admit::verify(&payload, &self.agency, &directory, earlier, now_ms);
+        let verify = || admit::verify(&payload, &self.agency, &rules, earlier, now_ms);
         match block_in_place(verify) {
             Ok(verified) => {
                 self.hand_over(Intake::Submit(Box::new(Submitted { verified, answer, share }))).await
@@ -169,7 +173,9 @@ impl Session {
             bell.borrow_and_update();
             let Due { entries, more } = self.due(&mut cursor);
             for (number, entry) in &entries {
-                self.deliver(&mut writer, *number, entry).await?;
+                if !self.deliver(&mut writer, *number, entry).await? {
+                    cursor.put_off(*number, clock::now_ms());
+                }
                 while let Ok(answer) = answers.try_recv() {
                     writer.send(answer.kind, answer.payload).await?;
                 }
@@ -203,20 +209,27 @@ impl Session {
         }
     }
 
-    async fn deliver(&self, writer: &mut FrameWriter, number: u64, entry: &Entry) -> Result<(), LinkError> {
+    /// Hands over an entry; false if the agency may not have it.
+    async fn deliver(&self, writer: &mut FrameWriter, number: u64, entry: &Entry) -> Result<bool, LinkError> {
         match block_in_place(|| self.frame(number, entry)) {
-            Ok((kind, payload)) => {
+            Ok(Turn::Frame(kind, payload)) => {
                 writer.send(kind, payload).await?;
                 let metrics = &self.shared.metrics;
                 let packet = kind == FrameType::Delivery;
                 if packet { &metrics.deliveries } else { &metrics.evidence }.add(1);
-                Ok(())
+                Ok(true)
+            }
+            Ok(Turn::Denied(asked)) => {
+                let agency = self.agency.clone();
+                let denying = Denying { agency, queue_sequence: number, asked: *asked };
+                self.hand_over(Intake::Deny(Box::new(denying))).await?;
+                Ok(false)
             }
             Err(error) => {
                 // Ended meanwhile, its packet may be gone with an old segment.
                 let ledger = self.shared.ledger();
                 if ledger.queue(&self.agency).and_then(|queue| queue.get(number)).is_none() {
-                    return Ok(());
+                    return Ok(true);
                 }
                 self.shared.fail(&error);
                 Err(LinkError::StreamEnded)
@@ -225,17 +238,25 @@ impl Session {
     }
 
     /// One entry as a frame, from the journal.
-    fn frame(&self, queue_sequence: u64, entry: &Entry) -> Result<(FrameType, Bytes), StoredError> {
+    fn frame(&self, queue_sequence: u64, entry: &Entry) -> Result<Turn, StoredError> {
         match entry.held {
             Held::Evidence { outcome, .. } => {
                 let evidence = self.shared.outcome(outcome)?.evidence;
                 let delivery = EvidenceDelivery { queue_sequence, evidence };
-                Ok((FrameType::Evidence, canonical::encode(&delivery)))
+                Ok(Turn::Frame(FrameType::Evidence, canonical::encode(&delivery)))
             }
             Held::Packet { admission, recipient_index } => {
                 let missing = || StoredError::Other { sequence: admission, expected: "for this recipient" };
                 let at = usize::try_from(recipient_index).map_err(|_| missing())?;
-                let (stored, packet) = (self.shared.admission(admission)?, self.shared.packet(admission)?);
+                let packet = self.shared.packet(admission)?;
+                let asked = Asked::read(&packet, recipient_index)
+                    .map_err(|error| StoredError::Unreadable { sequence: admission, error })?;
+                let time_ms = self.shared.ledger().time_at(clock::now_ms());
+                if !may_have(&asked, &self.shared.rules(), time_ms) {
+                    return Ok(Turn::Denied(Box::new(asked)));
+                }
+                let stored = self.shared.admission(admission)?;
+                let receipt = stored.recipients.get(at).map(|recipient| recipient.receipt.clone());
                 let delivery = Delivery {
                     queue_sequence,
                     header: packet.header,
@@ -244,14 +265,18 @@ impl Session {
                     opening: Some(packet.openings.get(at).cloned().ok_or_else(missing)?),
                     wrap: packet.wraps.get(at).cloned().ok_or_else(missing)?,
                     body: packet.body,
-                    receipt: stored
-                        .recipients
-                        .get(at)
-                        .map(|recipient| recipient.receipt.clone())
-                        .ok_or_else(missing)?,
+                    receipt: receipt.filter(|receipt| !receipt.is_empty()).ok_or_else(missing)?,
                 };
-                Ok((FrameType::Delivery, canonical::encode(&delivery)))
+                Ok(Turn::Frame(FrameType::Delivery, canonical::encode(&delivery)))
             }
         }
     }
+}
+
+/// An entry whose turn has come.
+enum Turn {
+    /// As it is handed over.
+    Frame(FrameType, Bytes),
+    /// The agency may not have it.
+    Denied(Box<Asked>),
 }

@@ -22,6 +22,7 @@ use tokio::sync::{Semaphore, watch};
 use super::{answer::AnswerTo, blobs::Blobs, folder::Folder, log::LogState, metrics::Metrics};
 use crate::core::{
     earlier::{Earlier, Taken},
+    hand_over::UnreadableError,
     leave::Sought,
     ledger::Ledger,
     queue::Queue,
@@ -40,6 +41,8 @@ pub(crate) enum StoredError {
     Read(#[from] ReadError),
     #[error(transparent)]
     Record(#[from] RecordError),
+    #[error("the packet of record {sequence}: {error}")]
+    Unreadable { sequence: u64, error: UnreadableError },
     #[error("record {sequence} is not {expected}")]
     Other { sequence: u64, expected: &'static str },
 }
@@ -207,17 +210,17 @@ impl Shared {
 
     /// The broker as a speaker, now.
     pub(crate) fn speaker(&self) -> Speaker<'_> {
-        self.speaker_under(&self.directory())
+        self.speaker_under(&self.rules())
     }
 
-    /// The broker as a speaker under a directory.
-    pub(crate) fn speaker_under(&self, directory: &Directory) -> Speaker<'_> {
+    /// The broker as a speaker under these rules.
+    pub(crate) fn speaker_under(&self, rules: &Rules) -> Speaker<'_> {
         Speaker {
             region: &self.region,
             broker: &self.broker,
             log: &self.log_name,
             key: &self.receipt_key,
-            directory_hash: *directory.hash(),
+            generation: rules.generation(),
         }
     }
 

@@ -1,5 +1,5 @@
-//! Streams beside the session. Attachments: up from the originator before its packet, down to those whom a packet that
-//! names them was admitted for. What is about the directory or the log goes to
+//! Streams beside the session. Attachments: up from the originator before its packet, down to those who
+//! may have a packet that names them. What is about the directory or the log goes to
 //! [`directory_streams`](super::directory_streams).
 
 use std::{
@@ -24,7 +24,8 @@ use tokio::{
     time::timeout,
 };
 
-use super::{blobs::BlobError, directory_streams::KINDS, session::Session, upload::Upload};
+use super::{blobs::BlobError, clock, directory_streams::KINDS, session::Session, upload::Upload};
+use crate::core::hand_over::{Asked, may_have};
 
 /// Bytes read from a file at once.
 const READ_BYTES: usize = 256 * 1024;
@@ -180,15 +181,32 @@ async fn give(session: &Session, get: BlobGet, mut writer: FrameWriter) -> Resul
     }
 }
 
-/// The uploader and id of a blob that this session may fetch.
+/// The uploader and id of a blob that this session may fetch: its own, or one of a packet that its agency may have under the
+/// rules in force.
 fn allowed(session: &Session, get: &BlobGet) -> Option<(String, Digest)> {
     let blob: Digest = fixed("blob_id", &get.blob_id).ok()?;
     let digest: Digest = fixed("header_digest", &get.header_digest).ok()?;
-    let ledger = session.shared.ledger();
-    let packet = ledger.packet_by_digest(&digest).filter(|packet| packet.blobs.contains(&blob))?;
-    let mine = packet.originator.agency == session.agency
-        || packet.recipients.iter().any(|unit| unit.agency == session.agency);
-    mine.then(|| (packet.originator.agency.clone(), blob))
+    let shared = &session.shared;
+    let (admission, uploader, places, time_ms) = {
+        let ledger = shared.ledger();
+        let (admission, packet) = ledger.packet_by_digest(&digest)?;
+        if !packet.blobs.contains(&blob) {
+            return None;
+        }
+        let mine = packet.recipients.iter().filter(|(_, unit)| unit.agency == session.agency);
+        let places: Vec<u32> = mine.map(|(at, _)| *at).collect();
+        (admission, packet.originator.agency.clone(), places, ledger.time_at(clock::now_ms()))
+    };
+    if uploader == session.agency {
+        return Some((uploader, blob));
+    }
+    if places.is_empty() {
+        return None;
+    }
+    let packet = block_in_place(|| shared.packet(admission)).ok()?;
+    let rules = shared.rules();
+    let may_have = |at: &u32| Asked::read(&packet, *at).is_ok_and(|asked| may_have(&asked, &rules, time_ms));
+    places.iter().any(may_have).then_some((uploader, blob))
 }
 
 fn sound(blob: &AttachmentRef) -> Option<Digest> {

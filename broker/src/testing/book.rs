@@ -53,7 +53,7 @@ impl Book {
     ) -> (Vec<Verdict>, Group) {
         let speaker = world.speaker();
         let mut quota = Quota::new(0, QUEUE_ENTRIES_MAX);
-        let mut plan = Plan::new(&self.ledger, &speaker, &world.directory, self.now_ms, &mut quota);
+        let mut plan = Plan::new(&self.ledger, &speaker, &world.rules, self.now_ms, &mut quota);
         let verdict =
             |packet: &&Sealed| plan.submit(world.admit(packet).unwrap(), &has_blob, &mut os_entropy());
         let verdicts: Vec<Verdict> = packets.iter().map(verdict).collect();

@@ -1,13 +1,18 @@
-//! A small region for tests: three agencies with two units each, one authority, one broker.
+//! A small region for tests: three agencies with two units each, one authority, one broker. Every agency has a policy
+//! bundle that releases and accepts everything.
 
 mod book;
 mod facts;
 mod log;
+mod policy;
 
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -15,6 +20,7 @@ use lintas_config::{
     Bootstrap, Directory,
     issue::{bundle, fresh_seed, new_agency, new_broker, seed, sign_keyset, sign_revocation, sign_roster},
     os_entropy,
+    policy::Bundle as PolicyVersion,
 };
 use lintas_link::TransportKey;
 use lintas_proto::{
@@ -40,11 +46,13 @@ pub(crate) use self::{
     book::{Book, QUEUE_ENTRIES_MAX},
     facts::Facts,
     log::TestLog,
+    policy::OPEN,
 };
 use crate::core::{
     admit::{self, Verified},
     outcome::{self, How},
     refuse::{Refused, Speaker},
+    rules::Rules,
 };
 
 /// 2026-01-15T08:00:00Z.
@@ -63,6 +71,9 @@ pub(crate) struct World {
     /// How long bodies are to be.
     pub(crate) title_bytes: usize,
     pub(crate) directory: Directory,
+    /// The directory with the newest bundles.
+    pub(crate) rules: Rules,
+    bundles: BTreeMap<String, Vec<Arc<PolicyVersion>>>,
     pub(crate) bootstrap: Bootstrap,
     pub(crate) broker: BrokerSecrets,
     pub(crate) receipt_key: SigningKey,
@@ -109,9 +120,13 @@ impl World {
         let receipt_key = SigningKey::from_seed(KeyRole::Receipt, &receipt).unwrap();
         let directory = open(&roster, &keysets, &authority, &bootstrap);
         let title_bytes = 10;
+        let bundles = secrets.iter().map(|(agency, secrets)| (agency.clone(), vec![policy::first(secrets)]));
+        let bundles = bundles.collect();
         Self {
             now_ms,
             title_bytes,
+            rules: policy::rules(&directory, &bundles, now_ms),
+            bundles,
             directory,
             bootstrap,
             broker,
@@ -126,6 +141,7 @@ impl World {
     /// The directory after the roster was changed.
     pub(crate) fn publish(&mut self) {
         self.directory = open(&self.roster, &self.keysets, &self.authority, &self.bootstrap);
+        self.rules = policy::rules(&self.directory, &self.bundles, self.now_ms);
     }
 
     /// The directory after the next roster was published.
@@ -169,6 +185,7 @@ impl World {
         self.roster.members.push(Member { witness_key: Bytes::new(), ..request.member.unwrap() });
         self.roster.members.sort_by(|a, b| a.agency.cmp(&b.agency));
         self.keysets.push(request.keyset.unwrap());
+        self.bundles.insert(agency.to_owned(), vec![policy::first(&secret)]);
         self.secrets.insert(agency.to_owned(), secret);
     }
 
@@ -211,7 +228,7 @@ impl World {
             broker: BROKER,
             log: BROKER,
             key: &self.receipt_key,
-            directory_hash: *self.directory.hash(),
+            generation: self.rules.generation(),
         }
     }
 
@@ -291,7 +308,7 @@ impl World {
             &self.directory.at(self.now_ms),
         );
         let agency = header.unwrap().core().originator.agency.clone();
-        admit::verify(&canonical::encode(&sealed.submission), &agency, &self.directory, |_| None, self.now_ms)
+        admit::verify(&canonical::encode(&sealed.submission), &agency, &self.rules, |_| None, self.now_ms)
     }
 
     /// What `to` says when it has taken a packet.
@@ -337,6 +354,7 @@ impl World {
         for name in ["journal", "blobs"] {
             std::fs::create_dir_all(folder.join(name)).unwrap();
         }
+        self.write_policies(folder);
     }
 }
 

@@ -8,6 +8,7 @@
 //! | [`set`] | the policies of one owner, read and checked |
 //! | [`decide`] | three layers, one decision |
 //! | [`baseline`] | the policies of the region, those that are leaving included |
+//! | [`loosening`] | what a roster may take out of the baseline, and how long that still forbids |
 //! | [`bundle`] | an agency's signed policies: whose, which version, after which |
 //! | [`book`] | everything that is in force; decides, and remembers |
 //! | [`check`] | what a bundle must stand before it counts |
@@ -26,6 +27,7 @@ pub mod could;
 pub mod decide;
 pub mod diff;
 pub mod explain;
+pub mod loosening;
 mod memory;
 mod moments;
 pub mod question;

@@ -15,7 +15,7 @@ use crate::testing::{DAY, NOW, World, unit};
 /// What the gates that need no state say, gates 8 and 9 included.
 fn verify_as(world: &World, sealed: &Sealed, agency: &str) -> Result<Verified, Refused> {
     let bytes = canonical::encode(&sealed.submission);
-    let verified = verify(&bytes, agency, &world.directory, |_| None, world.now_ms)?;
+    let verified = verify(&bytes, agency, &world.rules, |_| None, world.now_ms)?;
     verified.objection().cloned().map_or(Ok(verified), Err)
 }
 
@@ -45,11 +45,11 @@ fn bytes_that_are_no_submission_are_malformed_and_name_no_packet() {
     let sealed = world.packet("TH", &[unit("KH", "A")]);
     let mut bytes = canonical::encode(&sealed.submission).to_vec();
     bytes.extend([0x7a, 0x01, 0x00]);
-    let refused = verify(&Bytes::from(bytes), "TH", &world.directory, |_| None, NOW).unwrap_err();
+    let refused = verify(&Bytes::from(bytes), "TH", &world.rules, |_| None, NOW).unwrap_err();
     assert_eq!((refused.reason, refused.packet), (Reason::Malformed, None));
     assert!(refused.answer(&world.speaker(), NOW).evidence.is_none());
     let long = Bytes::from(vec![0; limits::FRAME_BYTES_MAX + 1]);
-    assert_eq!(verify(&long, "TH", &world.directory, |_| None, NOW).unwrap_err().reason, Reason::TooLarge);
+    assert_eq!(verify(&long, "TH", &world.rules, |_| None, NOW).unwrap_err().reason, Reason::TooLarge);
 }
 
 #[test]
@@ -220,9 +220,9 @@ fn a_packet_sealed_under_an_earlier_directory_is_taken_if_its_keys_are_still_val
     world.publish_next();
     assert_ne!(world.directory.hash(), &before);
     let bytes = canonical::encode(&sealed.submission);
-    let stale = verify(&bytes, "TH", &world.directory, |_| None, NOW).unwrap_err();
+    let stale = verify(&bytes, "TH", &world.rules, |_| None, NOW).unwrap_err();
     assert_eq!(stale.reason, Reason::StaleDirectory);
-    assert!(verify(&bytes, "TH", &world.directory, |hash| (*hash == before).then_some(1), NOW).is_ok());
+    assert!(verify(&bytes, "TH", &world.rules, |hash| (*hash == before).then_some(1), NOW).is_ok());
 }
 
 #[test]
@@ -234,9 +234,7 @@ fn nobody_names_versions_that_do_not_exist() {
     let refused = |sealed: &Sealed| {
         let bytes = canonical::encode(&sealed.submission);
         let earlier = |hash: &Digest| (*hash == before).then_some(1);
-        verify(&bytes, "TH", &world.directory, earlier, NOW)
-            .err()
-            .map(|refused| (refused.reason, refused.text))
+        verify(&bytes, "TH", &world.rules, earlier, NOW).err().map(|refused| (refused.reason, refused.text))
     };
     assert_eq!(refused(&old), None);
     assert_eq!(refused(&world.packet("TH", &[unit("KH", "A")])), None);

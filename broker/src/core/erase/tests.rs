@@ -14,7 +14,7 @@ use crate::{
 fn order(book: &Book, world: &World, indices: &[u64], packets: &[PacketId]) -> Result<Fact, EraseError> {
     let (packets, order) = (packets.iter().copied().collect(), Bytes::from_static(b"signed order"));
     let erasure = Erasure { agency: "TH", indices, packets: &packets, order: &order };
-    let mut scribe = Scribe::new(&book.ledger, *world.directory.hash(), book.now_ms);
+    let mut scribe = Scribe::new(&book.ledger, world.rules.generation(), book.now_ms);
     erasure.record(&book.ledger, &mut scribe, &mut os_entropy())
 }
 

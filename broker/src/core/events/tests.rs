@@ -14,7 +14,7 @@ use crate::{
 /// The sequencer's first round.
 fn begun(world: &World) -> Book {
     let mut book = Book::at(NOW);
-    let fact = members(&book.ledger, &world.directory, NOW, &mut os_entropy()).unwrap();
+    let fact = members(&book.ledger, &world.rules, NOW, &mut os_entropy()).unwrap();
     book.apply(fact).unwrap();
     book
 }
@@ -37,7 +37,7 @@ fn events_of(fact: &Fact) -> Vec<AuditEvent> {
 }
 
 fn scribe<'a>(book: &'a Book, world: &World) -> Scribe<'a> {
-    Scribe::new(&book.ledger, *world.directory.hash(), book.now_ms)
+    Scribe::new(&book.ledger, world.rules.generation(), book.now_ms)
 }
 
 fn refused(error: &RecordError) -> &'static str {
@@ -51,12 +51,12 @@ fn the_first_members_are_told_of_nothing_and_the_next_of_their_roster() {
     let mut book = begun(&world);
     assert_eq!(book.ledger.audit().members().collect::<Vec<_>>(), ["KH", "TH", "VN"]);
     assert_eq!(book.ledger.log_size("TH"), 0);
-    assert_eq!(members(&book.ledger, &world.directory, NOW, &mut os_entropy()), None, "told");
-    assert_eq!(keysets(&book.ledger, &world.directory, NOW, &mut os_entropy()), None, "the first are known");
+    assert_eq!(members(&book.ledger, &world.rules, NOW, &mut os_entropy()), None, "told");
+    assert_eq!(keysets(&book.ledger, &world.rules, NOW, &mut os_entropy()), None, "the first are known");
     world.join("LA");
     world.set_status("VN", MemberStatus::Revoked);
     world.publish_next();
-    let fact = members(&book.ledger, &world.directory, NOW, &mut os_entropy()).unwrap();
+    let fact = members(&book.ledger, &world.rules, NOW, &mut os_entropy()).unwrap();
     let events = events_of(&fact);
     assert_eq!(
         events.iter().map(|event| event.agency.as_str()).collect::<Vec<_>>(),
@@ -68,11 +68,7 @@ fn the_first_members_are_told_of_nothing_and_the_next_of_their_roster() {
         assert_eq!(event.directory_hash, world.directory.hash().as_slice());
     }
     book.apply(fact).unwrap();
-    assert_eq!(
-        keysets(&book.ledger, &world.directory, NOW, &mut os_entropy()),
-        None,
-        "new members are known"
-    );
+    assert_eq!(keysets(&book.ledger, &world.rules, NOW, &mut os_entropy()), None, "new members are known");
     assert_eq!(book.ledger.log_size("VN"), 1, "whoever has left keeps its slot");
 }
 
@@ -81,7 +77,7 @@ fn a_keyset_is_told_once_also_when_the_broker_was_away() {
     let mut world = World::new(NOW);
     let mut book = begun(&world);
     world.put_keyset(world.next_keyset("KH"));
-    let fact = keysets(&book.ledger, &world.directory, NOW, &mut os_entropy()).unwrap();
+    let fact = keysets(&book.ledger, &world.rules, NOW, &mut os_entropy()).unwrap();
     let events = events_of(&fact);
     assert_eq!(events.len(), 1);
     assert_eq!(
@@ -90,9 +86,9 @@ fn a_keyset_is_told_once_also_when_the_broker_was_away() {
     );
     assert_eq!(events[0].evidence_digest, world.directory.keyset_hash("KH").unwrap().as_slice());
     book.apply(fact).unwrap();
-    assert_eq!(keysets(&book.ledger, &world.directory, NOW, &mut os_entropy()), None);
+    assert_eq!(keysets(&book.ledger, &world.rules, NOW, &mut os_entropy()), None);
     let again = crate::core::snapshot::decode(&crate::core::snapshot::encode(&book.ledger)).unwrap();
-    assert_eq!(keysets(&again, &world.directory, NOW, &mut os_entropy()), None, "also after a restart");
+    assert_eq!(keysets(&again, &world.rules, NOW, &mut os_entropy()), None, "also after a restart");
 }
 
 #[test]
@@ -186,12 +182,12 @@ fn only_the_last_word_about_a_verified_packet_is_an_event() {
     }
     let sealed = world.packet("TH", &[unit("KH", "A")]);
     let bytes = lintas_proto::canonical::encode(&sealed.submission);
-    let of_another = crate::core::admit::verify(&bytes, "KH", &world.directory, |_| None, NOW).unwrap_err();
+    let of_another = crate::core::admit::verify(&bytes, "KH", &world.rules, |_| None, NOW).unwrap_err();
     assert!(of_another.packet.is_some() && !of_another.is_logged(), "TH did not submit it");
     let mut spoiled = sealed.submission.clone();
     spoiled.signature = Bytes::from_static(&[7; 64]);
     let bytes = lintas_proto::canonical::encode(&spoiled);
-    let forged = crate::core::admit::verify(&bytes, "TH", &world.directory, |_| None, NOW).unwrap_err();
+    let forged = crate::core::admit::verify(&bytes, "TH", &world.rules, |_| None, NOW).unwrap_err();
     assert!(!forged.is_logged(), "TH did not sign it");
 }
 
@@ -274,13 +270,13 @@ fn times_in_the_log_never_go_back() {
     let world = World::new(NOW);
     let mut book = begun(&world);
     book.submit(&world, &[&world.packet("TH", &[unit("KH", "A")])]);
-    book.apply(epoch(&book.ledger, &world.directory, NOW + 5_000)).unwrap();
+    book.apply(epoch(&book.ledger, &world.rules, NOW + 5_000)).unwrap();
     // The clock was set back.
     book.now_ms = NOW - 60_000;
     let (_, group) = book.submit(&world, &[&world.packet("TH", &[unit("KH", "A")])]);
     let Fact::Admission(admission) = &group.facts[1] else { panic!() };
     assert_eq!(admission.time_ms, NOW + 5_000);
-    let Fact::Epoch(next) = epoch(&book.ledger, &world.directory, NOW) else { panic!() };
+    let Fact::Epoch(next) = epoch(&book.ledger, &world.rules, NOW) else { panic!() };
     assert_eq!((next.epoch, next.time_ms), (1, NOW + 5_000));
     let early = Fact::Epoch(StoredEpoch { time_ms: NOW + 4_999, ..next });
     assert_eq!(refused(&book.apply(early).unwrap_err()), "time goes back");
@@ -295,7 +291,7 @@ fn extra(book: &Book, world: &World, agency: &str) -> StoredEvent {
 fn what_contradicts_the_log_is_refused() {
     let mut world = World::new(NOW);
     let book = begun(&world);
-    let (first, of_th) = (epoch(&book.ledger, &world.directory, NOW), extra(&book, &world, "TH"));
+    let (first, of_th) = (epoch(&book.ledger, &world.rules, NOW), extra(&book, &world, "TH"));
     let Fact::Epoch(first) = first else { panic!() };
     world.join("LA");
     let empty = Book::at(NOW);
@@ -343,7 +339,7 @@ fn members_only_come() {
     let (book, empty) = (begun(&world), Book::at(NOW));
     world.join("LA");
     world.publish_next();
-    let next = members(&book.ledger, &world.directory, NOW, &mut os_entropy()).unwrap();
+    let next = members(&book.ledger, &world.rules, NOW, &mut os_entropy()).unwrap();
     let Fact::Members(next) = next else { panic!() };
     let cases: Vec<(&str, &Book, Fact)> = vec![
         (

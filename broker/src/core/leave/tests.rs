@@ -152,10 +152,10 @@ fn a_packet_on_its_way_is_judged_under_the_directory_in_force() {
     let (mut world, book) = (World::new(NOW), Book::at(NOW));
     let packet = world.packet("TH", &[unit("KH", "A")]);
     let bytes = canonical::encode(&packet.submission);
-    let verified = admit::verify(&bytes, "TH", &world.directory, |_| None, NOW).unwrap();
+    let verified = admit::verify(&bytes, "TH", &world.rules, |_| None, NOW).unwrap();
     let plan = |world: &World| {
         let (speaker, mut quota) = (world.speaker(), Quota::new(0, QUEUE_ENTRIES_MAX));
-        let mut plan = Plan::new(&book.ledger, &speaker, &world.directory, NOW, &mut quota);
+        let mut plan = Plan::new(&book.ledger, &speaker, &world.rules, NOW, &mut quota);
         match plan.submit(verified.clone(), |_| true, &mut os_entropy()) {
             Verdict::Admitted(_) => Reason::Accepted,
             Verdict::Refused(refused) => refused.reason,

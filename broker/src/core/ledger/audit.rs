@@ -36,6 +36,8 @@ pub struct Audit {
     pub(in crate::core) roster_version: u64,
     /// In the roster's order, with the hash of the keyset that the log was told of last; zeros for none.
     pub(in crate::core) members: BTreeMap<String, Digest>,
+    /// Hash of the policy bundle that the log was told of last, of each member that has any.
+    pub(in crate::core) policies: BTreeMap<String, Digest>,
     pub(in crate::core) sizes: BTreeMap<String, u64>,
     pub(in crate::core) slot_keys: BTreeMap<String, [u8; 32]>,
     /// Still to be told, by the sequence of the first record.
@@ -72,6 +74,12 @@ impl Audit {
     #[must_use]
     pub fn keyset(&self, agency: &str) -> Option<&Digest> {
         self.members.get(agency)
+    }
+
+    /// Hash of the policy bundle of a member that the log was told of last.
+    #[must_use]
+    pub fn policy(&self, agency: &str) -> Option<&Digest> {
+        self.policies.get(agency)
     }
 
     /// Size of an agency's sub-log.
@@ -180,13 +188,19 @@ impl Ledger {
             self.audit.read(sequence, read)?;
         }
         for StoredEvent { agency, event } in &told.events {
-            let Some(event) = event.as_ref().filter(|event| kind(&event.leaf) == EventType::KeyChanged)
-            else {
+            let Some(event) = event else { continue };
+            let kind = kind(&event.leaf);
+            if !matches!(kind, EventType::KeyChanged | EventType::PolicyChanged) {
                 continue;
-            };
+            }
             let event = open_event(event).map_err(|_| "an event that does not open")?;
-            let keyset = fixed("keyset", &event.evidence_digest).map_err(|_| "a keyset without its hash")?;
-            *self.audit.members.get_mut(agency).ok_or("a keyset of nobody")? = keyset;
+            let hash = fixed("hash", &event.evidence_digest).map_err(|_| "a change without its hash")?;
+            let keyset = self.audit.members.get_mut(agency).ok_or("a change at nobody")?;
+            if kind == EventType::KeyChanged {
+                *keyset = hash;
+            } else {
+                self.audit.policies.insert(agency.clone(), hash);
+            }
         }
         self.spent.insert_logged(sequence);
         Ok(())
@@ -274,6 +288,7 @@ impl Ledger {
     }
 }
 
-fn kind(leaf: &[u8]) -> EventType {
+/// Of a leaf.
+pub(super) fn kind(leaf: &[u8]) -> EventType {
     leaf.get(1).and_then(|kind| EventType::try_from(i32::from(*kind)).ok()).unwrap_or_default()
 }

@@ -7,6 +7,7 @@ use crate::{
     core::{
         events::{self, about},
         outcome::How,
+        rules::Generation,
         scribe::Scribe,
     },
     testing::{Book, NOW, World, blob, unit},
@@ -15,7 +16,9 @@ use crate::{
 fn admission(id: u8, to: &[&str]) -> StoredAdmission {
     let mut packet_id = [id; 16];
     (packet_id[6], packet_id[8]) = (0x70, 0x80);
-    let recipient = |agency: &&str| StoredRecipient { unit: Some(unit(agency, "A")), receipt: Bytes::new() };
+    let receipt = Bytes::from_static(b"receipt");
+    let recipient =
+        |agency: &&str| StoredRecipient { unit: Some(unit(agency, "A")), receipt: receipt.clone() };
     StoredAdmission {
         packet_id: Bytes::copy_from_slice(&packet_id),
         header_digest: Bytes::copy_from_slice(&[id; 32]),
@@ -34,7 +37,7 @@ fn outcome(agency: &str, queue_sequence: u64) -> Fact {
 }
 
 fn outcome_of(ledger: &Ledger, agency: &str, queue_sequence: u64) -> Fact {
-    let mut scribe = Scribe::new(ledger, [0; 32], 1);
+    let mut scribe = Scribe::new(ledger, Generation::default(), 1);
     let mut event = |agency: &str| scribe.store(about(EventType::Acknowledged, agency), &mut os_entropy());
     let (agency, events) = (agency.to_owned(), vec![event("TH"), event(agency)]);
     Fact::Outcome(StoredOutcome { agency, queue_sequence, evidence: Bytes::new(), events })
@@ -139,12 +142,12 @@ fn a_blob_stays_until_the_last_packet_that_names_it() {
 #[test]
 fn a_receipt_goes_when_nobody_can_ask_for_it_and_the_log_holds_it() {
     let (world, mut book) = (World::new(NOW), Book::at(NOW));
-    book.apply(events::members(&book.ledger, &world.directory, NOW, &mut os_entropy()).unwrap()).unwrap();
+    book.apply(events::members(&book.ledger, &world.rules, NOW, &mut os_entropy()).unwrap()).unwrap();
     let packet = world.packet_with("TH", &[unit("KH", "A")], |core| core.deliver_by_ms = NOW + 1_000);
     book.submit(&world, &[&packet]);
     let (admission, forgotten_ms) = (3, NOW + 1_000 + limits::CLOCK_SKEW_MS_MAX);
     let epoch = |book: &mut Book, now_ms| {
-        book.apply(events::epoch(&book.ledger, &world.directory, now_ms)).unwrap();
+        book.apply(events::epoch(&book.ledger, &world.rules, now_ms)).unwrap();
     };
     // Forgotten while the packet still waits: no epoch, and no traffic, makes it go.
     let mut waits = Book { ledger: book.ledger.clone(), facts: book.facts.clone(), now_ms: NOW };

@@ -122,7 +122,8 @@ impl LogFold {
     }
 
     fn admission(&mut self, at: &mut Record<'_>, admission: &StoredAdmission) -> Result<(), LogError> {
-        let recipients = admission.recipients.iter().map(|to| (&to.unit, &to.receipt));
+        let released = admission.recipients.iter().filter(|to| !to.receipt.is_empty());
+        let recipients = released.map(|to| (&to.unit, &to.receipt));
         for (unit, receipt) in std::iter::once((&admission.originator, &admission.receipt)).chain(recipients)
         {
             let sequence = at.sequence;

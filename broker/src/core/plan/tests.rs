@@ -16,7 +16,7 @@ const SHARE: usize = QUEUE_ENTRIES_MAX as usize / super::super::quota::ORIGINATO
 fn plan_one(book: &Book, world: &World, packet: &Packet, has_blob: bool) -> Verdict {
     let speaker = world.speaker();
     let mut quota = Quota::new(0, QUEUE_ENTRIES_MAX);
-    let mut plan = Plan::new(&book.ledger, &speaker, &world.directory, book.now_ms, &mut quota);
+    let mut plan = Plan::new(&book.ledger, &speaker, &world.rules, book.now_ms, &mut quota);
     plan.submit(world.admit(packet).unwrap(), |_| has_blob, &mut os_entropy())
 }
 
@@ -192,7 +192,7 @@ fn a_queue_has_room_for_everybody_and_its_end() {
     // Within one plan too.
     let speaker = world.speaker();
     let mut quota = Quota::new(0, QUEUE_ENTRIES_MAX);
-    let mut plan = Plan::new(&book.ledger, &speaker, &world.directory, NOW, &mut quota);
+    let mut plan = Plan::new(&book.ledger, &speaker, &world.rules, NOW, &mut quota);
     let mut submit = |packet| plan.submit(world.admit(packet).unwrap(), |_| true, &mut os_entropy());
     assert!(matches!(submit(&one), Verdict::Admitted(0)));
     assert_eq!(reason(&submit(&third)), Reason::Quota);
@@ -220,7 +220,7 @@ fn the_rate_counts_each_packet_once_and_only_when_nothing_else_refuses_it() {
     let late = world.packet_with("TH", &to, |core| core.deliver_by_ms = NOW + 1);
     let now_ms = NOW + 1;
     {
-        let mut plan = Plan::new(&book.ledger, &speaker, &world.directory, now_ms, &mut quota);
+        let mut plan = Plan::new(&book.ledger, &speaker, &world.rules, now_ms, &mut quota);
         let mut submit =
             |packet: &Packet| plan.submit(world.admit(packet).unwrap(), |_| false, &mut os_entropy());
         for _ in 0..5 {
@@ -240,13 +240,13 @@ fn the_rate_counts_each_packet_once_and_only_when_nothing_else_refuses_it() {
         assert!(matches!(submit(&world.packet("VN", &to)), Verdict::Admitted(2)), "nobody else is concerned");
     }
     // The next plan goes on where this one ended.
-    let mut plan = Plan::new(&book.ledger, &speaker, &world.directory, now_ms + 29_999, &mut quota);
+    let mut plan = Plan::new(&book.ledger, &speaker, &world.rules, now_ms + 29_999, &mut quota);
     let packet = world.packet("TH", &to);
     assert_eq!(
         reason(&plan.submit(world.admit(&packet).unwrap(), |_| true, &mut os_entropy())),
         Reason::Quota
     );
-    let mut plan = Plan::new(&book.ledger, &speaker, &world.directory, now_ms + 30_000, &mut quota);
+    let mut plan = Plan::new(&book.ledger, &speaker, &world.rules, now_ms + 30_000, &mut quota);
     let verdict = plan.submit(world.admit(&packet).unwrap(), |_| true, &mut os_entropy());
     assert!(matches!(verdict, Verdict::Admitted(0)), "{verdict:?}");
 }
@@ -343,10 +343,10 @@ fn a_packet_that_was_accepted_keeps_its_receipt_although_its_recipient_is_suspen
     let submit = |packet: &Packet| {
         let speaker = world.speaker();
         let mut quota = Quota::new(0, QUEUE_ENTRIES_MAX);
-        let mut plan = Plan::new(&book.ledger, &speaker, &world.directory, book.now_ms, &mut quota);
+        let mut plan = Plan::new(&book.ledger, &speaker, &world.rules, book.now_ms, &mut quota);
         let bytes = canonical::encode(&packet.submission);
         let earlier = |hash: &Digest| (*hash == before).then_some(1);
-        let verified = crate::core::admit::verify(&bytes, "TH", &world.directory, earlier, NOW).unwrap();
+        let verified = crate::core::admit::verify(&bytes, "TH", &world.rules, earlier, NOW).unwrap();
         plan.submit(verified, |_| true, &mut os_entropy())
     };
     assert!(matches!(submit(&accepted), Verdict::Known(_)));

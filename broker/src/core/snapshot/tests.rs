@@ -11,6 +11,7 @@ use crate::{
         erase::Erasure,
         events::{self, about},
         record::Fact,
+        rules::Generation,
         scribe::Scribe,
     },
     testing::{Book, unit},
@@ -71,7 +72,10 @@ fn submit(book: &mut Book, from: usize, to: &[usize], blob: Option<u8>, lasts_ms
     digest[..8].copy_from_slice(&number.to_be_bytes());
     let recipient = |(at, to): (usize, &usize)| {
         let unit = Some(unit(AGENCIES[*to], if at % 2 == 0 { "A" } else { "B" }));
-        StoredRecipient { unit, receipt: Bytes::from_static(b"receipt") }
+        // Some are denied; somebody gets it.
+        let denied = at > 0 && (number as usize + at).is_multiple_of(3);
+        let receipt = if denied { Bytes::new() } else { Bytes::from_static(b"receipt") };
+        StoredRecipient { unit, receipt }
     };
     let admission = StoredAdmission {
         packet_id: Bytes::copy_from_slice(&packet_id),
@@ -108,9 +112,10 @@ fn take_step(book: &mut Book, step: &Step) {
             let Some((queue_sequence, admission)) = entry(book, *agency, *nth, true) else { return };
             let originator = book.ledger.packet(admission).unwrap().originator.agency.clone();
             let agency = AGENCIES[*agency].to_owned();
-            let mut scribe = Scribe::new(&book.ledger, [0; 32], book.now_ms);
-            let mut event =
-                |agency: &String| scribe.store(about(EventType::Acknowledged, agency), &mut os_entropy());
+            let mut scribe = Scribe::new(&book.ledger, Generation::default(), book.now_ms);
+            let kind =
+                if queue_sequence % 3 == 0 { EventType::Withheld } else { EventType::Acknowledged };
+            let mut event = |agency: &String| scribe.store(about(kind, agency), &mut os_entropy());
             let events = vec![event(&originator), event(&agency)];
             let evidence = Bytes::from_static(b"evidence");
             let fact = Fact::Outcome(StoredOutcome { agency, queue_sequence, evidence, events });
@@ -141,7 +146,7 @@ fn take_step(book: &mut Book, step: &Step) {
 fn audit_facts(book: &Book, step: &Step) -> Vec<Fact> {
     let (ledger, mut entropy) = (&book.ledger, os_entropy());
     let (audit, has_begun) = (ledger.audit(), ledger.audit().roster_version() > 0);
-    let mut scribe = Scribe::new(ledger, [0; 32], book.now_ms);
+    let mut scribe = Scribe::new(ledger, Generation::default(), book.now_ms);
     let hash = || Bytes::copy_from_slice(&[book.last().to_be_bytes()[7]; 32]);
     match step {
         Step::Epoch if has_begun => {
@@ -169,7 +174,7 @@ fn audit_facts(book: &Book, step: &Step) -> Vec<Fact> {
             let keyset = |number: usize| AuditEvent {
                 evidence_digest: Bytes::copy_from_slice(&[u8::try_from(number).unwrap(); 32]),
                 ..about(
-                    if number == 1 { EventType::KeyChanged } else { EventType::Denied },
+                    [EventType::Denied, EventType::KeyChanged, EventType::PolicyChanged][number % 3],
                     AGENCIES[*agency],
                 )
             };

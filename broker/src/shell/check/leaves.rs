@@ -63,7 +63,8 @@ impl<'a> Leaves<'a> {
     }
 
     fn admission(&mut self, sequence: u64, admission: &StoredAdmission, found: &mut Findings) {
-        let receipts = admission.recipients.iter().map(|to| (&to.unit, &to.receipt));
+        let released = admission.recipients.iter().filter(|to| !to.receipt.is_empty());
+        let receipts = released.map(|to| (&to.unit, &to.receipt));
         for (unit, receipt) in std::iter::once((&admission.originator, &admission.receipt)).chain(receipts) {
             let signed: Option<SignedReceipt> = canonical::decode(receipt, limits::FRAME_BYTES_MAX).ok();
             let receipt = signed.and_then(|signed| Receipt::parse(&signed.receipt).ok());

@@ -4,11 +4,10 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use lintas_config::Directory;
 use lintas_journal::{Class, Committed};
 use lintas_proto::{
     canonical,
-    id::{Digest, PacketId},
+    id::PacketId,
     limits,
     schema::{ErasureOrder, Reason, SignedErasureOrder},
 };
@@ -16,7 +15,14 @@ use tokio::sync::oneshot;
 
 use super::{Fatal, Sequencer};
 use crate::{
-    core::{erase::Erasure, events, pace::Pace, record::Fact, scribe::Scribe},
+    core::{
+        erase::Erasure,
+        events,
+        pace::Pace,
+        record::Fact,
+        rules::{Generation, Rules},
+        scribe::Scribe,
+    },
     shell::intake::{Denied, Intake},
 };
 
@@ -38,8 +44,8 @@ const DISK_FULL: &str =
 pub(in crate::shell) struct Logbook {
     /// When the present epoch ends by the clock; 0 before the first round.
     next_epoch_ms: u64,
-    /// Directory of which members and keysets are in the ledger.
-    told: Option<Digest>,
+    /// Rules of which members, keysets and policy bundles are in the ledger.
+    told: Option<Generation>,
     slot_keys: Pace,
     reads: Pace,
     erasures: Pace,
@@ -76,14 +82,15 @@ impl Logbook {
 }
 
 impl Sequencer {
-    /// Members and keysets of the directory in force. False when the journal has no room for the members: then nothing
-    /// may be logged for those who are new.
-    pub(super) fn tell_directory(&mut self, directory: &Directory, now_ms: u64) -> Result<bool, Fatal> {
-        if self.logbook.told == Some(*directory.hash()) {
+    /// Members, keysets and policy bundles of the rules in force. False when the journal has no room: then nothing may be
+    /// logged for those who are new, and nothing that was decided by policies that are not told.
+    pub(super) fn tell_rules(&mut self, rules: &Rules, now_ms: u64) -> Result<bool, Fatal> {
+        let generation = rules.generation();
+        if self.logbook.told == Some(generation) {
             return Ok(true);
         }
         let (shared, mut entropy) = (Arc::clone(&self.shared), lintas_config::os_entropy());
-        let (version, known) = (directory.roster().version, shared.ledger().audit().roster_version());
+        let (version, known) = (generation.roster_version, shared.ledger().audit().roster_version());
         if version < known {
             tracing::error!(
                 version,
@@ -91,19 +98,26 @@ impl Sequencer {
                 "the roster is older than the one that the journal knows; give the newest one"
             );
         }
-        let members = events::members(&shared.ledger(), directory, now_ms, &mut entropy);
+        let members = events::members(&shared.ledger(), rules, now_ms, &mut entropy);
         if let Some(fact) = members
             && !self.commit_if_room(vec![fact], Class::Essential, now_ms, |_| {})?
         {
             tracing::error!("the disk is full, its reserve too; members of the new roster are served later");
             return Ok(false);
         }
-        let keysets = events::keysets(&shared.ledger(), directory, now_ms, &mut entropy);
+        let policies = events::policies(&shared.ledger(), rules, now_ms, &mut entropy);
+        if let Some(fact) = policies
+            && !self.commit_if_room(vec![fact], Class::Essential, now_ms, |_| {})?
+        {
+            tracing::error!("the disk is full, its reserve too; nothing is released under new policies");
+            return Ok(false);
+        }
+        let keysets = events::keysets(&shared.ledger(), rules, now_ms, &mut entropy);
         let told = match keysets {
             Some(fact) => self.commit_if_room(vec![fact], Class::Essential, now_ms, |_| {})?,
             None => true,
         };
-        self.logbook.told = told.then_some(*directory.hash());
+        self.logbook.told = told.then_some(generation);
         Ok(true)
     }
 
@@ -111,38 +125,38 @@ impl Sequencer {
     pub(super) fn tell_others(
         &mut self,
         others: Vec<Intake>,
-        directory: &Directory,
+        rules: &Rules,
         now_ms: u64,
     ) -> Result<(), Fatal> {
         for other in others {
             match other {
-                Intake::SlotKey { agency, key } => self.slot_key((&agency, &key), directory, now_ms)?,
+                Intake::SlotKey { agency, key } => self.slot_key((&agency, &key), rules, now_ms)?,
                 Intake::Read { auditor, agency, first_index, count, answer } => {
-                    self.read((auditor, agency), (first_index, count), answer, directory, now_ms)?;
+                    self.read((auditor, agency), (first_index, count), answer, rules, now_ms)?;
                 }
                 Intake::Erase { order, packets, answer } => {
-                    self.erase((&order, packets), answer, directory, now_ms)?;
+                    self.erase((&order, packets), answer, rules, now_ms)?;
                 }
-                Intake::Submit(_) | Intake::Refuse(_) | Intake::End(_) => {}
+                Intake::Submit(_) | Intake::Refuse(_) | Intake::End(_) | Intake::Deny(_) => {}
             }
         }
         Ok(())
     }
 
     /// Ends the epoch when it is time, with or without traffic. Reads whose time has come are told before.
-    pub(super) fn end_epoch(&mut self, directory: &Directory, now_ms: u64) -> Result<(), Fatal> {
-        if !self.logbook.is_over(directory.roster().epoch_ms.into(), now_ms) {
+    pub(super) fn end_epoch(&mut self, rules: &Rules, now_ms: u64) -> Result<(), Fatal> {
+        if !self.logbook.is_over(rules.directory().roster().epoch_ms.into(), now_ms) {
             return Ok(());
         }
         self.logbook.read.clear();
         let shared = Arc::clone(&self.shared);
         let mut facts: Vec<Fact> = {
             let (ledger, mut entropy) = (shared.ledger(), lintas_config::os_entropy());
-            let mut scribe = Scribe::new(&ledger, *directory.hash(), now_ms);
+            let mut scribe = Scribe::new(&ledger, rules.generation(), now_ms);
             let due = ledger.audit().reads_to_tell(scribe.time_ms()).take(TOLD_MAX);
             due.map(|read| events::told(read, &mut scribe, &mut entropy)).collect()
         };
-        facts.push(events::epoch(&shared.ledger(), directory, now_ms));
+        facts.push(events::epoch(&shared.ledger(), rules, now_ms));
         let counted = Arc::clone(&shared);
         if !self.commit_if_room(facts, Class::Essential, now_ms, move |_| counted.metrics.epochs.add(1))? {
             tracing::error!("the disk is full, its reserve too; the epoch ends later");
@@ -150,11 +164,11 @@ impl Sequencer {
         Ok(())
     }
 
-    fn slot_key(&mut self, key: (&str, &[u8; 32]), directory: &Directory, now_ms: u64) -> Result<(), Fatal> {
+    fn slot_key(&mut self, key: (&str, &[u8; 32]), rules: &Rules, now_ms: u64) -> Result<(), Fatal> {
         let shared = Arc::clone(&self.shared);
         let fact = {
             let (ledger, mut entropy) = (shared.ledger(), lintas_config::os_entropy());
-            let mut scribe = Scribe::new(&ledger, *directory.hash(), now_ms);
+            let mut scribe = Scribe::new(&ledger, rules.generation(), now_ms);
             events::slot_key(key, &ledger, &mut scribe, &mut entropy)
         };
         let Some(fact) = fact else { return Ok(()) };
@@ -175,7 +189,7 @@ impl Sequencer {
         who: (String, String),
         (first, count): (u64, u64),
         answer: oneshot::Sender<Result<(), Denied>>,
-        directory: &Directory,
+        rules: &Rules,
         now_ms: u64,
     ) -> Result<(), Fatal> {
         let shared = Arc::clone(&self.shared);
@@ -203,8 +217,8 @@ impl Sequencer {
         self.logbook.reads.count(auditor, now_ms);
         let fact = {
             let (ledger, mut entropy) = (shared.ledger(), lintas_config::os_entropy());
-            let mut scribe = Scribe::new(&ledger, *directory.hash(), now_ms);
-            let days = directory.roster().reads_told_after_days;
+            let mut scribe = Scribe::new(&ledger, rules.generation(), now_ms);
+            let days = rules.directory().roster().reads_told_after_days;
             events::read((auditor, agency), (first, count), days, &mut scribe, &mut entropy)
         };
         if !self.commit_if_room(vec![fact], Class::Ordinary, now_ms, |_| {})? {
@@ -224,7 +238,7 @@ impl Sequencer {
         &mut self,
         (signed, packets): (&SignedErasureOrder, Vec<PacketId>),
         answer: oneshot::Sender<Result<u64, Denied>>,
-        directory: &Directory,
+        rules: &Rules,
         now_ms: u64,
     ) -> Result<(), Fatal> {
         let order: Option<ErasureOrder> = canonical::decode(&signed.order, limits::ERASURE_BYTES_MAX).ok();
@@ -249,7 +263,7 @@ impl Sequencer {
         let erasure = Erasure { agency, indices: &order.indices, packets: &packets, order: &bytes };
         let (record, first_index) = {
             let (ledger, mut entropy) = (shared.ledger(), lintas_config::os_entropy());
-            let mut scribe = Scribe::new(&ledger, *directory.hash(), now_ms);
+            let mut scribe = Scribe::new(&ledger, rules.generation(), now_ms);
             (erasure.record(&ledger, &mut scribe, &mut entropy), ledger.log_size(agency))
         };
         let fact = match record {

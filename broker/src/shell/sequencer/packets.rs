@@ -3,7 +3,6 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use lintas_config::Directory;
 use lintas_journal::Class;
 use lintas_proto::{
     canonical,
@@ -13,17 +12,24 @@ use lintas_proto::{
 };
 use tokio::runtime::Handle;
 
-use super::{Fatal, Refusing, Sequencer, Submitted};
+use super::{BATCH_BYTES, Fatal, Refusing, Sequencer, Submitted};
 use crate::{
     core::{
-        events,
+        events, hand_over,
         outcome::{self, How},
         pace::Pace,
         plan::{Plan, Sealed, Verdict},
+        record::Fact,
         refuse::Refused,
+        rules::Rules,
         scribe::Scribe,
     },
-    shell::{answer::AnswerTo, intake::End, sequencer::room::SQUEEZE_EVERY_MS, shared::Shared},
+    shell::{
+        answer::AnswerTo,
+        intake::{Denying, End},
+        sequencer::room::SQUEEZE_EVERY_MS,
+        shared::Shared,
+    },
 };
 
 /// What the sender of a packet is told when the journal has no room.
@@ -78,10 +84,10 @@ impl<T> Waiting<T> {
 
 impl Sequencer {
     /// Ends one queue entry. A group each; the committer joins what is pending into one write.
-    pub(super) fn end(&mut self, end: &End, directory: &Directory, now_ms: u64) -> Result<(), Fatal> {
+    pub(super) fn end(&mut self, end: &End, rules: &Rules, now_ms: u64) -> Result<(), Fatal> {
         let shared = Arc::clone(&self.shared);
         let (entry, mut entropy) = ((end.agency.as_str(), end.queue_sequence), lintas_config::os_entropy());
-        let speaker = shared.speaker_under(directory);
+        let speaker = shared.speaker_under(rules);
         let ending = outcome::end(entry, &end.how, &shared.ledger(), &speaker, now_ms, &mut entropy);
         let fact = match ending {
             Ok(Some(fact)) => fact,
@@ -103,41 +109,61 @@ impl Sequencer {
         Ok(())
     }
 
-    /// Plans one group of submissions and hands it to the journal; then the refusals.
+    /// Ends what sessions did not hand over, unless it may be handed over by now: then they look again by themselves.
+    pub(super) fn deny(&mut self, denials: Vec<Denying>, rules: &Rules, now_ms: u64) -> Result<(), Fatal> {
+        for Denying { agency, queue_sequence, asked } in denials {
+            let how =
+                hand_over::end_of((&agency, queue_sequence), &asked, &self.shared.ledger(), rules, now_ms);
+            if let Some(how) = how {
+                self.end(&End { agency, queue_sequence, how }, rules, now_ms)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Plans groups of submissions and hands them to the journal; then the refusals.
     pub(super) fn submit(
         &mut self,
         submissions: Vec<Submitted>,
         refusals: Vec<Refusing>,
-        directory: &Directory,
+        rules: &Rules,
         now_ms: u64,
     ) -> Result<(), Fatal> {
         let shared = Arc::clone(&self.shared);
-        let speaker = shared.speaker_under(directory);
-        let (mut shares, mut waiting, mut refusals) = (Vec::new(), Vec::new(), refusals);
-        let planned = {
-            let (ledger, mut entropy) = (shared.ledger(), lintas_config::os_entropy());
-            let mut plan = Plan::new(&ledger, &speaker, directory, now_ms, &mut self.quota);
-            for Submitted { verified, answer, share } in submissions {
-                let agency = verified.header().core().originator.agency.clone();
-                let full = verified.refuse(Reason::DiskFull, DISK_FULL);
-                let verdict = plan.submit(verified, |blob| shared.blobs.has(&agency, blob), &mut entropy);
-                if matches!(verdict, Verdict::Twin(_) | Verdict::Known(_)) {
-                    shared.metrics.duplicates.add(1);
+        let speaker = shared.speaker_under(rules);
+        let (mut shares, mut refusals) = (Vec::new(), refusals);
+        let mut submissions = submissions.into_iter().peekable();
+        while submissions.peek().is_some() {
+            let mut waiting = Vec::new();
+            let planned = {
+                let (ledger, mut entropy) = (shared.ledger(), lintas_config::os_entropy());
+                let mut plan = Plan::new(&ledger, &speaker, rules, now_ms, &mut self.quota);
+                while let Some(Submitted { verified, answer, share }) =
+                    if plan.is_full() { None } else { submissions.next() }
+                {
+                    let agency = verified.header().core().originator.agency.clone();
+                    let full = verified.refuse(Reason::DiskFull, DISK_FULL);
+                    let verdict = plan.submit(verified, |blob| shared.blobs.has(&agency, blob), &mut entropy);
+                    if matches!(verdict, Verdict::Twin(_) | Verdict::Known(_)) {
+                        shared.metrics.duplicates.add(1);
+                    }
+                    match verdict {
+                        Verdict::Admitted(index) | Verdict::Twin(index) => {
+                            waiting.push((index, full, answer))
+                        }
+                        Verdict::Known(admission) => answer_again(&self.runtime, &shared, admission, answer),
+                        Verdict::Refused(refused) => refusals.push(Refusing { refused, answer }),
+                    }
+                    shares.push(share);
                 }
-                match verdict {
-                    Verdict::Admitted(index) | Verdict::Twin(index) => waiting.push((index, full, answer)),
-                    Verdict::Known(admission) => answer_again(&self.runtime, &shared, admission, answer),
-                    Verdict::Refused(refused) => refusals.push(Refusing { refused, answer }),
-                }
-                shares.push(share);
+                plan.finish()
+            };
+            if !planned.is_empty() {
+                self.admit(planned.seal(&shared.receipt_key)?, waiting, now_ms)?;
             }
-            plan.finish()
-        };
-        if !waiting.is_empty() {
-            self.admit(planned.seal(&shared.receipt_key)?, waiting, now_ms)?;
         }
         // Behind what was admitted: the indices of their events follow.
-        self.refuse(refusals, directory, now_ms)
+        self.refuse(refusals, rules, now_ms)
     }
 
     fn admit(
@@ -165,11 +191,11 @@ impl Sequencer {
     }
 
     /// Answers refusals; those that are final when they are durable in the log.
-    fn refuse(&mut self, refusals: Vec<Refusing>, directory: &Directory, now_ms: u64) -> Result<(), Fatal> {
+    fn refuse(&mut self, refusals: Vec<Refusing>, rules: &Rules, now_ms: u64) -> Result<(), Fatal> {
         let shared = Arc::clone(&self.shared);
-        let speaker = shared.speaker_under(directory);
+        let speaker = shared.speaker_under(rules);
         let time_ms = shared.ledger().time_at(now_ms);
-        let mut logged: Vec<(Refused, Refusal, AnswerTo)> = Vec::new();
+        let mut logged = Vec::new();
         for Refusing { refused, answer } in refusals {
             log_refusal(&refused);
             let refused = self.refusals.count(refused, now_ms);
@@ -180,14 +206,34 @@ impl Sequencer {
                 shared.refuse(answer, &refused, now_ms);
             }
         }
-        let fact = {
-            let (ledger, mut entropy) = (shared.ledger(), lintas_config::os_entropy());
-            let mut scribe = Scribe::new(&ledger, *directory.hash(), now_ms);
-            let evidence = logged.iter().map(|(refused, refusal, _)| (refused, digest(refusal)));
-            events::refusals(evidence, &mut scribe, &mut entropy)
-        };
-        let Some(fact) = fact else { return Ok(()) };
-        let (waiting, answers) = Waiting::of(logged);
+        let mut logged = logged.into_iter().peekable();
+        while logged.peek().is_some() {
+            let (mut facts, mut group, mut bytes) = (Vec::new(), Vec::new(), 0);
+            {
+                let (ledger, mut entropy) = (shared.ledger(), lintas_config::os_entropy());
+                let mut scribe = Scribe::new(&ledger, rules.generation(), now_ms);
+                // One packet may have many recipients, and each that is denied is an event.
+                while let Some(one) = if bytes < BATCH_BYTES { logged.next() } else { None } {
+                    let fact = events::refusal(&one.0, &digest(&one.1), &mut scribe, &mut entropy);
+                    bytes += fact.iter().map(|fact| fact.to_record().payload.len()).sum::<usize>();
+                    facts.extend(fact);
+                    group.push(one);
+                }
+            }
+            self.answer_refused(facts, group, now_ms)?;
+        }
+        Ok(())
+    }
+
+    /// Answers refusals when they are durable in the log.
+    fn answer_refused(
+        &mut self,
+        facts: Vec<Fact>,
+        group: Vec<(Refused, Refusal, AnswerTo)>,
+        now_ms: u64,
+    ) -> Result<(), Fatal> {
+        let shared = Arc::clone(&self.shared);
+        let (waiting, answers) = Waiting::of(group);
         let counted = Arc::clone(&shared);
         let answer_all = move |_| {
             for (refused, refusal, answer) in answers.take() {
@@ -196,7 +242,7 @@ impl Sequencer {
                 answer.send(FrameType::Refusal, canonical::encode(&refusal));
             }
         };
-        if !self.commit_if_room(vec![fact], Class::Ordinary, now_ms, answer_all)? {
+        if !self.commit_if_room(facts, Class::Ordinary, now_ms, answer_all)? {
             for (refused, _, answer) in waiting.take() {
                 shared.refuse(answer, &refused.instead(Reason::DiskFull, DISK_FULL), now_ms);
             }

@@ -67,6 +67,10 @@ fn plain_words(shown: &Shown) -> String {
     if !row.header_digest.is_empty() {
         let _ = writeln!(out, "  header digest of the packet {}", row.header_digest);
     }
+    if let Some(facts) = &row.facts {
+        let label = serde_json::to_string(facts).unwrap_or_default();
+        let _ = writeln!(out, "  what the policies were asked about: {}", one_line(&label));
+    }
     let _ = writeln!(out, "  leaf {}\n  commitment {}", shown.leaf, shown.commitment);
     let holds =
         |holds| if holds { "the path leads to its root" } else { "THE PATH DOES NOT LEAD TO ITS ROOT" };

@@ -11,7 +11,7 @@ use lintas_proto::{
         tile::{self, WIDTH},
     },
     id::{Digest, PacketId, hex},
-    schema::{AuditEvent, Reason, UnitRef},
+    schema::{AuditEvent, PolicyFacts, Reason, UnitRef},
 };
 use serde::Serialize;
 
@@ -40,8 +40,17 @@ pub(crate) struct Row {
     pub(crate) from: String,
     pub(crate) to: String,
     pub(crate) outcome: String,
-    /// What allowed or forbade it; `baseline` where no policy is named.
+    /// Which policies allowed or forbade it.
     pub(crate) policies: Vec<String>,
+    /// Where a policy forbade it: what the sender was told.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) text: String,
+    /// What the policies were asked about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) facts: Option<PolicyFacts>,
+    /// Whether the sender chose the recipient itself.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) named: bool,
     /// SHA-256 of the signed evidence of how it ended, or of what changed.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) evidence_digest: String,
@@ -216,8 +225,6 @@ fn row_of(
         unit.as_ref().map(|unit| format!("{} / {}", unit.agency, unit.unit)).unwrap_or_default()
     };
     let reason = Reason::try_from(event.reason).unwrap_or_default().as_str_name();
-    let baseline =
-        event.policy_ids.is_empty() && event.recipient.is_some() && event.evidence_digest.is_empty();
     let outcome = reason.strip_prefix("REASON_").unwrap_or(reason).to_lowercase();
     Row {
         agency: agency.to_owned(),
@@ -233,7 +240,10 @@ fn row_of(
         to: unit(&event.recipient),
         outcome: if event.reason == 0 { String::new() } else { outcome },
         evidence_digest: hex(&event.evidence_digest),
-        policies: if baseline { vec!["baseline".to_owned()] } else { event.policy_ids },
+        policies: event.policy_ids,
+        text: event.text,
+        facts: event.facts,
+        named: event.named,
         first_index: (event.count > 0).then_some(event.first_index),
         count: (event.count > 0).then_some(event.count),
         other_agency: event.other_agency,
