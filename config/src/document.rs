@@ -68,9 +68,12 @@ struct Place<'t> {
 
 impl Place<'_> {
     fn error(&self, offset: usize, problem: String) -> FileError {
+        FileError { file: self.file.to_owned(), line: self.line(offset), column: 0, problem }
+    }
+
+    fn line(&self, offset: usize) -> usize {
         let before = self.text.as_bytes().get(..offset).unwrap_or_default();
-        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
-        FileError { file: self.file.to_owned(), line, column: 0, problem }
+        1 + before.iter().filter(|byte| **byte == b'\n').count()
     }
 }
 
@@ -134,6 +137,23 @@ impl<'d> Section<'d> {
             Section::new(self.place, table, value.span().start, known)
         };
         list.iter().map(section).collect()
+    }
+
+    /// Line on which it begins.
+    pub(crate) fn line(&self) -> usize {
+        self.place.line(self.offset)
+    }
+
+    /// The table `[key]`, if it is there.
+    pub(crate) fn section(
+        &self,
+        key: &'static str,
+        known: &[&str],
+    ) -> Result<Option<Section<'d>>, FileError> {
+        let Some(entry) = self.get(key) else { return Ok(None) };
+        let table = entry.value.get_ref().as_table();
+        let table = table.ok_or_else(|| entry.wrong(format!("must be a table, under a line `[{key}]`")))?;
+        Section::new(self.place, table, entry.value.span().start, known).map(Some)
     }
 
     pub(crate) fn wrong(&self, problem: String) -> FileError {

@@ -218,7 +218,9 @@ impl fmt::Display for Could {
             }
             let by = unit.policies.join(", ");
             match unit.outcome {
-                Outcome::Release if self.open => writeln!(f, "  {code}: could, e.g. {} ({by})", unit.example)?,
+                Outcome::Release if self.open => {
+                    writeln!(f, "  {code}: could, e.g. {} ({by})", unit.example)?
+                }
                 Outcome::Release => writeln!(f, "  {code}: yes ({by})")?,
                 Outcome::Review => writeln!(f, "  {code}: after review, e.g. {} ({by})", unit.example)?,
                 Outcome::Deny => writeln!(f, "  {code}: nothing found: {} ({by})", unit.why)?,
@@ -226,7 +228,10 @@ impl fmt::Display for Could {
         }
         if self.open {
             let tried: usize = self.units.iter().map(|unit| unit.tried).sum();
-            writeln!(f, "\n{tried} packets were tried. Another label may still get through where nothing was found.")?;
+            writeln!(
+                f,
+                "\n{tried} packets were tried. Another label may still get through where nothing was found."
+            )?;
         }
         if self.cut_off {
             writeln!(f, "More could have been tried: name more of the label for a sharper answer.")?;

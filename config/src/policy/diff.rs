@@ -121,7 +121,8 @@ pub fn diff(
     diff.space = probed.space.clone();
     for moment_ms in &probed.moments_ms {
         let probe = Probe::new(&probed.changed, baseline, roster, (old, new), *moment_ms);
-        let (effects, more) = summary::effects(&probe, &probed.pairs, &probed.kinds, &probed.combinations, roster);
+        let (effects, more) =
+            summary::effects(&probe, &probed.pairs, &probed.kinds, &probed.combinations, roster);
         let last = diff.periods.last();
         if last.is_none_or(|last| (&last.effects, last.more) != (&effects, more)) {
             diff.periods.push(Period { from_ms: *moment_ms, effects, more });

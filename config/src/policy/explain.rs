@@ -277,8 +277,7 @@ impl Answer {
 impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "From {}: {}", self.from, self.packet)?;
-        let mut table =
-            vec![["to", "", "baseline", "release", "acceptance"].map(str::to_owned).to_vec()];
+        let mut table = vec![["to", "", "baseline", "release", "acceptance"].map(str::to_owned).to_vec()];
         for row in &self.rows {
             let cells = row.layers.iter().map(|cell| match cell.policies.first() {
                 Some(id) => format!("{} ({id})", cell.answer.words()),

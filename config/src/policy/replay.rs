@@ -199,7 +199,12 @@ impl<'a, A: Archive> Replay<'a, A> {
                 return None;
             }
         };
-        Some(Said { event, layers, allowed, policies: if told { Vec::new() } else { logged.policy_ids.clone() } })
+        Some(Said {
+            event,
+            layers,
+            allowed,
+            policies: if told { Vec::new() } else { logged.policy_ids.clone() },
+        })
     }
 
     fn judge(&mut self, index: u64, event: &AuditEvent, said: &Said) {
@@ -339,7 +344,9 @@ impl Said {
                 !self.allowed && self.policies.iter().any(|id| allowed.review_by.contains(id))
             }
             Decision::Deny(denial) => {
-                !self.allowed && self.policies.iter().all(|id| *id == denial.policy_id) && !self.policies.is_empty()
+                !self.allowed
+                    && self.policies.iter().all(|id| *id == denial.policy_id)
+                    && !self.policies.is_empty()
             }
         }
     }

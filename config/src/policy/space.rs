@@ -71,7 +71,8 @@ impl Turn {
         turns.extend(all::<Onward>().filter(|onward| *onward != Onward::None).map(Self::Onward));
         turns.push(Self::Unnamed);
         let via = roster.members.iter().map(|member| &member.agency).filter(|agency| *agency != owner);
-        turns.extend(via.filter(|agency| member(roster, agency).is_some()).last().cloned().map(Self::Relayed));
+        turns
+            .extend(via.filter(|agency| member(roster, agency).is_some()).last().cloned().map(Self::Relayed));
         turns
     }
 

@@ -54,12 +54,14 @@ fn fill(text: &str, words: &Words) -> String {
 }
 
 fn words(roster: &Roster, own: &Member, now_ms: u64) -> Words {
-    let units: Vec<String> = own.units.iter().map(|unit| format!("//   {}  {}", unit.unit, unit.name)).collect();
+    let units: Vec<String> =
+        own.units.iter().map(|unit| format!("//   {}  {}", unit.unit, unit.name)).collect();
     let units = if units.is_empty() { "//   none".to_owned() } else { units.join("\n") };
     let (groups, groups_words) = if own.groups.is_empty() {
         (format!("Lintas::Region::\"{}\"", roster.region), "all members of the region".to_owned())
     } else {
-        let list: Vec<String> = own.groups.iter().map(|group| format!("Lintas::Group::\"{group}\"")).collect();
+        let list: Vec<String> =
+            own.groups.iter().map(|group| format!("Lintas::Group::\"{group}\"")).collect();
         (format!("[{}]", list.join(", ")), own.groups.join(" and "))
     };
     let mut words = vec![
@@ -91,9 +93,12 @@ fn partner_words(roster: &Roster, own: &Member, words: &mut Words) {
     let mut others: Vec<&Member> = roster
         .members
         .iter()
-        .filter(|one| one.agency != own.agency && member(roster, &one.agency).is_some() && !one.units.is_empty())
+        .filter(|one| {
+            one.agency != own.agency && member(roster, &one.agency).is_some() && !one.units.is_empty()
+        })
         .collect();
-    let ours = |one: &Member| own.groups.is_empty() || one.groups.iter().any(|group| own.groups.contains(group));
+    let ours =
+        |one: &Member| own.groups.is_empty() || one.groups.iter().any(|group| own.groups.contains(group));
     others.sort_by_key(|one| (!ours(one), spoc(one).is_none()));
     let Some(other) = others.first() else { return };
     words.push(("OTHER", other.agency.clone()));

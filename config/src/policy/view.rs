@@ -44,7 +44,9 @@ pub enum ViewError {
         known: String,
     },
     /// The agency that asks has no part in it.
-    #[error("neither sender nor recipient is a unit of {0}: only they and the broker know what their policies say")]
+    #[error(
+        "neither sender nor recipient is a unit of {0}: only they and the broker know what their policies say"
+    )]
     NotOurs(String),
     /// The roster's baseline.
     #[error("the baseline of the region cannot be read: {0}")]
@@ -108,10 +110,11 @@ impl Described {
 pub(super) fn region_denies(
     baseline: &[PolicySet],
     slice: &Slice,
+    roster: &Roster,
     question: &Question<'_>,
 ) -> Option<Denial> {
     let asked = Asked { baseline, originator: None, recipient: None };
-    match decide_on(asked, slice, question, Layers::All) {
+    match decide_on(asked, slice, roster, question, Layers::All) {
         Decision::Deny(denial) if denial.by == DecidedBy::Region => Some(denial),
         Decision::Deny(_) | Decision::Release(_) | Decision::Review(_) => None,
     }
@@ -121,10 +124,11 @@ pub(super) fn region_denies(
 pub(super) fn own_says(
     own: Option<&PolicySet>,
     slice: &Slice,
+    roster: &Roster,
     question: &Question<'_>,
     layers: Layers,
 ) -> Decision {
-    decide_on(Asked { baseline: &[], originator: own, recipient: own }, slice, question, layers)
+    decide_on(Asked { baseline: &[], originator: own, recipient: own }, slice, roster, question, layers)
 }
 
 /// The decision as far as one agency sees it.
@@ -139,9 +143,9 @@ pub(super) fn seen(
         Ok(slice) => slice,
         Err(stop) => return Decision::Deny(stop.denial(question)),
     };
-    match region_denies(baseline, &slice, question) {
+    match region_denies(baseline, &slice, roster, question) {
         Some(denial) => Decision::Deny(denial),
-        None => own_says(own, &slice, question, layers),
+        None => own_says(own, &slice, roster, question, layers),
     }
 }
 
@@ -174,7 +178,7 @@ impl<'a> View<'a> {
 
     pub(super) fn region_denies(&self, question: &Question<'_>) -> Option<Denial> {
         match Slice::new(self.roster, question) {
-            Ok(slice) => region_denies(&self.baseline, &slice, question),
+            Ok(slice) => region_denies(&self.baseline, &slice, self.roster, question),
             Err(stop) => Some(stop.denial(question)),
         }
     }

@@ -39,7 +39,9 @@ pub(crate) fn set(agency: &str, policies: &[&str]) -> PolicySet {
 
 /// One policy; `rest` is what stands behind the bracket that it opens.
 pub(crate) fn policy(id: &str, effect: &str, action: &str, rest: &str) -> String {
-    format!("@id(\"{id}\")\n@reason(\"because of {id}\")\n{effect} (principal, action == Lintas::Action::\"{action}\", resource)\n{rest};\n")
+    format!(
+        "@id(\"{id}\")\n@reason(\"because of {id}\")\n{effect} (principal, action == Lintas::Action::\"{action}\", resource)\n{rest};\n"
+    )
 }
 
 /// An alert about trafficking of TH-SPOC, AMBER, for investigation, to named units.

@@ -22,7 +22,9 @@ fn what_is_open_is_tried_out_and_an_example_given() {
         assert!(kh.example.contains(word), "{}", kh.example);
     }
     assert_eq!(outcome(&could, "KH/KH-VP").outcome, Outcome::Deny);
-    assert!(could.to_string().contains("KH (decides itself whether it accepts)\n  KH-AHT: could, e.g. ALERT"));
+    assert!(
+        could.to_string().contains("KH (decides itself whether it accepts)\n  KH-AHT: could, e.g. ALERT")
+    );
     let tried: usize = could.units.iter().map(|unit| unit.tried).sum();
     assert!(tried <= QUESTIONS_MAX, "{tried}");
 }

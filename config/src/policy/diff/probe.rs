@@ -70,7 +70,11 @@ impl Changed {
     }
 
     fn of(&self, layers: Layers) -> (&CedarSet, &'static [&'static str]) {
-        if layers == Layers::Accept { (&self.accept, &["Accept"]) } else { (&self.release, &["Release", "Review"]) }
+        if layers == Layers::Accept {
+            (&self.accept, &["Accept"])
+        } else {
+            (&self.release, &["Release", "Review"])
+        }
     }
 }
 
@@ -110,7 +114,8 @@ pub(super) fn pairs(roster: &Roster, agency: &str, changed: &Changed, texts: &[&
     if !changed.accept.is_empty() {
         let own_units = alike(roster, agency, texts);
         for from in active().filter_map(|code| first(code)) {
-            let pair = |to: &Vec<UnitRef>| Pair { from: from.clone(), to: to.clone(), layers: Layers::Accept };
+            let pair =
+                |to: &Vec<UnitRef>| Pair { from: from.clone(), to: to.clone(), layers: Layers::Accept };
             pairs.extend(own_units.iter().map(pair));
         }
     }
@@ -138,6 +143,8 @@ pub(super) struct Probe<'a> {
     roster: &'a Roster,
     old: Option<&'a PolicySet>,
     new: Option<&'a PolicySet>,
+    /// A policy names a group that no member has: it counts where it does not hold, so every packet is asked about.
+    gone: bool,
     at_ms: u64,
 }
 
@@ -150,7 +157,10 @@ impl<'a> Probe<'a> {
         at_ms: u64,
     ) -> Self {
         let baseline = baseline.at(at_ms).0.into_iter().cloned().collect();
-        Self { changed, baseline, roster, old, new, at_ms }
+        let actions = ["Release", "Review", "Accept"];
+        let gone = |set: &PolicySet| actions.iter().any(|action| !set.gone(roster, action).is_empty());
+        let gone = old.is_some_and(gone) || new.is_some_and(gone);
+        Self { changed, baseline, roster, old, new, gone, at_ms }
     }
 
     /// H3 waits for a person whatever the texts say: what comes after that is compared.
@@ -180,19 +190,20 @@ impl<'a> Probe<'a> {
     /// A policy that neither holds nor fails changes no decision, so it does not matter in which text it stands.
     fn changed_speaks(&self, slice: &Slice, layers: Layers) -> bool {
         let (changed, actions) = self.changed.of(layers);
-        actions.iter().any(|action| {
-            let Ok(request) = slice.request(action) else { return true };
-            let response = Authorizer::new().is_authorized(&request, changed, slice.entities());
-            let said = response.diagnostics();
-            said.reason().next().is_some() || said.errors().next().is_some()
-        })
+        self.gone
+            || actions.iter().any(|action| {
+                let Ok(request) = slice.request(action) else { return true };
+                let response = Authorizer::new().is_authorized(&request, changed, slice.entities());
+                let said = response.diagnostics();
+                said.reason().next().is_some() || said.errors().next().is_some()
+            })
     }
 
     fn answers(&self, slice: &Slice, question: &Question<'_>, layers: Layers) -> (Seen, Seen) {
-        if region_denies(&self.baseline, slice, question).is_some() {
+        if region_denies(&self.baseline, slice, self.roster, question).is_some() {
             return (Seen::Region, Seen::Region);
         }
-        let answer = |set| match own_says(set, slice, question, layers) {
+        let answer = |set| match own_says(set, slice, self.roster, question, layers) {
             Decision::Release(_) => Seen::Release,
             Decision::Review(_) => Seen::Review,
             Decision::Deny(_) => Seen::Deny,

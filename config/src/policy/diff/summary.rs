@@ -140,7 +140,9 @@ fn of_kind(
         }
         let labels = shortest.into_iter().map(|label| {
             let mut except = Vec::new();
-            for longer in combinations.iter().filter(|turns| turns.len() == label.len() + 1 && holds(turns, label)) {
+            for longer in
+                combinations.iter().filter(|turns| turns.len() == label.len() + 1 && holds(turns, label))
+            {
                 let both = answers.get(longer.as_slice()).copied();
                 let both = both.or_else(|| probe.both(pair, kind, longer));
                 let usual = answers.get(label.as_slice()).map(|(_, after)| *after);
@@ -172,7 +174,10 @@ fn said(kinds: &[usize], labels: &Labels) -> String {
     for (label, except) in labels {
         let field = |turns: &[Turn]| turns.first().map(|turn| turn.words().0);
         let alike = groups.last_mut().filter(|(turns, joint, known)| {
-            *joint == " or " && label.len() == 1 && field(turns) == field(label) && *known == except.as_slice()
+            *joint == " or "
+                && label.len() == 1
+                && field(turns) == field(label)
+                && *known == except.as_slice()
         });
         match alike {
             Some((turns, ..)) => turns.extend(label.iter().cloned()),
@@ -215,10 +220,7 @@ fn whom(pairs: &[&Pair], roster: &Roster, accept: bool) -> Vec<(String, Option<S
     let from = |agencies: Vec<&str>| {
         if agencies.len() == senders { "everybody".to_owned() } else { agencies.join(", ") }
     };
-    by_units
-        .into_iter()
-        .map(|(all, agencies)| (units(&all, roster), Some(from(agencies))))
-        .collect()
+    by_units.into_iter().map(|(all, agencies)| (units(&all, roster), Some(from(agencies)))).collect()
 }
 
 fn named(pair: &Pair) -> impl Iterator<Item = Named<'_>> {

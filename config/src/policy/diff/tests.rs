@@ -56,7 +56,8 @@ fn who_gains_is_said_in_the_fewest_words() {
 fn a_new_forbid_takes_away_only_what_was_given() {
     let roster = small();
     let permit = policy("all", "permit", "Release", "when { principal in Lintas::Agency::\"KH\" }");
-    let forbid = policy("no-minors", "forbid", "Release", "when { resource.data.contains(Lintas::Data::\"MINOR\") }");
+    let forbid =
+        policy("no-minors", "forbid", "Release", "when { resource.data.contains(Lintas::Data::\"MINOR\") }");
     let diff = compare(&roster, &[&permit], &[&permit, &forbid]);
     assert_eq!(lines(&diff), ["KH (all units) loses: packets of every kind with data on MINOR"]);
     // The other way round, together with the permit: an exception, not a list.
@@ -83,7 +84,8 @@ fn a_policy_with_an_end_is_a_difference_until_then() {
     let roster = small();
     let until = "when { principal in Lintas::Agency::\"KH\" && context.now < datetime(\"2027-01-01\") }";
     let diff = compare(&roster, &[], &[&policy("for-now", "permit", "Release", until)]);
-    let periods: Vec<_> = diff.periods.iter().map(|period| (moment(period.from_ms), period.effects.len())).collect();
+    let periods: Vec<_> =
+        diff.periods.iter().map(|period| (moment(period.from_ms), period.effects.len())).collect();
     assert_eq!(periods, [(moment(NOW), 1), ("2027-01-01T00:00:00Z".to_owned(), 0)]);
     assert!(diff.to_string().contains("From 2027-01-01T00:00:00Z on:\n  no difference any more"), "{diff}");
 }
@@ -92,16 +94,29 @@ fn a_policy_with_an_end_is_a_difference_until_then() {
 fn other_words_for_the_same_are_a_change_of_text_only() {
     let roster = small();
     let old = policy("all", "permit", "Release", "when { resource.kind == Lintas::Kind::\"ALERT\" }");
-    let new = policy("all", "permit", "Release", "when { [Lintas::Kind::\"ALERT\"].contains(resource.kind) }");
+    let new =
+        policy("all", "permit", "Release", "when { [Lintas::Kind::\"ALERT\"].contains(resource.kind) }");
     let diff = compare(&roster, &[&old], &[&new]);
     assert!(diff.decides_the_same() && !diff.is_empty() && diff.policies[0].fate == Fate::Changed);
     let text = diff.to_string();
-    assert!(text.contains("every decision that was compared is the same") && text.contains("no proof"), "{text}");
+    assert!(
+        text.contains("every decision that was compared is the same") && text.contains("no proof"),
+        "{text}"
+    );
     // A policy that moved, or a new note, is no change.
     let other = policy("other", "permit", "Accept", "");
     let moved = compare(&roster, &[&old, &other], &["// a note\n", &other, &old]);
     assert!(moved.policies.iter().all(|change| change.id == "TH/other"), "{moved:?}");
     assert!(moved.decides_the_same());
+}
+
+#[test]
+fn a_forbid_whose_group_is_gone_takes_away_everything_and_the_difference_says_so() {
+    let roster = small();
+    let permit = policy("all", "permit", "Release", "when { principal in Lintas::Agency::\"KH\" }");
+    let gone = policy("no-group", "forbid", "Release", "when { principal in Lintas::Group::\"GONE\" }");
+    let diff = compare(&roster, &[&permit], &[&permit, &gone]);
+    assert_eq!(lines(&diff), ["KH (all units) loses: packets of every kind"]);
 }
 
 #[test]
@@ -144,7 +159,12 @@ pub(in crate::policy) fn menu() -> Vec<String> {
         ("green", "permit", "Release", "when { resource.tlp == Lintas::Tlp::\"GREEN\" }"),
         ("until", "permit", "Release", "when { context.now < datetime(\"2027-01-01\") }"),
         ("no-minors", "forbid", "Release", "when { resource.data.contains(Lintas::Data::\"MINOR\") }"),
-        ("no-sources", "forbid", "Release", "when { resource.caveats.contains(Lintas::Caveat::\"SOURCE_PROTECT\") }"),
+        (
+            "no-sources",
+            "forbid",
+            "Release",
+            "when { resource.caveats.contains(Lintas::Caveat::\"SOURCE_PROTECT\") }",
+        ),
         ("breaks", "forbid", "Release", "when { principal.clearance + 9223372036854775807 > 1 }"),
         ("look", "permit", "Review", "when { resource.data.contains(Lintas::Data::\"VICTIM\") }"),
         ("members", "permit", "Accept", ""),
@@ -159,8 +179,12 @@ pub(in crate::policy) fn menu() -> Vec<String> {
 /// A bundle of the menu, by the bits of a number.
 pub(in crate::policy) fn chosen(agency: &str, bits: u16) -> PolicySet {
     let menu = menu();
-    let some: Vec<&str> =
-        menu.iter().enumerate().filter(|(at, _)| bits >> at & 1 == 1).map(|(_, text)| text.as_str()).collect();
+    let some: Vec<&str> = menu
+        .iter()
+        .enumerate()
+        .filter(|(at, _)| bits >> at & 1 == 1)
+        .map(|(_, text)| text.as_str())
+        .collect();
     set(agency, &some)
 }
 
@@ -174,9 +198,9 @@ fn any_differs(old: &PolicySet, new: &PolicySet, roster: &Roster) -> bool {
     };
     let everybody = [units("KH"), units("TH")].concat();
     let release = everybody.iter().map(|to| (units("TH")[0].clone(), to.clone(), Layers::Release));
-    let accept = ["KH", "TH"].into_iter().flat_map(|from| {
-        units("TH").into_iter().map(move |to| (units(from)[0].clone(), to, Layers::Accept))
-    });
+    let accept = ["KH", "TH"]
+        .into_iter()
+        .flat_map(|from| units("TH").into_iter().map(move |to| (units(from)[0].clone(), to, Layers::Accept)));
     let mut pairs = release.chain(accept);
     pairs.any(|(from, to, layers)| {
         let kinds = KINDS.iter().flat_map(|kind| probed.combinations.iter().map(move |turns| (*kind, turns)));
@@ -220,14 +244,25 @@ proptest! {
 fn measure() {
     let mut roster = roster();
     for member in roster.members.iter_mut().filter(|member| !member.units.is_empty()) {
-        let more: Vec<RosterUnit> = (0..4).map(|at| RosterUnit { unit: format!("Z-{at:02}"), clearance: 4 + at, ..member.units[0].clone() }).collect();
+        let more: Vec<RosterUnit> = (0..4)
+            .map(|at| RosterUnit { unit: format!("Z-{at:02}"), clearance: 4 + at, ..member.units[0].clone() })
+            .collect();
         member.units.extend(more);
     }
     let units: usize = roster.members.iter().map(|member| member.units.len()).sum();
     let menu = menu();
-    let old = set("TH", &menu[..13].iter().map(String::as_str).filter(|t| !t.contains("breaks")).collect::<Vec<_>>());
-    let new = set("TH", &menu[2..].iter().map(String::as_str).filter(|t| !t.contains("breaks")).collect::<Vec<_>>());
-    let small = set("TH", &menu[..12].iter().map(String::as_str).filter(|t| !t.contains("breaks")).collect::<Vec<_>>());
+    let old = set(
+        "TH",
+        &menu[..13].iter().map(String::as_str).filter(|t| !t.contains("breaks")).collect::<Vec<_>>(),
+    );
+    let new = set(
+        "TH",
+        &menu[2..].iter().map(String::as_str).filter(|t| !t.contains("breaks")).collect::<Vec<_>>(),
+    );
+    let small = set(
+        "TH",
+        &menu[..12].iter().map(String::as_str).filter(|t| !t.contains("breaks")).collect::<Vec<_>>(),
+    );
     let base = Baseline::read(&roster).unwrap();
     for (a, b) in [(Some(&old), Some(&new)), (None, Some(&new)), (Some(&old), Some(&small))] {
         let began = std::time::Instant::now();

@@ -24,7 +24,10 @@ fn a_sender_sees_its_own_policy_and_that_others_decide_themselves() {
     let kh = row(&all, "KH/KH-AHT");
     assert_eq!((kh.outcome, kh.policies.as_slice()), (Outcome::Release, &["TH/spocs".to_owned()][..]));
     assert_eq!(answers(kh), [Answer::ForbidsNothing, Answer::Permits, Answer::DecidesItself]);
-    assert_eq!((kh.why.as_str(), kh.open.as_str()), ("because of spocs", "KH decides itself whether it accepts it"));
+    assert_eq!(
+        (kh.why.as_str(), kh.open.as_str()),
+        ("because of spocs", "KH decides itself whether it accepts it")
+    );
     // Registered for other purposes only: the baseline, whatever the own policy says.
     let border = row(&all, "KH/KH-BOR");
     assert_eq!((border.outcome, border.policies[0].as_str()), (Outcome::Deny, "baseline/purpose"));
@@ -42,7 +45,8 @@ fn a_sender_sees_its_own_policy_and_that_others_decide_themselves() {
 #[test]
 fn a_recipient_asks_whether_it_would_accept() {
     let roster = roster();
-    let forbid = policy("no-replies", "forbid", "Accept", "when { resource.kind == Lintas::Kind::\"REPLY\" }");
+    let forbid =
+        policy("no-replies", "forbid", "Accept", "when { resource.kind == Lintas::Kind::\"REPLY\" }");
     let own = set("KH", &[&policy("members", "permit", "Accept", ""), &forbid]);
     let view = View::new(&roster, "KH", Some(&own), NOW).unwrap();
     let all = explain(&view, &alert(), None).unwrap();
@@ -63,7 +67,8 @@ fn h3_waits_for_a_person_until_one_has_looked() {
     let view = View::new(&roster, "TH", Some(&own), NOW).unwrap();
     let mut packet = alert();
     packet.label.handling = vec![HandlingCode::H3 as i32];
-    let kh = |packet: &Described| explain(&view, packet, Some(("KH", Some("KH-AHT")))).unwrap().rows.remove(0);
+    let kh =
+        |packet: &Described| explain(&view, packet, Some(("KH", Some("KH-AHT")))).unwrap().rows.remove(0);
     let waits = kh(&packet);
     assert_eq!((waits.outcome, answers(&waits)[1]), (Outcome::Review, Answer::Review));
     assert_eq!(waits.policies, ["baseline/review-h3", "TH/spocs"]);
@@ -76,7 +81,8 @@ fn h3_waits_for_a_person_until_one_has_looked() {
 fn what_the_roster_does_not_know_is_asked_after_and_strangers_learn_nothing() {
     let mut roster = roster();
     let own = set("TH", &[&policy("spocs", "permit", "Release", SPOC)]);
-    roster.members.iter_mut().find(|member| member.agency == "LA").unwrap().status = MemberStatus::Suspended as i32;
+    roster.members.iter_mut().find(|member| member.agency == "LA").unwrap().status =
+        MemberStatus::Suspended as i32;
     let view = View::new(&roster, "TH", Some(&own), NOW).unwrap();
     let ask = |packet: &Described, only| explain(&view, packet, only).map_err(|error| error.to_string());
     let unknown = ask(&alert(), Some(("KX", None))).unwrap_err();
@@ -102,8 +108,7 @@ fn the_matrix_says_what_all_layers_together_decide() {
         let packet = Described { kind, ..alert() };
         for row in explain(&view, &packet, Some(("TH", None))).unwrap().rows {
             let to = super::super::world::unit("TH", row.unit.split_once('/').unwrap().1);
-            let asked =
-                Asked { baseline: &view.baseline, originator: Some(&own), recipient: Some(&own) };
+            let asked = Asked { baseline: &view.baseline, originator: Some(&own), recipient: Some(&own) };
             let outcome = match decide(asked, &roster, &packet.question(&to, NOW), Layers::All) {
                 Decision::Release(_) => (Outcome::Release, None),
                 Decision::Review(_) => (Outcome::Review, None),

@@ -143,7 +143,9 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verb = if self.candidate { "would be" } else { "must have been" };
         for one in &self.found {
-            let by = |ids: &[String]| if ids.is_empty() { String::new() } else { format!(" by {}", ids.join(", ")) };
+            let by = |ids: &[String]| {
+                if ids.is_empty() { String::new() } else { format!(" by {}", ids.join(", ")) }
+            };
             write!(f, "{} packet {} from {} to {}: ", moment(one.time_ms), one.packet, one.from, one.to)?;
             write!(f, "was {}{}, {verb} {}{}", one.was, by(&one.was_by), one.would_be, by(&one.would_be_by))?;
             writeln!(f, "{}{}", if one.why.is_empty() { "" } else { ": " }, one.why)?;
@@ -154,7 +156,11 @@ impl fmt::Display for Report {
         let differ = self.decided - self.same;
         if self.decided > 0 {
             let (first, last) = (moment(self.first_ms), moment(self.last_ms));
-            write!(f, "{} decisions of {} from {first} to {last} were made again: ", self.decided, self.agency)?;
+            write!(
+                f,
+                "{} decisions of {} from {first} to {last} were made again: ",
+                self.decided, self.agency
+            )?;
         } else {
             write!(f, "No decision of {} was made again: ", self.agency)?;
         }

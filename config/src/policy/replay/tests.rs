@@ -103,7 +103,15 @@ impl Past {
 const ALL: &str = "";
 
 fn spocs() -> PolicySet {
-    set("TH", &[&policy("spocs", "permit", "Release", "when { principal.functions.contains(Lintas::Function::\"SPOC\") }")])
+    set(
+        "TH",
+        &[&policy(
+            "spocs",
+            "permit",
+            "Release",
+            "when { principal.functions.contains(Lintas::Function::\"SPOC\") }",
+        )],
+    )
 }
 
 fn partners() -> [UnitRef; 3] {
@@ -129,16 +137,28 @@ fn a_broker_that_decided_by_the_rules_is_found_to_have() {
 fn a_broker_that_released_against_the_policy_is_found_out() {
     let mut past = Past::new();
     past.publish(spocs());
-    past.send(&alert(), &partners(), Some(&set("TH", &[&policy("all", "permit", "Release", ALL)])), Layers::Release);
+    past.send(
+        &alert(),
+        &partners(),
+        Some(&set("TH", &[&policy("all", "permit", "Release", ALL)])),
+        Layers::Release,
+    );
     let report = past.replay(None);
     // By another policy than it says, and one to whom nothing permits it.
     assert_eq!((report.decided, report.same, report.found.len()), (3, 0, 3));
     let vp = report.found.iter().find(|one| one.to == "KH/KH-VP").unwrap();
     assert_eq!((vp.was.as_str(), vp.would_be.as_str()), ("released", "not released"));
-    assert_eq!((vp.was_by.as_slice(), vp.would_be_by.as_slice()), (&["TH/all".to_owned()][..], &["TH/nothing-releases".to_owned()][..]));
+    assert_eq!(
+        (vp.was_by.as_slice(), vp.would_be_by.as_slice()),
+        (&["TH/all".to_owned()][..], &["TH/nothing-releases".to_owned()][..])
+    );
     assert!(report.to_string().contains("report it to the operator"));
     // One event forged the other way: a denial by a policy that never denied.
-    let denied = AuditEvent { r#type: EventType::Denied as i32, policy_ids: vec!["TH/x".to_owned()], ..past.events[2].clone() };
+    let denied = AuditEvent {
+        r#type: EventType::Denied as i32,
+        policy_ids: vec!["TH/x".to_owned()],
+        ..past.events[2].clone()
+    };
     past.events[2] = denied;
     assert_eq!(past.replay(None).found[0].would_be, "released");
 }
@@ -153,13 +173,20 @@ fn a_candidate_shows_every_decision_that_would_flip() {
     let kh = policy("kh", "permit", "Release", "when { principal in Lintas::Agency::\"KH\" }");
     let candidate = set("TH", &[&kh, &policy("members", "permit", "Accept", ALL)]);
     let report = past.replay(Some(&candidate));
-    let flips: Vec<_> = report.found.iter().map(|one| (one.to.as_str(), one.was.as_str(), one.would_be.as_str())).collect();
-    assert_eq!(flips, [
-        ("KH/KH-VP", "not released", "released"),
-        ("LA/LA-ATD", "released", "not released"),
-        ("TH/TH-SPOC", "not accepted", "accepted"),
-    ]);
-    assert_eq!((report.found[2].from.as_str(), report.found[2].would_be_by.as_slice()), ("KH/KH-AHT", &["TH/members".to_owned()][..]));
+    let flips: Vec<_> =
+        report.found.iter().map(|one| (one.to.as_str(), one.was.as_str(), one.would_be.as_str())).collect();
+    assert_eq!(
+        flips,
+        [
+            ("KH/KH-VP", "not released", "released"),
+            ("LA/LA-ATD", "released", "not released"),
+            ("TH/TH-SPOC", "not accepted", "accepted"),
+        ]
+    );
+    assert_eq!(
+        (report.found[2].from.as_str(), report.found[2].would_be_by.as_slice()),
+        ("KH/KH-AHT", &["TH/members".to_owned()][..])
+    );
     assert!(report.to_string().contains("3 would flip"));
     // The candidate that is in force already flips nothing.
     assert!(past.replay(Some(&spocs())).is_clean());
