@@ -48,6 +48,9 @@ pub enum ViewError {
         "neither sender nor recipient is a unit of {0}: only they and the broker know what their policies say"
     )]
     NotOurs(String),
+    /// It sends and receives nothing.
+    #[error("{0} has no unit that sends or receives, so there is nothing for a policy to decide")]
+    NoUnits(String),
     /// The roster's baseline.
     #[error("the baseline of the region cannot be read: {0}")]
     Baseline(Problem),
