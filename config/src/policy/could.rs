@@ -139,9 +139,7 @@ fn try_out(view: &View<'_>, to: &UnitRef, packets: impl Iterator<Item = Describe
         best.tried += 1;
         let question = packet.question(to, view.now_ms);
         let Some(layers) = view.layers(&packet.originator, to) else { continue };
-        let decision =
-            view.region_denies(&question).map_or_else(|| view.own_says(&question, layers), Decision::Deny);
-        match decision {
+        match view.seen(&question, layers) {
             Decision::Release(allowed) => {
                 let policies = allowed.released_by;
                 return UnitCould { outcome: Outcome::Release, example: words(&packet), policies, ..best };
@@ -241,3 +239,6 @@ impl fmt::Display for Could {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -115,7 +115,21 @@ pub(super) struct Asked<'a> {
 
 /// Decides; nothing is remembered.
 pub(super) fn decide(asked: Asked<'_>, roster: &Roster, question: &Question<'_>, layers: Layers) -> Decision {
-    match try_decide(asked, roster, question, layers) {
+    match Slice::new(roster, question) {
+        Ok(slice) => decide_on(asked, &slice, roster, question, layers),
+        Err(stop) => Decision::Deny(stop.denial(question)),
+    }
+}
+
+/// The same, of a slice that was cut for this question.
+pub(super) fn decide_on(
+    asked: Asked<'_>,
+    slice: &Slice,
+    roster: &Roster,
+    question: &Question<'_>,
+    layers: Layers,
+) -> Decision {
+    match try_decide(asked, slice, roster, question, layers) {
         Ok(allowed) if allowed.review_by.is_empty() || question.reviewed => Decision::Release(allowed),
         Ok(allowed) => Decision::Review(allowed),
         Err(denial) => Decision::Deny(denial),
@@ -124,20 +138,20 @@ pub(super) fn decide(asked: Asked<'_>, roster: &Roster, question: &Question<'_>,
 
 fn try_decide(
     asked: Asked<'_>,
+    slice: &Slice,
     roster: &Roster,
     question: &Question<'_>,
     layers: Layers,
 ) -> Result<Allowed, Denial> {
-    let slice = Slice::new(roster, question).map_err(|stop| stop.denial(question))?;
     let (release, accept) = (layers != Layers::Accept, layers != Layers::Release);
-    forbidden(asked.baseline, &slice, question, release, accept)?;
+    forbidden(asked.baseline, slice, question, release, accept)?;
     let mut allowed = Allowed::default();
     if release {
-        allowed.released_by = permitted(asked.originator, "Release", &slice, roster, question)?;
-        allowed.review_by = reviewed_by(asked.originator, &slice, roster, question)?;
+        allowed.released_by = permitted(asked.originator, "Release", slice, roster, question)?;
+        allowed.review_by = reviewed_by(asked.originator, slice, roster, question)?;
     }
     if accept {
-        allowed.accepted_by = permitted(asked.recipient, "Accept", &slice, roster, question)?;
+        allowed.accepted_by = permitted(asked.recipient, "Accept", slice, roster, question)?;
     }
     Ok(allowed)
 }
@@ -312,7 +326,7 @@ fn name(UnitRef { agency, unit }: &UnitRef) -> String {
 }
 
 impl Stop {
-    fn denial(self, question: &Question<'_>) -> Denial {
+    pub(super) fn denial(self, question: &Question<'_>) -> Denial {
         let (id, why, advice) = match self {
             Self::Originator => (
                 "member",

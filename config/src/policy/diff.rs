@@ -17,11 +17,11 @@ use super::{
     baseline::Baseline,
     explain::capital,
     set::{Owner, PolicySet, Told},
-    space::{KINDS, Turn, combinations},
+    space::{Turn, combinations},
 };
 
 /// Most packets that are asked about.
-pub const QUESTIONS_MAX: usize = 120_000;
+pub const QUESTIONS_MAX: usize = 40_000;
 /// Most moments to come.
 const MOMENTS_MAX: usize = 16;
 /// Most lines about who gains and who loses, of each time.
@@ -81,7 +81,7 @@ pub struct Space {
     pub packets: usize,
     /// Pairs of sender and receiving units; units that no policy can tell apart count once.
     pub pairs: usize,
-    /// Labels for each kind.
+    /// Labels for each kind; kinds that no policy names count once.
     pub labels: usize,
     /// Moments.
     pub moments: usize,
@@ -117,11 +117,12 @@ pub fn diff(
     let policies = policies(old, new);
     let mut diff = Diff { owner: owner.to_string(), policies, periods: Vec::new(), space: Space::default() };
     let Owner::Agency(agency) = owner else { return diff };
-    let probed = Probed::new(&agency, old, new, roster, now_ms);
+    let probed = Probed::new(&agency, (old, new), baseline, roster, now_ms);
     diff.space = probed.space.clone();
     for moment_ms in &probed.moments_ms {
         let probe = Probe::new(&probed.changed, baseline, roster, (old, new), *moment_ms);
-        let (effects, more) = summary::effects(&probe, &probed.pairs, &probed.combinations, roster);
+        let (effects, more) =
+            summary::effects(&probe, &probed.pairs, &probed.kinds, &probed.combinations, roster);
         let last = diff.periods.last();
         if last.is_none_or(|last| (&last.effects, last.more) != (&effects, more)) {
             diff.periods.push(Period { from_ms: *moment_ms, effects, more });
@@ -134,6 +135,7 @@ pub fn diff(
 struct Probed {
     changed: probe::Changed,
     pairs: Vec<Pair>,
+    kinds: Vec<Vec<usize>>,
     combinations: Vec<Vec<Turn>>,
     moments_ms: Vec<u64>,
     space: Space,
@@ -142,14 +144,18 @@ struct Probed {
 impl Probed {
     fn new(
         agency: &str,
-        old: Option<&PolicySet>,
-        new: Option<&PolicySet>,
+        (old, new): (Option<&PolicySet>, Option<&PolicySet>),
+        baseline: &Baseline,
         roster: &Roster,
         now_ms: u64,
     ) -> Self {
         let changed = probe::Changed::new(old, new);
         let texts: Vec<&str> = [old, new].into_iter().flatten().map(PolicySet::text).collect();
-        let pairs = probe::pairs(roster, agency, &changed, &texts);
+        // Every policy of the baseline, also those that leave it later.
+        let region = baseline.at(now_ms).0;
+        let asked: Vec<&str> = texts.iter().copied().chain(region.iter().map(|set| set.text())).collect();
+        let pairs = probe::pairs(roster, agency, &changed, &asked);
+        let kinds = probe::kinds(&asked);
         let mut moments_ms = vec![now_ms];
         for set in [old, new].into_iter().flatten() {
             let mut at_ms = now_ms;
@@ -164,7 +170,7 @@ impl Probed {
         moments_ms.truncate(MOMENTS_MAX);
         let focus: Vec<&str> = changed.texts.iter().map(String::as_str).collect();
         let mut combinations = combinations(&Turn::every(roster, agency), &focus, &texts);
-        let each = pairs.len().saturating_mul(KINDS.len()).saturating_mul(moments_ms.len());
+        let each = pairs.len().saturating_mul(kinds.len()).saturating_mul(moments_ms.len());
         let room = QUESTIONS_MAX.checked_div(each).unwrap_or(usize::MAX).max(1);
         let labels_left_out = combinations.len().saturating_sub(room);
         combinations.truncate(room);
@@ -176,7 +182,7 @@ impl Probed {
             labels_left_out,
             moments_left_out,
         };
-        Self { changed, pairs, combinations, moments_ms, space }
+        Self { changed, pairs, kinds, combinations, moments_ms, space }
     }
 }
 
@@ -277,4 +283,4 @@ pub(super) fn moment(ms: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

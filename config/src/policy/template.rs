@@ -28,9 +28,12 @@ pub struct Template {
 /// The starting bundle of a member.
 ///
 /// # Errors
-/// [`ViewError::Agency`]: the roster does not know it.
+/// [`ViewError`]: the roster does not know it, or has no unit of it.
 pub fn template(roster: &Roster, agency: &str, now_ms: u64) -> Result<Template, ViewError> {
     let own = listed(roster, agency)?;
+    if own.units.is_empty() {
+        return Err(ViewError::NoUnits(agency.to_owned()));
+    }
     let words = words(roster, own, now_ms);
     let policies = fill(POLICIES, &words);
     // Each example and case stands in a paragraph of its own.
@@ -56,7 +59,6 @@ fn fill(text: &str, words: &Words) -> String {
 fn words(roster: &Roster, own: &Member, now_ms: u64) -> Words {
     let units: Vec<String> =
         own.units.iter().map(|unit| format!("//   {}  {}", unit.unit, unit.name)).collect();
-    let units = if units.is_empty() { "//   none".to_owned() } else { units.join("\n") };
     let (groups, groups_words) = if own.groups.is_empty() {
         (format!("Lintas::Region::\"{}\"", roster.region), "all members of the region".to_owned())
     } else {
@@ -68,7 +70,7 @@ fn words(roster: &Roster, own: &Member, now_ms: u64) -> Words {
         ("AGENCY", own.agency.clone()),
         ("AGENCY_NAME", own.name.clone()),
         ("REGION", roster.region.clone()),
-        ("UNITS", units),
+        ("UNITS", units.join("\n")),
         ("GROUPS", groups),
         ("GROUPS_WORDS", groups_words),
         ("UNTIL", day(now_ms.saturating_add(EXAMPLE_MS))),

@@ -13,8 +13,8 @@ use thiserror::Error;
 
 use super::{
     baseline::Baseline,
-    decide::{Asked, DecidedBy, Decision, Denial, Layers, decide},
-    question::{Question, Way, unit},
+    decide::{Asked, DecidedBy, Decision, Denial, Layers, decide, decide_on},
+    question::{Question, Slice, Way, unit},
     set::{PolicySet, Problem},
     vocabulary::Word,
 };
@@ -48,6 +48,9 @@ pub enum ViewError {
         "neither sender nor recipient is a unit of {0}: only they and the broker know what their policies say"
     )]
     NotOurs(String),
+    /// It sends and receives nothing.
+    #[error("{0} has no unit that sends or receives, so there is nothing for a policy to decide")]
+    NoUnits(String),
     /// The roster's baseline.
     #[error("the baseline of the region cannot be read: {0}")]
     Baseline(Problem),
@@ -109,11 +112,12 @@ impl Described {
 /// What the baseline says, asked about everything that it may be asked about: the broker asks so.
 pub(super) fn region_denies(
     baseline: &[PolicySet],
+    slice: &Slice,
     roster: &Roster,
     question: &Question<'_>,
 ) -> Option<Denial> {
     let asked = Asked { baseline, originator: None, recipient: None };
-    match decide(asked, roster, question, Layers::All) {
+    match decide_on(asked, slice, roster, question, Layers::All) {
         Decision::Deny(denial) if denial.by == DecidedBy::Region => Some(denial),
         Decision::Deny(_) | Decision::Release(_) | Decision::Review(_) => None,
     }
@@ -122,11 +126,12 @@ pub(super) fn region_denies(
 /// What one agency's bundle says, the baseline left out.
 pub(super) fn own_says(
     own: Option<&PolicySet>,
+    slice: &Slice,
     roster: &Roster,
     question: &Question<'_>,
     layers: Layers,
 ) -> Decision {
-    decide(Asked { baseline: &[], originator: own, recipient: own }, roster, question, layers)
+    decide_on(Asked { baseline: &[], originator: own, recipient: own }, slice, roster, question, layers)
 }
 
 /// The decision as far as one agency sees it.
@@ -137,9 +142,13 @@ pub(super) fn seen(
     question: &Question<'_>,
     layers: Layers,
 ) -> Decision {
-    match region_denies(baseline, roster, question) {
+    let slice = match Slice::new(roster, question) {
+        Ok(slice) => slice,
+        Err(stop) => return Decision::Deny(stop.denial(question)),
+    };
+    match region_denies(baseline, &slice, roster, question) {
         Some(denial) => Decision::Deny(denial),
-        None => own_says(own, roster, question, layers),
+        None => own_says(own, &slice, roster, question, layers),
     }
 }
 
@@ -171,11 +180,19 @@ impl<'a> View<'a> {
     }
 
     pub(super) fn region_denies(&self, question: &Question<'_>) -> Option<Denial> {
-        region_denies(&self.baseline, self.roster, question)
+        match Slice::new(self.roster, question) {
+            Ok(slice) => region_denies(&self.baseline, &slice, self.roster, question),
+            Err(stop) => Some(stop.denial(question)),
+        }
     }
 
     pub(super) fn own_says(&self, question: &Question<'_>, layers: Layers) -> Decision {
-        own_says(self.own, self.roster, question, layers)
+        let asked = Asked { baseline: &[], originator: self.own, recipient: self.own };
+        decide(asked, self.roster, question, layers)
+    }
+
+    pub(super) fn seen(&self, question: &Question<'_>, layers: Layers) -> Decision {
+        seen(&self.baseline, self.own, self.roster, question, layers)
     }
 
     /// Which of the own layers a packet passes: as the sender's agency, the recipient's, or both.

@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use cedar_policy::{ActionConstraint, Authorizer, Policy, PolicyId, PolicySet as CedarSet};
-use lintas_proto::schema::{Kind, Roster, UnitRef};
+use lintas_proto::schema::{HandlingCode, Kind, Roster, UnitRef};
 
 use crate::policy::{
     baseline::Baseline,
     decide::{Decision, Layers},
     question::{Question, Slice, member},
     set::PolicySet,
-    space::{Turn, neutral, turned},
+    space::{KINDS, Turn, neutral, turned},
     view::{Described, own_says, region_denies},
-    vocabulary::{uid, unit_name},
+    vocabulary::{Word as _, uid, unit_name},
 };
 
 /// What becomes of a packet, as far as one agency decides.
@@ -88,6 +88,15 @@ fn covers(policy: &Policy, action: &str) -> bool {
     }
 }
 
+/// The kinds, by their places in [`KINDS`]: those that no text names are decided alike, and stand together.
+pub(super) fn kinds(texts: &[&str]) -> Vec<Vec<usize>> {
+    let named = |kind: &Kind| texts.iter().any(|text| text.contains(&format!("\"{}\"", kind.word())));
+    let (named, alike): (Vec<usize>, Vec<usize>) =
+        (0..KINDS.len()).partition(|at| KINDS.get(*at).is_some_and(named));
+    let alone = named.into_iter().map(|at| vec![at]);
+    alone.chain((!alike.is_empty()).then_some(alike)).collect()
+}
+
 /// Everybody to whom the agency may release and from whom it may accept, as far as a changed policy speaks of it.
 pub(super) fn pairs(roster: &Roster, agency: &str, changed: &Changed, texts: &[&str]) -> Vec<Pair> {
     let first = |agency: &str| {
@@ -134,6 +143,8 @@ pub(super) struct Probe<'a> {
     roster: &'a Roster,
     old: Option<&'a PolicySet>,
     new: Option<&'a PolicySet>,
+    /// A policy names a group that no member has: it counts where it does not hold, so every packet is asked about.
+    gone: bool,
     at_ms: u64,
 }
 
@@ -146,45 +157,53 @@ impl<'a> Probe<'a> {
         at_ms: u64,
     ) -> Self {
         let baseline = baseline.at(at_ms).0.into_iter().cloned().collect();
-        Self { changed, baseline, roster, old, new, at_ms }
+        let actions = ["Release", "Review", "Accept"];
+        let gone = |set: &PolicySet| actions.iter().any(|action| !set.gone(roster, action).is_empty());
+        let gone = old.is_some_and(gone) || new.is_some_and(gone);
+        Self { changed, baseline, roster, old, new, gone, at_ms }
     }
 
+    /// H3 waits for a person whatever the texts say: what comes after that is compared.
     fn packet(&self, pair: &Pair, kind: Kind, turns: &[Turn]) -> Option<(Described, UnitRef)> {
         let to = pair.to.first()?;
         let packet = turned(self.roster, to, neutral(self.roster, &pair.from, to, kind), turns);
-        Some((packet, to.clone()))
+        let reviewed = turns.contains(&Turn::Handling(HandlingCode::H3));
+        Some((Described { reviewed, ..packet }, to.clone()))
     }
 
     /// The answers of both texts, where a changed policy says anything; elsewhere they are the same.
     pub(super) fn where_changed(&self, pair: &Pair, kind: Kind, turns: &[Turn]) -> Option<(Seen, Seen)> {
         let (packet, to) = self.packet(pair, kind, turns)?;
         let question = packet.question(&to, self.at_ms);
-        self.changed_speaks(&question, pair.layers).then(|| self.answers(&question, pair.layers))
+        let slice = Slice::new(self.roster, &question).ok()?;
+        self.changed_speaks(&slice, pair.layers).then(|| self.answers(&slice, &question, pair.layers))
     }
 
     /// The answers of both texts.
     pub(super) fn both(&self, pair: &Pair, kind: Kind, turns: &[Turn]) -> Option<(Seen, Seen)> {
         let (packet, to) = self.packet(pair, kind, turns)?;
-        Some(self.answers(&packet.question(&to, self.at_ms), pair.layers))
+        let question = packet.question(&to, self.at_ms);
+        let slice = Slice::new(self.roster, &question).ok()?;
+        Some(self.answers(&slice, &question, pair.layers))
     }
 
     /// A policy that neither holds nor fails changes no decision, so it does not matter in which text it stands.
-    fn changed_speaks(&self, question: &Question<'_>, layers: Layers) -> bool {
+    fn changed_speaks(&self, slice: &Slice, layers: Layers) -> bool {
         let (changed, actions) = self.changed.of(layers);
-        let Ok(slice) = Slice::new(self.roster, question) else { return false };
-        actions.iter().any(|action| {
-            let Ok(request) = slice.request(action) else { return true };
-            let response = Authorizer::new().is_authorized(&request, changed, slice.entities());
-            let said = response.diagnostics();
-            said.reason().next().is_some() || said.errors().next().is_some()
-        })
+        self.gone
+            || actions.iter().any(|action| {
+                let Ok(request) = slice.request(action) else { return true };
+                let response = Authorizer::new().is_authorized(&request, changed, slice.entities());
+                let said = response.diagnostics();
+                said.reason().next().is_some() || said.errors().next().is_some()
+            })
     }
 
-    fn answers(&self, question: &Question<'_>, layers: Layers) -> (Seen, Seen) {
-        if region_denies(&self.baseline, self.roster, question).is_some() {
+    fn answers(&self, slice: &Slice, question: &Question<'_>, layers: Layers) -> (Seen, Seen) {
+        if region_denies(&self.baseline, slice, self.roster, question).is_some() {
             return (Seen::Region, Seen::Region);
         }
-        let answer = |set| match own_says(set, self.roster, question, layers) {
+        let answer = |set| match own_says(set, slice, self.roster, question, layers) {
             Decision::Release(_) => Seen::Release,
             Decision::Review(_) => Seen::Review,
             Decision::Deny(_) => Seen::Deny,

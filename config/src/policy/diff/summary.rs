@@ -71,19 +71,25 @@ type What = Vec<(Vec<usize>, Labels)>;
 pub(super) fn effects(
     probe: &Probe<'_>,
     pairs: &[Pair],
+    kinds: &[Vec<usize>],
     combinations: &[Vec<Turn>],
     roster: &Roster,
 ) -> (Vec<Effect>, usize) {
     let mut found: BTreeMap<(bool, Turned, What), Vec<&Pair>> = BTreeMap::new();
     for pair in pairs {
         let mut changes: BTreeMap<Turned, BTreeMap<Labels, Vec<usize>>> = BTreeMap::new();
-        for (at, kind) in KINDS.iter().enumerate() {
+        for alike in kinds {
+            let Some(kind) = alike.first().and_then(|at| KINDS.get(*at)) else { continue };
             for (turned, labels) in of_kind(probe, pair, *kind, combinations) {
-                changes.entry(turned).or_default().entry(labels).or_default().push(at);
+                changes.entry(turned).or_default().entry(labels).or_default().extend(alike);
             }
         }
         for (turned, labels) in changes {
-            let mut what: What = labels.into_iter().map(|(labels, kinds)| (kinds, labels)).collect();
+            let sorted = |(labels, mut kinds): (Labels, Vec<usize>)| {
+                kinds.sort_unstable();
+                (kinds, labels)
+            };
+            let mut what: What = labels.into_iter().map(sorted).collect();
             what.sort_unstable();
             found.entry((pair.layers == Layers::Accept, turned, what)).or_default().push(pair);
         }
