@@ -194,7 +194,23 @@ impl<'a, A: Archive> Replay<'a, A> {
             EventType::NotAccepted if told => (Layers::Release, true),
             EventType::NotAccepted if by_policy => (Layers::Accept, false),
             EventType::Denied if by_policy => (Layers::Release, false),
-            _ => {
+            EventType::Unspecified
+            | EventType::Submitted
+            | EventType::Denied
+            | EventType::NotAccepted
+            | EventType::Delivered
+            | EventType::Withheld
+            | EventType::Acknowledged
+            | EventType::Expired
+            | EventType::Recalled
+            | EventType::Destroyed
+            | EventType::Relayed
+            | EventType::DirectoryChanged
+            | EventType::PolicyChanged
+            | EventType::KeyChanged
+            | EventType::Erased
+            | EventType::AuditRead
+            | EventType::AuditReadTold => {
                 self.report.otherwise += 1;
                 return None;
             }

@@ -6,7 +6,10 @@ use clap::Args;
 
 use super::{Auditor, From, agencies, words};
 use crate::{
-    core::audit::listing::{Shown, find, show},
+    core::{
+        audit::listing::{Shown, find, show},
+        text::one_line,
+    },
     shell::{
         clock::show as time,
         failure::{Code, Failure},

@@ -100,7 +100,9 @@ pub(super) fn run(officer: &Officer, asked: &Explain) -> Result<(), Failure> {
 /// A name that the roster does not know, or a question that is none of this agency's.
 pub(super) fn unknown(error: &ViewError) -> Failure {
     let code = match error {
-        ViewError::Agency { .. } | ViewError::Unit { .. } | ViewError::NotOurs(_) => Code::Usage,
+        ViewError::Agency { .. } | ViewError::Unit { .. } | ViewError::NotOurs(_) | ViewError::NoUnits(_) => {
+            Code::Usage
+        }
         ViewError::Baseline(_) => Code::NotSetUp,
     };
     Failure::new(code, error)
