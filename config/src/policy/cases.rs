@@ -1,25 +1,24 @@
 //! What the owner of policies expects of them, as a file that people write: cases.toml. docs/POLICY.md shows one. The gate runs
 //! them before a bundle counts, and whoever changes a policy sees what else it changed.
 
+mod reading;
+
 use lintas_proto::{
-    id::check_code,
+    id::Digest,
     limits,
-    schema::{
-        Caveat, Classification, DataCategory, HandlingCode, Kind, Label, Offence, Onward, Purpose, Roster,
-        Tlp, UnitRef,
-    },
+    schema::{Kind, Label, Onward, Roster, UnitRef},
 };
 use serde::Serialize;
 
+use self::reading::{KEYS, Reading};
 use super::{
     baseline::Baseline,
     decide::{Asked, Decision, Layers, decide, decide_baseline},
     question::{Question, Way},
     set::{Owner, PROBLEMS_MAX, PolicySet, Problem, Told},
     text::statements,
-    vocabulary::{Word, all},
 };
-use crate::document::{Document, Entry, FileError, Section};
+use crate::document::{Document, FileError};
 
 /// Most cases of one owner.
 pub const CASES_MAX: usize = 1_000;
@@ -211,15 +210,19 @@ impl Cases {
     /// What is wrong with the roster's baseline.
     pub fn run(&self, policies: &PolicySet, roster: &Roster, now_ms: u64) -> Result<Vec<Outcome>, Problem> {
         let region = Baseline::read(roster)?;
+        // The baseline changes with time: what leaves it has left it at the time of some cases, and of others not.
+        let mut asked_last: Option<(Digest, Vec<PolicySet>)> = None;
         let outcome = |case: &Case| {
             let question = case.question(now_ms);
             let got = match case.layers(&self.owner) {
                 None => decide_baseline(policies, roster, &question),
                 Some(layers) => {
-                    let baseline: Vec<PolicySet> =
-                        region.at(question.now_ms).0.into_iter().cloned().collect();
-                    let asked =
-                        Asked { baseline: &baseline, originator: Some(policies), recipient: Some(policies) };
+                    let (sets, hash) = region.at(question.now_ms);
+                    if asked_last.as_ref().is_none_or(|(last, _)| *last != hash) {
+                        asked_last = Some((hash, sets.into_iter().cloned().collect()));
+                    }
+                    let baseline = asked_last.as_ref().map_or(&[][..], |(_, sets)| sets);
+                    let asked = Asked { baseline, originator: Some(policies), recipient: Some(policies) };
                     decide(asked, roster, &question, layers)
                 }
             };
@@ -280,161 +283,4 @@ fn sentence(decision: &Decision, question: &Question<'_>) -> String {
 
 fn problem(FileError { line, problem, .. }: FileError) -> Problem {
     Problem { line, column: 0, what: problem, mend: String::new() }
-}
-
-/// The name first: it has no default.
-const KEYS: [&str; 21] = [
-    "name",
-    "from",
-    "to",
-    "named",
-    "kind",
-    "tlp",
-    "handling",
-    "caveats",
-    "rel_to",
-    "classification",
-    "purposes",
-    "offences",
-    "data",
-    "onward",
-    "reviewed",
-    "via",
-    "hops",
-    "consent",
-    "at",
-    "expect",
-    "by",
-];
-
-struct Reading<'r, 'd> {
-    case: &'r Section<'d>,
-    defaults: Option<&'r Section<'d>>,
-}
-
-impl<'d> Reading<'_, 'd> {
-    fn get(&self, key: &'static str) -> Option<Entry<'d>> {
-        self.case.get(key).or_else(|| self.defaults?.get(key))
-    }
-
-    fn need(&self, key: &'static str, such_as: &str) -> Result<Entry<'d>, FileError> {
-        self.get(key).map_or_else(|| self.case.need(key, such_as), Ok)
-    }
-
-    fn case(&self, owner: &Owner) -> Result<Case, FileError> {
-        let name = self.case.need("name", "\"an alert goes to every member\"")?;
-        let name = name.text(|text| {
-            let fits = (1..=CASE_NAME_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control);
-            if fits {
-                Ok(text.to_owned())
-            } else {
-                Err("must be 1 to 128 bytes long, without control characters")
-            }
-        })?;
-        let case = Case {
-            name,
-            line: self.case.line(),
-            expected: self.need("expect", "\"release\"")?.one_of(&EXPECTED)?,
-            by: self.get("by").map(|entry| entry.text(|text| Ok::<_, &str>(text.to_owned()))).transpose()?,
-            from: self.unit("from")?,
-            to: self.unit("to")?,
-            named: self.truth("named", true)?,
-            kind: self.word::<Kind>("kind", Kind::Request)?,
-            label: self.label()?,
-            onward: self.word::<Onward>("onward", Onward::None)?,
-            reviewed: self.truth("reviewed", false)?,
-            relay: self.relay()?,
-            at_ms: self.get("at").map(|entry| moment(&entry)).transpose()?,
-        };
-        match owner {
-            Owner::Agency(code) if case.from.agency != *code && case.to.agency != *code => Err(self
-                .case
-                .wrong(format!("neither `from` nor `to` is of {code}: its policies would never be asked"))),
-            Owner::Agency(_) | Owner::Baseline => Ok(case),
-        }
-    }
-
-    fn label(&self) -> Result<Label, FileError> {
-        let classification = self.get("classification").map(|entry| entry.text(marking)).transpose()?;
-        let code = |entry: Entry<'_>| entry.text(|text| agency(text).map(|()| text.to_owned()));
-        let mut rel_to = match self.get("rel_to") {
-            None => Vec::new(),
-            Some(entry) => entry.list()?.into_iter().map(code).collect::<Result<_, _>>()?,
-        };
-        rel_to.sort_unstable();
-        rel_to.dedup();
-        Ok(Label {
-            tlp: self.word::<Tlp>("tlp", Tlp::Amber)? as i32,
-            handling: self.words::<HandlingCode>("handling", |word| word as i32)?,
-            caveats: self.words::<Caveat>("caveats", |word| word as i32)?,
-            rel_to,
-            classification,
-            purposes: self.words::<Purpose>("purposes", |word| word as i32)?,
-            offences: self.words::<Offence>("offences", |word| word as i32)?,
-            data: self.words::<DataCategory>("data", |word| word as i32)?,
-            ..Label::default()
-        })
-    }
-
-    fn unit(&self, key: &'static str) -> Result<UnitRef, FileError> {
-        self.need(key, "\"TH/TH-SPOC\"")?.text(|text| {
-            let (agency, unit) =
-                text.split_once('/').ok_or("must be agency and unit, e.g. \"TH/TH-SPOC\"")?;
-            if check_code(agency).is_err() || check_code(unit).is_err() {
-                return Err("must be two codes of capitals, digits and hyphens, e.g. \"TH/TH-SPOC\"");
-            }
-            Ok(UnitRef { agency: agency.to_owned(), unit: unit.to_owned() })
-        })
-    }
-
-    fn relay(&self) -> Result<Option<Relay>, FileError> {
-        let hops = self.get("hops").map(|entry| entry.number(1..=255)).transpose()?;
-        let consent = self.truth("consent", false)?;
-        let via = self.get("via").map(|entry| entry.text(|text| agency(text).map(|()| text.to_owned())));
-        match via.transpose()? {
-            Some(via) => Ok(Some(Relay { via, hops: hops.unwrap_or(1), consent })),
-            None if hops.is_some() || consent => Err(self
-                .case
-                .wrong("`hops` and `consent` are about a packet that is passed on; add `via`".to_owned())),
-            None => Ok(None),
-        }
-    }
-
-    fn truth(&self, key: &'static str, default: bool) -> Result<bool, FileError> {
-        self.get(key).map_or(Ok(default), |entry| entry.truth())
-    }
-
-    fn word<W: Word + Copy>(&self, key: &'static str, default: W) -> Result<W, FileError> {
-        self.get(key).map_or(Ok(default), |entry| entry.one_of(&known::<W>()))
-    }
-
-    fn words<W: Word + Copy>(&self, key: &'static str, number: fn(W) -> i32) -> Result<Vec<i32>, FileError> {
-        let Some(entry) = self.get(key) else { return Ok(Vec::new()) };
-        let words = entry.list()?.into_iter().map(|entry| entry.one_of(&known::<W>()).map(number));
-        let mut words = words.collect::<Result<Vec<_>, _>>()?;
-        words.sort_unstable();
-        words.dedup();
-        Ok(words)
-    }
-}
-
-fn known<W: Word>() -> Vec<(&'static str, W)> {
-    all::<W>().into_iter().map(|word| (word.word(), word)).collect()
-}
-
-fn agency(code: &str) -> Result<(), &'static str> {
-    check_code(code).map_err(|_| "must be an agency's code, e.g. \"TH\"")
-}
-
-fn marking(text: &str) -> Result<Classification, &'static str> {
-    let (scheme, value) = text.split_once('/').ok_or("must be a scheme and a marking, e.g. \"TH/LAP\"")?;
-    Ok(Classification { scheme: scheme.to_owned(), value: value.to_owned() })
-}
-
-fn moment(entry: &Entry<'_>) -> Result<u64, FileError> {
-    entry.text(|text| {
-        let moment: Option<jiff::Timestamp> = text.parse().ok();
-        let ms = moment.and_then(|moment| u64::try_from(moment.as_millisecond()).ok());
-        ms.ok_or("must be a moment in quotes, e.g. \"2026-12-01T00:00:00Z\"")
-    })
 }

@@ -1,15 +1,13 @@
 //! Conditions that contradict each other. Cedar finds what its types rule out; that a packet has two kinds at once, or a unit is
 //! chosen by name and is not, it takes for a condition like any other.
 
-use cedar_policy::Policy;
 use serde_json::Value;
 
 /// Two conditions that must both hold and cannot, in words; `None` if none are seen. Sees equalities with different literals, and
-/// a condition beside its opposite.
-pub(super) fn contradiction(policy: &Policy) -> Option<String> {
-    let tree = policy.to_json().ok()?;
+/// a condition beside its opposite. The policy in Cedar's JSON.
+pub(super) fn contradiction(policy: &Value) -> Option<String> {
     let mut all = Vec::new();
-    for clause in tree.get("conditions").and_then(Value::as_array).into_iter().flatten() {
+    for clause in policy.get("conditions").and_then(Value::as_array).into_iter().flatten() {
         let when = clause.get("kind").and_then(Value::as_str) == Some("when");
         collect(clause.get("body")?, when, &mut all);
     }

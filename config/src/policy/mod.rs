@@ -6,6 +6,8 @@
 //! | [`vocabulary`] | the words of the label, and the schema |
 //! | [`question`] | what is asked, and what a policy may know: cut out of the roster |
 //! | [`set`] | the policies of one owner, read and checked |
+//! | [`guard`] | what a text must stand before Cedar sees it |
+//! | `spelling`, `contradiction`, `moments`, `scope` | what is wrong with a policy, in words; what it names |
 //! | [`decide`] | three layers, one decision |
 //! | [`baseline`] | the policies of the region, those that are leaving included |
 //! | [`bundle`] | an agency's signed policies: whose, which version, after which |

@@ -1,7 +1,6 @@
 //! Time in policies. `context.now` may be compared with literals only, so it is known when an answer can change, and how long
 //! it may be remembered.
 
-use cedar_policy::Policy;
 use serde_json::Value;
 
 /// What a policy may not say, and what to write instead.
@@ -13,14 +12,13 @@ pub(super) struct Wrong {
 
 const MOMENT: &str = "write e.g. context.now < datetime(\"2027-01-01\")";
 
-/// The moments that a policy compares the time with, milliseconds since 1970.
+/// The moments that a policy compares the time with, milliseconds since 1970. The policy in Cedar's JSON.
 ///
 /// # Errors
 /// The time is used in another way, or something is asked of a name: only what the question is about has a country or groups.
-pub(super) fn moments(policy: &Policy) -> Result<Vec<u64>, Wrong> {
-    let tree = policy.to_json().map_err(|error| Wrong { what: error.to_string(), mend: "" })?;
+pub(super) fn moments(policy: &Value) -> Result<Vec<u64>, Wrong> {
     let mut found = Vec::new();
-    walk(&tree, &mut found)?;
+    walk(policy, &mut found)?;
     Ok(found)
 }
 

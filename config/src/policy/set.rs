@@ -1,7 +1,10 @@
 //! The policies of one owner, read and checked once. Nothing gets into a [`PolicySet`] that Cedar's strict validator or the
 //! rules of this region do not accept: warnings are errors.
 
-use std::{collections::HashMap, fmt};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+};
 
 use cedar_policy::{Effect, Policy, PolicyId, PolicySet as CedarSet, ValidationMode, Validator};
 use lintas_proto::{
@@ -15,7 +18,7 @@ use super::{
     contradiction::contradiction,
     decide::{BASELINE, NOT_ACCEPTED, NOTHING_ACCEPTS, NOTHING_RELEASES},
     guard::guard,
-    moments::moments,
+    moments::{Wrong, moments},
     scope,
     spelling::{self, NEVER_HOLDS},
     text::{Statement, statements},
@@ -150,27 +153,18 @@ impl PolicySet {
                 statements.len()
             )));
         }
-        let mut reading =
-            Reading { owner, cedar: CedarSet::new(), told: HashMap::new(), problems: Vec::new() };
+        let mut reading = Reading::new(owner);
         for statement in &statements {
             reading.add(statement);
         }
         reading.validate(&statements);
-        let Reading { owner, cedar, told, mut problems } = reading;
+        let Reading { owner, cedar, told, mut problems, .. } = reading;
         let mut moments_ms = Vec::new();
-        for (statement, policy) in
-            statements.iter().filter_map(|one| Some((one, cedar.policy(&one.policy_id())?)))
-        {
-            if let Some(what) = contradiction(policy) {
-                problems.push(statement.problem(
-                    0,
-                    format!("this policy can never hold: {what}"),
-                    NEVER_HOLDS,
-                ));
-            }
-            match moments(policy) {
+        for statement in &statements {
+            let Some(policy) = cedar.policy(&statement.policy_id()) else { continue };
+            match conditions(policy) {
                 Ok(more) => moments_ms.extend(more),
-                Err(wrong) => problems.push(statement.problem(0, wrong.what, wrong.mend)),
+                Err(Wrong { what, mend }) => problems.push(statement.problem(0, what, mend)),
             }
         }
         moments_ms.sort_unstable();
@@ -237,6 +231,15 @@ impl PolicySet {
     }
 }
 
+/// What Cedar does not look at in the conditions of a policy, and the moments that they name.
+fn conditions(policy: &Policy) -> Result<Vec<u64>, Wrong> {
+    let tree = policy.to_json().map_err(|error| Wrong { what: error.to_string(), mend: "" })?;
+    match contradiction(&tree) {
+        Some(what) => Err(Wrong { what: format!("this policy can never hold: {what}"), mend: NEVER_HOLDS }),
+        None => moments(&tree),
+    }
+}
+
 fn named_groups(policy: &Policy) -> Vec<NamedGroup> {
     let named = policy.entity_literals().into_iter().filter(|uid| scope::kind(uid) == "Group");
     let (id, actions) = (policy.id(), scope::actions(policy));
@@ -253,10 +256,21 @@ struct Reading {
     owner: Owner,
     cedar: CedarSet,
     told: HashMap<PolicyId, Told>,
+    ids: HashSet<String>,
     problems: Vec<Problem>,
 }
 
 impl Reading {
+    fn new(owner: Owner) -> Self {
+        Self {
+            owner,
+            cedar: CedarSet::new(),
+            told: HashMap::new(),
+            ids: HashSet::new(),
+            problems: Vec::new(),
+        }
+    }
+
     fn add(&mut self, statement: &Statement<'_>) {
         let policy = match Policy::parse(Some(statement.policy_id()), statement.text) {
             Ok(policy) => policy,
@@ -267,6 +281,7 @@ impl Reading {
         };
         match self.rules(statement, &policy) {
             Ok(told) => {
+                self.ids.insert(told.id.clone());
                 self.told.insert(policy.id().clone(), told);
             }
             Err(problem) => self.problems.push(problem),
@@ -289,7 +304,7 @@ impl Reading {
             return wrong(format!("the id `{id}` means something already"), "choose another one");
         }
         let full = self.owner.policy(id);
-        if self.told.values().any(|told| told.id == full) {
+        if self.ids.contains(&full) {
             return wrong(format!("the id `{id}` stands twice"), "choose another one");
         }
         let text =

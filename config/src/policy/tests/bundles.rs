@@ -10,7 +10,7 @@ use lintas_proto::{
 
 use super::*;
 use crate::{
-    Directory,
+    Directory, issue, os_entropy,
     testing::{self, Region},
 };
 
@@ -42,7 +42,7 @@ pub(super) fn open(region: &Region, directory: &Directory, text: &str) -> Result
 }
 
 fn opened(directory: &Directory, signed: &SignedPolicyBundle) -> Result<Arc<Bundle>, BundleError> {
-    Bundle::open(&canonical::encode(signed).into(), directory)
+    Bundle::open(&canonical::encode(signed), directory)
 }
 
 fn refusal(change: impl FnOnce(&mut PolicyBundle)) -> BundleError {
@@ -80,7 +80,7 @@ fn a_bundle_that_its_owner_did_not_sign_is_refused() {
     broken.bundle_signature = signature.into();
     assert!(matches!(opened(&directory, &broken), Err(BundleError::Directory(_))));
     let mut text = good.clone();
-    text.bundle = canonical::encode(&said(ACCEPT)).into();
+    text.bundle = canonical::encode(&said(ACCEPT));
     assert!(matches!(opened(&directory, &text), Err(BundleError::Directory(_))));
     // KH signs a bundle in the name of TH: with its own delegation, and with TH's.
     let theft = bundle::sign(&region.secrets[0], &said(RELEASE)).unwrap();
@@ -91,6 +91,18 @@ fn a_bundle_that_its_owner_did_not_sign_is_refused() {
         ..theft
     };
     assert!(matches!(opened(&directory, &mixed), Err(BundleError::Directory(_))));
+}
+
+#[test]
+fn a_bundle_signed_with_keys_that_were_replaced_is_refused() {
+    let (mut region, _) = region();
+    let old = sign(&region, &said(RELEASE));
+    issue::delegate(&mut region.secrets[1], &region.identities[1], 2, testing::NOW, &mut os_entropy())
+        .unwrap();
+    region.rotate(1, 1);
+    let directory = region.open().unwrap();
+    assert!(matches!(opened(&directory, &old), Err(BundleError::OldKeys(owner)) if owner == "TH"));
+    assert!(opened(&directory, &sign(&region, &said(RELEASE))).is_ok());
 }
 
 #[test]

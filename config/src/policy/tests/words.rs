@@ -53,7 +53,7 @@ fn every_attribute_of_the_schema_is_in_the_slice() {
         [("Unit", "KH/KH-A"), ("Packet", "packet"), ("Agency", "VN"), ("Agency", "TH"), ("Agency", "KH")]
     {
         let said =
-            attributes(between(&schema[schema.find(&format!("entity {kind} in")).unwrap()..], "= {", '}'));
+            attributes(between(schema.split_once(&format!("entity {kind} in")).unwrap().1, "= {", '}'));
         let found =
             entities.as_array().unwrap().iter().find(|entity| {
                 entity["uid"]["type"] == format!("Lintas::{kind}") && entity["uid"]["id"] == id
