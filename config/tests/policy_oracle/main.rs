@@ -20,12 +20,13 @@ mod oracle;
 mod random;
 mod world;
 
-use std::{
-    collections::BTreeMap,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::collections::BTreeMap;
 
-use lintas_config::policy::{DecidedBy, Layers, sample};
+use lintas_config::{
+    issue::fresh_seed,
+    os_entropy,
+    policy::{DecidedBy, Layers, sample},
+};
 use lintas_proto::schema::Roster;
 
 use self::{
@@ -47,8 +48,11 @@ fn is_long() -> bool {
 }
 
 fn seed() -> u64 {
-    let now = || u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap();
-    number("LINTAS_POLICY_SEED").unwrap_or_else(now)
+    let fresh = || {
+        let bytes = fresh_seed(&mut os_entropy());
+        u64::from_le_bytes(bytes.as_slice()[..8].try_into().unwrap())
+    };
+    number("LINTAS_POLICY_SEED").unwrap_or_else(fresh)
 }
 
 fn layers(random: &mut Random) -> Layers {

@@ -76,14 +76,40 @@ pub(crate) fn asked(random: &mut Random, regions: &[Roster]) -> Asked {
         from,
         to,
     };
-    if random.percent(20) {
+    if random.percent(35) {
         random.one(&HINTS)(&mut asked);
     }
     asked
 }
 
 /// What rare rules ask for, each in a word or two; all else stays random.
-const HINTS: [fn(&mut Asked); 16] = [
+const HINTS: [fn(&mut Asked); 24] = [
+    |q| {
+        (q.from, q.to) = (unit("VN", "VN-C02"), unit("ID", "ID-FIU"));
+        q.label.purposes = vec![Purpose::FinancialInvestigation as i32];
+    },
+    |q| {
+        (q.from, q.to) = (unit("ID", "ID-FIU"), unit("VN", "VN-FIU"));
+        q.label.purposes = vec![Purpose::FinancialInvestigation as i32];
+    },
+    |q| {
+        (q.from, q.to) = (unit("ID", "ID-SPOC"), unit("VN", "VN-C02"));
+        q.label.offences = vec![Offence::MigrantSmuggling as i32];
+    },
+    |q| {
+        (q.from, q.to) = (unit("TH", "TH-SPOC"), unit("ID", "ID-PPA"));
+        (q.kind, q.label.purposes) = (Kind::Reply, vec![Purpose::VictimProtection as i32]);
+    },
+    |q| (q.from, q.to, q.kind) = (unit("TH", "TH-SPOC"), unit("RCO", "RCO-DESK"), Kind::Alert),
+    |q| (q.from, q.to, q.kind) = (unit("RCO", "RCO-DESK"), unit("TH", "TH-SPOC"), Kind::Alert),
+    |q| {
+        (q.from, q.to) = (unit("TH", "TH-SPOC"), unit("VN", "VN-C02"));
+        q.label.caveats = vec![Caveat::SourceProtect as i32];
+    },
+    |q| {
+        (q.from, q.to) = (unit("LA", "LA-ATD"), unit("KH", "KH-AHT"));
+        (q.named, q.label.data) = (true, vec![DataCategory::Minor as i32]);
+    },
     |q| {
         (q.from, q.to) = (unit("TH", "TH-SPOC"), unit("TH", "TH-LAB"));
         (q.label.data, q.label.purposes) =
