@@ -274,8 +274,7 @@ impl Engine {
         // What was in force stays so, also when the clock was set back.
         let now_ms = ledger.time_at(clock::now_ms());
         let store = folder.policies(&directory, now_ms)?;
-        // MERGE: `|agency| ledger.audit().policy(agency).copied()`: what the log was told last.
-        store.agrees_with_log(directory.roster(), |_| None)?;
+        store.agrees_with_log(directory.roster(), |agency| ledger.audit().policy(agency).copied())?;
         let policies =
             Policies::new(directory.shared_roster(), store.live(directory.roster(), now_ms), now_ms)
                 .map_err(|problem| RunError::Baseline(problem.to_string()))?;
