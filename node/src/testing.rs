@@ -256,9 +256,7 @@ impl Region {
 
     pub(crate) fn desk_at(&self, agency: &str, broker: &str) -> Desk {
         let desk = self.desk_without_policy(agency, broker);
-        if desk.policies(&desk.directory()).unwrap().bundle(agency).is_none() {
-            self.give(&desk, OPEN);
-        }
+        self.give_open(&desk);
         desk
     }
 

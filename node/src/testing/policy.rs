@@ -42,6 +42,14 @@ impl Region {
         Bundle::kept(&canonical::encode(&signed), &hash).unwrap()
     }
 
+    /// Gives an agency's desk the open policy, if it has none.
+    pub(crate) fn give_open(&self, desk: &Desk) {
+        let known = desk.policies(&desk.directory()).unwrap();
+        if known.bundle(&desk.keys().agency).is_none() {
+            self.give(desk, OPEN);
+        }
+    }
+
     /// Gives an agency's desk its next policy.
     pub(crate) fn give(&self, desk: &Desk, policies: &str) {
         let agency = desk.keys().agency.clone();

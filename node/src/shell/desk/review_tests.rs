@@ -276,15 +276,15 @@ fn a_full_disk_releases_nothing_and_decides_nothing() {
     let desk = region.desk("TH");
     let file = region.root.path().join("list.pdf");
     fs::write(&file, vec![7; 1_000]).unwrap();
-    let kept =
-        desk.send(&h3(&["KH/KH-AHT"]), &[file], &[], None, &How::default(), &mut os_entropy()).unwrap();
+    let large = h3(&["KH/KH-AHT"]).replace("trawler", &"x".repeat(900_000));
+    let kept = desk.send(&large, &[file], &[], None, &How::default(), &mut os_entropy()).unwrap();
     let full = desk.folder().path("full");
     fs::write(&full, "").unwrap();
-    let mut sent = 0;
+    let mut more = 0;
     // Until the open segment has no room either.
-    while send(&desk, &draft(&["KH/KH-AHT"], "t", AMBER, "NONE"), &How::default()).is_ok() {
-        sent += 1;
-        assert!(sent < 1_000);
+    while send(&desk, &large, &How::default()).is_ok() {
+        more += 1;
+        assert!(more < 100, "the disk is not full");
     }
     assert_eq!(decide(&desk, &kept.packet_id, true).unwrap_err().code, Code::Storage);
     assert_eq!(state(&desk, &kept.packet_id), "awaiting-review");
