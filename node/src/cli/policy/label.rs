@@ -56,8 +56,8 @@ pub(super) struct Asked {
     #[arg(long = "offence", value_delimiter = ',', value_name = "OFFENCE")]
     offences: Vec<String>,
     /// Categories of data, e.g. FINANCIAL.
-    #[arg(long, value_delimiter = ',', value_name = "CATEGORY")]
-    data: Vec<String>,
+    #[arg(long = "category", value_delimiter = ',', value_name = "CATEGORY")]
+    categories: Vec<String>,
     /// NONE, WITH_CONSENT, REGION, ANY.
     #[arg(long, default_value = "NONE")]
     onward: String,
@@ -103,8 +103,8 @@ pub(super) struct Open {
     #[arg(long = "offence", value_delimiter = ',', value_name = "OFFENCE")]
     offences: Option<Vec<String>>,
     /// Categories of data, e.g. FINANCIAL; `none` for none.
-    #[arg(long, value_delimiter = ',', value_name = "CATEGORY")]
-    data: Option<Vec<String>>,
+    #[arg(long = "category", value_delimiter = ',', value_name = "CATEGORY")]
+    categories: Option<Vec<String>>,
     /// NONE, WITH_CONSENT, REGION, ANY.
     #[arg(long)]
     onward: Option<String>,
@@ -137,7 +137,7 @@ impl Open {
             )?,
             purposes: open_list(&self.purposes, |text| purpose(text))?,
             offences: open_list(&self.offences, |text| offence(text))?,
-            data: open_list(&self.data, |text| data(text))?,
+            data: open_list(&self.categories, |text| data(text))?,
             onward: maybe(self.onward.as_ref(), |text| onward(text))?,
             named: self.named,
             reviewed: self.reviewed,
@@ -187,7 +187,7 @@ impl Asked {
             classification: maybe(self.classification.as_deref(), marking)?,
             purposes: numbers(&self.purposes, purpose)?,
             offences: numbers(&self.offences, offence)?,
-            data: numbers(&self.data, data)?,
+            data: numbers(&self.categories, data)?,
             ..Label::default()
         })
     }
@@ -209,7 +209,7 @@ vocabularies! {
     caveat: Caveat, "--caveat", "CAVEAT_";
     purpose: Purpose, "--purpose", "PURPOSE_";
     offence: Offence, "--offence", "OFFENCE_";
-    data: DataCategory, "--data", "DATA_CATEGORY_";
+    data: DataCategory, "--category", "DATA_CATEGORY_";
     onward: Onward, "--onward", "ONWARD_";
 }
 

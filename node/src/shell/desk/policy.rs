@@ -1,7 +1,5 @@
 //! The own agency's policy: published, brought to the broker, shown.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use lintas_config::policy::{Bundle, Owner, PolicySet, Problem, bundle, check, schema_hash};
 use lintas_proto::{canonical, id::hex, schema::PolicyBundle};
@@ -242,9 +240,4 @@ pub(crate) fn view(agency: &str, versions: &[Version], broker: Option<&AtBroker>
 /// For who only reads: the folder, and no node.
 pub(crate) fn offline(agency: &str, versions: &[Version]) -> PolicyView {
     view(agency, versions, None, clock::now_ms())
-}
-
-/// A bundle of the shelf, read.
-pub(crate) fn open_kept(bytes: &Bytes, version: &Version) -> Result<Arc<Bundle>, Failure> {
-    Bundle::kept(bytes, &version.hash).map_err(|error| Failure::new(Code::Storage, error))
 }
