@@ -29,7 +29,7 @@ use super::{
     decide::{Decision, Layers, NOT_ACCEPTED, REVIEW_H3},
     memory::{Memory, key},
     question::{Question, Way},
-    set::{Owner, PolicySet},
+    set::PolicySet,
     view::{name, seen},
 };
 
@@ -79,7 +79,6 @@ struct Said {
 /// See the module.
 #[derive(Debug)]
 pub struct Replay<'a, A> {
-    agency: &'a str,
     archive: A,
     candidate: Option<&'a PolicySet>,
     since_ms: u64,
@@ -91,10 +90,10 @@ pub struct Replay<'a, A> {
 
 impl<'a, A: Archive> Replay<'a, A> {
     /// Begins at the first event of a sub-log, where no bundle is in force; decisions before `since_ms` are only walked past.
-    pub fn new(agency: &'a str, archive: A, candidate: Option<&'a PolicySet>, since_ms: u64) -> Self {
+    pub fn new(agency: &str, archive: A, candidate: Option<&'a PolicySet>, since_ms: u64) -> Self {
         let report = Report::new(agency, candidate.is_some());
         let in_force = InForce::Nothing;
-        Self { agency, archive, candidate, since_ms, in_force, ground: None, submitted: None, report }
+        Self { archive, candidate, since_ms, in_force, ground: None, submitted: None, report }
     }
 
     /// The next event.
@@ -186,34 +185,20 @@ impl<'a, A: Archive> Replay<'a, A> {
 
     /// What the log says; `None` for a refusal that is no policy's.
     fn said(&mut self, event: EventType, logged: &AuditEvent) -> Option<Said> {
-        let told = logged.policy_ids.iter().any(|id| id.ends_with(&format!("/{NOT_ACCEPTED}")));
+        let foreign = |id: &String| id.ends_with(&format!("/{NOT_ACCEPTED}"));
+        let told = event == EventType::NotAccepted && logged.policy_ids.iter().any(foreign);
         let by_policy = logged.recipient.is_some();
-        let (layers, allowed) = match event {
-            EventType::Released => (Layers::Release, true),
-            EventType::Received => (Layers::Accept, true),
-            EventType::NotAccepted if told => (Layers::Release, true),
-            EventType::NotAccepted if by_policy => (Layers::Accept, false),
-            EventType::Denied if by_policy => (Layers::Release, false),
-            EventType::Unspecified
-            | EventType::Submitted
-            | EventType::Denied
-            | EventType::NotAccepted
-            | EventType::Delivered
-            | EventType::Withheld
-            | EventType::Acknowledged
-            | EventType::Expired
-            | EventType::Recalled
-            | EventType::Destroyed
-            | EventType::Relayed
-            | EventType::DirectoryChanged
-            | EventType::PolicyChanged
-            | EventType::KeyChanged
-            | EventType::Erased
-            | EventType::AuditRead
-            | EventType::AuditReadTold => {
-                self.report.otherwise += 1;
-                return None;
-            }
+        let (layers, allowed) = if event == EventType::Received {
+            (Layers::Accept, true)
+        } else if event == EventType::Released || told {
+            (Layers::Release, true)
+        } else if !by_policy {
+            self.report.otherwise += 1;
+            return None;
+        } else if event == EventType::NotAccepted {
+            (Layers::Accept, false)
+        } else {
+            (Layers::Release, false)
         };
         Some(Said {
             event,
@@ -289,12 +274,6 @@ impl<'a, A: Archive> Replay<'a, A> {
             would_be_by: policies,
             why,
         });
-    }
-
-    /// Whose sub-log it is.
-    #[must_use]
-    pub fn owner(&self) -> Owner {
-        Owner::Agency(self.agency.to_owned())
     }
 }
 

@@ -238,36 +238,3 @@ proptest! {
         prop_assert!(none.is_empty() && none.space.packets == 0);
     }
 }
-
-#[test]
-#[ignore]
-fn measure() {
-    let mut roster = roster();
-    for member in roster.members.iter_mut().filter(|member| !member.units.is_empty()) {
-        let more: Vec<RosterUnit> = (0..4)
-            .map(|at| RosterUnit { unit: format!("Z-{at:02}"), clearance: 4 + at, ..member.units[0].clone() })
-            .collect();
-        member.units.extend(more);
-    }
-    let units: usize = roster.members.iter().map(|member| member.units.len()).sum();
-    let menu = menu();
-    let old = set(
-        "TH",
-        &menu[..13].iter().map(String::as_str).filter(|t| !t.contains("breaks")).collect::<Vec<_>>(),
-    );
-    let new = set(
-        "TH",
-        &menu[2..].iter().map(String::as_str).filter(|t| !t.contains("breaks")).collect::<Vec<_>>(),
-    );
-    let small = set(
-        "TH",
-        &menu[..12].iter().map(String::as_str).filter(|t| !t.contains("breaks")).collect::<Vec<_>>(),
-    );
-    let base = Baseline::read(&roster).unwrap();
-    for (a, b) in [(Some(&old), Some(&new)), (None, Some(&new)), (Some(&old), Some(&small))] {
-        let began = std::time::Instant::now();
-        let d = diff(a, b, &base, &roster, NOW);
-        println!("MEASURE {units} units {:?} {:?}", began.elapsed(), d.space);
-        println!("{d}");
-    }
-}
