@@ -272,7 +272,12 @@ impl World {
         let mut core = self.core(from);
         change(&mut core);
         let keys = core.attachments.iter().map(attachment_key);
-        let body = Body { attachments: keys.collect(), ..body(self.title_bytes) };
+        let h3 = core.label.handling.contains(&(HandlingCode::H3 as i32));
+        let body = Body {
+            attachments: keys.collect(),
+            handling_restriction: if h3 { text(10) } else { Vec::new() },
+            ..body(self.title_bytes)
+        };
         let draft = Draft { core, body, recipients, visible_audience: false };
         seal(draft, &self.packet_key(from), &mut os_entropy()).unwrap()
     }
@@ -397,14 +402,14 @@ fn label() -> Label {
     }
 }
 
+fn text(bytes: usize) -> Vec<Text> {
+    vec![Text { language: "en".to_owned(), text: "b".repeat(bytes), machine_translated: false }]
+}
+
 fn body(title_bytes: usize) -> Body {
     Body {
         format: 1,
-        title: vec![Text {
-            language: "en".to_owned(),
-            text: "b".repeat(title_bytes),
-            machine_translated: false,
-        }],
+        title: text(title_bytes),
         urgency: Urgency::Urgent as i32,
         origin: Origin::Human as i32,
         alert: Some(Alert { suspected: vec![Offence::TraffickingInPersons as i32], ..Alert::default() }),

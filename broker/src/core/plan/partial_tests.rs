@@ -3,10 +3,7 @@
 use lintas_config::os_entropy;
 use lintas_proto::{
     audit::leaf::open_event,
-    envelope::{
-        core::Core,
-        seal::{Recipient, Sealed as Packet},
-    },
+    envelope::{core::Core, seal::Sealed as Packet},
     receipt::verify_receipt,
     schema::{Caveat, SignedReceipt},
 };
@@ -254,31 +251,4 @@ fn only_who_gets_it_needs_room_in_its_queue() {
     let mut plan = Plan::new(&book.ledger, &speaker, &world.rules, NOW, &mut quota);
     let verdict = plan.submit(world.admit(&packet).unwrap(), |_| true, &mut os_entropy());
     assert!(matches!(verdict, Verdict::Admitted(0)), "VN is denied: {verdict:?}");
-}
-
-/// What the journal takes, whatever members send: 499 recipients that do not accept, at their longest.
-#[test]
-fn the_longest_release_in_part_fits_into_a_receipt_and_a_record() {
-    let mut world = World::new(NOW);
-    world.set_policy("KH", "");
-    let key = world.decryption(&unit("KH", "A")).public().clone();
-    let one = |unit: UnitRef| Recipient { unit, key: key.clone(), previous: [0; 32], named: true };
-    // The same unit again and again, as no honest node writes it.
-    let mut all: Vec<Recipient> = (1..limits::RECIPIENTS_MAX).map(|_| one(unit("KH", "A"))).collect();
-    let vn = world.decryption(&unit("VN", "A")).public().clone();
-    all.push(Recipient { unit: unit("VN", "A"), key: vn, previous: [0; 32], named: true });
-    let packet = world.seal("TH", all, |_| {});
-    let mut book = Book::at(NOW);
-    let (verdicts, group) = book.submit(&world, &[&packet]);
-    assert!(matches!(verdicts[..], [Verdict::Admitted(0)]), "{verdicts:?}");
-    let stored = admission(&group.facts[1]);
-    assert_eq!(opened(&world, &stored.receipt).len(), 501);
-    // Codes are at most 32 bytes long and not five, ids 65: three codes twice, two ids.
-    let longer = 500 * (6 * 28 + 2 * 50);
-    assert!(stored.receipt.len() + longer <= limits::RECEIPT_BYTES_MAX, "{}", stored.receipt.len());
-    for fact in &group.facts {
-        let length = fact.to_record().payload.len();
-        let facts_and_codes = 500 * (crate::core::admit::FACTS_BYTES_MAX + 6 * 28 + 50);
-        assert!(length + facts_and_codes <= crate::core::record::RECORD_BYTES_MAX, "{length}");
-    }
 }

@@ -1,14 +1,17 @@
 use lintas_config::os_entropy;
 use lintas_proto::{
     audit::leaf::log_event,
-    envelope::seal::{Recipient, Sealed as Packet},
+    envelope::seal::Sealed as Packet,
     evidence::verify_evidence,
     receipt::verify_receipt,
-    schema::{SignedReceipt, StoredRecipient},
+    schema::{Label, PolicyFacts, SignedReceipt, StoredRecipient},
 };
 
 use super::*;
-use crate::testing::{BROKER, Book, DAY, NOW, QUEUE_ENTRIES_MAX, World, blob, unit};
+use crate::{
+    core::{admit::FACTS_BYTES_MAX, record::RECORD_BYTES_MAX},
+    testing::{BROKER, Book, DAY, NOW, QUEUE_ENTRIES_MAX, World, blob, unit},
+};
 
 /// Room for one originator in a queue.
 const SHARE: usize = QUEUE_ENTRIES_MAX as usize / super::super::quota::ORIGINATOR_SHARE;
@@ -264,71 +267,99 @@ fn a_refusal_of_the_plan_is_signed() {
     assert!(!answer.retry);
 }
 
+/// A code of the greatest length.
+fn code(n: usize) -> String {
+    format!("Z{n:0>31}")
+}
+
+/// The longest event about a packet, with so many policies and such a text.
+fn longest(policies: usize, text: usize, facts: Option<PolicyFacts>) -> AuditEvent {
+    let unit = UnitRef { agency: code(1), unit: code(2) };
+    AuditEvent {
+        r#type: EventType::Released as i32,
+        agency: code(1),
+        time_ms: u64::MAX >> 1,
+        packet_id: Bytes::from_static(&[1; 16]),
+        header_digest: Bytes::from_static(&[1; 32]),
+        originator: Some(unit.clone()),
+        recipient: Some(unit),
+        directory_hash: Bytes::from_static(&[1; 32]),
+        policy_set_hash: Bytes::from_static(&[1; 32]),
+        policy_ids: vec!["p".repeat(65); policies],
+        reason: Reason::Policy as i32,
+        version: u64::from(u32::MAX),
+        text: "t".repeat(text),
+        facts,
+        named: true,
+        ..AuditEvent::default()
+    }
+}
+
+/// The longest facts that the broker takes.
+fn longest_facts() -> PolicyFacts {
+    let of = |agencies: usize| {
+        let label = Label { rel_to: (0..agencies).map(code).collect(), ..Label::default() };
+        PolicyFacts { label: Some(label), ..PolicyFacts::default() }
+    };
+    let is_short = |facts: &PolicyFacts| canonical::encode(facts).len() <= FACTS_BYTES_MAX;
+    (1..100).map(of).take_while(is_short).last().unwrap()
+}
+
 /// The sequencer's groups must fit the journal's, whatever members send.
 #[test]
-fn the_longest_admission_is_little_longer_than_its_submission() {
-    let code = |n: usize| format!("Z{n:0>31}");
-    let event = |index| {
-        let unit = UnitRef { agency: code(1), unit: code(2) };
-        let event = AuditEvent {
-            r#type: EventType::Released as i32,
-            agency: code(1),
-            time_ms: u64::MAX >> 1,
-            packet_id: Bytes::from_static(&[1; 16]),
-            header_digest: Bytes::from_static(&[1; 32]),
-            originator: Some(unit.clone()),
-            recipient: Some(unit),
-            directory_hash: Bytes::from_static(&[1; 32]),
-            reason: Reason::Accepted as i32,
-            ..AuditEvent::default()
-        };
-        log_event(index, [1; 32], &event)
-    };
-    let receipt = |events: Vec<LoggedEvent>| {
+fn the_longest_admission_fits_into_a_receipt_a_record_and_a_group() {
+    let (world, at) = (World::new(NOW), 1 << 40);
+    let text = DENIALS_BYTES_MAX / (limits::RECIPIENTS_MAX - 1);
+    let receipt = |events: Vec<AuditEvent>| {
         Receipt {
             origin: sub_log_origin(&"b".repeat(limits::NAME_BYTES_MAX), &code(1)),
             packet_id: PacketId::new(NOW, &mut os_entropy()),
             header_digest: [1; 32],
             time_ms: u64::MAX >> 1,
             deadline_ms: u64::MAX >> 1,
-            events,
+            events: (at..).zip(&events).map(|(index, event)| log_event(index, [1; 32], event)).collect(),
         }
         .to_bytes()
     };
-    let world = World::new(NOW);
-    let all: Vec<LoggedEvent> = (0..=limits::RECIPIENTS_MAX as u64).map(|n| event(n + (1 << 40))).collect();
-    let mut unsigned = vec![receipt(all)];
-    unsigned.resize(limits::GROUP_STATEMENTS_MAX, receipt(vec![event(1 << 40)]));
-    let signed = sign_receipts(&unsigned, &world.receipt_key).unwrap();
-    let [own, rest @ ..] = &signed[..] else { panic!() };
-    assert!(canonical::encode(own).len() <= limits::RECEIPT_BYTES_MAX);
-    let one = StoredRecipient {
-        unit: Some(UnitRef { agency: code(1), unit: code(2) }),
-        receipt: canonical::encode(&rest[0]),
-    };
-    let admission = StoredAdmission {
-        receipt: canonical::encode(own),
-        recipients: vec![one; limits::RECIPIENTS_MAX],
-        blobs: vec![Bytes::from_static(&[1; 32]); limits::ATTACHMENTS_MAX],
-        ..StoredAdmission::default()
-    };
-    let admission = canonical::encode(&admission).len();
-    // The shortest submission with as many recipients.
-    let to = unit("KH", "A");
-    let key = world.decryption(&to).public().clone();
-    let recipients = (0..limits::RECIPIENTS_MAX).map(|n| Recipient {
-        unit: UnitRef { agency: code(1), unit: code(n) },
-        key: key.clone(),
-        previous: [0; 32],
-        named: true,
-    });
-    let shortest =
-        canonical::encode(&world.seal("TH", recipients.take(20).collect(), |_| {}).submission).len();
-    let submission = shortest / 20 * limits::RECIPIENTS_MAX;
-    assert!(admission * 10 <= submission * 13, "{admission} beside {submission}");
-    // A plan ends behind the packet that makes it full.
-    let last = limits::FRAME_BYTES_MAX + admission;
-    assert!(PLAN_BYTES + last < 3 * limits::FRAME_BYTES_MAX, "{last}");
+    let submitted = longest(0, 0, Some(longest_facts()));
+    let all = |event: AuditEvent| [vec![submitted.clone()], vec![event; limits::RECIPIENTS_MAX]].concat();
+    let received = longest(limits::POLICY_IDS_MAX, 0, Some(longest_facts()));
+    let refused = longest(1, limits::SENTENCE_BYTES_MAX, Some(longest_facts()));
+    for event in [&received, &refused] {
+        assert!(canonical::encode(event).len() <= limits::EVENT_BYTES_MAX);
+    }
+    let one = receipt(vec![received]);
+    for own in [all(longest(limits::POLICY_IDS_MAX, 0, None)), all(longest(1, text, None))] {
+        let mut unsigned = vec![receipt(own)];
+        unsigned.resize(limits::GROUP_STATEMENTS_MAX, one.clone());
+        let signed = sign_receipts(&unsigned, &world.receipt_key).unwrap();
+        let own = canonical::encode(&signed[0]);
+        assert!(own.len() <= limits::RECEIPT_BYTES_MAX, "{}", own.len());
+        let theirs = canonical::encode(&signed[1]);
+        assert!(theirs.len() <= one.len() + PROOF_BYTES_MAX, "{} {}", theirs.len(), one.len());
+        let unit = Some(UnitRef { agency: code(1), unit: code(2) });
+        let admission = StoredAdmission {
+            receipt: own,
+            recipients: vec![StoredRecipient { unit, receipt: theirs }; limits::RECIPIENTS_MAX],
+            blobs: vec![Bytes::from_static(&[1; 32]); limits::ATTACHMENTS_MAX],
+            ..StoredAdmission::default()
+        };
+        let admission = canonical::encode(&admission).len();
+        assert!(admission <= RECORD_BYTES_MAX, "{admission}");
+        // A plan ends behind the packet that makes it full.
+        let last = PLAN_BYTES + limits::FRAME_BYTES_MAX + admission;
+        assert!(last < 3 * RECORD_BYTES_MAX, "{last}");
+    }
+    let event = log_event(at, [1; 32], &longest(1, text, Some(longest_facts())));
+    let event = StoredEvent { agency: code(1), event: Some(event) };
+    let events = StoredEvents { events: vec![event; limits::RECIPIENTS_MAX], ..StoredEvents::default() };
+    assert!(canonical::encode(&events).len() <= RECORD_BYTES_MAX);
+    // A packet that nobody may get is one record: two events for each recipient.
+    let event =
+        log_event(at, [1; 32], &AuditEvent { evidence_digest: Bytes::from_static(&[1; 32]), ..refused });
+    let event = StoredEvent { agency: code(1), event: Some(event) };
+    let events = StoredEvents { events: vec![event; 2 * limits::RECIPIENTS_MAX], ..StoredEvents::default() };
+    assert!(canonical::encode(&events).len() <= RECORD_BYTES_MAX, "{}", canonical::encode(&events).len());
 }
 
 #[test]

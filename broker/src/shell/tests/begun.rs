@@ -71,7 +71,7 @@ async fn what_is_erased_is_gone_from_the_files_and_the_same_packet_is_refused() 
     let (_, text) = erase().await.unwrap_err();
     assert!(text.contains("waits for TH, which sent it"), "{text}");
     end("TH", crate::core::outcome::How::Taken).await.unwrap();
-    assert_eq!(erase().await.unwrap(), 5, "behind two packets of two events each, and one end");
+    assert_eq!(erase().await.unwrap(), 6, "behind its policies, two packets of two events each, and one end");
     let salts_gone = salts(&receipt);
     soon(async {
         while is_anywhere(behind.folder.path(), &salts_gone[0]) {
@@ -116,8 +116,8 @@ async fn the_next_log_begins_empty_and_takes_the_same_packet_again() {
         let receipt = Receipt::parse(&signed.receipt).unwrap().0;
         (receipt.origin, receipt.events[0].index)
     };
-    assert_eq!(origin(&before), ("hub.mekong/audit/TH".to_owned(), 0));
-    assert_eq!(origin(&after), ("hub.mekong.log2/audit/TH".to_owned(), 0));
+    assert_eq!(origin(&before), ("hub.mekong/audit/TH".to_owned(), 1), "behind its policies");
+    assert_eq!(origin(&after), ("hub.mekong.log2/audit/TH".to_owned(), 1), "told anew");
     assert_eq!(kh.delivery().await.queue_sequence, 1);
     broker.stop().await.unwrap();
     let facts = facts(folder.path());

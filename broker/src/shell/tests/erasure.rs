@@ -54,23 +54,23 @@ async fn what_an_auditor_reads_of_others_stands_in_its_own_log_first() {
     for _ in 0..3 {
         th.receipt(&world.packet("TH", &[unit("KH", "A")])).await;
     }
-    own(&kh, "KH", 3).await;
+    own(&kh, "KH", 4).await;
     // Leaves and tiles say nothing of events.
-    for path in ["tile/entries/000.p/3", "tile/0/000.p/3", "sizes"] {
+    for path in ["tile/entries/000.p/4", "tile/0/000.p/4", "sizes"] {
         assert!(file(&vn.connection, &origin("KH"), path).await.is_ok(), "{path}");
     }
     assert_eq!(file(&vn.connection, &origin("TH"), "openings/000").await, Err(Reason::Policy));
     let size = |agency| broker.shared.ledger().log_size(agency);
-    assert_eq!((size("VN"), size("KH")), (0, 3));
+    assert_eq!((size("VN"), size("KH")), (1, 4), "behind their policies");
     let (head, bytes) = super::given::piece(&vn.connection, &origin("KH"), "keys/000", 32, 64).await;
-    assert_eq!((head.reason, bytes.len(), size("VN")), (Reason::Accepted as i32, 64, 1));
-    let events = own(&vn, "VN", 1).await;
-    let read = events[0].as_ref().unwrap();
+    assert_eq!((head.reason, bytes.len(), size("VN")), (Reason::Accepted as i32, 64, 2));
+    let events = own(&vn, "VN", 2).await;
+    let read = events[1].as_ref().unwrap();
     assert_eq!((read.r#type, read.other_agency.as_str()), (EventType::AuditRead as i32, "KH"));
     assert_eq!((read.first_index, read.count), (1, 2));
     // Its own log it reads as it likes. By this roster the one who was read is told at once, and once.
-    assert_eq!((size("VN"), size("KH")), (1, 4));
-    let told = own(&kh, "KH", 4).await.pop().unwrap().unwrap();
+    assert_eq!((size("VN"), size("KH")), (2, 5));
+    let told = own(&kh, "KH", 5).await.pop().unwrap().unwrap();
     assert_eq!((told.r#type, told.other_agency.as_str()), (EventType::AuditReadTold as i32, "VN"));
     broker.stop().await.unwrap();
 }
@@ -106,52 +106,52 @@ async fn what_an_agency_orders_to_be_erased_cannot_be_opened_any_more_and_the_lo
     let (to, key) = (unit("KH", "A"), world.packet_key("KH"));
     let sealed = world.packet("TH", std::slice::from_ref(&to));
     th.receipt(&sealed).await;
-    let before = own(&kh, "KH", 1).await;
+    let before = own(&kh, "KH", 2).await;
     // While somebody waits for the packet it cannot be forgotten.
-    let (reason, status) = put(&kh, order(&world, &[0], &key, |_| {})).await;
+    let (reason, status) = put(&kh, order(&world, &[1], &key, |_| {})).await;
     assert!(reason == Reason::Policy && status.text.contains("waits"), "{status:?}");
     let number = kh.delivery().await.queue_sequence;
     kh.acknowledge(&world, &sealed, &to, number).await;
     let taken = th.evidence().await.queue_sequence;
     th.take(taken).await;
-    own(&kh, "KH", 2).await;
+    own(&kh, "KH", 3).await;
     let others = world.packet_key("TH");
     let wrong = [
-        (Reason::BadSignature, order(&world, &[0], &others, |_| {})),
-        (Reason::WrongRegion, order(&world, &[0], &key, |order| order.region.push('x'))),
-        (Reason::Policy, order(&world, &[0], &key, |order| order.origin = origin("TH"))),
-        (Reason::Policy, order(&world, &[0], &key, |order| order.origin = "hub.mekong/audit".to_owned())),
-        (Reason::NotYetValid, order(&world, &[0, 2], &key, |_| {})),
-        (Reason::Malformed, order(&world, &[1, 0], &key, |_| {})),
-        (Reason::Malformed, order(&world, &[1, 1], &key, |_| {})),
+        (Reason::BadSignature, order(&world, &[1], &others, |_| {})),
+        (Reason::WrongRegion, order(&world, &[1], &key, |order| order.region.push('x'))),
+        (Reason::Policy, order(&world, &[1], &key, |order| order.origin = origin("TH"))),
+        (Reason::Policy, order(&world, &[1], &key, |order| order.origin = "hub.mekong/audit".to_owned())),
+        (Reason::NotYetValid, order(&world, &[1, 3], &key, |_| {})),
+        (Reason::Malformed, order(&world, &[2, 1], &key, |_| {})),
+        (Reason::Malformed, order(&world, &[2, 2], &key, |_| {})),
         (Reason::Malformed, order(&world, &[], &key, |_| {})),
-        (Reason::Malformed, order(&world, &[0], &key, |order| order.ground.clear())),
-        (Reason::Malformed, order(&world, &[0], &key, |order| order.ground = "a\u{1b}[2J".to_owned())),
-        (Reason::Malformed, order(&world, &[0], &key, |order| order.ground = "a".repeat(385))),
-        (Reason::Clock, order(&world, &[0], &key, |order| order.time_ms -= 600_000)),
+        (Reason::Malformed, order(&world, &[1], &key, |order| order.ground.clear())),
+        (Reason::Malformed, order(&world, &[1], &key, |order| order.ground = "a\u{1b}[2J".to_owned())),
+        (Reason::Malformed, order(&world, &[1], &key, |order| order.ground = "a".repeat(385))),
+        (Reason::Clock, order(&world, &[1], &key, |order| order.time_ms -= 600_000)),
         (Reason::Malformed, Bytes::from_static(b"junk")),
     ];
     for (reason, order) in wrong {
         let (have, status) = put(&kh, order).await;
         assert!(have == reason && !status.text.is_empty(), "{reason:?}: {status:?}");
     }
-    let good = order(&world, &[0, 1], &key, |_| {});
+    let good = order(&world, &[1, 2], &key, |_| {});
     assert_eq!(put(&th, good.clone()).await.0, Reason::BadSignature, "another agency brings it");
     let (reason, status) = put(&kh, good.clone()).await;
-    assert_eq!((reason, status.index), (Reason::Accepted, 2), "{status:?}");
-    let after = own(&kh, "KH", 3).await;
-    assert!(before[0].is_ok());
-    assert_eq!(after[..2], [Err(OpeningError::Erased), Err(OpeningError::Erased)]);
-    let erased = after[2].as_ref().unwrap();
-    assert_eq!((erased.r#type, erased.first_index, erased.count), (EventType::Erased as i32, 0, 2));
+    assert_eq!((reason, status.index), (Reason::Accepted, 3), "{status:?}");
+    let after = own(&kh, "KH", 4).await;
+    assert!(before[1].is_ok());
+    assert_eq!(after[1..3], [Err(OpeningError::Erased), Err(OpeningError::Erased)]);
+    let erased = after[3].as_ref().unwrap();
+    assert_eq!((erased.r#type, erased.first_index, erased.count), (EventType::Erased as i32, 1, 2));
     assert_eq!(erased.evidence_digest, sha256(&[&good]).as_slice());
     // Again, by the same order or a new one: the same answer, and nothing new in the log.
-    for again in [good, order(&world, &[1], &key, |_| {})] {
+    for again in [good, order(&world, &[2], &key, |_| {})] {
         let (reason, status) = put(&kh, again).await;
-        assert_eq!((reason, status.index), (Reason::Accepted, 2), "{status:?}");
+        assert_eq!((reason, status.index), (Reason::Accepted, 3), "{status:?}");
     }
-    assert_eq!(broker.shared.ledger().log_size("KH"), 3);
-    let (reason, status) = put(&kh, order(&world, &[2], &key, |_| {})).await;
+    assert_eq!(broker.shared.ledger().log_size("KH"), 4);
+    let (reason, status) = put(&kh, order(&world, &[3], &key, |_| {})).await;
     assert!(reason == Reason::Policy && status.text.contains("about no packet"), "{status:?}");
     broker.stop().await.unwrap();
 }
@@ -173,8 +173,8 @@ async fn whoever_orders_erasure_all_the_time_does_not_fill_the_log() {
     kh.acknowledge(&world, &sealed, &to, number).await;
     let taken = th.evidence().await.queue_sequence;
     th.take(taken).await;
-    own(&kh, "KH", 2).await;
-    let good = order(&world, &[0, 1], &key, |_| {});
+    own(&kh, "KH", 3).await;
+    let good = order(&world, &[1, 2], &key, |_| {});
     let (mut done, mut refused) = (0, 0);
     for _ in 0..100 {
         match put(&kh, good.clone()).await {
@@ -185,6 +185,6 @@ async fn whoever_orders_erasure_all_the_time_does_not_fill_the_log() {
             }
         }
     }
-    assert!(done >= 32 && broker.shared.ledger().log_size("KH") <= 34, "{done} {refused}");
+    assert!(done >= 32 && broker.shared.ledger().log_size("KH") <= 35, "{done} {refused}");
     broker.stop().await.unwrap();
 }

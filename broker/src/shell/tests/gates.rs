@@ -60,7 +60,7 @@ async fn what_the_baseline_denies_reaches_nobody() {
     let (world, folder) = scene();
     let broker = Broker::start(folder.path()).await;
     let mut th = Node::connect(&world, &broker, "TH").await;
-    let to = [unit("TH", "B"), unit("KH", "A")];
+    let to = [unit("VN", "B"), unit("KH", "A")];
     let sealed = world.packet_with("TH", &to, |core| core.label.caveats.push(Caveat::Noforn as i32));
     th.submit(&sealed).await;
     let refusal = th.refusal().await;

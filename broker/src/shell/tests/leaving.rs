@@ -85,6 +85,10 @@ async fn a_roster_revokes_one_and_admits_another_while_the_broker_runs() {
         vn.delivery().await;
     }
     let mut la = Node::connect(&world, &broker, "LA").await;
+    th.submit(&world.packet("TH", &[unit("LA", "A")])).await;
+    let refusal = th.refusal().await;
+    assert!(refusal.reason() == Reason::Policy && refusal.text.contains("LA"), "{}", refusal.text);
+    broker.enforce(&world);
     let sealed = world.packet("TH", &[unit("LA", "A")]);
     th.receipt(&sealed).await;
     assert_eq!(la.delivery().await.body, sealed.submission.body);

@@ -6,6 +6,7 @@ mod directory;
 mod erasure;
 mod gates;
 mod given;
+mod handed;
 mod hello;
 mod leaving;
 mod log;
@@ -103,6 +104,11 @@ impl Broker {
             Ok((address, shared)) => Self { address, shared, stop, task },
             Err(_) => panic!("{:?}", task.await.unwrap()),
         }
+    }
+
+    /// Puts the policies of a world in force.
+    fn enforce(&self, world: &World) {
+        self.shared.put_in_force(world.rules.clone(), None);
     }
 
     /// As SIGTERM does.

@@ -64,10 +64,10 @@ async fn what_happens_is_counted_and_nobody_is_named() {
         "sessions 1",
         "queue_entries 1",
         // The members, the packet and its admission.
-        "journal_last_sequence 3",
-        "journal_durable_sequence 3",
-        "group_records_bucket{le=\"1\"} 1",
-        "group_records_bucket{le=\"2\"} 2",
+        "journal_last_sequence 4",
+        "journal_durable_sequence 4",
+        "group_records_bucket{le=\"1\"} 2",
+        "group_records_bucket{le=\"2\"} 3",
         "clock_behind_milliseconds 0",
     ] {
         shows(address, line).await;

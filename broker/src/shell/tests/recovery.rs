@@ -59,7 +59,11 @@ async fn stopping_answers_what_was_taken_and_closes_cleanly() {
     stopping.await.unwrap().unwrap();
     let report = glance(folder.path());
     assert!(report.clean_close);
-    assert_eq!(report.next_sequence, 2 + 2 * receipts.len() as u64, "the members, and nothing unanswered");
+    assert_eq!(
+        report.next_sequence,
+        3 + 2 * receipts.len() as u64,
+        "members, policies, and nothing unanswered"
+    );
     let anchor = index::open(&folder.path().join("index")).unwrap().1.unwrap();
     assert_eq!(anchor.sequence, report.next_sequence - 1);
 
@@ -156,12 +160,12 @@ async fn the_index_may_be_lost_but_not_be_ahead_of_the_journal() {
     broker.stop().await.unwrap();
 
     let (db, anchor) = index::open(&path).unwrap();
-    assert_eq!(anchor.unwrap().sequence, 3, "built anew");
-    index::Index::start(db).unwrap().finish(lintas_journal::Anchor { sequence: 4 });
+    assert_eq!(anchor.unwrap().sequence, 4, "built anew");
+    index::Index::start(db).unwrap().finish(lintas_journal::Anchor { sequence: 5 });
     let at = Folder::at(folder.path());
     let refused = run(&at, std::future::pending(), |_| panic!("listens")).await.unwrap_err();
     let text = refused.to_string();
-    assert!(text.contains("journal") && text.contains('4'), "{text}");
+    assert!(text.contains("journal") && text.contains('5'), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
