@@ -9,7 +9,7 @@ use super::{
     operator::{free, get, shows},
     *,
 };
-use crate::testing::{put, unit};
+use crate::testing::{DAY, put, unit};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_keyset_that_a_member_brings_reaches_everybody_and_outlives_a_crash() {
