@@ -99,17 +99,17 @@ fn text(path: &Path) -> Result<String, Failure> {
 /// As an officer reads it: place, what is wrong, the line with a mark under it, what to do.
 pub(super) fn plain_words(mistake: &Mistake) -> String {
     let Mistake { file, problem, text } = mistake;
-    let place =
-        if problem.line > 0 { format!("{file}:{}:{}", problem.line, problem.column) } else { file.clone() };
+    let place = match (problem.line, problem.column) {
+        (0, _) => file.clone(),
+        (line, 0) => format!("{file}:{line}"),
+        (line, column) => format!("{file}:{line}:{column}"),
+    };
     let mut out = format!("{place}: {}\n", one_line(&problem.what));
-    let before = problem.column.saturating_sub(1);
-    if problem.line > 0 && !text.is_empty() && before < LINE_MAX {
-        let line: String = text.chars().take(LINE_MAX).collect();
-        let indent: String = text.chars().take(before).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-        out.push_str(&format!(
-            "    {}\n    {indent}^\n",
-            line.replace('\t', " ").chars().map(one).collect::<String>()
-        ));
+    if let Some(before) = problem.column.checked_sub(1).filter(|before| *before < LINE_MAX)
+        && !text.is_empty()
+    {
+        let line: String = text.replace('\t', " ").chars().take(LINE_MAX).map(one).collect();
+        out.push_str(&format!("    {line}\n    {}^\n", " ".repeat(before)));
     }
     if !problem.mend.is_empty() {
         out.push_str(&format!("    to do: {}\n", one_line(&problem.mend)));

@@ -126,19 +126,19 @@ impl Open {
         let from = originator(roster, agency, self.from.as_deref().unwrap_or_default())?;
         let one = self.classification.as_deref();
         let partial = Partial {
-            kind: maybe(self.kind.as_ref(), |text| kind(text))?,
-            tlp: maybe(self.tlp.as_ref(), |text| tlp(text))?,
-            handling: open_list(&self.handling, |text| handling(text))?,
-            caveats: open_list(&self.caveats, |text| caveat(text))?,
+            kind: maybe(self.kind.as_ref(), kind)?,
+            tlp: maybe(self.tlp.as_ref(), tlp)?,
+            handling: open_list(&self.handling, handling)?,
+            caveats: open_list(&self.caveats, caveat)?,
             rel_to: sorted(&self.rel_to),
             classification: maybe(
                 one,
                 |text| if text == "none" { Ok(None) } else { marking(text).map(Some) },
             )?,
-            purposes: open_list(&self.purposes, |text| purpose(text))?,
-            offences: open_list(&self.offences, |text| offence(text))?,
-            data: open_list(&self.categories, |text| data(text))?,
-            onward: maybe(self.onward.as_ref(), |text| onward(text))?,
+            purposes: open_list(&self.purposes, purpose)?,
+            offences: open_list(&self.offences, offence)?,
+            data: open_list(&self.categories, data)?,
+            onward: maybe(self.onward.as_ref(), onward)?,
             named: self.named,
             reviewed: self.reviewed,
         };
@@ -188,7 +188,6 @@ impl Asked {
             purposes: numbers(&self.purposes, purpose)?,
             offences: numbers(&self.offences, offence)?,
             data: numbers(&self.categories, data)?,
-            ..Label::default()
         })
     }
 }

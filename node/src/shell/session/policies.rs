@@ -25,10 +25,7 @@ impl Session {
     pub(super) async fn keep_policies(&self, connection: &Connection) -> Result<(), Ended> {
         let mut failures = 0u32;
         loop {
-            let trouble = match self.settle_policies(connection).await? {
-                Ok(()) => None,
-                Err(trouble) => Some(trouble),
-            };
+            let trouble = self.settle_policies(connection).await?.err();
             failures = if trouble.is_some() { failures.saturating_add(1) } else { 0 };
             self.note_trouble(trouble);
             let patience = if failures == 0 { LOOK_MS } else { pause_ms(failures, PAUSE_MS_MAX) };
