@@ -24,7 +24,7 @@ use crate::document::meant;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ViewError {
     /// No such agency in the roster.
-    #[error("the roster knows no agency `{code}`{meant}; `lintas region inspect directory.bin` lists them")]
+    #[error("the roster knows no agency `{code}`{meant}; `lintas region inspect` lists them")]
     Agency {
         /// As it was written.
         code: String,
