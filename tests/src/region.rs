@@ -213,7 +213,7 @@ impl Region {
         let agency = described.agency.as_str();
         let Some((policies, cases)) = released.texts(described) else { return };
         let _ = self.publish(agency, &policies, &cases).ok();
-        let signed = fs::read(self.folder(agency).join("policy/1.bin")).unwrap();
+        let signed = fs::read(self.folder(agency).join("policy/000001.bin")).unwrap();
         self.has_bundle(agency, 1, &signed);
     }
 

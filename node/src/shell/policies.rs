@@ -150,7 +150,6 @@ impl Shelf {
 
     /// Puts a bundle in force that is kept nowhere.
     #[cfg(test)]
-    #[allow(dead_code, reason = "for the tests of what asks it")]
     pub(crate) fn add(&self, bundle: Arc<Bundle>) {
         self.kept().bundles.push(bundle);
         self.changed();

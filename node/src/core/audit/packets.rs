@@ -130,16 +130,11 @@ impl Packets {
                 }
             }
             EventType::Denied | EventType::NotAccepted => {
-                if let Some(open) = opened(event).filter(|_| event.reason == Reason::Policy as i32) {
-                    if self.index().contains_key(&open) {
-                        wrong(format!(
-                            "packet {} was denied to a recipient to whom it was let through",
-                            hex(&packet)
-                        ));
-                    }
-                    if self.submitted.as_ref() == Some(&known) && self.denied.len() < limits::RECIPIENTS_MAX {
-                        self.denied.push(open);
-                    }
+                if self.denied(event, &known) {
+                    wrong(format!(
+                        "packet {} was denied to a recipient to whom it was let through",
+                        hex(&packet)
+                    ));
                 }
             }
             EventType::Unspecified
@@ -154,6 +149,17 @@ impl Packets {
             | EventType::AuditRead
             | EventType::AuditReadTold => {}
         }
+    }
+
+    /// Remembers to whom a packet was denied; whether it was let through there before.
+    fn denied(&mut self, event: &AuditEvent, known: &(Vec<u8>, Vec<u8>)) -> bool {
+        let by_policy = event.reason == Reason::Policy as i32;
+        let Some(open) = opened(event).filter(|_| by_policy) else { return false };
+        let let_through = self.index().contains_key(&open);
+        if self.submitted.as_ref() == Some(known) && self.denied.len() < limits::RECIPIENTS_MAX {
+            self.denied.push(open);
+        }
+        let_through
     }
 
     fn decided(&mut self, event: &AuditEvent) {

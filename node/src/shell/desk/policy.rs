@@ -63,6 +63,7 @@ impl Desk {
         self.policies.publish(&bundle, now_ms)?;
         self.policies.note_broker(|broker| broker.refused = None);
         tracing::info!(version = bundle.version(), hash = hex(bundle.hash()), "release policy published");
+        self.policy_changed();
         Ok(self.policy_view(now_ms))
     }
 
@@ -125,6 +126,7 @@ impl Desk {
         let taken = self.policies.take(offered, (&self.keys().agency, &directory), clock::now_ms())?;
         if taken > 0 {
             tracing::warn!(taken, "the broker had versions of this agency's policy that this node had not");
+            self.policy_changed();
         }
         Ok(())
     }

@@ -159,7 +159,6 @@ impl Desk {
     }
 
     /// The own policy has changed: what stayed with the broker comes again in a new session.
-    #[allow(dead_code, reason = "called by what publishes and fetches policies")]
     pub(crate) fn policy_changed(&self) {
         if self.left_aside.swap(false, Ordering::Relaxed) {
             self.reconnect();
