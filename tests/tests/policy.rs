@@ -125,8 +125,8 @@ fn id(said: Said) -> String {
     said.ok().json()["packet_id"].as_str().unwrap().to_owned()
 }
 
-const KH: &str = "KH / KH-AHT";
-const RCO: &str = "RCO / RCO-DESK";
+const KH: &str = "KH/KH-AHT";
+const RCO: &str = "RCO/RCO-DESK";
 
 #[test]
 fn a_packet_goes_to_those_who_may_have_it_and_each_side_hears_its_own_part() {
@@ -252,6 +252,8 @@ fn what_a_person_must_look_at_waits_until_somebody_has() {
         world.draft(name, |draft| {
             draft["to"] = json!(["KH/KH-AHT"]);
             draft["label"]["handling"] = json!(["HANDLING_CODE_H3"]);
+            draft["body"]["handling_restriction"] =
+                json!([{ "language": "en", "text": "Ask before any arrest." }]);
         })
     };
     let (first, second) = (id(world.send("TH", &h3("first"), &[])), id(world.send("TH", &h3("second"), &[])));
@@ -281,8 +283,8 @@ fn a_wrong_policy_is_not_published_and_the_one_in_force_stays() {
         ("typo", OPEN.replace("\"Accept\"", "\"Acept\""), "Accept"),
         ("vocabulary", OPEN.replace("resource);\n\n", "resource)\nwhen { resource.tlp == Lintas::Tlp::\"AMBR\" };\n\n"), "AMBER"),
         ("agency", OPEN.replace("(principal, action == Lintas::Action::\"Release\"", "(principal in Lintas::Agency::\"KG\", action == Lintas::Action::\"Release\""), "KG"),
-        ("letter", OPEN.replace("(principal, action == Lintas::Action::\"Release\"", "(principal in Lintas::Agency::\"\u{41a}H\", action == Lintas::Action::\"Release\""), "line"),
-        ("impossible", OPEN.replace("resource);\n\n", "resource)\nwhen { resource.classification > 3 && resource.classification < 2 && false };\n\n"), "line"),
+        ("letter", OPEN.replace("(principal, action == Lintas::Action::\"Release\"", "(principal in Lintas::Agency::\"\u{41a}H\", action == Lintas::Action::\"Release\""), "only looks like"),
+        ("impossible", OPEN.replace("resource);\n\n", "resource)\nwhen { resource.classification > 3 && resource.classification < 2 && false };\n\n"), "policy.cedar"),
         ("size", format!("{OPEN}//{}", "x".repeat(10 << 20)), "bytes"),
     ];
     for (name, text, says) in wrong {
