@@ -75,6 +75,12 @@ impl Drill {
         said(command.env("LINTAS_KEY_FILE", absolute(&self.region.key_file(who))))
     }
 
+    /// The folder with the policy of an agency, as its officer keeps it.
+    #[must_use]
+    pub fn policy_of(&self, agency: &str) -> String {
+        absolute(&self.region.policy_folder(agency)).display().to_string()
+    }
+
     fn role(&self, role: &str) -> Command {
         let mut command = Command::new(&self.program);
         command.arg(role);

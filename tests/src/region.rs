@@ -217,9 +217,15 @@ impl Region {
         self.has_bundle(agency, 1, &signed);
     }
 
+    /// Where the officer of an agency keeps its policy.
+    #[must_use]
+    pub fn policy_folder(&self, agency: &str) -> PathBuf {
+        self.root.join(format!("{agency}-policy"))
+    }
+
     /// `lintas policy publish` of such texts.
     pub fn publish(&self, agency: &str, policies: &str, cases: &str) -> Said {
-        let folder = self.root.join(format!("{agency}-policy"));
+        let folder = self.policy_folder(agency);
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("policy.cedar"), policies).unwrap();
         fs::write(folder.join("cases.toml"), cases).unwrap();

@@ -26,6 +26,7 @@ const NOT_SENT: i32 = 6;
 /// As above.
 const FORBIDDEN: i32 = 12;
 const JOIN: &str = "lintas join --bootstrap bootstrap.toml";
+const PUBLISH: &str = "lintas policy publish policy";
 const PUBLISH: &str = "lintas keys publish revocation.txt";
 const CONFIRM: &str = "lintas confirm KH WORDS";
 
@@ -52,6 +53,21 @@ fn join(drill: &mut Drill, folder: &str, roster: u64) {
     assert!(joined, "{folder} cannot join");
     drill.region.start_node(folder);
     drill.is_up(folder, roster);
+    publish(drill, folder);
+}
+
+/// KH lets go and takes what it did before: signed anew, because a policy that was signed with keys of before is over.
+fn publish(drill: &Drill, folder: &str) {
+    let policy = || drill.region.lintas(folder, &["--json", "policy", "history"]).ok().json();
+    assert!(wait(|| policy()["broker"].is_u64()), "{folder} does not hear of its policy");
+    let files = drill.policy_of("KH");
+    let means = [("policy", files.as_str())];
+    assert!(wait(|| drill.step(folder, PUBLISH, &means, &["--yes"]).code == 0), "{}", policy());
+    assert!(
+        wait(|| policy()["broker"] == policy()["newest"] && policy()["in_force"] == policy()["newest"]),
+        "{}",
+        policy()
+    );
 }
 
 /// Nothing goes from TH to KH before an officer's word for the key that KH reads out; then it does.
@@ -312,7 +328,7 @@ fn a_lost_authority_key_is_replaced_while_a_node_is_off() {
     drill.is_up("VN", 2);
 
     // A newcomer, with nothing but its keys and the new bootstrap file.
-    for name in ["bootstrap.toml", "directory.bin"] {
+    for name in ["bootstrap.toml", "directory.bin", "directory.current", "directory.mark"] {
         fs::remove_file(drill.region.folder("KH").join(name)).unwrap();
     }
     join(&mut drill, "KH", 2);
