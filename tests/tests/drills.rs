@@ -60,8 +60,8 @@ fn join(drill: &mut Drill, folder: &str, roster: u64) {
 fn publish(drill: &Drill, folder: &str) {
     let policy = || drill.region.lintas(folder, &["--json", "policy", "history"]).ok().json();
     assert!(wait(|| policy()["broker"].is_u64()), "{folder} does not hear of its policy");
-    let files = drill.policy_of("KH");
-    let means = [("policy", files.as_str())];
+    let files = format!("publish {}", drill.policy_of("KH"));
+    let means = [("publish policy", files.as_str())];
     assert!(wait(|| drill.step(folder, PUBLISH, &means, &["--yes"]).code == 0), "{}", policy());
     assert!(
         wait(|| policy()["broker"] == policy()["newest"] && policy()["in_force"] == policy()["newest"]),

@@ -62,7 +62,7 @@ fn a_packet_s_way_is_proven_from_the_roster_alone() {
     let file = root.path().join("evidence.bin").display().to_string();
     let said = region.lintas("TH", &["evidence", &id, "--out", &file]).ok();
     for words in
-        ["submitted", "released to KH/KH-AHT", "decided by the regional baseline", "KH/KH-AHT has it"]
+        ["submitted", "released to KH/KH-AHT", "decided by TH (policy TH/release-all)", "KH/KH-AHT has it"]
     {
         assert!(said.out.contains(words), "{words}: {said:?}");
     }

@@ -75,7 +75,7 @@ fn entry(region: &Region, id: &str) -> Value {
 
 /// VN has nothing but its keys and the bootstrap file: the broker gives it the directory.
 fn join(region: &mut Region) {
-    for name in ["bootstrap.toml", "directory.bin"] {
+    for name in ["bootstrap.toml", "directory.bin", "directory.current", "directory.mark"] {
         fs::remove_file(region.folder("VN").join(name)).unwrap();
     }
     let file = region.authority().published().join("bootstrap.toml");
