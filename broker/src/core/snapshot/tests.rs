@@ -73,7 +73,7 @@ fn submit(book: &mut Book, from: usize, to: &[usize], blob: Option<u8>, lasts_ms
     let recipient = |(at, to): (usize, &usize)| {
         let unit = Some(unit(AGENCIES[*to], if at % 2 == 0 { "A" } else { "B" }));
         // Some are denied; somebody gets it.
-        let denied = at > 0 && (number as usize + at).is_multiple_of(3);
+        let denied = at > 0 && (number + at as u64).is_multiple_of(3);
         let receipt = if denied { Bytes::new() } else { Bytes::from_static(b"receipt") };
         StoredRecipient { unit, receipt }
     };
