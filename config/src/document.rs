@@ -7,6 +7,8 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
+use crate::policy::Problem;
+
 /// What is wrong in a file that people write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileError {
@@ -14,20 +16,42 @@ pub struct FileError {
     pub file: String,
     /// Line, from 1; 0 for the file as a whole.
     pub line: usize,
+    /// Column in characters, from 1; 0 where the line says enough.
+    pub column: usize,
     /// What is wrong, and what to do.
     pub problem: String,
 }
 
 impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            0 => write!(f, "{}: {}", self.file, self.problem),
-            line => write!(f, "{}, line {line}: {}", self.file, self.problem),
+        match (self.line, self.column) {
+            (0, _) => write!(f, "{}: {}", self.file, self.problem),
+            (line, 0) => write!(f, "{}, line {line}: {}", self.file, self.problem),
+            (line, column) => write!(f, "{}, line {line}, column {column}: {}", self.file, self.problem),
         }
     }
 }
 
 impl std::error::Error for FileError {}
+
+impl FileError {
+    /// The first of the problems of a file of policies or cases, and how many more there are.
+    pub(crate) fn of_problems(file: &str, problems: &[Problem]) -> Self {
+        let Some(first) = problems.first() else { return whole(file, "it cannot be read".to_owned()) };
+        let bare = Problem { line: 0, column: 0, ..first.clone() };
+        let more = match problems.len() {
+            0 | 1 => String::new(),
+            all => format!(" (and {} more; `lintas policy check` tells them all)", all - 1),
+        };
+        let problem = format!("{bare}{more}");
+        Self { file: file.to_owned(), line: first.line, column: first.column, problem }
+    }
+}
+
+/// A file that is wrong as a whole.
+pub(crate) fn whole(file: &str, problem: String) -> FileError {
+    FileError { file: file.to_owned(), line: 0, column: 0, problem }
+}
 
 /// A parsed file.
 pub(crate) struct Document<'t> {
@@ -44,9 +68,12 @@ struct Place<'t> {
 
 impl Place<'_> {
     fn error(&self, offset: usize, problem: String) -> FileError {
+        FileError { file: self.file.to_owned(), line: self.line(offset), column: 0, problem }
+    }
+
+    fn line(&self, offset: usize) -> usize {
         let before = self.text.as_bytes().get(..offset).unwrap_or_default();
-        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
-        FileError { file: self.file.to_owned(), line, problem }
+        1 + before.iter().filter(|byte| **byte == b'\n').count()
     }
 }
 
@@ -112,6 +139,23 @@ impl<'d> Section<'d> {
         list.iter().map(section).collect()
     }
 
+    /// Line on which it begins.
+    pub(crate) fn line(&self) -> usize {
+        self.place.line(self.offset)
+    }
+
+    /// The table `[key]`, if it is there.
+    pub(crate) fn section(
+        &self,
+        key: &'static str,
+        known: &[&str],
+    ) -> Result<Option<Section<'d>>, FileError> {
+        let Some(entry) = self.get(key) else { return Ok(None) };
+        let table = entry.value.get_ref().as_table();
+        let table = table.ok_or_else(|| entry.wrong(format!("must be a table, under a line `[{key}]`")))?;
+        Section::new(self.place, table, entry.value.span().start, known).map(Some)
+    }
+
     pub(crate) fn wrong(&self, problem: String) -> FileError {
         self.place.error(self.offset, problem)
     }
@@ -121,8 +165,27 @@ impl<'d> Section<'d> {
 #[derive(Clone, Copy)]
 pub(crate) struct Entry<'d> {
     place: Place<'d>,
-    key: &'static str,
+    key: &'d str,
     value: &'d Spanned<DeValue<'d>>,
+}
+
+/// A key that the writer of a file chooses.
+#[derive(Clone, Copy)]
+pub(crate) struct Chosen<'d> {
+    place: Place<'d>,
+    key: &'d str,
+    offset: usize,
+}
+
+impl<'d> Chosen<'d> {
+    /// The key, if `check` accepts it; its error continues the sentence.
+    pub(crate) fn text<T, E: fmt::Display>(
+        &self,
+        check: impl FnOnce(&'d str) -> Result<T, E>,
+    ) -> Result<T, FileError> {
+        let wrong = |error| self.place.error(self.offset, format!("the name `{}` {error}", cut(self.key)));
+        check(self.key).map_err(wrong)
+    }
 }
 
 impl<'d> Entry<'d> {
@@ -171,6 +234,17 @@ impl<'d> Entry<'d> {
         let list = self.value.get_ref().as_array();
         let list = list.ok_or_else(|| self.wrong("must be a list: [\"…\", \"…\"]"))?;
         Ok(list.iter().map(|value| Entry { value, ..*self }).collect())
+    }
+
+    /// The names of a table that the writer chose, and their values, in the order of the names; `such_as` shows one.
+    pub(crate) fn pairs(&self, such_as: &str) -> Result<Vec<(Chosen<'d>, Entry<'d>)>, FileError> {
+        let wrong = || self.wrong(format!("must be a table of names and numbers, e.g. {such_as}"));
+        let table = self.value.get_ref().as_table().ok_or_else(wrong)?;
+        let pair = |(key, value): (&'d Spanned<Cow<'d, str>>, &'d Spanned<DeValue<'d>>)| {
+            let (place, offset, key) = (self.place, key.span().start, key.get_ref().as_ref());
+            (Chosen { place, key, offset }, Entry { place, key, value })
+        };
+        Ok(table.iter().map(pair).collect())
     }
 
     /// A text that is one of `known`.

@@ -1,6 +1,7 @@
 //! A region for tests: an authority, a broker's keys, three agencies with data folders of their own.
 
 pub(crate) mod log;
+mod policy;
 pub(crate) mod whole_log;
 
 use std::{
@@ -15,6 +16,7 @@ use lintas_config::{
     Bootstrap, Directory,
     issue::{bundle, fresh_seed, new_agency, new_broker, seed, sign_keyset, sign_roster},
     os_entropy,
+    policy::{bundle as bundle_format, schema_hash},
 };
 use lintas_journal::{Disk, FileDisk};
 use lintas_proto::{
@@ -26,8 +28,8 @@ use lintas_proto::{
     receipt::{Receipt, sign_receipts, sub_log_origin},
     schema::{
         AuditEvent, BrokerSecrets, Delivery, DirectoryUpdate, EventType, Header, IncludedPacket, LeafProof,
-        Member, MemberStatus, NodeSecrets, Opening, Role, Roster, RosterUnit, SignedKeyset, StoredInclusion,
-        StoredRootProof, Submission, UnitFunction, UnitRef,
+        Member, MemberStatus, NodeSecrets, Opening, PolicyBundle, Role, Roster, RosterUnit, SignedKeyset,
+        StoredInclusion, StoredRootProof, Submission, UnitFunction, UnitRef,
     },
     sign::{KeyRole, SigningKey, VerifyingKey},
 };
@@ -40,12 +42,30 @@ use crate::{
         records::Record,
         vault::{Unlocker, Wrapping},
     },
-    shell::{clock, desk::Desk, files, folder::Folder},
+    shell::{clock, desk::Desk, files, folder::Folder, policies::files::Version},
 };
+
+pub(crate) use self::policy::OPEN;
+use self::policy::decided;
 
 /// Name of the region and of its broker.
 pub(crate) const REGION: &str = "example";
 pub(crate) const BROKER: &str = "hub.example";
+
+/// What Thailand expects of such a policy.
+pub(crate) const ALERT_GOES: &str = "[[case]]\nname = \"an alert goes\"\nfrom = \"TH/TH-VIC\"\nto = \"KH/KH-AHT\"\nkind = \
+                                     \"ALERT\"\npurposes = [\"INVESTIGATION\"]\nexpect = \"release\"\n";
+
+/// A policy that lets alerts go, and takes them; `why` makes one different from another.
+pub(crate) fn alerts(why: &str) -> String {
+    let one = |id: &str, action: &str| {
+        format!(
+            "@id(\"{id}\")\n@reason(\"{why}\")\npermit (principal, action == Lintas::Action::\"{action}\", resource)\nwhen \
+             {{ resource.kind == Lintas::Kind::\"ALERT\" }};\n"
+        )
+    };
+    one("alerts", "Release") + &one("take-alerts", "Accept")
+}
 
 /// A region on disk.
 pub(crate) struct Region {
@@ -235,6 +255,13 @@ impl Region {
     }
 
     pub(crate) fn desk_at(&self, agency: &str, broker: &str) -> Desk {
+        let desk = self.desk_without_policy(agency, broker);
+        self.give_open(&desk);
+        desk
+    }
+
+    /// As a node is that has not fetched its agency's policy.
+    pub(crate) fn desk_without_policy(&self, agency: &str, broker: &str) -> Desk {
         let folder = Folder::at(&self.path(agency));
         let unlocker = Unlocker::KeyFile(Zeroizing::new([7; 32]));
         if !folder.path("node.toml").exists() {
@@ -307,7 +334,7 @@ impl Region {
             originator: Some(core.originator.clone()),
             recipient: unit.clone(),
             directory_hash: Bytes::copy_from_slice(self.directory().hash()),
-            ..AuditEvent::default()
+            ..decided(*kind, unit.as_ref())
         };
         let receipt = Receipt {
             origin: origin.to_owned(),
@@ -324,6 +351,24 @@ impl Region {
     /// The broker's receipt for who submitted a packet that is released to everybody.
     pub(crate) fn submitted(&self, agency: &str, submission: &Submission) -> Bytes {
         self.receipt(agency, &submission.header, &submission_events(submission))
+    }
+
+    /// A version of an agency's policy, signed by its delegate key: canonical bytes of `SignedPolicyBundle`.
+    pub(crate) fn policy(&self, agency: &str, before: Option<&Bytes>, from_ms: u64, policies: &str) -> Bytes {
+        let before = before.map(|bytes| Version::read(bytes).unwrap().0);
+        let said = PolicyBundle {
+            format: bundle_format::FORMAT,
+            region: REGION.to_owned(),
+            owner: agency.to_owned(),
+            version: before.as_ref().map_or(1, |before| before.version + 1),
+            prev_hash: before.map_or_else(Bytes::new, |before| Bytes::copy_from_slice(&before.hash)),
+            not_before_ms: from_ms,
+            schema_hash: Bytes::copy_from_slice(&schema_hash()),
+            policies: policies.to_owned(),
+            cases: ALERT_GOES.to_owned(),
+            note: String::new(),
+        };
+        canonical::encode(&bundle_format::sign(&self.secrets[agency], &said).unwrap())
     }
 
     /// What the broker delivers to recipient `index` of a submission.

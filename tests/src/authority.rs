@@ -8,6 +8,7 @@ use std::{
 };
 
 use lintas_config::source::{mekong, mekong_files};
+use lintas_proto::schema::Role;
 
 use crate::{
     ROLE_NODE,
@@ -32,11 +33,23 @@ impl Authority {
     /// members that `members` names. Of these, `witnesses` watch the log, which is published every `epoch_ms`.
     pub fn begin(&self, members: &[&str], witnesses: &[&str], epoch_ms: u32) {
         fs::create_dir_all(self.sources()).unwrap();
-        let write = |name: &str, text: &str| fs::write(self.sources().join(name), text).unwrap();
+        let write = |name: &str, text: &str| {
+            let path = self.sources().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let sample = mekong().unwrap().members;
+        let mut agencies = sample.iter().filter(|member| member.roles.contains(&Role::Agency));
+        let whole = agencies.all(|member| members.contains(&member.agency.as_str()));
         for (name, text) in mekong_files() {
             let agency = name.trim_end_matches(".toml").to_ascii_uppercase();
             if name == "region.toml" {
                 write(name, &text.replace("epoch_ms = 10_000", &format!("epoch_ms = {epoch_ms}")));
+            } else if name.contains('/') {
+                // Cases name members; those of a part of the region would not all be there.
+                if !name.ends_with("cases.toml") || whole {
+                    write(name, text);
+                }
             } else if members.contains(&agency.as_str()) {
                 let watches = witnesses.contains(&agency.as_str());
                 let text = text.replace("witness = true\n", "");

@@ -129,7 +129,7 @@ impl Drill {
         let said = self.region.lintas(who, &["--json", "outbox"]).ok().json();
         let packets = said["packets"].as_array().cloned().unwrap_or_default();
         let packet = packets.into_iter().find(|packet| packet["packet_id"] == id).unwrap();
-        // `pending` only once the broker has it.
+        // `released` only once the broker has it.
         if packet["state"] != "accepted" {
             return Default::default();
         }

@@ -19,6 +19,7 @@ pub mod demo;
 pub mod drill;
 pub mod independent;
 pub mod member;
+pub mod policy;
 pub mod process;
 pub mod python;
 pub mod region;

@@ -25,6 +25,7 @@ use crate::{
     ROLE_BROKER, ROLE_NODE,
     authority::Authority,
     member::Member,
+    policy::{self, Released},
     process::{Process, wait},
 };
 
@@ -51,6 +52,8 @@ pub struct Wanted<'a> {
     pub witnesses: Option<&'a [&'a str]>,
     /// How often the log is published, milliseconds.
     pub epoch_ms: u32,
+    /// What the agencies let go and take.
+    pub released: Released,
 }
 
 impl<'a> Wanted<'a> {
@@ -58,7 +61,7 @@ impl<'a> Wanted<'a> {
     /// among them: others would never answer.
     #[must_use]
     pub fn nodes(nodes: &'a [&'a str]) -> Self {
-        Self { nodes, held: &[], witnesses: None, epoch_ms: EPOCH_MS }
+        Self { nodes, held: &[], witnesses: None, epoch_ms: EPOCH_MS, released: Released::Everything }
     }
 
     /// The members of such a region: all of the sample, but no outside witness whose node is not there.
@@ -169,7 +172,7 @@ impl Region {
         let codes: Vec<String> = members.iter().map(code).collect();
         let watch: Vec<String> = members.iter().filter(|member| wanted.watches(member)).map(code).collect();
         authority.begin(&refs(&codes), &refs(&watch), wanted.epoch_ms);
-        let mut requests = Vec::new();
+        let (mut requests, mut secrets) = (Vec::new(), Vec::new());
         for described in &members {
             let code = described.agency.as_str();
             if wanted.nodes.contains(&code) {
@@ -178,8 +181,14 @@ impl Region {
             }
             let held = wanted.held.iter().find(|member| member.unit.agency == code);
             // Else a member whose node is not there; nobody will ever use its keys.
-            let request =
-                held.map_or_else(|| Member::of(&source, code).request, |member| member.request.clone());
+            let (request, secret) = held.map_or_else(
+                || {
+                    let Member { request, secrets, .. } = Member::of(&source, code);
+                    (request, secrets)
+                },
+                |member| (member.request.clone(), member.secrets.clone()),
+            );
+            secrets.push((described, secret));
             let path = authority.path(&format!("{code}-join-request.bin"));
             fs::write(&path, canonical::encode(&request)).unwrap();
             requests.push(path);
@@ -188,7 +197,40 @@ impl Region {
         for folder in ["broker"].iter().chain(wanted.nodes) {
             region.take_published(folder);
         }
+        for (described, secret) in &secrets {
+            if let Some((policies, cases)) = wanted.released.texts(described) {
+                region.has_bundle(&described.agency, 1, &policy::signed(secret, &policies, &cases, None));
+            }
+        }
+        for described in members.iter().filter(|member| wanted.nodes.contains(&member.agency.as_str())) {
+            region.publish_policy(described, wanted.released);
+        }
         region
+    }
+
+    /// Has an agency publish its release policy, as its officer would, and gives it to a broker that does not run yet.
+    fn publish_policy(&self, described: &MemberSource, released: Released) {
+        let agency = described.agency.as_str();
+        let Some((policies, cases)) = released.texts(described) else { return };
+        let _ = self.publish(agency, &policies, &cases).ok();
+        let signed = fs::read(self.folder(agency).join("policy/000001.bin")).unwrap();
+        self.has_bundle(agency, 1, &signed);
+    }
+
+    /// `lintas policy publish` of such texts.
+    pub fn publish(&self, agency: &str, policies: &str, cases: &str) -> Said {
+        let folder = self.root.join(format!("{agency}-policy"));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("policy.cedar"), policies).unwrap();
+        fs::write(folder.join("cases.toml"), cases).unwrap();
+        self.lintas(agency, &["--json", "policy", "publish", folder.to_str().unwrap(), "--yes"])
+    }
+
+    /// Puts a bundle into the broker's folder, as if it had been brought.
+    pub fn has_bundle(&self, agency: &str, version: u64, signed: &[u8]) {
+        let folder = self.folder("broker").join("policies").join(agency);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join(format!("{version}.bin")), signed).unwrap();
     }
 
     /// The offices that founded the region.

@@ -118,7 +118,7 @@ fn a_stolen_node_is_revoked_from_paper_and_its_agency_comes_back() {
     // In the thief's hands, and switched off; something waits for it.
     assert!(drill.region.stop_node("KH"));
     let waits = drill.sent("TH", "TH-ATD-RNG", KH);
-    drill.stands("TH", &waits, "pending");
+    drill.stands("TH", &waits, "released");
 
     drill.carry(&drill.region.folder("KH").join("revocation.txt"), "revocation.txt");
     let _ = drill.step("VN", PUBLISH, &[], &[]).ok();
@@ -188,7 +188,7 @@ fn a_lost_node_is_replaced_under_the_same_identity() {
     // Gone; something waits for its keys. The safe holds the identity key.
     assert!(drill.region.stop_node("KH"));
     let waits = drill.sent("TH", "TH-ATD-RNG", KH);
-    drill.stands("TH", &waits, "pending");
+    drill.stands("TH", &waits, "released");
     drill.carry(&drill.region.folder("KH").join("identity.key"), "identity.key");
     drill.carry(&drill.region.folder("TH").join("directory.current"), "directory.current");
     let opens = std::path::absolute(drill.region.identity_key_file("KH")).unwrap();
@@ -240,7 +240,7 @@ fn replace_identity(stolen: bool) {
     both_ways(&drill, "KH");
     assert!(drill.region.stop_node("KH"));
     let waits = drill.sent("TH", "TH-ATD-RNG", KH);
-    drill.stands("TH", &waits, "pending");
+    drill.stands("TH", &waits, "released");
     if stolen {
         drill.carry(&drill.region.folder("KH").join("revocation.txt"), "revocation.txt");
         let _ = drill.step("TH", PUBLISH, &[], &[]).ok();
@@ -264,7 +264,7 @@ fn replace_identity(stolen: bool) {
     // Nothing is believed of it: what it writes is not in TH's inbox.
     let before = drill.inbox("TH");
     let early = drill.sent("KH-new", "KH-AHT", TH);
-    drill.stands("KH-new", &early, "pending");
+    drill.stands("KH-new", &early, "released");
     assert_eq!(drill.inbox("TH"), before);
     confirm(&drill);
     both_ways(&drill, "KH-new");
@@ -345,7 +345,7 @@ fn a_brokers_keys_are_replaced_while_a_node_is_away() {
     drill.is_up("TH", 1);
     // Accepted under the old key; its evidence waits for TH, which is away.
     let accepted = drill.sent("TH", "TH-ATD-RNG", KH);
-    drill.stands("TH", &accepted, "pending");
+    drill.stands("TH", &accepted, "released");
     assert!(drill.region.stop_node("TH"));
     drill.region.start_node("KH");
     assert!(wait(|| drill.inbox("KH").len() == 1), "{}", drill.status("KH"));

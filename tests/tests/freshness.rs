@@ -38,7 +38,9 @@ fn found_group(region: &Region) {
         fs::write(path, text.replace(before, group)).unwrap();
     };
     edit("region.toml", "groups = [\"ASEAN\", \"COMMIT\", \"TRAWL\"]");
-    ["kh.toml", "th.toml", "vn.toml"].iter().for_each(|file| edit(file, "groups = [\"TRAWL\"]"));
+    ["kh.toml", "th.toml", "vn.toml"]
+        .iter()
+        .for_each(|file| edit(file, "groups = [\"ASEAN\", \"COMMIT\", \"TRAWL\"]"));
     authority.enact("group.bin", &["--sources", "sources", "--update", "KH", "TH", "VN"]);
     region.take_published("broker");
 }

@@ -90,7 +90,7 @@ fn a_broker_on_an_older_backup_is_stopped_and_its_next_log_loses_nothing() {
     cosigned_beyond(&drill, 1, backed_up + 3);
     drill.region.kill_node("VN");
     let waits = drill.sent("TH", "TH-ATD-RNG", VN);
-    drill.stands("TH", &waits, "pending");
+    drill.stands("TH", &waits, "released");
     drill.region.kill_broker();
     let known = ["KH", "RCO", "TH"].map(|agency| known(&drill, agency));
 

@@ -55,7 +55,7 @@ fn a_member_is_revoked_while_packets_wait_for_it() {
         all.iter().filter(|(unit, have, _)| unit.starts_with(agency) && have == state).count()
     };
     assert!(wait(|| state("VN", "delivered") == 2), "{:?}", arrivals(&region));
-    assert_eq!(state("KH", "pending"), 2, "{:?}", arrivals(&region));
+    assert_eq!(state("KH", "released"), 2, "{:?}", arrivals(&region));
 
     region.authority().enact("revoke.bin", &["--revoke", "KH"]);
     region.take_published("broker");

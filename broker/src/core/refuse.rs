@@ -185,6 +185,7 @@ pub fn reason_of_succession(error: &SuccessionError) -> Reason {
         | SuccessionError::MemberReturned { .. }
         | SuccessionError::LogReturned { .. }
         | SuccessionError::LogKey { .. }
+        | SuccessionError::Loosened { .. }
         | SuccessionError::Agency { .. } => Reason::StaleDirectory,
     }
 }

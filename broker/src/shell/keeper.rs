@@ -193,6 +193,7 @@ impl Keeper {
         if !next.at(now_ms).in_force() && present.at(now_ms).in_force() {
             return Err(Trouble::NotInForce { version });
         }
+        present.lets_see(next.roster(), now_ms).map_err(|error| Trouble::Refused(Box::new(error)))?;
         let taken =
             Taken { hash: *next.hash(), since_ms: now_ms, roster_version: version, cause: cause.to_owned() };
         let durable = || {

@@ -7,19 +7,23 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use lintas_proto::{
     canonical, limits,
-    schema::{BrokerKeys, DirectoryBundle, JoinRequest, Member, MemberStatus, Roster, SignedKeyset},
+    schema::{
+        BrokerKeys, ClassificationScheme, DirectoryBundle, JoinRequest, Member, MemberStatus, Roster,
+        SignedKeyset,
+    },
     sign::VerifyingKey,
 };
 
 pub use self::error::ChangeError;
 use super::{
-    found::{BEGINS_BEFORE_MS, DAY_MS, FoundError, admit, next_roster},
+    found::{BEGINS_BEFORE_MS, DAY_MS, FoundError, admit, next_roster, stands},
     logs::LogEnd,
     proposal::Proposal,
 };
 use crate::{
     directory::{Directory, DirectoryError, check_keyset, check_member, keyset_agency, vouches},
-    source::{MemberSource, RegionSource},
+    policy::{baseline, loosening},
+    source::{BaselineSource, MemberSource, RegionSource},
 };
 
 /// What shall change. With nothing in it only the validity begins anew.
@@ -59,6 +63,10 @@ pub struct Changes {
     pub without_quorum: bool,
     /// After how many days an agency is told that an auditor read its sub-log; as before if none.
     pub reads_told_after_days: Option<u32>,
+    /// Another baseline policy. What it lacks of the one before goes on to forbid for 14 days.
+    pub baseline: Option<BaselineSource>,
+    /// Other classification schemes, in the place of all of before.
+    pub schemes: Option<Vec<ClassificationScheme>>,
     /// Days; as the sources say, or as long as before, if none.
     pub valid_days: Option<u32>,
 }
@@ -89,6 +97,7 @@ pub fn change(
     next.brokers(changes)?;
     next.ends(directory, changes)?;
     next.log_keys(directory)?;
+    next.policies(directory, changes, now_ms);
     let days = changes.valid_days.or(source.map(|source| source.valid_days)).unwrap_or_else(|| {
         let roster = directory.roster();
         let length =
@@ -97,6 +106,7 @@ pub fn change(
     });
     let Next { roster: changed, keysets, .. } = next;
     let roster = next_roster(directory, days, now_ms, |roster| *roster = changed)?;
+    changes.baseline.as_ref().map_or(Ok(()), |baseline| stands(baseline, &roster, now_ms))?;
     let proposal = Proposal::new(&roster, keysets.into_values().collect())?;
     directory.proposed(&proposal.to_bytes())?;
     Ok(proposal)
@@ -263,6 +273,19 @@ impl Next<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Baseline and classification schemes. With every roster those policies go whose time to leave is over.
+    fn policies(&mut self, directory: &Directory, changes: &Changes, now_ms: u64) {
+        if let Some(baseline) = &changes.baseline {
+            self.roster.baseline.clone_from(&baseline.text);
+        }
+        if let Some(schemes) = &changes.schemes {
+            self.roster.schemes.clone_from(schemes);
+        }
+        let begins_ms = now_ms.saturating_sub(BEGINS_BEFORE_MS);
+        let leaving = loosening::leaving(directory.roster(), baseline::text(&self.roster), begins_ms);
+        self.roster.leaving = leaving;
     }
 
     /// A new log key begins with a new log; said here in the words of this command.

@@ -1,6 +1,6 @@
 //! The first roster of a region, from sources and requests; and the frame of every next one.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use lintas_proto::{
@@ -11,7 +11,8 @@ use thiserror::Error;
 
 use crate::{
     directory::{Directory, DirectoryError, ROSTER_FORMAT, check_keyset, check_member, check_roster},
-    source::{MemberSource, RegionSource},
+    policy::{Owner, PolicySet, Problem, baseline::STANDARD, check},
+    source::{BaselineSource, FileError, MemberSource, RegionSource},
 };
 
 /// How far back the validity of a roster begins, milliseconds: honest clocks differ.
@@ -95,6 +96,9 @@ pub enum FoundError {
         /// Authorities named.
         need: usize,
     },
+    /// The baseline names somebody who is not there, or does not do what its cases say.
+    #[error("the baseline policy does not stand: {0}")]
+    Baseline(FileError),
     /// What came out, or a request by itself, breaks a rule.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
@@ -124,6 +128,8 @@ pub fn found(
     if authorities.len() != source.authorities.len() {
         return Err(FoundError::Authorities { have: authorities.len(), need: source.authorities.len() });
     }
+    // Written out even if it is the standard one: with new software nobody shall forbid less, or more, than before.
+    let baseline = source.baseline.as_ref().map_or(STANDARD, |baseline| &baseline.text).to_owned();
     let roster = Roster {
         format: ROSTER_FORMAT,
         region: source.region.clone(),
@@ -137,9 +143,12 @@ pub fn found(
         suite_min: u32::from(SUITE),
         epoch_ms: source.epoch_ms,
         reads_told_after_days: source.reads_told_after_days,
+        baseline,
+        schemes: source.schemes.clone(),
         ..Roster::default()
     };
     check_roster(&roster)?;
+    source.baseline.as_ref().map_or(Ok(()), |baseline| stands(baseline, &roster, now_ms))?;
     Ok((roster, keysets))
 }
 
@@ -213,6 +222,9 @@ fn no_more(described: &MemberSource, asks: &RosterUnit) -> Result<(), FoundError
     if asks.clearance > known.clearance {
         return more("with a higher clearance than the source attests");
     }
+    if asks.purposes.iter().any(|asked| !known.purposes.iter().any(|purpose| *purpose as i32 == *asked)) {
+        return more("with a purpose that the source does not attest");
+    }
     Ok(())
 }
 
@@ -242,6 +254,20 @@ fn named_brokers(source: &RegionSource, brokers: &[BrokerKeys]) -> Result<Vec<Br
         }
         (None, None) => Ok(sorted),
     }
+}
+
+/// Whether everybody whom a baseline names stands in the roster, and its cases come out as they say.
+pub(super) fn stands(baseline: &BaselineSource, roster: &Roster, now_ms: u64) -> Result<(), FoundError> {
+    let wrong =
+        |file: &str, problems: &[Problem]| FoundError::Baseline(FileError::of_problems(file, problems));
+    let policies = PolicySet::read(Owner::Baseline, &baseline.text)
+        .and_then(|policies| check::literals(&policies, roster).map(|()| policies))
+        .map_err(|problems| wrong(&baseline.file, &problems))?;
+    if baseline.cases.trim().is_empty() {
+        return Ok(());
+    }
+    check::activation(&policies, &baseline.cases, &Arc::new(roster.clone()), now_ms)
+        .map_err(|problems| wrong(&baseline.cases_file, &problems))
 }
 
 /// Suspends, revokes or reinstates a member of a roster that is being written.

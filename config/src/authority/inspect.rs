@@ -11,10 +11,11 @@ use lintas_proto::{
 use serde::Serialize;
 
 use super::{
-    names::{function_list, read_keyset, role_names, status},
+    names::{function_list, purpose_list, read_keyset, role_names, status},
     office::Office,
     proposal::Proposal,
     review::{KeyView, SignatureView},
+    rules::{EquivalentView, PolicyView, SchemeView, equivalents, policies, scheme_views},
 };
 use crate::{
     directory::{Broker, Directory, DirectoryError, epoch_ends_ms},
@@ -50,6 +51,12 @@ pub struct Inspection {
     pub quorum: usize,
     /// How many of them may be false without two logs being believed.
     pub tolerates_false_witnesses: usize,
+    /// The regional baseline policy, and what was taken out of it and still forbids.
+    pub baseline: Vec<PolicyView>,
+    /// Schemes of classification.
+    pub schemes: Vec<SchemeView>,
+    /// Their markings by rank, the highest first.
+    pub equivalents: Vec<EquivalentView>,
     /// Members.
     pub members: Vec<MemberView>,
 }
@@ -135,6 +142,8 @@ pub struct UnitView {
     pub name: String,
     /// Functions.
     pub functions: Vec<String>,
+    /// What it may use for what it receives.
+    pub purposes: Vec<String>,
     /// Clearance.
     pub clearance: u32,
     /// Until when somebody can seal to it with the keys published, milliseconds since 1970; none without a key.
@@ -209,6 +218,9 @@ pub fn inspect(directory: &Directory, offices: &[Office]) -> Result<Inspection, 
         reads_told_after_days: roster.reads_told_after_days,
         quorum: quorum(witnesses),
         tolerates_false_witnesses: false_witnesses(witnesses),
+        baseline: policies(roster),
+        schemes: scheme_views(roster),
+        equivalents: equivalents(roster),
         members: roster.members.iter().map(member).collect(),
     })
 }
@@ -245,6 +257,7 @@ fn view(directory: &Directory, member: &Member, keyset: Option<&Keyset>) -> Memb
         unit: unit.unit.clone(),
         name: unit.name.clone(),
         functions: function_list(&unit.functions),
+        purposes: purpose_list(&unit.purposes),
         clearance: unit.clearance,
         keys_until_ms: until(&unit.unit),
     };

@@ -1,8 +1,8 @@
 //! The region authority's work: from the readable sources of a region and the requests of its members to a roster,
 //! and from one roster to the next. The commands, the demo and the tests call the same functions.
 //!
-//! What the authority attests (names, roles, groups, units, functions, clearances) comes from its sources, which
-//! people review; from a request come the identity key and, of a witness, the witness key only. A request may ask for fewer units and functions than
+//! What the authority attests (names, roles, groups, units, functions, purposes, clearances) comes from its sources, which
+//! people review, and so do the regional baseline policy and the schemes of classification; from a request come the identity key and, of a witness, the witness key only. A request may ask for fewer units and functions than
 //! the source attests, never for more.
 //!
 //! | module | what |
@@ -13,8 +13,9 @@
 //! | `office` | an office's public key as a file; what it signed last |
 //! | `proposal` | a roster on its way from office to office, until k of n have signed it |
 //! | `review` | what a proposal changes, in words |
+//! | `rules`, `units` | the same of the baseline policy, of markings, of units |
 //! | `inspect` | what a directory says |
-//! | `names` | statuses, roles and functions by their names |
+//! | `names` | statuses, roles, functions and purposes by their names |
 //! | `history` | all directories of a region, one after the other |
 //!
 //! ```
@@ -58,6 +59,8 @@ mod names;
 mod office;
 mod proposal;
 mod review;
+mod rules;
+mod units;
 
 pub use self::{
     change::{ChangeError, Changes, change},
@@ -68,11 +71,14 @@ pub use self::{
     office::{MarkProblem, Office, SignedMark},
     proposal::{MergeError, Proposal},
     review::{Change, KeyView, Need, Review, SignatureView, review},
+    rules::{EquivalentView, PolicyView, SchemeView},
 };
 
 #[cfg(test)]
 mod change_tests;
 #[cfg(test)]
 mod log_tests;
+#[cfg(test)]
+mod rules_tests;
 #[cfg(test)]
 mod tests;

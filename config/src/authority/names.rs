@@ -7,7 +7,7 @@ use lintas_proto::{
     schema::{Keyset, Member, MemberStatus, Role, SignedKeyset},
 };
 
-use crate::source::functions;
+use crate::source::{functions, purposes};
 
 /// A keyset and its hash, from the bytes of a directory that was verified.
 pub(super) fn read_keyset(bytes: &bytes::Bytes) -> Option<(Keyset, Digest)> {
@@ -37,9 +37,17 @@ pub(super) fn role_names(member: &Member) -> Vec<String> {
 
 /// Functions of a unit.
 pub(super) fn function_list(values: &[i32]) -> Vec<String> {
-    let known = functions();
+    names(values, functions().into_iter().map(|(name, function)| (name, function as i32)).collect())
+}
+
+/// What a unit may use for what it receives.
+pub(super) fn purpose_list(values: &[i32]) -> Vec<String> {
+    names(values, purposes().into_iter().map(|(name, purpose)| (name, purpose as i32)).collect())
+}
+
+fn names(values: &[i32], known: Vec<(String, i32)>) -> Vec<String> {
     let name = |value: &i32| {
-        let found = known.iter().find(|(_, function)| *function as i32 == *value);
+        let found = known.iter().find(|(_, number)| number == value);
         found.map_or_else(|| format!("unknown ({value})"), |(name, _)| name.clone())
     };
     values.iter().map(name).collect()

@@ -7,16 +7,17 @@ use lintas_proto::{
     canonical,
     id::{Digest, hex},
     limits,
-    schema::{BrokerKeys, DirectoryBundle, Member, MemberStatus, Roster, RosterUnit},
+    schema::{BrokerKeys, DirectoryBundle, Member, MemberStatus, Roster},
     sign::VerifyingKey,
 };
 use serde::Serialize;
 
 use super::{
     logs::{self, is_witness},
-    names::{function_list, read_keyset, role_names, status},
+    names::{read_keyset, role_names, status},
     office::Office,
     proposal::Proposal,
+    rules, units,
 };
 use crate::{
     directory::{Bootstrap, Directory, DirectoryError, vouches},
@@ -63,6 +64,8 @@ pub struct Change {
     pub whose: String,
     /// For people.
     pub text: String,
+    /// Whether somebody may receive what was withheld before.
+    pub loosens: bool,
 }
 
 /// A public key as people compare it.
@@ -172,8 +175,13 @@ fn same_authorities(a: &Bootstrap, b: &Bootstrap) -> bool {
     a.fingerprint() == b.fingerprint()
 }
 
-fn change(kind: &'static str, whose: &str, text: String) -> Change {
-    Change { kind, whose: whose.to_owned(), text }
+pub(super) fn change(kind: &'static str, whose: &str, text: String) -> Change {
+    Change { kind, whose: whose.to_owned(), text, loosens: false }
+}
+
+/// A change by which somebody may receive what was withheld before.
+pub(super) fn loosening(kind: &'static str, whose: &str, text: &str) -> Change {
+    Change { loosens: true, ..change(kind, whose, format!("LOOSENING: {text}")) }
 }
 
 fn changes(before: Option<&Directory>, proposal: &Proposal) -> Vec<Change> {
@@ -181,6 +189,8 @@ fn changes(before: Option<&Directory>, proposal: &Proposal) -> Vec<Change> {
     let old = before.map_or(&none, |directory| directory.roster());
     let mut found = Vec::new();
     region(old, after, &mut found);
+    found.extend(rules::baseline(before.map(|directory| directory.roster()), after));
+    found.extend(rules::schemes(old, after));
     brokers(old, after, &mut found);
     for member in &after.members {
         match old.members.iter().find(|known| known.agency == member.agency) {
@@ -221,9 +231,6 @@ fn region(old: &Roster, new: &Roster, found: &mut Vec<Change>) {
     let of = |roster: &Roster| roster.members.iter().filter(|member| is_witness(member)).count();
     if of(old) != of(new) {
         add("witnesses", logs::quorum_words(of(new)));
-    }
-    if old.baseline != new.baseline {
-        add("baseline", "the regional release policy is another one".to_owned());
     }
     if old.suite_min != 0 && old.suite_min != new.suite_min {
         add("suite", format!("lowest cipher suite: {}", new.suite_min));
@@ -276,7 +283,7 @@ fn joins(member: &Member, found: &mut Vec<Change>) {
     found.push(change("joins", &member.agency, text));
     let newcomer = Member { agency: member.agency.clone(), ..Member::default() };
     found.extend(logs::changed(&newcomer, member).map(|(kind, text)| change(kind, &member.agency, text)));
-    member.units.iter().for_each(|unit| found.push(change("unit_comes", &member.agency, unit_comes(unit))));
+    found.extend(units::changed(&newcomer, member));
 }
 
 fn changed(region: &str, old: &Member, new: &Member, found: &mut Vec<Change>) {
@@ -313,31 +320,7 @@ fn changed(region: &str, old: &Member, new: &Member, found: &mut Vec<Change>) {
         add("groups", format!("groups: {} (before: {})", list(&new.groups), list(&old.groups)));
     }
     logs::changed(old, new).for_each(|(kind, text)| add(kind, text));
-    units(old, new, &mut add);
-}
-
-fn units(old: &Member, new: &Member, add: &mut impl FnMut(&'static str, String)) {
-    for unit in &new.units {
-        let Some(known) = old.units.iter().find(|known| known.unit == unit.unit) else {
-            add("unit_comes", unit_comes(unit));
-            continue;
-        };
-        let code = &unit.unit;
-        if known.name != unit.name {
-            add("unit_name", format!("unit {code}: name \"{}\" (before: \"{}\")", unit.name, known.name));
-        }
-        if known.functions != unit.functions {
-            let (now, before) = (function_names(&unit.functions), function_names(&known.functions));
-            add("unit_functions", format!("unit {code}: functions {now} (before: {before})"));
-        }
-        if known.clearance != unit.clearance {
-            let (now, before) = (unit.clearance, known.clearance);
-            add("unit_clearance", format!("unit {code}: clearance {now} (before: {before})"));
-        }
-    }
-    for gone in old.units.iter().filter(|old| !new.units.iter().any(|new| new.unit == old.unit)) {
-        add("unit_goes", format!("unit {} goes: \"{}\"", gone.unit, gone.name));
-    }
+    found.extend(units::changed(old, new));
 }
 
 /// Keysets that are others than before, also those of an agency that is held.
@@ -374,20 +357,8 @@ fn status_changes(old: i32, new: i32) -> String {
     text.to_owned()
 }
 
-fn unit_comes(unit: &RosterUnit) -> String {
-    let functions = function_names(&unit.functions);
-    format!(
-        "unit {} comes: \"{}\", functions {functions}, clearance {}",
-        unit.unit, unit.name, unit.clearance
-    )
-}
-
 fn roles(member: &Member) -> String {
     list(&role_names(member))
-}
-
-fn function_names(values: &[i32]) -> String {
-    function_list(values).join("+")
 }
 
 pub(super) fn list(items: &[String]) -> String {

@@ -102,11 +102,25 @@ fn a_request_that_asks_for_more_is_refused() {
     };
     assert!(more(|th| th.units[0].clearance = 9).contains("higher clearance"));
     assert!(more(|th| th.units[0].functions = vec![9]).contains("function that the source does not attest"));
+    assert!(more(|th| th.units[0].purposes = vec![8]).contains("purpose that the source does not attest"));
     let unknown = more(|th| th.units[0].unit = "TH-AAA".to_owned());
     assert!(unknown.contains("TH-AAA that the source does not know") && unknown.contains("th.toml"));
     assert!(
         more(|th| th.agency = "XX".to_owned()).contains("no file describes it; write one, e.g. `xx.toml`")
     );
+}
+
+#[test]
+fn the_first_roster_has_the_baseline_and_the_schemes_of_its_source() {
+    let mut founding = founding();
+    let baseline = founding.source.baseline.clone().unwrap();
+    let (roster, _) = founding.found().unwrap();
+    assert_eq!((roster.baseline, roster.leaving.len()), (baseline.text.clone(), 0));
+    assert_eq!(roster.schemes, founding.source.schemes);
+    assert!(!roster.schemes.is_empty());
+    // Without one the standard baseline is written out, so that new software does not forbid less.
+    founding.source.baseline = None;
+    assert_eq!(founding.found().unwrap().0.baseline, crate::policy::baseline::STANDARD);
 }
 
 #[test]

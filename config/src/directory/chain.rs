@@ -15,6 +15,11 @@
 //! Of a broker's logs, those that have ended stay as they are, and more may follow; a broker that went and comes back
 //! goes on where it was. Its log key changes only when its log ends, so that one key signs one log.
 //!
+//! What a roster takes out of the regional baseline goes on to forbid for 14 days from the begin of that roster
+//! ([`loosening`](crate::policy::loosening)): a roster that ends it earlier does not follow, whoever signed it. The texts
+//! are compared at every step from one roster to the next. After a restart only the mark of the roster before is known,
+//! not its text: then the first step cannot be compared. It was compared by everybody who ran meanwhile.
+//!
 //! The counts of keysets and delegations belong to one identity key; with another they begin anew. So a stolen
 //! delegate key that ran up the count is cured by the offline key alone.
 
@@ -34,15 +39,19 @@ use super::{
     mark::{HighWater, Seen, SeenLogs, Stamp, room_for_broker},
     roster::{self, Authorities},
 };
-use crate::words::{fingerprint_digits, fingerprint_words};
+use crate::{
+    policy::loosening,
+    words::{fingerprint_digits, fingerprint_words},
+};
 
 /// Most rosters walked at once.
 pub const STEPS_MAX: usize = 4_096;
 
 /// Walks from the roster of `mark` over `steps` (canonical bytes of `SignedRoster`, in order) to `last`. The roster,
-/// and the mark moved to it; what is seen of keysets is unchanged.
+/// and the mark moved to it; what is seen of keysets is unchanged. `before` is the roster of the mark, if it is known.
 pub(super) fn walk(
     mark: &HighWater,
+    before: Option<&Roster>,
     steps: &[Bytes],
     last: &SignedRoster,
 ) -> Result<(Roster, HighWater), SuccessionError> {
@@ -50,7 +59,7 @@ pub(super) fn walk(
         let what = "at most 4,096 rosters are walked at once";
         return Err(DirectoryError::Rule { whose: "directory".to_owned(), what }.into());
     }
-    let mut mark = mark.clone();
+    let (mut mark, mut walked) = (mark.clone(), None);
     for bytes in steps {
         let signed: SignedRoster =
             canonical::decode(bytes, limits::ROSTER_BYTES_MAX).map_err(DirectoryError::from)?;
@@ -58,7 +67,8 @@ pub(super) fn walk(
         if roster.version <= mark.roster.version {
             return Err(SuccessionError::StepMissing { have: roster.version, need: next(&mark) });
         }
-        step(&mut mark, &signed, &roster)?;
+        step(&mut mark, walked.as_ref().or(before), &signed, &roster)?;
+        walked = Some(roster);
     }
     let roster = roster::read(last, &mark.region)?;
     let hash = sha256(&[&last.roster]);
@@ -67,7 +77,7 @@ pub(super) fn walk(
         return Err(SuccessionError::RosterRolledBack { have: roster.version, seen });
     }
     if roster.version > seen {
-        step(&mut mark, last, &roster)?;
+        step(&mut mark, walked.as_ref().or(before), last, &roster)?;
     } else if hash == mark.roster.hash {
         // Believed already: its signatures were checked when it came.
         roster::check(&roster)?;
@@ -80,19 +90,25 @@ pub(super) fn walk(
 }
 
 /// One step forward.
-fn step(mark: &mut HighWater, signed: &SignedRoster, roster: &Roster) -> Result<(), SuccessionError> {
+fn step(
+    mark: &mut HighWater,
+    before: Option<&Roster>,
+    signed: &SignedRoster,
+    roster: &Roster,
+) -> Result<(), SuccessionError> {
     let version = roster.version;
     if version != next(mark) {
         return Err(SuccessionError::StepMissing { have: version, need: next(mark) });
     }
     roster::verify(signed, roster, &mark.authorities)?;
-    advance(mark, signed, roster)
+    advance(mark, before, signed, roster)
 }
 
 /// One step to a roster that may not be signed yet: what the authorities ask before they sign. The mark that results
 /// is to be thrown away.
 pub(super) fn propose(
     mark: &HighWater,
+    before: &Roster,
     signed: &SignedRoster,
     roster: &Roster,
 ) -> Result<HighWater, SuccessionError> {
@@ -104,15 +120,23 @@ pub(super) fn propose(
     if roster.version != next(&mark) {
         return Err(SuccessionError::StepMissing { have: roster.version, need: next(&mark) });
     }
-    advance(&mut mark, signed, roster)?;
+    advance(&mut mark, Some(before), signed, roster)?;
     Ok(mark)
 }
 
 /// Moves the mark to a roster of the next version.
-fn advance(mark: &mut HighWater, signed: &SignedRoster, roster: &Roster) -> Result<(), SuccessionError> {
+fn advance(
+    mark: &mut HighWater,
+    before: Option<&Roster>,
+    signed: &SignedRoster,
+    roster: &Roster,
+) -> Result<(), SuccessionError> {
     let version = roster.version;
     if roster.prev_hash != mark.roster.hash.as_slice() {
         return Err(SuccessionError::RosterFork { version });
+    }
+    if let Some(before) = before {
+        loosening::follows(before, roster).map_err(|early| SuccessionError::too_early(version, early))?;
     }
     let named = |agency: &str| roster.members.binary_search_by(|member| member.agency.as_str().cmp(agency));
     if let Some(agency) = mark.agencies.keys().find(|agency| named(agency).is_err()) {

@@ -3,6 +3,8 @@
 use lintas_proto::{canonical::DecodeError, id::IdError, sign::SignatureError};
 use thiserror::Error;
 
+use crate::policy::loosening::TooEarly;
+
 /// Why a directory was refused. The directory in force stays in force.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum DirectoryError {
@@ -132,6 +134,20 @@ pub enum SuccessionError {
         /// Broker.
         broker: String,
     },
+    /// A policy of the baseline would stop to forbid without having been announced.
+    #[error(
+        "roster version {version} ends the policy `{policy}` of the regional baseline too early: it must stay, or be \
+         named as leaving until {} or later, so that every member sees it coming for 14 days. The roster in force \
+         stays; the region authority must issue another one", moment(*until_ms)
+    )]
+    Loosened {
+        /// Version of the roster.
+        version: u64,
+        /// Id of the policy, e.g. `baseline/noforn`.
+        policy: String,
+        /// Until when it must forbid at least, milliseconds since 1970.
+        until_ms: u64,
+    },
     /// A keyset or delegation may not follow the one in force.
     #[error("{what} of {agency}: {problem}")]
     Agency {
@@ -151,6 +167,19 @@ pub enum SuccessionError {
         /// Agency.
         agency: String,
     },
+}
+
+impl SuccessionError {
+    /// What the roster of that version ends too early.
+    pub(super) fn too_early(version: u64, early: TooEarly) -> Self {
+        Self::Loosened { version, policy: early.policy, until_ms: early.until_ms }
+    }
+}
+
+/// A moment, e.g. `2026-12-06 13:00 UTC`.
+pub(crate) fn moment(ms: u64) -> String {
+    let moment = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    moment.map_or_else(|| format!("{ms} ms"), |moment| moment.strftime("%Y-%m-%d %H:%M UTC").to_string())
 }
 
 /// What an agency signs.

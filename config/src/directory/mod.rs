@@ -51,12 +51,13 @@ pub use self::{
     own::{OwnEntry, own_entry},
     past::{PastRoster, PastRosters},
     roster::{
-        AUTHORITIES_MAX, BROKERS_MAX, CLEARANCE_MAX, FORMAT as ROSTER_FORMAT, GROUPS_MAX,
-        READS_TOLD_DAYS_MAX, ROSTER_VALID_MS_MAX, TITLE_BYTES_MAX, UNITS_MAX,
+        AUTHORITIES_MAX, BROKERS_MAX, CLEARANCE_MAX, FORMAT as ROSTER_FORMAT, GROUPS_MAX, LEAVING_MAX,
+        READS_TOLD_DAYS_MAX, ROSTER_VALID_MS_MAX, SCHEMES_MAX, TITLE_BYTES_MAX, UNITS_MAX,
     },
 };
 pub(crate) use self::{
     chain::{handover, vouches},
+    error::moment,
     keyset::delegate,
     keyset::{FORMAT as KEYSET_FORMAT, agency as keyset_agency, epoch_ends_ms},
     parts::check_keyset,
@@ -144,10 +145,11 @@ impl Directory {
     /// # Errors
     /// [`SuccessionError`]; this directory stays in force.
     pub fn succeed(&self, bytes: &Bytes, steps: &[Bytes]) -> Result<Self, SuccessionError> {
-        Self::follow(bytes, steps, &self.mark, &self.keys)
+        Self::follow(bytes, steps, &self.mark, Some(&self.roster), &self.keys)
     }
 
-    /// The directory of `bytes` after a restart: the one of `mark`, or one that follows it by `steps`.
+    /// The directory of `bytes` after a restart: the one of `mark`, or one that follows it by `steps`. The mark does not
+    /// hold the text of its roster's baseline, so what the next roster took out of it cannot be compared here.
     ///
     /// Keep the new bytes first and the new mark after them. If the power fails in between, the bytes follow the
     /// mark, and this call accepts them.
@@ -155,7 +157,7 @@ impl Directory {
     /// # Errors
     /// [`SuccessionError`].
     pub fn resume(bytes: &Bytes, steps: &[Bytes], mark: &HighWater) -> Result<Self, SuccessionError> {
-        Self::follow(bytes, steps, mark, &BTreeMap::new())
+        Self::follow(bytes, steps, mark, None, &BTreeMap::new())
     }
 
     /// This directory with another keyset of one agency in it: how a broker takes in a keyset that a member brings.
@@ -190,17 +192,18 @@ impl Directory {
             .ok_or_else(|| SuccessionError::NotConfirmed { agency: agency.to_owned() })?;
         let mut mark = self.mark.clone();
         mark.agencies.insert(agency.to_owned(), chain::first(member));
-        Self::follow(&self.bytes, &[], &mark, &self.keys)
+        Self::follow(&self.bytes, &[], &mark, Some(&self.roster), &self.keys)
     }
 
     fn follow(
         bytes: &Bytes,
         steps: &[Bytes],
         mark: &HighWater,
+        before: Option<&Roster>,
         known: &BTreeMap<String, Arc<AgencyKeys>>,
     ) -> Result<Self, SuccessionError> {
         let (signed, keysets) = unpack(bytes)?;
-        let (roster, mark) = chain::walk(mark, steps, &signed)?;
+        let (roster, mark) = chain::walk(mark, before, steps, &signed)?;
         Self::assemble(bytes, roster, &keysets, mark, known)
     }
 
@@ -314,6 +317,16 @@ impl Directory {
         self.transports.get(key).map(String::as_str)
     }
 
+    /// Whether what `next` takes out of the regional baseline stays in sight by the clock: for whoever signs `next`, or takes
+    /// it while this directory is in force.
+    ///
+    /// # Errors
+    /// [`SuccessionError::Loosened`]; this directory stays in force.
+    pub fn lets_see(&self, next: &Roster, now_ms: u64) -> Result<(), SuccessionError> {
+        let seen = crate::policy::loosening::in_sight(&self.roster, next, now_ms);
+        seen.map_err(|early| SuccessionError::too_early(next.version, early))
+    }
+
     /// Version of an agency's keyset.
     #[must_use]
     pub fn keyset_version(&self, agency: &str) -> Option<u64> {
@@ -351,6 +364,8 @@ fn rule(what: &'static str) -> DirectoryError {
     DirectoryError::Rule { whose: "directory".to_owned(), what }
 }
 
+#[cfg(test)]
+mod baseline_tests;
 #[cfg(test)]
 mod chain_tests;
 #[cfg(test)]

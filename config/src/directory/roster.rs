@@ -19,9 +19,9 @@ const SIGNATURES_MAX: usize = 2 * AUTHORITIES_MAX;
 /// Most brokers of a region.
 pub const BROKERS_MAX: usize = 64;
 /// Most policies that were taken out of the baseline and still forbid.
-pub(crate) const LEAVING_MAX: usize = 64;
+pub const LEAVING_MAX: usize = 64;
 /// Most schemes of classification, and most markings of one.
-pub(crate) const SCHEMES_MAX: usize = 64;
+pub const SCHEMES_MAX: usize = 64;
 /// Most units of a member.
 pub const UNITS_MAX: usize = 1_000;
 /// Most groups of a member.
@@ -128,8 +128,21 @@ pub(crate) fn check(roster: &Roster) -> Result<(), DirectoryError> {
         ("a region has 1 to 64 brokers", (1..=BROKERS_MAX).contains(&roster.brokers.len())),
         ("suite_min must be a suite of this version", roster.suite_min == u32::from(SUITE)),
         ("the baseline is at most 64 KiB long", roster.baseline.len() <= limits::BASELINE_BYTES_MAX),
-        ("at most 64 policies leave the baseline", roster.leaving.len() <= LEAVING_MAX),
-        ("markings must be sorted, each once, with ranks from 1 to 9", markings(roster)),
+        ("at most 64 policies leave the baseline at one time, 128 KiB in all; take out fewer at once", {
+            let bytes: usize = roster.leaving.iter().map(|leaving| leaving.policy.len()).sum();
+            roster.leaving.len() <= LEAVING_MAX && bytes <= 2 * limits::BASELINE_BYTES_MAX
+        }),
+        ("a policy that leaves the baseline is one policy, stands once, and not in the baseline too", {
+            roster.leaving.len() <= LEAVING_MAX && crate::policy::loosening::is_sound(roster)
+        }),
+        ("a policy leaves the baseline within 400 days", {
+            let last_ms = roster.not_before_ms.saturating_add(ROSTER_VALID_MS_MAX);
+            roster.leaving.iter().all(|leaving| (1..=last_ms).contains(&leaving.until_ms))
+        }),
+        (
+            "at most 64 classification schemes, each with 1 to 64 markings; sorted, each once, codes with ranks from 1 to 9",
+            markings(roster),
+        ),
         ("epoch_ms must be from 100 to 3,600,000", (100..=3_600_000).contains(&roster.epoch_ms)),
         (
             "reads of sub-logs must be told after at most 365 days",
@@ -167,7 +180,7 @@ fn markings(roster: &Roster) -> bool {
         && ascending(roster.schemes.iter().map(|scheme| scheme.scheme.as_str()))
         && roster.schemes.iter().all(|scheme| {
             is_word(&scheme.scheme)
-                && scheme.markings.len() <= SCHEMES_MAX
+                && (1..=SCHEMES_MAX).contains(&scheme.markings.len())
                 && ascending(scheme.markings.iter().map(|marking| marking.value.as_str()))
                 && scheme
                     .markings

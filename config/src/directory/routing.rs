@@ -20,6 +20,6 @@ impl Directory {
         for member in self.roster.members.iter().filter(is_held) {
             mark.agencies.insert(member.agency.clone(), chain::first(member));
         }
-        Self::follow(&self.bytes, &[], &mark, &self.keys)
+        Self::follow(&self.bytes, &[], &mark, Some(&self.roster), &self.keys)
     }
 }

@@ -3,7 +3,10 @@ use lintas_proto::{
     canonical,
     envelope::verify::PacketKeys,
     limits,
-    schema::{DirectoryBundle, MemberStatus, NodeSecrets, SignedRoster, UnitRef},
+    schema::{
+        ClassificationScheme, DirectoryBundle, LeavingPolicy, Marking, MemberStatus, NodeSecrets,
+        SignedRoster, UnitRef,
+    },
     sign::{KeyRole, SigningKey, key_id},
 };
 
@@ -179,9 +182,40 @@ fn a_fingerprint_is_the_same_whatever_the_order_of_keys_and_another_for_anything
     assert!(others.iter().all(|other| other.fingerprint() != print));
 }
 
+/// A policy that the standard baseline does not have.
+const OTHER: &str = "@id(\"other\")\n@reason(\"so\")\nforbid (principal, action in Lintas::Action::\"transfer\", resource)\n\
+                     when { resource.kind == Lintas::Kind::\"RECALL\" };\n";
+
+fn leaving(policy: &str, until_ms: u64) -> LeavingPolicy {
+    LeavingPolicy { policy: policy.to_owned(), until_ms }
+}
+
+fn scheme(code: &str, markings: &[(&str, u32)]) -> ClassificationScheme {
+    let marking = |(value, rank): &(&str, u32)| Marking { value: (*value).to_owned(), rank: *rank };
+    ClassificationScheme { scheme: code.to_owned(), markings: markings.iter().map(marking).collect() }
+}
+
+#[test]
+fn schemes_and_their_markings_are_sorted_codes_with_ranks() {
+    let refused = |schemes: Vec<ClassificationScheme>| {
+        let mut region = region();
+        region.roster.schemes = schemes;
+        let error = roster::check(&region.roster).unwrap_err().to_string();
+        assert!(error.contains("classification schemes"), "{error}");
+    };
+    refused(vec![scheme("TH", &[])]);
+    refused(vec![scheme("TH", &[("LAP", 0)])]);
+    refused(vec![scheme("TH", &[("LAP-MAK", 3), ("LAP", 2)])]);
+    refused(vec![scheme("TH", &[("LAP", 2), ("LAP", 3)])]);
+    refused(vec![scheme("th", &[("LAP", 2)])]);
+    refused(vec![scheme("TH", &[("ลับ", 2)])]);
+    refused(vec![scheme("TH", &[("LAP", 2)]); 2]);
+    refused((0..65).map(|n| scheme(&format!("S{n:02}"), &[("LAP", 2)])).collect());
+}
+
 #[test]
 fn a_roster_that_breaks_a_rule_is_not_signed() {
-    let rules: [fn(&mut Roster); 17] = [
+    let rules: [fn(&mut Roster); 27] = [
         |r| r.authority_keys[0] = r.authority_keys[1].clone(),
         |r| r.authority_keys[0] = Bytes::from_static(&[1; 32]),
         |r| r.threshold = 1,
@@ -199,7 +233,27 @@ fn a_roster_that_breaks_a_rule_is_not_signed() {
         |r| r.members[0].units[0].functions = vec![99],
         |r| r.members[0].units[0].clearance = 10,
         |r| r.members[0].handover = Bytes::from_static(&[1; 63]),
+        |r| r.members[0].units[0].purposes = vec![2, 2],
+        |r| r.members[0].units[0].purposes = vec![99],
+        |r| r.leaving = vec![leaving("", 1); 65],
+        |r| {
+            r.leaving = vec![leaving(crate::policy::loosening::standing(&r.clone())[0].text, r.not_before_ms)]
+        },
+        |r| r.leaving = vec![leaving(&OTHER.repeat(2), r.not_before_ms)],
+        |r| r.leaving = vec![leaving(&OTHER.replace("forbid", "permit"), r.not_before_ms)],
+        |r| r.leaving = vec![leaving(OTHER, u64::MAX)],
+        |r| r.leaving = vec![leaving(OTHER, 0)],
+        |r| r.schemes = vec![scheme("TH", &[("LAP", 2)]), scheme("KH", &[("SAMNGAT", 2)])],
+        |r| r.schemes = vec![scheme("TH", &[("LAP", 10)])],
     ];
+    let sound = {
+        let mut region = crate::testing::region();
+        region.roster.leaving = vec![leaving(OTHER, region.roster.not_before_ms)];
+        region.roster.schemes =
+            vec![scheme("KH", &[("SAMNGAT", 2)]), scheme("TH", &[("LAP", 2), ("LAP-MAK", 9)])];
+        sign_roster(&region.roster, &region.authorities)
+    };
+    assert!(sound.is_ok(), "{sound:?}");
     for (number, change) in rules.into_iter().enumerate() {
         let mut region = crate::testing::region();
         change(&mut region.roster);

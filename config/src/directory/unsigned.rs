@@ -23,7 +23,7 @@ impl Directory {
     pub fn proposed(&self, bytes: &Bytes) -> Result<Vec<IdentityChanged>, SuccessionError> {
         let (signed, keysets) = unpack(bytes)?;
         let roster = roster::read(&signed, &self.mark.region)?;
-        let mark = chain::propose(&self.mark, &signed, &roster)?;
+        let mark = chain::propose(&self.mark, &self.roster, &signed, &roster)?;
         Self::assemble(bytes, roster, &keysets, mark, &self.keys).map(|directory| directory.held)
     }
 }

@@ -11,12 +11,14 @@
 //! and the marking is one of the roster's. An error of any policy denies: Cedar leaves a `forbid` out that cannot be
 //! evaluated, and would allow.
 
-use cedar_policy::{Authorizer, Decision as CedarDecision};
+mod sentence;
+
+use cedar_policy::{AuthorizationError, Authorizer, Decision as CedarDecision};
 use lintas_proto::schema::{HandlingCode, Roster, UnitRef};
 
 use super::{
     question::{Question, Slice, Way},
-    set::{Owner, PolicySet},
+    set::{Owner, PolicySet, REASON_BYTES_MAX, Told},
     vocabulary::Word as _,
 };
 
@@ -97,6 +99,8 @@ pub(super) enum Stop {
     Originator,
     /// The recipient is none.
     Recipient,
+    /// Whoever passes it on is none.
+    Via,
     /// The roster does not know the marking.
     Marking,
     /// It could not be put in Cedar's terms.
@@ -113,7 +117,21 @@ pub(super) struct Asked<'a> {
 
 /// Decides; nothing is remembered.
 pub(super) fn decide(asked: Asked<'_>, roster: &Roster, question: &Question<'_>, layers: Layers) -> Decision {
-    match try_decide(asked, roster, question, layers) {
+    match Slice::new(roster, question) {
+        Ok(slice) => decide_on(asked, &slice, roster, question, layers),
+        Err(stop) => Decision::Deny(stop.denial(question)),
+    }
+}
+
+/// The same, of a slice that was cut for this question.
+pub(super) fn decide_on(
+    asked: Asked<'_>,
+    slice: &Slice,
+    roster: &Roster,
+    question: &Question<'_>,
+    layers: Layers,
+) -> Decision {
+    match try_decide(asked, slice, roster, question, layers) {
         Ok(allowed) if allowed.review_by.is_empty() || question.reviewed => Decision::Release(allowed),
         Ok(allowed) => Decision::Review(allowed),
         Err(denial) => Decision::Deny(denial),
@@ -122,30 +140,59 @@ pub(super) fn decide(asked: Asked<'_>, roster: &Roster, question: &Question<'_>,
 
 fn try_decide(
     asked: Asked<'_>,
+    slice: &Slice,
     roster: &Roster,
     question: &Question<'_>,
     layers: Layers,
 ) -> Result<Allowed, Denial> {
-    let slice = Slice::new(roster, question).map_err(|stop| stop.denial(question))?;
     let (release, accept) = (layers != Layers::Accept, layers != Layers::Release);
+    forbidden(asked.baseline, slice, question, release, accept)?;
+    let mut allowed = Allowed::default();
+    if release {
+        allowed.released_by = permitted(asked.originator, "Release", slice, roster, question)?;
+        allowed.review_by = reviewed_by(asked.originator, slice, roster, question)?;
+    }
+    if accept {
+        allowed.accepted_by = permitted(asked.recipient, "Accept", slice, roster, question)?;
+    }
+    Ok(allowed)
+}
+
+/// What one set of policies that only forbids says by itself: nobody else is asked.
+pub(super) fn decide_baseline(set: &PolicySet, roster: &Roster, question: &Question<'_>) -> Decision {
+    let forbids = || {
+        let slice = Slice::new(roster, question).map_err(|stop| stop.denial(question))?;
+        forbidden(std::slice::from_ref(set), &slice, question, true, true)
+    };
+    match forbids() {
+        Ok(()) => {
+            let review_by = review_of(question);
+            let asks = !review_by.is_empty() && !question.reviewed;
+            let allowed = Allowed { review_by, ..Allowed::default() };
+            if asks { Decision::Review(allowed) } else { Decision::Release(allowed) }
+        }
+        Err(denial) => Decision::Deny(denial),
+    }
+}
+
+/// Whether the baseline forbids.
+fn forbidden(
+    baseline: &[PolicySet],
+    slice: &Slice,
+    question: &Question<'_>,
+    release: bool,
+    accept: bool,
+) -> Result<(), Denial> {
     let relayed = matches!(question.way, Way::Relayed { .. });
     let actions = [("Release", release), ("Relay", relayed), ("Accept", accept)];
     for (action, _) in actions.iter().filter(|(_, asked)| *asked) {
-        for set in asked.baseline {
-            if let Answer::Forbidden(denial) = ask(set, action, &slice, DecidedBy::Region)? {
+        for set in baseline {
+            if let Answer::Forbidden(denial) = ask(set, action, slice, DecidedBy::Region)? {
                 return Err(denial);
             }
         }
     }
-    let mut allowed = Allowed::default();
-    if release {
-        allowed.released_by = permitted(asked.originator, "Release", &slice, question)?;
-        allowed.review_by = reviewed_by(asked.originator, &slice, question)?;
-    }
-    if accept {
-        allowed.accepted_by = permitted(asked.recipient, "Accept", &slice, question)?;
-    }
-    Ok(allowed)
+    Ok(())
 }
 
 /// Policies of an agency that permit; a denial if there is none, or one forbids.
@@ -153,32 +200,64 @@ fn permitted(
     set: Option<&PolicySet>,
     action: &str,
     slice: &Slice,
+    roster: &Roster,
     question: &Question<'_>,
 ) -> Result<Vec<String>, Denial> {
     let by = if action == "Release" { DecidedBy::Originator } else { DecidedBy::Recipient };
     let Some(set) = set else { return Err(default_denial(by, false, question)) };
+    let gone = set.gone(roster, action);
+    if let Some((told, group)) = gone.iter().find(|(told, _)| told.forbids) {
+        return Err(names_nobody(by, told, group));
+    }
     match ask(set, action, slice, by.clone())? {
-        Answer::Permitted(ids) => Ok(ids),
+        Answer::Permitted(mut ids) => {
+            ids.retain(|id| gone.iter().all(|(told, _)| told.id != *id));
+            if ids.is_empty() { Err(default_denial(by, true, question)) } else { Ok(ids) }
+        }
         Answer::Forbidden(denial) => Err(denial),
         Answer::Silent => Err(default_denial(by, true, question)),
     }
 }
 
-/// Why a person must look at it.
+/// Why a person must look at it. A policy that names a group which is gone asks for it too.
 fn reviewed_by(
     set: Option<&PolicySet>,
     slice: &Slice,
+    roster: &Roster,
     question: &Question<'_>,
 ) -> Result<Vec<String>, Denial> {
     let own = set.map(|set| ask(set, "Review", slice, DecidedBy::Originator)).transpose()?;
-    let mut ids = match own {
+    let mut ids = review_of(question);
+    ids.extend(match own {
         Some(Answer::Permitted(ids)) => ids,
         Some(Answer::Forbidden(_) | Answer::Silent) | None => Vec::new(),
-    };
-    if question.label.handling.contains(&(HandlingCode::H3 as i32)) {
-        ids.insert(0, REVIEW_H3.to_owned());
+    });
+    let gone = set.map(|set| set.gone(roster, "Review")).unwrap_or_default();
+    ids.extend(gone.into_iter().filter(|(told, _)| !told.forbids).map(|(told, _)| told.id.clone()));
+    // The label's own reason stands first.
+    let own = ids.iter().position(|id| id != REVIEW_H3).unwrap_or(ids.len());
+    if let Some(own) = ids.get_mut(own..) {
+        own.sort();
     }
+    ids.dedup();
     Ok(ids)
+}
+
+/// The label itself asks for a person.
+fn review_of(question: &Question<'_>) -> Vec<String> {
+    let h3 = question.label.handling.contains(&(HandlingCode::H3 as i32));
+    h3.then(|| REVIEW_H3.to_owned()).into_iter().collect()
+}
+
+/// A policy that forbids, and names a group that no member has: whom it meant is not known.
+fn names_nobody(by: DecidedBy, told: &Told, group: &str) -> Denial {
+    Denial {
+        by,
+        policy_id: told.id.clone(),
+        why: format!("that policy names the group {group}, which no member has any more, so it forbids"),
+        advice: "its owner must name the right group and publish it again".to_owned(),
+        public_reason: None,
+    }
 }
 
 enum Answer {
@@ -192,7 +271,7 @@ fn ask(set: &PolicySet, action: &str, slice: &Slice, by: DecidedBy) -> Result<An
     let response = Authorizer::new().is_authorized(&request, set.cedar(), slice.entities());
     let diagnostics = response.diagnostics();
     if let Some(error) = diagnostics.errors().next() {
-        return Err(unevaluated(by, set, &error.to_string(), error_id(error)));
+        return Err(unevaluated(by, set, error));
     }
     let mut told: Vec<_> = diagnostics.reason().filter_map(|id| set.told(id)).collect();
     told.sort_by(|a, b| a.id.cmp(&b.id));
@@ -209,19 +288,16 @@ fn ask(set: &PolicySet, action: &str, slice: &Slice, by: DecidedBy) -> Result<An
     })
 }
 
-fn error_id(error: &cedar_policy::AuthorizationError) -> &cedar_policy::PolicyId {
-    match error {
-        cedar_policy::AuthorizationError::PolicyEvaluationError(error) => error.policy_id(),
-    }
-}
-
 /// A policy that cannot be evaluated denies, whatever it would have said.
-fn unevaluated(by: DecidedBy, set: &PolicySet, error: &str, id: &cedar_policy::PolicyId) -> Denial {
-    let policy_id = set.told(id).map_or_else(|| set.owner().policy("?"), |told| told.id.clone());
+fn unevaluated(by: DecidedBy, set: &PolicySet, error: &AuthorizationError) -> Denial {
+    let AuthorizationError::PolicyEvaluationError(error) = error;
+    let policy_id =
+        set.told(error.policy_id()).map_or_else(|| set.owner().policy("?"), |told| told.id.clone());
+    let what: String = error.inner().to_string().chars().take(REASON_BYTES_MAX).collect();
     Denial {
         by,
         policy_id,
-        why: format!("that policy could not be evaluated, so it denies: {error}"),
+        why: format!("that policy could not be evaluated, so it denies: {what}"),
         advice: "its owner must mend it".to_owned(),
         public_reason: None,
     }
@@ -252,11 +328,16 @@ fn name(UnitRef { agency, unit }: &UnitRef) -> String {
 }
 
 impl Stop {
-    fn denial(self, question: &Question<'_>) -> Denial {
+    pub(super) fn denial(self, question: &Question<'_>) -> Denial {
         let (id, why, advice) = match self {
             Self::Originator => (
                 "member",
                 format!("{} is not an active unit of the region", name(question.originator)),
+                "ask the region authority",
+            ),
+            Self::Via => (
+                "member",
+                "whoever passes it on is not an active member of the region".to_owned(),
                 "ask the region authority",
             ),
             Self::Recipient => ("member", "it is not an active unit of the region".to_owned(), "take it out"),
@@ -277,7 +358,7 @@ impl Stop {
     fn broken(self, by: DecidedBy, owner: &Owner) -> Denial {
         let error = match self {
             Self::Broken(error) => error,
-            Self::Originator | Self::Recipient | Self::Marking => String::new(),
+            Self::Originator | Self::Recipient | Self::Via | Self::Marking => String::new(),
         };
         Denial {
             by,
@@ -286,48 +367,5 @@ impl Stop {
             advice: "report it to the operator of the region".to_owned(),
             public_reason: None,
         }
-    }
-}
-
-impl Denial {
-    /// Who decided, in words.
-    #[must_use]
-    pub fn decider(&self, question: &Question<'_>) -> String {
-        match self.by {
-            DecidedBy::Region => "the regional baseline".to_owned(),
-            DecidedBy::Originator => format!("the release policy of {}", question.originator.agency),
-            DecidedBy::Recipient => format!("the policy of {}", question.recipient.agency),
-        }
-    }
-
-    /// What the originator may know of it: of another agency's policy only that it does not accept, and what that policy
-    /// itself lets others know.
-    #[must_use]
-    pub fn for_originator(&self, recipient: &UnitRef) -> Self {
-        if self.by != DecidedBy::Recipient {
-            return self.clone();
-        }
-        let agency = &recipient.agency;
-        let why = self.public_reason.clone().unwrap_or_else(|| format!("{agency} does not accept it"));
-        let advice = format!("ask {agency} by another way if it must have it");
-        let policy_id = Owner::Agency(agency.clone()).policy(NOT_ACCEPTED);
-        Self { policy_id, why, advice, ..self.clone() }
-    }
-
-    /// One sentence: who decided about whom, why, what to do.
-    #[must_use]
-    pub fn sentence(&self, question: &Question<'_>) -> String {
-        let (decider, to) = (self.decider(question), name(question.recipient));
-        let verb =
-            if self.by == DecidedBy::Recipient { "does not accept it for" } else { "does not release it to" };
-        let mut letters = decider.chars();
-        let first = letters.next().map(|first| first.to_ascii_uppercase()).unwrap_or_default();
-        format!(
-            "{first}{} {verb} {to}: {} (policy {}). What to do: {}.",
-            letters.as_str(),
-            self.why,
-            self.policy_id,
-            self.advice
-        )
     }
 }

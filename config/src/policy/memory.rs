@@ -47,7 +47,7 @@ impl Memory {
     }
 }
 
-/// Of everything that a question says but the time; codes hold no zero byte.
+/// Of everything that a question says but the time. Every part with its length: no two questions have one key.
 pub(super) fn key(question: &Question<'_>, layers: Layers) -> Digest {
     let Question { originator, recipient, named, way, .. } = question;
     let (via, hops, consent) = match *way {
@@ -59,19 +59,7 @@ pub(super) fn key(question: &Question<'_>, layers: Layers) -> Digest {
     let facts = canonical::encode(&question.facts());
     let codes = [&originator.agency, &originator.unit, &recipient.agency, &recipient.unit];
     let [a, b, c, d] = codes.map(|code| code.as_bytes());
-    sha256(&[
-        &flags,
-        &hops.to_be_bytes(),
-        a,
-        b"\0",
-        b,
-        b"\0",
-        c,
-        b"\0",
-        d,
-        b"\0",
-        via.as_bytes(),
-        b"\0",
-        &facts,
-    ])
+    let lengths = [a, b, c, d, via.as_bytes()].map(|part| (part.len() as u64).to_be_bytes());
+    let lengths = lengths.as_flattened();
+    sha256(&[&flags, &hops.to_be_bytes(), lengths, a, b, c, d, via.as_bytes(), &facts])
 }

@@ -1,41 +1,56 @@
 //! Time in policies. `context.now` may be compared with literals only, so it is known when an answer can change, and how long
 //! it may be remembered.
 
-use cedar_policy::Policy;
 use serde_json::Value;
 
-/// The moments that a policy compares the time with, milliseconds since 1970.
+/// What a policy may not say, and what to write instead.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Wrong {
+    pub(super) what: String,
+    pub(super) mend: &'static str,
+}
+
+const MOMENT: &str = "write e.g. context.now < datetime(\"2027-01-01\")";
+
+/// The moments that a policy compares the time with, milliseconds since 1970. The policy in Cedar's JSON.
 ///
 /// # Errors
-/// The time is used in another way.
-pub(super) fn moments(policy: &Policy) -> Result<Vec<u64>, String> {
-    let tree = policy.to_json().map_err(|error| error.to_string())?;
+/// The time is used in another way, or something is asked of a name: only what the question is about has a country or groups.
+pub(super) fn moments(policy: &Value) -> Result<Vec<u64>, Wrong> {
     let mut found = Vec::new();
-    walk(&tree, &mut found)?;
+    walk(policy, &mut found)?;
     Ok(found)
 }
 
 const COMPARISONS: [&str; 6] = ["<", "<=", ">", ">=", "==", "!="];
 
-fn walk(tree: &Value, found: &mut Vec<u64>) -> Result<(), String> {
+fn walk(tree: &Value, found: &mut Vec<u64>) -> Result<(), Wrong> {
     if is_now(tree) || is_context(tree) {
-        return Err(
+        let what =
             "the time may be compared with a literal only: what else it is used for cannot be foreseen"
-                .to_owned(),
-        );
+                .to_owned();
+        return Err(Wrong { what, mend: MOMENT });
     }
     match tree {
         Value::Object(fields) => {
             for (key, value) in fields {
-                if matches!(key.as_str(), "." | "has") && value.get("left").is_some_and(is_context) {
+                let sides = (value.get("left"), value.get("right"));
+                if matches!(key.as_str(), "." | "has" | "in" | "is") && sides.0.is_some_and(names) {
+                    return Err(Wrong {
+                        what: "a policy may not ask where a name belongs, or what it has: it is asked about the packet and \
+                               the unit only, and of all others it would always hear no"
+                            .to_owned(),
+                        mend: "ask it of principal, principal.agency, resource, resource.originator or context.via",
+                    });
+                }
+                if matches!(key.as_str(), "." | "has") && sides.0.is_some_and(is_context) {
                     continue;
                 }
-                let sides = (value.get("left"), value.get("right"));
                 if let (true, (Some(left), Some(right))) = (COMPARISONS.contains(&key.as_str()), sides)
                     && (is_now(left) || is_now(right))
                 {
                     let other = if is_now(left) { right } else { left };
-                    found.extend(literal(other)?);
+                    found.extend(literal(other).map_err(|what| Wrong { what, mend: MOMENT })?);
                     continue;
                 }
                 walk(value, found)?;
@@ -44,6 +59,15 @@ fn walk(tree: &Value, found: &mut Vec<u64>) -> Result<(), String> {
         }
         Value::Array(all) => all.iter().try_for_each(|one| walk(one, found)),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
+    }
+}
+
+/// Whether an entity is named in it.
+fn names(tree: &Value) -> bool {
+    match tree {
+        Value::Object(fields) => fields.iter().any(|(key, value)| key == "__entity" || names(value)),
+        Value::Array(all) => all.iter().any(names),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
 }
 

@@ -125,12 +125,19 @@ impl Slice {
         .map_err(|error| broken(error.to_string()))?;
         let packet = packet(question, rank)?;
         let (principal_uid, packet_uid) = (principal.uid(), packet.uid());
-        let mut entities = vec![principal, packet, agency_entity(roster, recipient)?];
-        if originator.agency != recipient.agency {
-            entities.push(agency_entity(roster, originator)?);
+        let mut entities = vec![principal, packet];
+        // Everybody whom a policy may ask about: of an agency that is not here `in` is never true.
+        let mut agencies = vec![recipient, originator];
+        if let Way::Relayed { via, .. } = question.way {
+            agencies.push(member(roster, via).ok_or(Stop::Via)?);
+        }
+        agencies.sort_by_key(|member| &member.agency);
+        agencies.dedup_by_key(|member| &member.agency);
+        for agency in &agencies {
+            entities.push(agency_entity(roster, agency)?);
         }
         let region = uid("Region", &roster.region);
-        let mut groups: Vec<&String> = recipient.groups.iter().chain(&originator.groups).collect();
+        let mut groups: Vec<&String> = agencies.iter().flat_map(|member| &member.groups).collect();
         groups.sort_unstable();
         groups.dedup();
         for group in groups {

@@ -1,24 +1,34 @@
 //! The policies of one owner, read and checked once. Nothing gets into a [`PolicySet`] that Cedar's strict validator or the
 //! rules of this region do not accept: warnings are errors.
 
-use std::{collections::HashMap, fmt};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+};
 
 use cedar_policy::{Effect, Policy, PolicyId, PolicySet as CedarSet, ValidationMode, Validator};
 use lintas_proto::{
     id::{Digest, sha256},
     limits,
+    schema::Roster,
 };
-use miette::Diagnostic as _;
 use serde::Serialize;
 
 use super::{
+    contradiction::contradiction,
     decide::{BASELINE, NOT_ACCEPTED, NOTHING_ACCEPTS, NOTHING_RELEASES},
+    guard::guard,
+    moments::{Wrong, moments},
+    scope,
+    spelling::{self, NEVER_HOLDS},
     text::{Statement, statements},
     vocabulary::schema,
 };
 
 /// Most policies of one owner: each is looked at in every decision.
 pub const POLICIES_MAX: usize = 1_000;
+/// Most problems that are told of one text.
+pub const PROBLEMS_MAX: usize = 100;
 /// Longest id of a policy, bytes.
 pub const ID_BYTES_MAX: usize = 32;
 /// Longest reason or advice of a policy, bytes: a refusal's sentence has room for it.
@@ -58,7 +68,7 @@ impl fmt::Display for Owner {
 pub struct Problem {
     /// Line, from 1; 0 for the text as a whole.
     pub line: usize,
-    /// Column in characters, from 1; 0 as above.
+    /// Column in characters, from 1; 0 for the line as a whole.
     pub column: usize,
     /// What is wrong.
     pub what: String,
@@ -69,7 +79,11 @@ pub struct Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.line > 0 {
-            write!(f, "line {}, column {}: ", self.line, self.column)?;
+            write!(f, "line {}", self.line)?;
+            if self.column > 0 {
+                write!(f, ", column {}", self.column)?;
+            }
+            f.write_str(": ")?;
         }
         f.write_str(&self.what)?;
         if self.mend.is_empty() { Ok(()) } else { write!(f, "; {}", self.mend) }
@@ -103,6 +117,15 @@ pub struct PolicySet {
     text: String,
     /// Moments at which its answers may change, milliseconds since 1970, ascending.
     moments_ms: Vec<u64>,
+    groups: Vec<NamedGroup>,
+}
+
+/// A group that a policy names: a roster may come that has none of the name.
+#[derive(Debug, Clone)]
+struct NamedGroup {
+    id: PolicyId,
+    actions: Vec<&'static str>,
+    group: String,
 }
 
 impl PolicySet {
@@ -118,6 +141,11 @@ impl PolicySet {
         if text.len() > max {
             return Err(whole(format!("the text is {} bytes long, at most {max} are allowed", text.len())));
         }
+        let mut strange = guard(text);
+        if !strange.is_empty() {
+            strange.truncate(PROBLEMS_MAX);
+            return Err(strange);
+        }
         let statements = statements(text);
         if statements.len() > POLICIES_MAX {
             return Err(whole(format!(
@@ -125,32 +153,29 @@ impl PolicySet {
                 statements.len()
             )));
         }
-        let mut reading =
-            Reading { owner, cedar: CedarSet::new(), told: HashMap::new(), problems: Vec::new() };
+        let mut reading = Reading::new(owner);
         for statement in &statements {
             reading.add(statement);
         }
         reading.validate(&statements);
-        let Reading { owner, cedar, told, mut problems } = reading;
+        let Reading { owner, cedar, told, mut problems, .. } = reading;
         let mut moments_ms = Vec::new();
-        for (statement, policy) in
-            statements.iter().filter_map(|one| Some((one, cedar.policy(&one.policy_id())?)))
-        {
-            match super::moments::moments(policy) {
+        for statement in &statements {
+            let Some(policy) = cedar.policy(&statement.policy_id()) else { continue };
+            match conditions(policy) {
                 Ok(more) => moments_ms.extend(more),
-                Err(what) => problems.push(statement.problem(
-                    0,
-                    what,
-                    "write e.g. context.now < datetime(\"2027-01-01\")",
-                )),
+                Err(Wrong { what, mend }) => problems.push(statement.problem(0, what, mend)),
             }
         }
         moments_ms.sort_unstable();
         moments_ms.dedup();
         problems.sort_by_key(|problem| (problem.line, problem.column));
+        problems.dedup();
+        problems.truncate(PROBLEMS_MAX);
         let hash = sha256(&[text.as_bytes()]);
         if problems.is_empty() {
-            Ok(Self { owner, cedar, told, hash, text: text.to_owned(), moments_ms })
+            let groups = cedar.policies().flat_map(named_groups).collect();
+            Ok(Self { owner, cedar, told, hash, text: text.to_owned(), moments_ms, groups })
         } else {
             Err(problems)
         }
@@ -189,33 +214,74 @@ impl PolicySet {
         &self.cedar
     }
 
+    /// Policies about an action that name a group which no member of a roster has, each with one such group. Whoever was meant
+    /// is not known, so none of them may be in anybody's favour.
+    pub(super) fn gone<'a>(&'a self, roster: &Roster, action: &str) -> Vec<(&'a Told, &'a str)> {
+        let known = |group: &String| roster.members.iter().any(|member| member.groups.contains(group));
+        let about = self.groups.iter().filter(|named| named.actions.contains(&action));
+        let gone = about.filter(|named| !known(&named.group));
+        let mut gone: Vec<_> =
+            gone.filter_map(|named| Some((self.told(&named.id)?, named.group.as_str()))).collect();
+        gone.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+        gone
+    }
+
     pub(super) fn told(&self, id: &PolicyId) -> Option<&Told> {
         self.told.get(id)
     }
+}
+
+/// What Cedar does not look at in the conditions of a policy, and the moments that they name.
+fn conditions(policy: &Policy) -> Result<Vec<u64>, Wrong> {
+    let tree = policy.to_json().map_err(|error| Wrong { what: error.to_string(), mend: "" })?;
+    match contradiction(&tree) {
+        Some(what) => Err(Wrong { what: format!("this policy can never hold: {what}"), mend: NEVER_HOLDS }),
+        None => moments(&tree),
+    }
+}
+
+fn named_groups(policy: &Policy) -> Vec<NamedGroup> {
+    let named = policy.entity_literals().into_iter().filter(|uid| scope::kind(uid) == "Group");
+    let (id, actions) = (policy.id(), scope::actions(policy));
+    named
+        .map(|uid| NamedGroup {
+            id: id.clone(),
+            actions: actions.clone(),
+            group: scope::name(&uid).to_owned(),
+        })
+        .collect()
 }
 
 struct Reading {
     owner: Owner,
     cedar: CedarSet,
     told: HashMap<PolicyId, Told>,
+    ids: HashSet<String>,
     problems: Vec<Problem>,
 }
 
 impl Reading {
+    fn new(owner: Owner) -> Self {
+        Self {
+            owner,
+            cedar: CedarSet::new(),
+            told: HashMap::new(),
+            ids: HashSet::new(),
+            problems: Vec::new(),
+        }
+    }
+
     fn add(&mut self, statement: &Statement<'_>) {
         let policy = match Policy::parse(Some(statement.policy_id()), statement.text) {
             Ok(policy) => policy,
             Err(errors) => {
-                for error in errors.iter() {
-                    let at = offset(error);
-                    let mend = error.help().map(|help| help.to_string()).unwrap_or_default();
-                    self.problems.push(statement.problem(at, error.to_string(), &mend));
-                }
+                self.problems.extend(errors.iter().map(|error| spelling::unparsed(statement, error)));
                 return;
             }
         };
         match self.rules(statement, &policy) {
             Ok(told) => {
+                self.ids.insert(told.id.clone());
                 self.told.insert(policy.id().clone(), told);
             }
             Err(problem) => self.problems.push(problem),
@@ -238,7 +304,7 @@ impl Reading {
             return wrong(format!("the id `{id}` means something already"), "choose another one");
         }
         let full = self.owner.policy(id);
-        if self.told.values().any(|told| told.id == full) {
+        if self.ids.contains(&full) {
             return wrong(format!("the id `{id}` stands twice"), "choose another one");
         }
         let text =
@@ -276,34 +342,22 @@ impl Reading {
         Ok(Told { id: full, reason, advice, public_reason, forbids, text: statement.text.trim().to_owned() })
     }
 
-    /// Cedar's strict validator; its warnings too.
+    /// The words, and Cedar's strict validator; its warnings too.
     fn validate(&mut self, statements: &[Statement<'_>]) {
+        self.problems.extend(statements.iter().flat_map(spelling::words));
         let result = Validator::new(schema().clone()).validate(&self.cedar, ValidationMode::Strict);
-        let place = |id: &PolicyId| statements.iter().find(|statement| statement.policy_id() == *id);
-        let mut found = Vec::new();
-        for error in result.validation_errors() {
-            found.push((
-                error.policy_id(),
-                offset(error),
-                error.to_string(),
-                error.help().map(|help| help.to_string()),
-            ));
-        }
-        for warning in result.validation_warnings() {
-            let help = warning.help().map(|help| help.to_string());
-            found.push((warning.policy_id(), offset(warning), warning.to_string(), help));
-        }
-        for (id, at, what, help) in found {
-            if let Some(statement) = place(id) {
-                self.problems.push(statement.problem(at, what, &help.unwrap_or_default()));
-            }
+        let place = |id: &PolicyId| statements.get(Statement::number(id)?);
+        let errors = result.validation_errors();
+        let errors = errors.filter_map(|error| spelling::invalid(place(error.policy_id())?, error));
+        let warnings = result.validation_warnings();
+        let warnings = warnings.filter_map(|warning| spelling::warned(place(warning.policy_id())?, warning));
+        self.problems.extend(errors.chain(warnings));
+        // What is misspelt is told once, and an invalid policy is never taken.
+        if self.problems.is_empty() && !result.validation_passed_without_warnings() {
+            let what = "these policies are not valid, for a reason that has no place".to_owned();
+            self.problems.push(Problem { what, ..Problem::default() });
         }
     }
-}
-
-/// Where in the statement, bytes.
-fn offset(diagnostic: &dyn miette::Diagnostic) -> usize {
-    diagnostic.labels().and_then(|mut labels| labels.next()).map_or(0, |label| label.offset())
 }
 
 fn is_id(id: &str) -> bool {

@@ -34,28 +34,43 @@ pub(crate) trait Word: TryFrom<i32> {
 }
 
 macro_rules! words {
-    ($($vocabulary:ty, $name:literal, $prefix:literal;)+) => {$(
-        impl Word for $vocabulary {
+    ($($vocabulary:ty, $name:literal, $prefix:literal, $called:literal;)+) => {
+        $(impl Word for $vocabulary {
             const TYPE: &'static str = $name;
             fn word(&self) -> &'static str {
                 let name = self.as_str_name();
                 name.strip_prefix($prefix).unwrap_or(name)
             }
+        })+
+
+        /// Every vocabulary: its Cedar type, what people call one of its words, and all of them.
+        pub(crate) fn vocabularies() -> Vec<(&'static str, &'static str, Vec<&'static str>)> {
+            vec![$(($name, $called, all::<$vocabulary>().iter().map(Word::word).collect())),+]
         }
-    )+};
+    };
 }
 
 words! {
-    Kind, "Kind", "KIND_";
-    Tlp, "Tlp", "TLP_";
-    HandlingCode, "Handling", "HANDLING_CODE_";
-    Caveat, "Caveat", "CAVEAT_";
-    Onward, "Onward", "ONWARD_";
-    Purpose, "Purpose", "PURPOSE_";
-    Offence, "Offence", "OFFENCE_";
-    DataCategory, "Data", "DATA_CATEGORY_";
-    UnitFunction, "Function", "UNIT_FUNCTION_";
+    Kind, "Kind", "KIND_", "kind of packet";
+    Tlp, "Tlp", "TLP_", "TLP colour";
+    HandlingCode, "Handling", "HANDLING_CODE_", "handling code";
+    Caveat, "Caveat", "CAVEAT_", "caveat";
+    Onward, "Onward", "ONWARD_", "rule of passing on";
+    Purpose, "Purpose", "PURPOSE_", "purpose";
+    Offence, "Offence", "OFFENCE_", "offence";
+    DataCategory, "Data", "DATA_CATEGORY_", "category of data";
+    UnitFunction, "Function", "UNIT_FUNCTION_", "function of a unit";
 }
+
+/// The words of a vocabulary; 0 is none.
+pub(crate) fn all<W: Word>() -> Vec<W> {
+    (1..64).filter_map(|value| W::try_from(value).ok()).collect()
+}
+
+/// Types whose entities have names of their own.
+pub(crate) const NAMED: [&str; 6] = ["Region", "Group", "Agency", "Unit", "Packet", "Action"];
+/// Actions that a policy may speak of.
+pub(crate) const ACTIONS: [&str; 5] = ["Release", "Relay", "Accept", "Review", "transfer"];
 
 /// An entity of the namespace `Lintas`.
 #[allow(clippy::expect_used, reason = "types are literals of this crate")]

@@ -156,7 +156,7 @@ fn plain_words(view: &EvidenceView) -> String {
 }
 
 fn happened(event: &Happened, log: &str) -> String {
-    let Happened { event, recipient, time_ms, index, decided_by } = event;
+    let Happened { event, recipient, time_ms, index, decided_by, why } = event;
     let to = recipient.as_ref().map(|unit| format!(" {}", one_line(unit))).unwrap_or_default();
     let way = match event.as_str() {
         "RELEASED" => "released to",
@@ -175,7 +175,8 @@ fn happened(event: &Happened, log: &str) -> String {
         }
     };
     let by = decided_by.as_ref().map(|by| format!(", decided by {}", one_line(by))).unwrap_or_default();
-    format!("  {way}{to} {}{by}, entry {index} of {}\n", time(*time_ms), one_line(log))
+    let why = why.as_ref().map(|why| format!("    `{}`\n", one_line(why))).unwrap_or_default();
+    format!("  {way}{to} {}{by}, entry {index} of {}\n{why}", time(*time_ms), one_line(log))
 }
 
 fn acknowledged(said: &Acknowledged) -> String {

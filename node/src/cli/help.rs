@@ -7,10 +7,11 @@ use clap::{Command, CommandFactory as _};
 use super::Args;
 
 /// Every command, under what it is for.
-const GROUPS: [(&str, &[&str]); 5] = [
+const GROUPS: [(&str, &[&str]); 6] = [
     ("To begin, and to look after the node", &["init", "join", "run", "status", "doctor"]),
-    ("Every day", &["send", "outbox", "inbox", "show", "evidence", "export", "confirm"]),
+    ("Every day", &["send", "review", "outbox", "inbox", "show", "evidence", "export", "confirm"]),
     ("Keys and safety", &["keys", "lock", "unlock", "purge", "exposure"]),
+    ("What leaves the agency, and what it takes", &["policy"]),
     ("For auditors", &["audit"]),
     ("For the region authority", &["region"]),
 ];
@@ -21,6 +22,7 @@ Examples:
   lintas init --help                                what a new agency needs
   lintas run                                        in one terminal, or as a service
   lintas send alert.json --attach photo.jpg --wait 30
+  lintas policy explain alert.json                  to whom would it go, and why not to others
   lintas inbox --json                               for programs
 
 Every command tells more with --help. Times are shown in UTC, with local time beside; in JSON they are milliseconds since

@@ -14,11 +14,13 @@ mod join;
 mod keys;
 mod lock;
 mod outbox;
+mod policy;
 mod progress;
 mod purge;
 mod region;
 mod render;
 mod replace;
+mod review;
 mod run;
 mod send;
 mod show;
@@ -90,6 +92,8 @@ enum Command {
     Doctor,
     /// Seal a draft and keep it; it is sent as soon as the broker can be reached.
     Send(send::Send),
+    /// Look at what waits for a person's review before it is sent: list it, show it, release or refuse it.
+    Review(review::Review),
     /// List what was sent and where it stands, the newest first.
     Outbox(inbox::List),
     /// List what came, the newest first.
@@ -114,6 +118,8 @@ enum Command {
     Exposure(exposure::Asked),
     /// The audit log: mirror it, verify it, read it.
     Audit(Box<audit::Audit>),
+    /// The release policy of this agency: write it, try it, publish it.
+    Policy(Box<policy::Policy>),
     /// The region authority: found a region, admit and revoke members, replace keys.
     Region(Box<region::Region>),
 }
@@ -183,7 +189,10 @@ fn dispatch(args: Args) -> Result<(), Failure> {
     {
         return evidence::verify(verify, json);
     }
-    // Nor does whoever verifies files.
+    // Nor does whoever verifies files, or writes a policy.
+    if let Command::Policy(policy) = command {
+        return policy::run(*policy, data, key_file, json);
+    }
     if let Command::Audit(audit) = command {
         return audit::run(*audit, data, key_file, json);
     }
@@ -195,6 +204,7 @@ fn dispatch(args: Args) -> Result<(), Failure> {
         Command::Join(join) => join::run(&context, &join),
         Command::Run(run) => run::run(&context, &run),
         Command::Send(send) => send::run(&context, send),
+        Command::Review(review) => review::run(&context, review),
         Command::Inbox(list) => inbox::run(&context, &list),
         Command::Show(show) => show::run(&context, show),
         Command::Evidence(show) => evidence::run(&context, show),
@@ -204,7 +214,7 @@ fn dispatch(args: Args) -> Result<(), Failure> {
         Command::Exposure(asked) => exposure::run(&context, asked),
         Command::Status => status::run(&context),
         Command::Export(export) => export::run(&context, &export),
-        Command::Region(_) | Command::Audit(_) => {
+        Command::Region(_) | Command::Audit(_) | Command::Policy(_) => {
             Err(Failure::internal("a command without a node came too far"))
         }
         Command::Purge(purge) => purge::run(&context, purge),

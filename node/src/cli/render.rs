@@ -40,6 +40,7 @@ pub(super) fn outbox_entry(entry: &OutboxEntry) -> String {
         if entry.despite_stale { ", although the directory was known to be out of date" } else { "" };
     let title = entry.purged_ms.map_or_else(|| title(text), |ms| format!("PURGED {}", time(ms)));
     let mut out = format!("{packet_id}  {}  {title}\n  sealed {}{despite}\n", kind(code), time(*created_ms));
+    entry.reviewed_by.iter().for_each(|by| out.push_str(&format!("  reviewed by {}\n", one_line(by))));
     entry.in_place_of.iter().for_each(|id| out.push_str(&format!("  in place of {id}\n")));
     out.push_str(&format!("  {}\n", stands(standing)));
     entry
@@ -49,8 +50,8 @@ pub(super) fn outbox_entry(entry: &OutboxEntry) -> String {
     out.extend(entry.proven.iter().map(|grade| format!("  {}\n", proven(grade))));
     out.extend(transfer.iter().map(|transfer| format!("  {}\n", moves(transfer))));
     // What the broker refused reached nobody, but for those who had it from a log that has ended.
-    let refused = matches!(standing, Standing::Refused { .. });
-    let told = recipients.iter().filter(|arrival| !refused || arrival.state == "delivered");
+    let gone = matches!(standing, Standing::Waiting { .. } | Standing::Accepted { .. });
+    let told = recipients.iter().filter(|arrival| gone || arrival.state == "delivered");
     told.for_each(|arrival| out.push_str(&format!("  {}\n", arrives(arrival))));
     out
 }
@@ -83,13 +84,27 @@ pub(super) fn stands(standing: &Standing) -> String {
             let again = again_ms.map(|ms| format!("; tried again {}", time(ms))).unwrap_or_default();
             format!("waiting: {}{again}", one_line(why))
         }
-        Standing::Accepted { time_ms, log, index, clock_differs } => {
+        Standing::AwaitingReview { until_ms } => {
+            format!("WAITS FOR REVIEW, not sent: lintas review; it can be released until {}", time(*until_ms))
+        }
+        Standing::ReviewExpired { until_ms } => {
+            format!("NOT SENT: nobody had reviewed it when its time ended {}", time(*until_ms))
+        }
+        Standing::ReleasedInReview { by, time_ms } => {
+            format!("released in review by {} {}", one_line(by), time(*time_ms))
+        }
+        Standing::RefusedInReview { by, note, time_ms } => {
+            let note = if note.is_empty() { String::new() } else { format!(": {}", one_line(note)) };
+            format!("NOT SENT, refused in review by {} {}{note}", one_line(by), time(*time_ms))
+        }
+        Standing::Accepted { time_ms, log, index, clock_differs, in_part } => {
             let warning = if *clock_differs {
                 "\n  WARNING: the broker's clock and this machine's differ by more than 5 minutes"
             } else {
                 ""
             };
-            format!("accepted {}, entry {index} of {}{warning}", time(*time_ms), one_line(log))
+            let part = if *in_part { " IN PART (not every recipient gets it)" } else { "" };
+            format!("accepted{part} {}, entry {index} of {}{warning}", time(*time_ms), one_line(log))
         }
         Standing::Refused { who, why, advice, signed, time_ms, .. } => {
             let signed = if *signed { ", signed by the broker" } else { ", not signed" };
@@ -99,11 +114,17 @@ pub(super) fn stands(standing: &Standing) -> String {
 }
 
 fn arrives(arrival: &Arrival) -> String {
-    let Arrival { unit, state, time_ms, why, advice } = arrival;
+    let Arrival { unit, state, time_ms, why, advice, .. } = arrival;
     let when = time_ms.map(|ms| format!(" {}", time(ms))).unwrap_or_default();
     let why = why.as_ref().map(|why| format!(": {}", one_line(why))).unwrap_or_default();
     let advice = advice.as_ref().map(|advice| format!("; {advice}")).unwrap_or_default();
-    format!("{unit}: {}{when}{why}{advice}", words(state))
+    let state = match state.as_str() {
+        "denied" => "NOT RELEASED".to_owned(),
+        "not-accepted" => "NOT ACCEPTED".to_owned(),
+        "withheld" => "WITHHELD".to_owned(),
+        other => words(other),
+    };
+    format!("{unit}: {state}{when}{why}{advice}")
 }
 
 /// A body or label as an indented outline. Names of fields are the schema's, in words.

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     core::{
         draft::DRAFT_BYTES_MAX,
+        text::one_line,
         view::{Kept, OutboxEntry, Standing},
     },
     shell::{
@@ -33,7 +34,7 @@ Examples:
   lintas send alert.json --attach photo.jpg --wait 30
   lintas send alert.json --to KH/KH-AHT --to group:COMMIT
 Exit codes: 0 kept (with --wait: accepted by the broker); 6 the draft or a recipient is wrong, nothing was sealed;
-8 no answer yet, it is kept; 9 the broker refused it; 13 the directory is out of date or not attested, nothing was sealed.";
+8 no answer yet, or it waits for review; it is kept; 9 the broker refused it, or released it to some only; 13 the directory is out of date or not attested, nothing was sealed.";
 
 /// Options of `send`.
 #[derive(Args)]
@@ -58,6 +59,14 @@ pub(super) struct Send {
     /// Send to a group without those of its members whom no officer has confirmed.
     #[arg(long)]
     without_unconfirmed: bool,
+    /// Send without those to whom the regional baseline or this agency's own policy does not release it, and say whom.
+    /// Without this, one of them stops the whole.
+    #[arg(long)]
+    without_denied: bool,
+    /// A person of this agency, not the sender, has looked at it as the label (H3) or the policy demands: it is sent at
+    /// once, and the name is recorded. Without this it waits for `lintas review`.
+    #[arg(long, value_name = "NAME, OFFICE")]
+    reviewed: Option<String>,
     /// Wait at most so many seconds for the broker's answer. Without it the command ends as soon as the packet is kept.
     #[arg(long, value_name = "SECONDS")]
     wait: Option<u32>,
@@ -80,24 +89,50 @@ pub(super) fn run(context: &Context, send: Send) -> Result<(), Failure> {
     let draft = String::from_utf8(bytes)
         .map_err(|_| Failure::new(Code::Draft, "the draft is not text; it must be a JSON file"))?;
     let attach = send.attach.iter().map(|path| absolute(path)).collect::<Result<_, _>>()?;
-    let how = How { despite_stale: send.despite_stale, without_unconfirmed: send.without_unconfirmed };
+    let how = How {
+        despite_stale: send.despite_stale,
+        without_unconfirmed: send.without_unconfirmed,
+        without_denied: send.without_denied,
+        reviewed: send.reviewed,
+    };
     let request = Request::Send { draft, attach, to: send.to, from: send.from, how };
     let asked = with_bar("sealing", |watch| context.ask_watching(request, watch));
     let Reply::Kept(kept) = asked? else {
         return Err(unexpected());
     };
     let id = kept.packet_id.clone();
+    if !kept.review_by.is_empty() {
+        context.print(&Sent { kept, answer: None }, plain_words)?;
+        let message = format!(
+            "packet {id} is kept, and is not sent before a person has reviewed it: lintas review {id}"
+        );
+        return send.wait.map_or(Ok(()), |_| Err(Failure::new(Code::NoAnswer, message)));
+    }
     let waited = |seconds| with_bar("uploading", |watch| wait(context, &id, seconds, watch));
     let answer = send.wait.and_then(waited);
     let standing = answer.as_ref().map(|entry| entry.standing.clone());
     context.print(&Sent { kept, answer }, plain_words)?;
     match (send.wait, standing) {
-        (None, _) | (_, Some(Standing::Accepted { .. })) => Ok(()),
+        (None, _) | (_, Some(Standing::Accepted { in_part: false, .. })) => Ok(()),
+        (_, Some(Standing::Accepted { in_part: true, .. })) => {
+            let message = format!("packet {id} was accepted in part: not every recipient gets it; see above");
+            Err(Failure::new(Code::Refused, message))
+        }
         (_, Some(Standing::Refused { .. })) => {
             let message = format!("packet {id} was refused; see above");
             Err(Failure::new(Code::Refused, message))
         }
-        (Some(seconds), Some(Standing::Waiting { .. }) | None) => {
+        (
+            Some(seconds),
+            Some(
+                Standing::Waiting { .. }
+                | Standing::AwaitingReview { .. }
+                | Standing::ReviewExpired { .. }
+                | Standing::ReleasedInReview { .. }
+                | Standing::RefusedInReview { .. },
+            )
+            | None,
+        ) => {
             let message = format!(
                 "no answer of the broker within {seconds} s; packet {id} is kept and will be sent, \
                  look with `lintas outbox`, and with `lintas status` whether `lintas run` is connected"
@@ -118,7 +153,16 @@ fn wait(context: &Context, id: &str, seconds: u32, watch: Watcher<'_>) -> Option
                 (Standing::Waiting { .. }, _) => {}
                 // The answer is the one to the packet that took its place.
                 (Standing::Refused { .. }, Some(next)) => id.clone_from(next),
-                (Standing::Refused { .. } | Standing::Accepted { .. }, _) => return Some(*entry),
+                (
+                    Standing::Refused { .. }
+                    | Standing::Accepted { .. }
+                    // Sealed again, and now a policy wants it reviewed.
+                    | Standing::AwaitingReview { .. }
+                    | Standing::ReviewExpired { .. }
+                    | Standing::ReleasedInReview { .. }
+                    | Standing::RefusedInReview { .. },
+                    _,
+                ) => return Some(*entry),
             }
             if let Some(transfer) = &entry.transfer {
                 watch(transfer.done, transfer.total);
@@ -131,8 +175,10 @@ fn wait(context: &Context, id: &str, seconds: u32, watch: Watcher<'_>) -> Option
 
 fn plain_words(sent: &Sent) -> String {
     let Sent { kept, answer } = sent;
+    let goes =
+        if kept.review_by.is_empty() { "Kept, will be sent" } else { "Kept, NOT sent before it is reviewed" };
     let mut out = format!(
-        "Kept, will be sent: packet {}\n  to {}\n  will not be delivered later than {}\n",
+        "{goes}: packet {}\n  to {}\n  will not be delivered later than {}\n",
         kept.packet_id,
         kept.to.join(", "),
         time(kept.deliver_by_ms)
@@ -143,8 +189,17 @@ fn plain_words(sent: &Sent) -> String {
             "  NOT to {left_out}: no officer has confirmed them (lintas confirm AGENCY)\n"
         ));
     }
+    kept.denied.iter().for_each(|why| out.push_str(&format!("  LEFT OUT: {}\n", one_line(why))));
+    if !kept.review_by.is_empty() {
+        out.push_str(&format!(
+            "  a person other than the sender must look at it first (policy {}): lintas review {}\n",
+            one_line(&kept.review_by.join(", ")),
+            kept.packet_id
+        ));
+        return out;
+    }
     match answer {
-        Some(entry) if matches!(entry.standing, Standing::Accepted { .. }) => {
+        Some(entry) if matches!(entry.standing, Standing::Accepted { in_part: false, .. }) => {
             out.push_str(&format!("  {}\n", stands(&entry.standing)));
         }
         Some(entry) => out.push_str(&outbox_entry(entry)),

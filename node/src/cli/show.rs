@@ -8,7 +8,10 @@ use super::{
     unexpected,
 };
 use crate::{
-    core::{text::one_line, view::PacketView},
+    core::{
+        text::{one_line, printable},
+        view::PacketView,
+    },
     shell::{
         clock::show as time,
         desk::{Reply, Request},
@@ -31,7 +34,17 @@ pub(super) fn run(context: &Context, show: Show) -> Result<(), Failure> {
     context.print(&*reply, plain_words)
 }
 
-fn plain_words(packet: &PacketView) -> String {
+/// What its reader is bound to.
+pub(super) fn restrictions(restrictions: &[String]) -> String {
+    if restrictions.is_empty() {
+        return String::new();
+    }
+    let lines: String = restrictions.iter().map(|one| format!("  {}\n", printable(one))).collect();
+    format!("\nyou are bound to:\n{lines}")
+}
+
+/// As an officer reads it.
+pub(super) fn plain_words(packet: &PacketView) -> String {
     let onward = packet.onward.strip_prefix("ONWARD_").unwrap_or(&packet.onward);
     let mut out = format!(
         "{} {} ({})\n  signed by {}\n  to {}\n  sealed {}\n  onward: {}\n",
@@ -53,6 +66,7 @@ fn plain_words(packet: &PacketView) -> String {
         packet.proven.iter().for_each(|grade| out.push_str(&format!("  receipt: {}\n", proven(grade))));
     }
     packet.warnings.iter().for_each(|text| out.push_str(&format!("  WARNING: {}\n", one_line(text))));
+    out.push_str(&restrictions(&packet.restrictions));
     out.push_str(&format!("\nlabel:\n{}\n{}\n", outline(&packet.label, 1), outline(&packet.body, 0)));
     for attachment in &packet.attachments {
         out.push_str(&format!(

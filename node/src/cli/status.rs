@@ -29,6 +29,8 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
         | Reply::Packet(_)
         | Reply::Evidence(_)
         | Reply::Exported(_)
+        | Reply::Reviews(_)
+        | Reply::Reviewed(_)
         | Reply::Purged(_)
         | Reply::Doctor(_)
         | Reply::Exposure(_)
@@ -37,6 +39,7 @@ pub(super) fn run(context: &Context) -> Result<(), Failure> {
         | Reply::AuditOwn(_)
         | Reply::Findings(_)
         | Reply::Ordered(_)
+        | Reply::Policy(_)
         | Reply::Keys(_) => Err(unexpected()),
     }
 }
@@ -59,7 +62,15 @@ pub(super) fn plain_words(status: &Status) -> String {
         count(status.sent, "packet"),
         status.waiting
     ));
+    if status.awaiting_review > 0 {
+        let waiting = count(status.awaiting_review, "packet");
+        out.push_str(&format!("review: {waiting} to be looked at before it is sent: lintas review\n"));
+    }
     out.push_str(&format!("inbox: {}, {} not taken\n", count(status.received, "packet"), status.rejected));
+    if let Some(policy) = &status.policy {
+        out.push_str(&format!("release policy: {}\n", policy.line()));
+        policy.trouble.iter().for_each(|why| out.push_str(&format!("WARNING: {}\n", one_line(why))));
+    }
     for transfer in &status.transfers {
         out.push_str(&format!("{}\n", moves(transfer)));
     }

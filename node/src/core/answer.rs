@@ -1,7 +1,11 @@
 //! What the broker and recipients say about our packets: checked before it is kept.
 
 use bytes::Bytes;
-use lintas_config::{Directory, directory::LogOwner};
+use lintas_config::{
+    Directory,
+    directory::LogOwner,
+    policy::decide::{BASELINE, NOT_ACCEPTED},
+};
 use lintas_proto::{
     audit::group::GroupError,
     canonical::{self, DecodeError, fixed},
@@ -18,7 +22,7 @@ use lintas_proto::{
 };
 use thiserror::Error;
 
-use super::state::{Answer, Fate, State};
+use super::state::{Answer, Fate, Outgoing, State};
 
 /// An answer that is not believed; the broker, or whoever signed it, is at fault. Nothing is kept.
 #[derive(Debug, Error)]
@@ -103,10 +107,10 @@ pub(crate) fn accept_receipt(
         return Err(AnswerError::Origin(receipt.origin));
     }
     let (_, packet) = state.own(&receipt.header_digest).ok_or(AnswerError::NotOurs)?;
-    if packet.packet_id != receipt.packet_id {
+    if packet.packet_id != receipt.packet_id || !was_submitted(packet) {
         return Err(AnswerError::NotOurs);
     }
-    check_events(&events, &packet.recipients)?;
+    check_events(&events, &packet.recipients, agency)?;
     let known = matches!(packet.answer, Answer::Accepted { .. });
     let stored = StoredReceipt {
         header_digest: Bytes::copy_from_slice(&receipt.header_digest),
@@ -117,18 +121,62 @@ pub(crate) fn accept_receipt(
     Ok((receipt.header_digest, (!known).then_some(stored)))
 }
 
+/// What waits for a person's review, or was held back by it, never left this node.
+fn was_submitted(packet: &Outgoing) -> bool {
+    !matches!(packet.answer, Answer::AwaitsReview | Answer::Reviewed)
+}
+
 /// One event of submitting, one for each recipient that says what became of it there, and no other.
-fn check_events(events: &[AuditEvent], recipients: &[(UnitRef, Fate)]) -> Result<(), AnswerError> {
-    let of = |unit: Option<&UnitRef>| -> Vec<EventType> {
-        let about = events.iter().filter(|event| event.recipient.as_ref() == unit);
-        about.map(|event| EventType::try_from(event.r#type).unwrap_or_default()).collect()
+fn check_events(
+    events: &[AuditEvent],
+    recipients: &[(UnitRef, Fate)],
+    agency: &str,
+) -> Result<(), AnswerError> {
+    let about = |unit: Option<&UnitRef>| -> Vec<&AuditEvent> {
+        events.iter().filter(|event| event.recipient.as_ref() == unit).collect()
     };
-    let whole = of(None) == [EventType::Submitted]
-        && recipients.iter().all(|(unit, _)| {
-            matches!(of(Some(unit))[..], [EventType::Released | EventType::Denied | EventType::NotAccepted])
-        })
-        && events.len() == recipients.len() + 1;
+    let submitted = matches!(about(None)[..], [event] if event.r#type == EventType::Submitted as i32);
+    let each = |(unit, _): &(UnitRef, Fate)| matches!(about(Some(unit))[..], [event] if says_what_became(event, unit, agency));
+    let whole = submitted && recipients.iter().all(each) && events.len() == recipients.len() + 1;
     if whole { Ok(()) } else { Err(AnswerError::Field("an event of the receipt")) }
+}
+
+/// Released; or not, and then by a policy that may say so: the baseline and this agency's own deny, of the recipient's is
+/// told only that it does not accept.
+fn says_what_became(event: &AuditEvent, unit: &UnitRef, agency: &str) -> bool {
+    let by_policy = event.reason == Reason::Policy as i32 && !event.policy_ids.is_empty();
+    match EventType::try_from(event.r#type).unwrap_or_default() {
+        EventType::Released => matches!(
+            Reason::try_from(event.reason).unwrap_or_default(),
+            Reason::Unspecified | Reason::Accepted
+        ),
+        EventType::Denied => {
+            let may = |id: &String| {
+                let owner = id.split_once('/').map(|(owner, _)| owner);
+                owner.is_some_and(|owner| owner == BASELINE || owner == agency)
+            };
+            by_policy && event.policy_ids.iter().all(may)
+        }
+        EventType::NotAccepted => {
+            by_policy && event.policy_ids == [format!("{}/{NOT_ACCEPTED}", unit.agency)]
+        }
+        EventType::Unspecified
+        | EventType::Submitted
+        | EventType::Received
+        | EventType::Delivered
+        | EventType::Withheld
+        | EventType::Acknowledged
+        | EventType::Expired
+        | EventType::Recalled
+        | EventType::Destroyed
+        | EventType::Relayed
+        | EventType::DirectoryChanged
+        | EventType::PolicyChanged
+        | EventType::KeyChanged
+        | EventType::Erased
+        | EventType::AuditRead
+        | EventType::AuditReadTold => false,
+    }
 }
 
 /// What a refusal means.
@@ -187,6 +235,7 @@ pub(crate) fn take_refusal(
         refusal: bytes.clone(),
         received_ms: now_ms,
         log_ended: packet.again,
+        not_resealed: String::new(),
     });
     Ok(Refused::Final { digest, record })
 }
@@ -270,7 +319,7 @@ fn believe(
         }
         None => evidence.stage == Stage::Submission && actor.unit.is_empty(),
     };
-    if !allowed || packet.packet_id != evidence.packet_id {
+    if !allowed || packet.packet_id != evidence.packet_id || !was_submitted(packet) {
         return Err(AnswerError::Actor(super::state::name(actor)));
     }
     Ok(evidence)

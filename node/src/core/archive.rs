@@ -20,6 +20,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use super::{
+    handling::{is_restricted, restrictions},
     inbox::{INCOMING_PURPOSE, incoming_id},
     ledger::Ledger,
     pages::{Page, Pages},
@@ -218,6 +219,8 @@ pub(crate) fn show(open: Open) -> Result<PacketView, ArchiveError> {
         kind: core.kind.as_str_name().to_owned(),
         onward: core.onward.as_str_name().to_owned(),
         label: serde_json::to_value(&core.label)?,
+        restrictions: restrictions(&core.label, &body),
+        restricted: is_restricted(&core.label),
         created_ms: core.created_ms,
         deliver_by_ms: core.deliver_by_ms,
         received_ms: None,

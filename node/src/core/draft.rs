@@ -86,6 +86,13 @@ pub(crate) enum Addressee {
     Agency(String),
     /// group:GROUP: those of all other active members of a group of the roster.
     Group(String),
+    /// A recipient of a packet that is sealed again: chosen as it was before.
+    Again {
+        /// The unit.
+        unit: UnitRef,
+        /// The officer chose the unit itself.
+        named: bool,
+    },
 }
 
 /// A draft, read.
@@ -218,6 +225,8 @@ pub(crate) struct Sender {
     pub(crate) originator: UnitRef,
     /// The new packet's id; its time is when the packet was made.
     pub(crate) packet_id: PacketId,
+    /// A person of this agency has reviewed the release.
+    pub(crate) reviewed: bool,
 }
 
 /// Joins everything into what is sealed. `recipients` come from the preflight.
@@ -259,7 +268,7 @@ pub(crate) fn compose(
         recipient_commit: Vec::new(),
         refers_to: None,
         attachments: references,
-        reviewed: false,
+        reviewed: sender.reviewed,
     };
     let recipients = recipients.into_iter().map(recipient).collect();
     seal::Draft { core, body, recipients, visible_audience }

@@ -1,7 +1,11 @@
-//! A delivery: verify everything again, open, and decide what to answer. Nothing is stored here.
+//! A delivery: verify everything again, open, ask the own policy ([`taken`]), and decide what to answer ([`settle()`]).
+//! Nothing is stored here.
+
+mod settle;
+mod taken;
 
 use bytes::Bytes;
-use lintas_config::Directory;
+use lintas_config::{Directory, policy::Policies};
 use lintas_proto::{
     audit::leaf::LEAF_BYTES,
     canonical::{self, fixed},
@@ -11,21 +15,17 @@ use lintas_proto::{
         open::{OpenError, Parts, open},
         verify::{PacketKeys as _, VerifyError, verify_header},
     },
-    evidence::{Evidence, EvidenceError, sign_evidence},
+    evidence::Evidence,
     id::{Digest, PacketId, sha256},
     limits,
     schema::{
-        AttachmentRef, Delivery, EventType, Header, Opening, Outcome, Reason, Stage, StoredIncoming,
-        StoredRejection, UnitRef,
+        AttachmentRef, Delivery, EventType, Header, Opening, Outcome, Reason, Stage, StoredIncoming, UnitRef,
     },
 };
-use rand_core::CryptoRng;
-use thiserror::Error;
 
-use super::{
-    answer::check_receipt, keys::Keys, pages::Page, records::Record, state::State, text::shorten,
-    vault::VaultError,
-};
+pub(crate) use self::settle::{Verdict, settle};
+use self::taken::denied;
+use super::{answer::check_receipt, keys::Keys, state::State, text::shorten};
 
 /// Purpose under which content keys of received packets are sealed; the id is [`incoming_id`].
 pub(crate) const INCOMING_PURPOSE: &str = "lintas/v1/store/incoming";
@@ -42,6 +42,8 @@ pub(crate) struct Bench<'a> {
     pub(crate) state: &'a State,
     /// Whose keys count.
     pub(crate) directory: &'a Directory,
+    /// The baseline and the own release policy; none if they cannot be read.
+    pub(crate) policies: Option<&'a Policies>,
     /// What opens packets.
     pub(crate) keys: &'a Keys,
     /// Now.
@@ -61,6 +63,8 @@ pub(crate) enum Judgement {
     TooNew(String),
     /// This node's directory does not know this unit of its own agency. It stays with the broker, unanswered.
     UnknownUnit(String),
+    /// What this agency takes is not known here. It stays with the broker, unanswered.
+    NoPolicy,
     /// The broker broke the protocol; nothing can be answered.
     Unanswerable(&'static str),
 }
@@ -134,13 +138,19 @@ pub(crate) fn judge(delivery: &Delivery, bench: Bench<'_>) -> Judgement {
     }
     let digest = sha256(&[&delivery.header]);
     let before = bench.state.answered(&digest, &unit.unit);
-    if let Some(sequence) = before.filter(|sequence| !bench.state.is_rejection(*sequence)) {
+    let rejection = before.and_then(|sequence| bench.state.rejection(sequence));
+    // What was kept stays; and what a policy did not take is not taken when the policy is another one.
+    if let Some(sequence) = before
+        && rejection.is_none_or(|rejection| rejection.reason == Reason::Policy)
+    {
         return Judgement::Again(sequence);
     }
     let judgement = judge_new(delivery, opening, (digest, unit), bench);
     // What was rejected may have been a damaged copy; only a good one changes the answer.
     match (before, judgement) {
-        (Some(sequence), Judgement::Reject(_) | Judgement::TooNew(_)) => Judgement::Again(sequence),
+        (Some(sequence), Judgement::Reject(_) | Judgement::TooNew(_) | Judgement::NoPolicy) => {
+            Judgement::Again(sequence)
+        }
         (_, judgement) => judgement,
     }
 }
@@ -159,7 +169,15 @@ fn judge_new(
     };
     let leaf = receipt.as_ref().ok().map(|seen| seen.leaf);
     let fault = match receipt.and_then(|seen| examine(delivery, opening, &seen, bench)) {
-        Ok(Examined { stored, content_key, core, root_checkpoint }) => {
+        Ok(examined) => {
+            let Some(policies) = bench.policies.filter(|known| known.bundle(&unit.agency).is_some()) else {
+                return Judgement::NoPolicy;
+            };
+            if let Some(denied) = denied(policies, &examined.core, opening, &unit, bench.now_ms) {
+                let evidence = Evidence { leaf, ..said(bench, packet_id, digest, &unit) };
+                return Judgement::Reject(Box::new(denied.reject(evidence)));
+            }
+            let Examined { stored, content_key, core, root_checkpoint } = examined;
             let evidence = Evidence { leaf, ..said(bench, packet_id, digest, &unit) };
             let Core { attachments, originator: UnitRef { agency: originator, .. }, .. } = core;
             let unit = unit.unit;
@@ -329,76 +347,4 @@ fn said(bench: Bench<'_>, packet_id: PacketId, header_digest: Digest, unit: &Uni
         policy_id: String::new(),
         directory_hash: *bench.directory.hash(),
     }
-}
-
-/// Why answers were not made.
-#[derive(Debug, Error)]
-pub(crate) enum SettleError {
-    /// The content key was not sealed.
-    #[error(transparent)]
-    Vault(#[from] VaultError),
-    /// Fewer pages than packets.
-    #[error("there is no key page for a packet")]
-    NoPage,
-    /// The evidence was not signed.
-    #[error(transparent)]
-    Evidence(#[from] EvidenceError),
-}
-
-/// A judgement that is to be kept.
-#[derive(Debug)]
-pub(crate) enum Verdict {
-    /// Opened.
-    Accept(Box<Accepted>),
-    /// Not opened.
-    Reject(Box<Rejected>),
-}
-
-/// Signs the evidence of all verdicts as one group: for each, in order, the record to keep and the evidence
-/// to send once it is kept. `pages` are as many as there are verdicts that accept.
-pub(crate) fn settle(
-    verdicts: Vec<Verdict>,
-    keys: &Keys,
-    pages: Vec<Page>,
-    entropy: &mut dyn CryptoRng,
-) -> Result<Vec<(Record, Bytes)>, SettleError> {
-    if verdicts.is_empty() {
-        return Ok(Vec::new());
-    }
-    let statements: Vec<Evidence> = verdicts
-        .iter()
-        .map(|verdict| match verdict {
-            Verdict::Accept(accepted) => accepted.evidence.clone(),
-            Verdict::Reject(rejected) => rejected.evidence.clone(),
-        })
-        .collect();
-    let signed = sign_evidence(&statements, &keys.packet)?;
-    let (mut settled, mut pages) = (Vec::with_capacity(verdicts.len()), pages.into_iter());
-    for (verdict, signed) in verdicts.into_iter().zip(&signed) {
-        let evidence = canonical::encode(signed);
-        let record = match verdict {
-            Verdict::Accept(accepted) => {
-                let Accepted { digest, unit, stored, content_key, .. } = *accepted;
-                let id = incoming_id(&digest, &unit);
-                let (key_page, page) = pages.next().ok_or(SettleError::NoPage)?;
-                let sealed_key = page.seal(INCOMING_PURPOSE, &id, content_key.as_slice(), entropy)?;
-                Record::Incoming(Box::new(StoredIncoming {
-                    key_page,
-                    sealed_key,
-                    evidence: evidence.clone(),
-                    ..stored
-                }))
-            }
-            Verdict::Reject(rejected) => Record::Rejection(StoredRejection {
-                header_digest: Bytes::copy_from_slice(&rejected.digest),
-                unit: Some(rejected.evidence.actor.clone()),
-                reason: rejected.evidence.reason as i32,
-                text: rejected.text.clone(),
-                evidence: evidence.clone(),
-                received_ms: rejected.evidence.time_ms,
-            }),
-        };
-        settled.push((record, evidence));
-    }
-    Ok(settled)
 }

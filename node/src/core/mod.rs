@@ -10,7 +10,7 @@
 //!   content keys are sealed under; [`listed`]: what the directory says of keys; [`paper`]: a keyset on paper
 //! - [`exposure`]: what the loss of a key exposes; [`health`]: what `lintas doctor` says
 //! - [`log`]: the broker's audit log, followed and proven
-//! - [`view`], [`text`]: what is shown, and safe to print
+//! - [`view`], [`text`]: what is shown, and safe to print; [`handling`]: what a label obliges its reader to
 
 pub(crate) mod answer;
 pub(crate) mod archive;
@@ -19,6 +19,7 @@ pub(crate) mod contacts;
 pub(crate) mod draft;
 pub(crate) mod exposure;
 pub(crate) mod freshness;
+pub(crate) mod handling;
 pub(crate) mod health;
 pub(crate) mod inbox;
 pub(crate) mod keys;

@@ -1,11 +1,11 @@
-//! Preflight: what can be known to be wrong with a draft before anything is encrypted.
-//!
-//! It checks the directory and the label. The agency's own release policy is not checked yet: it comes with the
-//! policy bundles, and this is the place where it will be asked.
+//! Preflight: what can be known to be wrong with a draft before anything is encrypted. It checks the directory, the label,
+//! and what the policies say of each recipient ([`release`]); everything that is wrong is said at once.
+
+mod release;
 
 use std::{collections::BTreeSet, fmt};
 
-use lintas_config::Directory;
+use lintas_config::{Directory, policy::Policies};
 use lintas_proto::{
     envelope::wrap::EncryptionKey,
     label, limits,
@@ -58,19 +58,29 @@ pub(crate) struct Rules<'a> {
     pub(crate) directory: &'a Directory,
     /// Whom officers have confirmed.
     pub(crate) contacts: &'a Contacts,
+    /// The regional baseline and the own release policy.
+    pub(crate) policies: &'a Policies,
     /// Members of a group that are not confirmed are left out, instead of stopping the whole.
     pub(crate) without_unconfirmed: bool,
+    /// So are recipients to whom a policy does not release it.
+    pub(crate) without_denied: bool,
+    /// A person of this agency has reviewed the release.
+    pub(crate) reviewed: bool,
     /// Now.
     pub(crate) now_ms: u64,
 }
 
 /// Who gets a packet.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Clearance {
     /// The recipients.
     pub(crate) recipients: Vec<Cleared>,
     /// Members of the groups named that are left out, because no officer has confirmed them.
     pub(crate) left_out: Vec<String>,
+    /// Recipients that are left out, because a policy does not release it to them: each with why and what to do.
+    pub(crate) denied: Vec<String>,
+    /// Policies that demand a person's review first.
+    pub(crate) review_by: Vec<String>,
 }
 
 /// Checks a draft of `originator`: the recipients, cleared, or everything that is wrong with it.
@@ -94,11 +104,15 @@ pub(crate) fn check(
         let why = format!("deliver_within_hours is {}", draft.deliver_within_hours);
         objections.push(objection(why, format!("it must be from 1 to {hours_max}")));
     }
-    if let Err(error) = label::check(&draft.label) {
+    let label = label::check(&draft.label);
+    if let Err(error) = &label {
         objections.push(objection(format!("the label is not valid: {error}"), "correct it"));
     }
-    let clearance = recipients(draft, originator, rules, &mut objections);
-    check_label(draft, originator, &clearance.recipients, directory, &mut objections);
+    let mut clearance = recipients(draft, originator, rules, &mut objections);
+    if label.is_ok() && directory.has_unit(originator) {
+        release::ask(draft, originator, rules, &mut clearance, &mut objections);
+    }
+    contradictions(draft, &mut objections);
     if objections.is_empty() { Ok(clearance) } else { Err(objections) }
 }
 
@@ -126,12 +140,14 @@ fn recipients(
     rules: Rules<'_>,
     objections: &mut Vec<Objection>,
 ) -> Clearance {
-    let mut clearance = Clearance { recipients: Vec::with_capacity(draft.to.len()), left_out: Vec::new() };
+    let mut clearance = Clearance::default();
     let mut seen = BTreeSet::new();
     for addressee in &draft.to {
         let own = &originator.agency;
         let cleared = match addressee {
             Addressee::Unit(unit) => clear(&unit.agency, Some(unit), own, rules),
+            Addressee::Again { unit, named } => clear(&unit.agency, Some(unit), own, rules)
+                .map(|cleared| Cleared { named: *named, ..cleared }),
             Addressee::Agency(agency) => clear(agency, None, own, rules),
             Addressee::Group(group) => {
                 let members = group_members(group, own, rules, &mut clearance.left_out, objections);
@@ -252,46 +268,10 @@ fn clear(agency: &str, unit: Option<&UnitRef>, own: &str, rules: Rules<'_>) -> R
     Ok(Cleared { key: key.clone(), key_until_ms, unit, named })
 }
 
-/// What the label forbids.
-fn check_label(
-    draft: &Draft,
-    originator: &UnitRef,
-    cleared: &[Cleared],
-    directory: &Directory,
-    objections: &mut Vec<Objection>,
-) {
+/// What no recipient can make good.
+fn contradictions(draft: &Draft, objections: &mut Vec<Objection>) {
     let has = |caveat: Caveat| draft.label.caveats.contains(&(caveat as i32));
-    let others = || cleared.iter().map(|c| &c.unit.agency).filter(|a| **a != originator.agency);
-    if has(Caveat::Noforn) {
-        let country = |agency: &str| {
-            directory
-                .member(agency)
-                .map(|member| member.country.clone())
-                .filter(|country| !country.is_empty())
-        };
-        let home = country(&originator.agency);
-        for agency in others().filter(|agency| home.is_none() || country(agency) != home) {
-            let why = format!("the label says NOFORN (not outside the own country), and {agency} is foreign");
-            objections.push(objection(why, format!("take {agency} out, or take NOFORN off if you may")));
-        }
-    }
-    if has(Caveat::RelTo) {
-        for agency in others().filter(|agency| !draft.label.rel_to.contains(agency)) {
-            let why = format!("the label says REL_TO, and {agency} is not in its list");
-            objections.push(objection(why, format!("take {agency} out, or add it to rel_to if you may")));
-        }
-    }
     let red = draft.label.tlp == Tlp::Red as i32;
-    for addressee in draft.to.iter().filter(|_| red) {
-        let (what, advice) = match addressee {
-            Addressee::Unit(_) => continue,
-            Addressee::Agency(agency) => {
-                (format!("{agency} is a whole agency"), format!("name the unit: {agency}/UNIT"))
-            }
-            Addressee::Group(group) => (format!("{group} is a group"), "name the units".to_owned()),
-        };
-        objections.push(objection(format!("TLP:RED is for named recipients only, and {what}"), advice));
-    }
     let passed_on = matches!(draft.onward, Onward::Region | Onward::Any);
     for (rule, holds) in [("TLP:RED", red), ("ORCON", has(Caveat::Orcon)), ("NOFORN", has(Caveat::Noforn))] {
         if holds && passed_on {

@@ -15,6 +15,7 @@
 //! | 10 | `StoredInclusion` | events of this agency were found in the broker's log, and every proof holds |
 //! | 11 | `StoredRootProof` | the epoch of such events was found in its root log; again, once a quorum has cosigned it |
 //! | 12 | `StoredFinding` | the broker's log shows what it should not |
+//! | 13 | `StoredReview` | a person decided about a packet that waited for review; together with what is released |
 
 use bytes::Bytes;
 use lintas_proto::{
@@ -26,7 +27,7 @@ use lintas_proto::{
     receipt::ReceiptError,
     schema::{
         StoredConfirmation, StoredEvidence, StoredFinding, StoredInclusion, StoredIncoming, StoredOutgoing,
-        StoredPurge, StoredReceipt, StoredRefusal, StoredRejection, StoredRootProof,
+        StoredPurge, StoredReceipt, StoredRefusal, StoredRejection, StoredReview, StoredRootProof,
     },
 };
 use thiserror::Error;
@@ -90,6 +91,8 @@ pub(crate) enum Record {
     RootProof(StoredRootProof),
     /// Kind 12.
     Finding(StoredFinding),
+    /// Kind 13.
+    Review(StoredReview),
 }
 
 impl Record {
@@ -108,6 +111,7 @@ impl Record {
             Self::Inclusion(stored) => (10, canonical::encode(stored)),
             Self::RootProof(stored) => (11, canonical::encode(stored)),
             Self::Finding(stored) => (12, canonical::encode(stored)),
+            Self::Review(stored) => (13, canonical::encode(stored)),
         }
     }
 
@@ -127,6 +131,7 @@ impl Record {
             10 => Self::Inclusion(canonical::decode(payload, max)?),
             11 => Self::RootProof(canonical::decode(payload, max)?),
             12 => Self::Finding(canonical::decode(payload, max)?),
+            13 => Self::Review(canonical::decode(payload, max)?),
             other => return Err(RecordError::Kind(other)),
         })
     }
@@ -145,6 +150,7 @@ impl Record {
             Self::Inclusion(stored) => stored.time_ms,
             Self::RootProof(stored) => stored.time_ms,
             Self::Finding(stored) => stored.time_ms,
+            Self::Review(stored) => stored.time_ms,
         }
     }
 
@@ -163,7 +169,8 @@ impl Record {
             | Self::Confirmation(_)
             | Self::Inclusion(_)
             | Self::RootProof(_)
-            | Self::Finding(_) => false,
+            | Self::Finding(_)
+            | Self::Review(_) => false,
         }
     }
 }

@@ -30,6 +30,10 @@ use super::{
 pub(crate) enum Answer {
     /// Nothing yet.
     Waiting,
+    /// Nothing, it is not submitted: a person must look at it first.
+    AwaitsReview,
+    /// Nothing, it is never submitted: a person has looked at it. If released, another packet has taken its place.
+    Reviewed,
     /// It has it, durably.
     Accepted {
         /// The broker's time.
@@ -51,6 +55,8 @@ pub(crate) enum Answer {
         signed: bool,
         /// When it came here.
         received_ms: u64,
+        /// Why this node did not seal it again, if it tried.
+        not_resealed: String,
     },
 }
 
@@ -60,10 +66,7 @@ pub(crate) enum Fate {
     /// Nothing is known yet.
     Pending,
     /// The broker did not release it to this recipient.
-    Denied {
-        /// Why.
-        reason: Reason,
-    },
+    Denied(Denied),
     /// The recipient signed that it has it.
     Delivered {
         /// The recipient's time.
@@ -73,13 +76,45 @@ pub(crate) enum Fate {
     Failed {
         /// Who says so.
         by: String,
+        /// It is the broker.
+        by_broker: bool,
         /// Why.
         reason: Reason,
+        /// The policy that decided, if one did.
+        policy_id: String,
         /// Their sentence.
         text: String,
         /// Their time.
         time_ms: u64,
     },
+}
+
+/// That a packet was not released to a recipient, as the broker's receipt says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Denied {
+    /// The recipient's own policy does not take it; else the baseline or this agency's policy does not let it go.
+    pub(crate) not_accepted: bool,
+    /// Why.
+    pub(crate) reason: Reason,
+    /// The policies that decided.
+    pub(crate) policy_ids: Vec<String>,
+    /// What the sender is told.
+    pub(crate) text: String,
+    /// The broker's time.
+    pub(crate) time_ms: u64,
+}
+
+/// What a person decided about the release of a packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Review {
+    /// It may go.
+    pub(crate) released: bool,
+    /// Who, as they said.
+    pub(crate) reviewer: String,
+    /// Why, as they said.
+    pub(crate) note: String,
+    /// When.
+    pub(crate) time_ms: u64,
 }
 
 /// A packet of this agency.
@@ -109,6 +144,8 @@ pub(crate) struct Outgoing {
     pub(crate) generation: u32,
     /// An officer sent it although the directory was known to be out of date, or not attested.
     pub(crate) despite_stale: bool,
+    /// What a person decided about its release: of it, or of the packet whose place it took.
+    pub(crate) review: Option<Review>,
     /// It waits again, because the log of its receipt has ended.
     pub(crate) again: bool,
     /// Records of what was said about it, and believed.
@@ -119,6 +156,20 @@ impl Outgoing {
     /// Whether its time is over on every clock.
     pub(crate) fn is_over(&self, now_ms: u64) -> bool {
         now_ms > self.deliver_by_ms.saturating_add(limits::CLOCK_SKEW_MS_MAX)
+    }
+
+    /// Whether something may still become of it before it has an answer: its content must stay.
+    pub(crate) fn is_open(&self, now_ms: u64) -> bool {
+        match self.answer {
+            Answer::Waiting => true,
+            Answer::AwaitsReview => !self.is_over(now_ms),
+            Answer::Reviewed | Answer::Accepted { .. } | Answer::Refused { .. } => false,
+        }
+    }
+
+    /// Whether it was released to some, and not to all.
+    pub(crate) fn is_in_part(&self) -> bool {
+        self.recipients.iter().any(|(_, fate)| matches!(fate, Fate::Denied(_)))
     }
 
     fn is_known(&self) -> bool {
@@ -227,9 +278,16 @@ impl State {
         self.answered.get(&(*digest, unit.to_owned())).copied()
     }
 
-    /// Whether that record rejected a delivery.
-    pub(crate) fn is_rejection(&self, sequence: u64) -> bool {
-        self.rejections.contains_key(&sequence)
+    /// Why that record rejected a delivery, if it did.
+    pub(crate) fn rejection(&self, sequence: u64) -> Option<&Rejection> {
+        self.rejections.get(&sequence)
+    }
+
+    /// Own packets that wait for a person's review and may still be released, oldest first.
+    pub(crate) fn awaiting_review(&self, now_ms: u64) -> impl Iterator<Item = (u64, &Outgoing)> {
+        let waits =
+            move |packet: &Outgoing| packet.answer == Answer::AwaitsReview && now_ms < packet.deliver_by_ms;
+        self.outgoing.iter().filter(move |(_, packet)| waits(packet)).map(|(at, packet)| (*at, packet))
     }
 
     /// The digest that an originator's packet id was used for before.
@@ -267,7 +325,8 @@ impl State {
     pub(crate) fn is_settled(&self, sequence: u64, packet: &Outgoing, now_ms: u64) -> bool {
         match packet.answer {
             Answer::Waiting => false,
-            Answer::Refused { .. } => true,
+            Answer::AwaitsReview => packet.is_over(now_ms),
+            Answer::Refused { .. } | Answer::Reviewed => true,
             Answer::Accepted { .. } => {
                 let in_log = self.receipts.grade(sequence).is_some_and(|grade| grade != Grade::Promised);
                 packet.is_over(now_ms) || (packet.is_known() && in_log)

@@ -3,11 +3,15 @@
 
 mod evidence;
 mod node;
+mod policy;
+mod review;
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use evidence::{Acknowledged, EvidenceView, Happened, LogPlace};
 pub(crate) use node::{ContactView, Fingerprint, KeysView, LinkView, Purged, PurgedEntry, Status, UnitKeys};
+pub(crate) use policy::{PolicyVersion, PolicyView};
+pub(crate) use review::{AwaitingReview, Reviewed};
 
 /// A packet that was sealed and kept.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -23,6 +27,12 @@ pub(crate) struct Kept {
     /// Members of a group to which it does not go, because no officer has confirmed them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) left_out: Vec<String>,
+    /// Recipients to which it does not go, because a policy does not release it to them: each with why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) denied: Vec<String>,
+    /// Policies that demand a person's review: it is not sent before that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) review_by: Vec<String>,
     /// Whether a daemon is there to send it now.
     pub(crate) daemon: bool,
 }
@@ -40,6 +50,37 @@ pub(crate) enum Standing {
         #[serde(skip_serializing_if = "Option::is_none")]
         again_ms: Option<u64>,
     },
+    /// A person of this agency must look at it before it is sent.
+    #[serde(rename = "awaiting-review")]
+    AwaitingReview {
+        /// Until when it may be released.
+        until_ms: u64,
+    },
+    /// Nobody looked at it in time; it was not sent.
+    #[serde(rename = "review-expired")]
+    ReviewExpired {
+        /// Until when it might have been released.
+        until_ms: u64,
+    },
+    /// A person of this agency has released it; another packet was sealed in its place.
+    #[serde(rename = "released-in-review")]
+    ReleasedInReview {
+        /// Name and office, as they said.
+        by: String,
+        /// When.
+        time_ms: u64,
+    },
+    /// A person of this agency has refused it; it was not sent.
+    #[serde(rename = "refused-in-review")]
+    RefusedInReview {
+        /// Name and office, as they said.
+        by: String,
+        /// Why, as they said.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        note: String,
+        /// When.
+        time_ms: u64,
+    },
     /// The broker has it durably.
     Accepted {
         /// The broker's time.
@@ -50,8 +91,11 @@ pub(crate) enum Standing {
         index: u64,
         /// The broker's clock and ours differ.
         clock_differs: bool,
+        /// It was not released to every recipient: each says why not.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        in_part: bool,
     },
-    /// The broker refused it for good.
+    /// The broker refused it for good, or this node did not seal it again.
     Refused {
         /// Who, why and what to do, in one sentence each.
         who: String,
@@ -73,7 +117,7 @@ pub(crate) enum Standing {
 pub(crate) struct Arrival {
     /// The recipient.
     pub(crate) unit: String,
-    /// `pending`, `not_released`, `delivered` or `failed`.
+    /// `pending`, `released`, `denied`, `not-accepted`, `withheld`, `delivered` or `failed`.
     pub(crate) state: String,
     /// When, if something is known.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -84,6 +128,9 @@ pub(crate) struct Arrival {
     /// What to do then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) advice: Option<String>,
+    /// The policies that decided, if any did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) policies: Vec<String>,
 }
 
 /// Which way an attachment goes.
@@ -140,6 +187,9 @@ pub(crate) struct OutboxEntry {
     /// An officer sent it although the directory was known to be out of date.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) despite_stale: bool,
+    /// Name and office of the person who has reviewed the release, as they said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reviewed_by: Option<String>,
     /// When its content was purged here, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) purged_ms: Option<u64>,
@@ -244,6 +294,12 @@ pub(crate) struct PacketView {
     pub(crate) onward: String,
     /// The clear label.
     pub(crate) label: serde_json::Value,
+    /// What handling codes and caveats oblige to, each as one sentence.
+    #[serde(default)]
+    pub(crate) restrictions: Vec<String>,
+    /// Its attachments are not written into files without a yes: H3 or DISPLAY_ONLY.
+    #[serde(default)]
+    pub(crate) restricted: bool,
     /// When it was sealed.
     pub(crate) created_ms: u64,
     /// Not delivered later.

@@ -76,12 +76,17 @@ async fn receive(
     check(head.reason, &head.text, "does not give its directory")?;
     let length = usize::try_from(head.length).ok().filter(|length| *length <= limits::DIRECTORY_BYTES_MAX);
     let length = length.ok_or(AskError::TooLong(head.length))?;
+    Ok(receive_raw(&mut reader, length).await?)
+}
+
+/// So many bytes behind an answer.
+pub(crate) async fn receive_raw(reader: &mut FrameReader, length: usize) -> Result<Bytes, LinkError> {
     let mut bytes = Vec::with_capacity(length.min(ROOM_BYTES));
     while bytes.len() < length {
         let missing = length - bytes.len();
         match reader.read_raw(missing.min(PIECE_BYTES)).await? {
             Some(piece) => bytes.extend_from_slice(&piece),
-            None => return Err(LinkError::Truncated { missing }.into()),
+            None => return Err(LinkError::Truncated { missing }),
         }
     }
     Ok(bytes.into())

@@ -13,10 +13,10 @@ Exit codes:
    3  the data folder is not set up, or a file in it cannot be used
    4  the keys stay closed: wrong or missing passphrase or key file
    5  another lintas process is using the data folder
-   6  the draft is not valid, or this node's checks say no; nothing was sealed
-   7  there is no such packet or attachment
-   8  the broker has not answered yet; the packet is kept and will be sent
-   9  the broker refused the packet
+   6  the draft or the policy is not valid, or this node's checks say no; nothing was sealed or published
+   7  there is no such packet, attachment or version
+   8  the broker has not answered yet; the packet or policy is kept and will be sent
+   9  the broker refused the packet or the policy
   10  the disk failed or is full, or kept bytes are damaged
   11  the running node ended before it answered: look at `lintas outbox` before you send again
   12  `lintas region`: nothing was drafted, signed or published; a rule of the region authority forbids it
@@ -25,8 +25,8 @@ Exit codes:
   15  `lintas evidence`: it does not hold, or cannot be shown to others
   20  `lintas doctor` has warnings: it works, and something is to be done soon
   21  `lintas doctor` found something wrong
-  30  `lintas audit verify`: the log is damaged or contradicts itself
-  31  `lintas audit verify`: files of the log are missing
+  30  `lintas audit verify`: the log is damaged or contradicts itself; `lintas policy replay`: it contradicts the policies
+  31  `lintas audit verify`: files of the log are missing; `lintas policy replay`: not everything could be decided again
   32  `lintas audit verify`: whole, but no quorum of witnesses attests all of its times";
 
 /// Whose fault it is, roughly; decides the exit code.

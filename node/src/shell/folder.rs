@@ -14,6 +14,7 @@
 //! | `revocation.bin`, `revocation.txt` | takes the agency out when all else is lost; to be moved offline |
 //! | `keyset.bin` | of a node that took the place of another: for the broker |
 //! | `keysets/` | keysets of others, to be brought to the broker |
+//! | `policy/` | every version of the agency's release policy |
 //! | `seen/` | rosters and keysets under which something kept was signed, for evidence |
 //! | `witness/` | of each root log the largest verified checkpoint |
 //! | `attested` | which directories the audit log has attested |

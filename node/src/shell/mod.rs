@@ -3,7 +3,7 @@
 //! - [`daemon`]: the process that keeps everything going; [`door`]: open, or locked; [`control`]: where commands knock
 //! - [`desk`]: everything that can be asked of a node
 //! - [`session`]: the link to the broker; [`directory_link`]: keysets and directories beside it;
-//!   [`log_link`]: the audit log beside it, [`follow`]: followed
+//!   [`policies`], [`policy_link`]: the own policy here, and beside it; [`log_link`]: the audit log beside it, [`follow`]: followed
 //! - [`courier`]: attachments beside it; [`transfer`]: one of them over the wire; [`arriving`]: one on its way to the
 //!   disk; [`blobs`]: all of them there; [`progress`]: how far long work is
 //! - [`join`]: the first directory; [`trust`]: the one in force, and its mark
@@ -32,6 +32,7 @@ pub(crate) mod join;
 pub(crate) mod log_link;
 pub(crate) mod memory;
 pub(crate) mod policies;
+pub(crate) mod policy_link;
 pub(crate) mod probe;
 pub(crate) mod progress;
 pub(crate) mod region;

@@ -1,42 +1,337 @@
 //! The policies that this node knows: the baseline of its roster and its own agency's bundles. Another agency's bundle never
 //! comes here.
+//!
+//! - [`Shelf`]: every version of the own policy, kept in [`files`]; what is in force under a directory
+//! - [`AtBroker`]: what the broker has of it, as the session has heard
+//!
+//! A version that was signed here counts here at once, when its time has come; at the broker when the broker has it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+pub(crate) mod files;
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
 use lintas_config::{
     Directory,
-    policy::{Bundle, Policies, Problem},
+    policy::{Bundle, BundleError, Policies, Problem},
+};
+use lintas_proto::id::{Digest, hex};
+use tokio::sync::Notify;
+
+use self::files::{VERSIONS_MAX, Version};
+use super::{
+    failure::{Code, Failure},
+    folder::Folder,
 };
 
-/// The bundles of the own agency, and what is in force.
-#[derive(Debug, Default)]
+/// The policy of the own agency.
+#[derive(Debug)]
 pub(crate) struct Shelf {
-    /// Verified; the newest, and those whose time has not come.
-    bundles: Mutex<Vec<Arc<Bundle>>>,
+    folder: Folder,
+    kept: Mutex<Kept>,
     current: Mutex<Option<Arc<Policies>>>,
+    broker: Mutex<AtBroker>,
+    /// Rung when the broker is to be asked again.
+    wanted: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// All of them, in order.
+    versions: Vec<Version>,
+    /// Read: the one in force, and those whose time has not come.
+    bundles: Vec<Arc<Bundle>>,
+    /// One that should be in force from a time on and cannot be read: its version, that time, why.
+    unreadable: Option<(u64, u64, Problem)>,
+}
+
+/// What the broker has, as far as is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct AtBroker {
+    /// When it said so; 0 for never since the start.
+    pub(crate) heard_ms: u64,
+    /// Its newest version; 0 for none.
+    pub(crate) version: u64,
+    /// SHA-256 of it.
+    pub(crate) hash: Vec<u8>,
+    /// What keeps both from having the same.
+    pub(crate) trouble: Option<String>,
+    /// Two different bundles have the same version.
+    pub(crate) forked: bool,
+    /// The broker has looked at this version and says no.
+    pub(crate) refused: Option<u64>,
+}
+
+/// Why bundles of the broker are not taken.
+#[derive(Debug)]
+pub(crate) enum NotTaken {
+    /// They are not believed.
+    Untrue(String),
+    /// Two different bundles have the same version.
+    Forked(String),
+    /// They could not be kept.
+    Failed(Failure),
 }
 
 impl Shelf {
-    /// Takes up one more bundle. It is durable.
-    #[allow(dead_code, reason = "used by what publishes")]
-    pub(crate) fn add(&self, bundle: Arc<Bundle>) {
-        self.bundles.lock().unwrap_or_else(PoisonError::into_inner).push(bundle);
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// What is kept in the folder, for an agency.
+    pub(crate) fn open(folder: &Folder, region: &str, agency: &str, now_ms: u64) -> Result<Self, Failure> {
+        let versions = files::versions(folder)?;
+        if let Some(other) = versions.iter().find(|one| one.owner != agency || one.region != region) {
+            let message = format!(
+                "the folder `policy` holds the release policy of {} in the region {}, and this node is {agency}'s in \
+                 {region}: move it away",
+                other.owner, other.region
+            );
+            return Err(Failure::new(Code::NotSetUp, message));
+        }
+        let mut kept = Kept { versions, ..Kept::default() };
+        let present = kept.versions.iter().rposition(|one| one.not_before_ms <= now_ms).unwrap_or_default();
+        for version in kept.versions.iter().skip(present).filter(|one| one.believed) {
+            match Bundle::kept(&files::bytes(folder, version)?, &version.hash) {
+                Ok(bundle) => kept.bundles.push(bundle),
+                Err(error) => {
+                    tracing::error!(version = version.version, %error, "a policy cannot be read");
+                    let problem = unreadable(version.version, &error);
+                    kept.unreadable = Some((version.version, version.not_before_ms, problem));
+                }
+            }
+        }
+        Ok(Self {
+            folder: folder.clone(),
+            kept: Mutex::new(kept),
+            current: Mutex::default(),
+            broker: Mutex::default(),
+            wanted: Notify::new(),
+        })
     }
 
     /// What is in force under that directory now.
     pub(crate) fn policies(&self, directory: &Directory, now_ms: u64) -> Result<Arc<Policies>, Problem> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let roster = directory.shared_roster();
-        let holds = |known: &&Arc<Policies>| {
-            Arc::ptr_eq(known.roster(), &roster) && known.next_change_ms().is_none_or(|next| now_ms < next)
+        let bundles = {
+            let kept = self.kept();
+            if let Some(problem) = kept.unreadable_at(now_ms) {
+                return Err(problem.clone());
+            }
+            let roster = directory.shared_roster();
+            let holds = |known: &&Arc<Policies>| {
+                Arc::ptr_eq(known.roster(), &roster)
+                    && known.next_change_ms().is_none_or(|next| now_ms < next)
+            };
+            if let Some(known) = current.as_ref().filter(holds) {
+                return Ok(Arc::clone(known));
+            }
+            kept.bundles.clone()
         };
-        if let Some(known) = current.as_ref().filter(holds) {
-            return Ok(Arc::clone(known));
-        }
-        let bundles = self.bundles.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let policies = Arc::new(Policies::new(roster, bundles, now_ms)?);
+        let policies = Arc::new(Policies::new(directory.shared_roster(), bundles, now_ms)?);
         *current = Some(Arc::clone(&policies));
         Ok(policies)
     }
+
+    /// Takes up the next version, which [`Bundle::open`] has believed. Durable, and in force if its time has come, when
+    /// this returns. Whoever calls has looked that it follows; another one may have come first.
+    pub(crate) fn publish(&self, bundle: &Arc<Bundle>, now_ms: u64) -> Result<(), Failure> {
+        let (version, _) = Version::read(bundle.bytes()).map_err(Failure::internal)?;
+        let mut kept = self.kept();
+        kept.next(&version).map_err(|why| {
+            Failure::new(
+                Code::Draft,
+                format_args!("nothing was published: {why}; look at it, and publish again"),
+            )
+        })?;
+        files::keep(&self.folder, &version, bundle.bytes())?;
+        kept.versions.push(version);
+        kept.add(Arc::clone(bundle), now_ms);
+        drop(kept);
+        self.changed();
+        Ok(())
+    }
+
+    /// Puts a bundle in force that is kept nowhere.
+    #[cfg(test)]
+    pub(crate) fn add(&self, bundle: Arc<Bundle>) {
+        self.kept().bundles.push(bundle);
+        self.changed();
+    }
+
+    /// Takes up what the broker has and this node has not: versions in order. Durable when this returns. How many.
+    pub(crate) fn take(
+        &self,
+        offered: &[Bytes],
+        (agency, directory): (&str, &Directory),
+        now_ms: u64,
+    ) -> Result<usize, NotTaken> {
+        let mut kept = self.kept();
+        let untrue = |why: String| NotTaken::Untrue(format!("what it sends is not believed: {why}"));
+        let mut read: Vec<Version> = Vec::with_capacity(offered.len());
+        for bytes in offered {
+            let (version, _) = Version::read(bytes).map_err(untrue)?;
+            if version.owner != agency || version.region != directory.roster().region {
+                return Err(untrue(format!("it is the policy of {} in {}", version.owner, version.region)));
+            }
+            if let Some(before) = read.last() {
+                version.follows(before).map_err(untrue)?;
+            } else if let Some(own) = kept.versions.last() {
+                if version.version == own.version.saturating_add(1) && version.prev_hash.as_ref() != own.hash
+                {
+                    return Err(NotTaken::Forked(forked(own, &version.prev_hash)));
+                }
+                version.follows(own).map_err(untrue)?;
+            }
+            read.push(version);
+        }
+        if kept.versions.len().saturating_add(read.len()) > VERSIONS_MAX {
+            return Err(untrue(format!("it has more than {VERSIONS_MAX} versions")));
+        }
+        let Some(newest) = offered.last() else { return Ok(0) };
+        // The newest vouches for those before it, whose hashes it names.
+        let believed = match Bundle::open(newest, directory) {
+            Ok(_) => true,
+            Err(BundleError::OldKeys(_) | BundleError::Directory(_) | BundleError::Schema)
+                if kept.versions.is_empty() =>
+            {
+                false
+            }
+            Err(error) => return Err(untrue(error.to_string())),
+        };
+        for version in &mut read {
+            version.believed = believed;
+        }
+        let present = read.iter().rposition(|one| one.not_before_ms <= now_ms).unwrap_or_default();
+        let counting = read.iter().zip(offered).skip(present).filter(|_| believed);
+        let bundles: Result<Vec<_>, _> =
+            counting.map(|(version, bytes)| Bundle::kept(bytes, &version.hash)).collect();
+        let bundles = bundles.map_err(|error| untrue(error.to_string()))?;
+        for (version, bytes) in read.into_iter().zip(offered) {
+            files::keep(&self.folder, &version, bytes).map_err(NotTaken::Failed)?;
+            kept.versions.push(version);
+        }
+        bundles.into_iter().for_each(|bundle| kept.add(bundle, now_ms));
+        drop(kept);
+        self.changed();
+        Ok(offered.len())
+    }
+
+    /// Every version, in order.
+    pub(crate) fn versions(&self) -> Vec<Version> {
+        self.kept().versions.clone()
+    }
+
+    /// The newest version; 0 for none.
+    pub(crate) fn newest(&self) -> u64 {
+        self.kept().versions.last().map_or(0, |newest| newest.version)
+    }
+
+    /// The bytes of the versions that a broker lacks whose newest is `version` with `hash`.
+    pub(crate) fn after(&self, version: u64, hash: &[u8]) -> Result<Vec<(u64, Bytes)>, NotTaken> {
+        let kept = self.kept();
+        let same = kept.versions.iter().find(|one| one.version == version);
+        if let Some(own) = same.filter(|own| own.hash != hash) {
+            return Err(NotTaken::Forked(forked(own, hash)));
+        }
+        let missing: Vec<&Version> = kept.versions.iter().filter(|one| one.version > version).collect();
+        if let Some(first) = missing.first().filter(|first| first.version != version.saturating_add(1)) {
+            let why = format!(
+                "it has version {version}, and version {} is neither there nor here, where {} is the oldest one",
+                version.saturating_add(1),
+                first.version
+            );
+            return Err(NotTaken::Untrue(why));
+        }
+        let read = |one: &Version| Ok((one.version, files::bytes(&self.folder, one)?));
+        missing.into_iter().map(read).collect::<Result<_, Failure>>().map_err(NotTaken::Failed)
+    }
+
+    /// What the broker has.
+    pub(crate) fn at_broker(&self) -> AtBroker {
+        self.broker.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Notes what the broker has.
+    pub(crate) fn note_broker(&self, change: impl FnOnce(&mut AtBroker)) {
+        change(&mut self.broker.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Why nothing is in force although something should be.
+    pub(crate) fn unreadable(&self, now_ms: u64) -> Option<Problem> {
+        self.kept().unreadable_at(now_ms).cloned()
+    }
+
+    /// Waits until the broker is to be asked again.
+    pub(crate) async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    fn changed(&self) {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.wanted.notify_one();
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
+
+impl Kept {
+    /// Whether a version may be the next one.
+    fn next(&self, version: &Version) -> Result<(), String> {
+        if self.versions.len() >= VERSIONS_MAX {
+            return Err(format!("there are {VERSIONS_MAX} versions, and no more are kept"));
+        }
+        match self.versions.last() {
+            Some(newest) => version.follows(newest),
+            None if version.version == 1 => Ok(()),
+            None => Err(format!("version {} is not the first one", version.version)),
+        }
+    }
+
+    /// One more bundle; those that are over are let go.
+    fn add(&mut self, bundle: Arc<Bundle>, now_ms: u64) {
+        self.bundles.push(bundle);
+        let present = self.bundles.iter().rposition(|one| one.said().not_before_ms <= now_ms);
+        self.bundles.drain(..present.unwrap_or_default());
+    }
+
+    fn unreadable_at(&self, now_ms: u64) -> Option<&Problem> {
+        let (version, from_ms, problem) = self.unreadable.as_ref()?;
+        let newer = |one: &Arc<Bundle>| one.version() > *version && one.said().not_before_ms <= now_ms;
+        (*from_ms <= now_ms && !self.bundles.iter().any(newer)).then_some(problem)
+    }
+}
+
+fn unreadable(version: u64, error: &BundleError) -> Problem {
+    Problem {
+        what: format!(
+            "version {version} of this agency's release policy should be in force, and this software cannot read it: {error}"
+        ),
+        mend: "mend the policy (`lintas policy show`, `lintas policy check`) and publish it as the next version; nothing is \
+               sent or taken before"
+            .to_owned(),
+        ..Problem::default()
+    }
+}
+
+/// What is said of two bundles of one version.
+fn forked(own: &Version, other: &[u8]) -> String {
+    let other: Digest = other.try_into().unwrap_or_default();
+    format!(
+        "there are two different bundles of the same version: version {} of this agency's release policy is {} here and {} \
+         at the broker, which decides by its own. Two machines with this agency's keys have published, or the folder \
+         `policy` was put back from an older copy. Ask who publishes for this agency. To let the broker's one count: stop \
+         this node, move the folder `policy` of its data folder away, start it again; then publish what you want as the \
+         next version",
+        own.version,
+        short(&own.hash),
+        short(&other)
+    )
+}
+
+/// The first digits of a hash, enough to tell two apart.
+pub(crate) fn short(hash: &Digest) -> String {
+    hex(hash).chars().take(16).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "what a test writes need not survive a power cut")]
+mod tests;

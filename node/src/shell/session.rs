@@ -1,8 +1,8 @@
 //! The session with the broker: kept open, opened again after a pause when it ends.
 //!
-//! Seven futures share it: one submits, one receives, one writes, one keeps the directory, one follows the broker's audit
-//! log, one compares checkpoints of others with ours, one fetches what is asked of the log. Whichever ends, ends the
-//! session; what was unanswered is submitted again, and what was not acknowledged is delivered again.
+//! Eight futures share it: one submits, one receives, one writes, one keeps the directory, one keeps the own policy the same
+//! here and there, one follows the broker's audit log, one compares checkpoints of others with ours, one fetches what is
+//! asked of the log. Whichever ends, ends the session; what was unanswered is submitted again, and what was not acknowledged is delivered again.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -193,6 +193,7 @@ impl Session {
             ended = self.submit(connection, frames.clone()) => ended,
             ended = self.receive(connection, reader, frames) => ended,
             ended = self.keep_current(connection) => ended,
+            ended = self.keep_policies(connection) => ended,
             error = follow::follow(&self.desk, connection) => Err(Broken::Store(error).into()),
             ended = self.compare(connection) => ended,
             error = log_link::serve(connection, self.desk.log_line().open()) => Err(error.into()),
@@ -346,6 +347,7 @@ async fn until(deadline: Option<Instant>) {
 mod compare;
 mod directory;
 mod ended;
+mod policies;
 
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "what a test writes need not survive a power cut")]

@@ -229,6 +229,7 @@ fn not_the_next(error: &SuccessionError) -> Failure {
         | SuccessionError::MemberReturned { .. }
         | SuccessionError::LogReturned { .. }
         | SuccessionError::LogKey { .. }
+        | SuccessionError::Loosened { .. }
         | SuccessionError::Agency { .. }
         | SuccessionError::NotConfirmed { .. } => {
             "put the newest directory.bin of the region authority in its place; what was believed before is \

@@ -1,12 +1,15 @@
 //! New directories while the broker runs: where they come from, and how nodes get them.
 
-use lintas_config::Directory;
+use lintas_config::{
+    Directory,
+    policy::{baseline::STANDARD, loosening::leaving},
+};
 
 use super::{
     operator::{free, get, shows},
     *,
 };
-use crate::testing::{put, unit};
+use crate::testing::{DAY, put, unit};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_keyset_that_a_member_brings_reaches_everybody_and_outlives_a_crash() {
@@ -286,5 +289,37 @@ async fn a_broker_that_was_put_back_from_a_backup_takes_the_newer_keysets_from_a
     assert_eq!(lacking.len(), 1);
     assert_eq!(bring(&th.connection, lacking[0].clone()).await.0, Reason::Accepted);
     th.told(&world).await;
+    broker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loosened_baseline_is_taken_while_all_can_see_it_coming_and_not_when_it_was_dated_back() {
+    let (mut world, folder) = scene();
+    let (path, page) = (folder.path().join("directory.bin"), free());
+    set(folder.path(), &format!("metrics = \"{page}\""));
+    // In force for weeks, so that the next one may say that it began long ago.
+    world.roster.not_before_ms -= 20 * DAY;
+    world.publish();
+    put(&path, world.directory.bytes());
+    let broker = Broker::start(folder.path()).await;
+    let mut th = Node::connect(&world, &broker, "TH").await;
+    let (roster, directory) = (world.roster.clone(), world.directory.clone());
+    let less = STANDARD.replacen("@id(\"noforn\")", "@id(\"no-foreigners\")", 1);
+    for (begins_ms, taken) in [(world.now_ms - 10 * DAY, false), (world.now_ms, true)] {
+        (world.roster, world.directory) = (roster.clone(), directory.clone());
+        world.roster.baseline = less.clone();
+        world.roster.not_before_ms = begins_ms;
+        world.roster.leaving = leaving(&roster, &less, begins_ms);
+        world.publish_next();
+        assert!(directory.succeed(world.directory.bytes(), &[]).is_ok(), "by its dates it follows");
+        place(&path, world.directory.bytes());
+        if taken {
+            th.told(&world).await;
+        } else {
+            let refused = shows(page, "directory_refused_total{what=\"directory\"} 1").await;
+            assert!(get(page, "/health").await.contains("baseline/noforn"), "{refused}");
+            th.silence().await;
+        }
+    }
     broker.stop().await.unwrap();
 }

@@ -144,7 +144,7 @@ fn table(page: &Page, from: &From) -> String {
     out
 }
 
-const COLUMNS: [&str; 15] = [
+const COLUMNS: [&str; 16] = [
     "agency",
     "index",
     "time_utc",
@@ -160,6 +160,7 @@ const COLUMNS: [&str; 15] = [
     "count",
     "opening",
     "event_id",
+    "text",
 ];
 
 /// RFC 4180: CRLF, a cell in quotes where it needs them.
@@ -184,6 +185,7 @@ pub(super) fn csv(rows: &[Row]) -> String {
             number(row.count),
             row.opening.to_owned(),
             row.event_id.clone(),
+            row.text.clone(),
         ];
         let cells: Vec<String> = cells.iter().map(|text| cell(text)).collect();
         out.push_str(&format!("{}\r\n", cells.join(",")));

@@ -160,7 +160,7 @@ fn agencies(place: &Place, asked: &[String]) -> Result<Vec<String>, Failure> {
 }
 
 /// A bar on a terminal, nothing elsewhere.
-fn bar(doing: &'static str, template: &str) -> ProgressBar {
+pub(super) fn bar(doing: &'static str, template: &str) -> ProgressBar {
     use std::io::IsTerminal as _;
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -170,6 +170,11 @@ fn bar(doing: &'static str, template: &str) -> ProgressBar {
         Ok(style) => bar.with_style(style.progress_chars("=> ")),
         Err(_) => bar,
     }
+}
+
+/// What was found, in words.
+pub(super) fn finding_words(found: &crate::core::audit::finding::Finding) -> String {
+    words::finding(found)
 }
 
 /// A path as it is shown.

@@ -6,7 +6,10 @@ use clap::Args;
 
 use super::{Auditor, From, agencies, words};
 use crate::{
-    core::audit::listing::{Shown, find, show},
+    core::{
+        audit::listing::{Shown, find, show},
+        text::one_line,
+    },
     shell::{
         clock::show as time,
         failure::{Code, Failure},
@@ -66,6 +69,10 @@ fn plain_words(shown: &Shown) -> String {
     let _ = writeln!(out, "  event id {}", row.event_id);
     if !row.header_digest.is_empty() {
         let _ = writeln!(out, "  header digest of the packet {}", row.header_digest);
+    }
+    if let Some(facts) = &row.facts {
+        let label = serde_json::to_string(facts).unwrap_or_default();
+        let _ = writeln!(out, "  what the policies were asked about: {}", one_line(&label));
     }
     let _ = writeln!(out, "  leaf {}\n  commitment {}", shown.leaf, shown.commitment);
     let holds =

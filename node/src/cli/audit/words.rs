@@ -184,6 +184,9 @@ pub(super) fn event(row: &Row) -> String {
     if !row.policies.is_empty() {
         let _ = write!(out, " (policy: {})", one_line(&row.policies.join(", ")));
     }
+    if !row.text.is_empty() {
+        let _ = write!(out, ": {}", one_line(&row.text));
+    }
     if let (Some(first), Some(count)) = (row.first_index, row.count) {
         let _ = match first.saturating_add(count).saturating_sub(1) {
             last if last == first => write!(out, ", entry {first}"),

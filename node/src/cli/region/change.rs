@@ -28,6 +28,7 @@ Several changes can be made at once. Examples:
   lintas region change --from directory.bin --sources mekong --admit join-request.bin --out proposal.bin
   lintas region change --from directory.bin --suspend KH --out proposal.bin
   lintas region change --from directory.bin --audits AUD=KH,TH --no-witness KH --out proposal.bin
+  lintas region change --from directory.bin --baseline mekong/policy/baseline/policy.cedar --out proposal.bin
   lintas region change --from directory.bin --renew --out proposal.bin";
 
 /// Options of `region change`.
@@ -55,7 +56,7 @@ pub(super) struct Change {
     /// A member that leaves, for ever.
     #[arg(long, num_args = 1.., value_name = "AGENCY")]
     revoke: Vec<String>,
-    /// A member whose names, roles, groups and units are taken from the sources again.
+    /// A member whose names, roles, groups and units (functions, purposes, clearance) are taken from the sources again.
     #[arg(long, num_args = 1.., value_name = "AGENCY")]
     update: Vec<String>,
     /// A member that lost or replaced its identity key: its new join-request.bin.
@@ -96,6 +97,13 @@ pub(super) struct Change {
     /// After how many days an agency is told that an auditor read its part of the log.
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(0..=365))]
     reads_told_after_days: Option<u32>,
+    /// Another regional baseline policy, e.g. policy/baseline/policy.cedar; cases.toml beside it is run. What it adds
+    /// forbids at once; what it lacks of the one before goes on to forbid for 14 days.
+    #[arg(long, value_name = "FILE")]
+    baseline: Option<PathBuf>,
+    /// Other classification schemes, in the place of all of before: region.toml, or a file with its [[scheme]] tables.
+    #[arg(long, value_name = "FILE")]
+    schemes: Option<PathBuf>,
     /// Change nothing but the validity, which begins anew with every roster.
     #[arg(long)]
     renew: bool,
@@ -138,6 +146,8 @@ pub(super) fn run(ceremony: &Ceremony, change: &Change) -> Result<(), Failure> {
         end_logs: change.end_log.iter().map(|text| end_log(text)).collect::<Result<_, _>>()?,
         without_quorum: change.without_quorum,
         reads_told_after_days: change.reads_told_after_days,
+        baseline: change.baseline.as_deref().map(files::baseline).transpose()?,
+        schemes: change.schemes.as_deref().map(files::schemes).transpose()?,
         valid_days: change.valid_days,
     };
     if !change.renew && changes == (Changes { valid_days: change.valid_days, ..Changes::default() }) {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use lintas_config::{
     Bootstrap, Directory,
-    authority::{self, Inspection, KeyView, Office},
+    authority::{self, Inspection, KeyView, Office, PolicyView},
     words::{fingerprint_digits, fingerprint_words},
 };
 use lintas_proto::{
@@ -14,7 +14,7 @@ use lintas_proto::{
 };
 use serde::Serialize;
 
-use super::{Ceremony, words};
+use super::{Ceremony, policy_words, words};
 use crate::{
     core::text::one_line,
     shell::{
@@ -35,6 +35,9 @@ pub(super) struct Inspect {
     /// Show a directory as whoever keeps this directory.mark sees it: who is held there.
     #[arg(long, value_name = "FILE", conflicts_with = "bootstrap")]
     mark: Option<PathBuf>,
+    /// Show the full text of a directory's baseline policy instead, as it forbids now.
+    #[arg(long)]
+    baseline: bool,
     /// Public keys of offices, which give names to keys.
     #[arg(long, num_args = 1.., value_name = "FILE")]
     office: Vec<PathBuf>,
@@ -48,10 +51,25 @@ struct Key {
     digits: String,
 }
 
+/// The baseline policy of a directory.
+#[derive(Serialize)]
+struct Baseline {
+    region: String,
+    version: u64,
+    policies: Vec<PolicyView>,
+}
+
+impl From<Inspection> for Baseline {
+    fn from(Inspection { region, version, baseline, .. }: Inspection) -> Self {
+        Self { region, version, policies: baseline }
+    }
+}
+
 #[derive(Serialize)]
 #[serde(tag = "file", rename_all = "snake_case")]
 enum Found {
     Directory(Box<Inspection>),
+    Baseline(Baseline),
     Bootstrap {
         region: String,
         threshold: usize,
@@ -81,8 +99,10 @@ pub(super) fn run(ceremony: &Ceremony, args: &Inspect) -> Result<(), Failure> {
     let unusable = |error: &dyn std::fmt::Display| files::unusable(&args.file, error);
     let offices = files::offices(&args.office)?;
     let carried = files::carried(&args.file)?;
-    if (args.bootstrap.is_some() || args.mark.is_some()) && !matches!(carried, Carried::Directory(_)) {
-        return Err(Failure::new(Code::Usage, "--bootstrap and --mark are for a directory.bin only"));
+    let of_directory = args.bootstrap.is_some() || args.mark.is_some() || args.baseline;
+    if of_directory && !matches!(carried, Carried::Directory(_)) {
+        let message = "--bootstrap, --mark and --baseline are for a directory.bin only";
+        return Err(Failure::new(Code::Usage, message));
     }
     let found = match carried {
         Carried::Directory(bytes) => {
@@ -93,7 +113,7 @@ pub(super) fn run(ceremony: &Ceremony, args: &Inspect) -> Result<(), Failure> {
                 None => files::directory(&args.file, args.bootstrap.as_deref())?,
             };
             let found = authority::inspect(&directory, &offices).map_err(|error| unusable(&error))?;
-            Found::Directory(Box::new(found))
+            if args.baseline { Found::Baseline(found.into()) } else { Found::Directory(Box::new(found)) }
         }
         Carried::Bootstrap(bootstrap) => of_bootstrap(&bootstrap, &offices),
         Carried::Office(office) => {
@@ -152,6 +172,7 @@ fn plain_words(found: &Found) -> String {
         |key: &Key| format!("    {}\n    {}\n    {}\n", words::key(&key.key), key.digits, key.key.key);
     match found {
         Found::Directory(found) => words::inspection(found),
+        Found::Baseline(found) => policy_words::full(&found.region, found.version, &found.policies),
         Found::Bootstrap { region, threshold, authorities, words, digits } => format!(
             "Who may sign for region {}: {threshold} of these {} authorities\n{}\
              \nTo compare by another way, in words or in digits:\n  {words}\n  {digits}\n",

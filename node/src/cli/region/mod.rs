@@ -18,6 +18,7 @@ mod draft;
 mod history;
 mod inspect;
 mod office;
+mod policy_words;
 mod publish;
 mod review;
 mod sign;

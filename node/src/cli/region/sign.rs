@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::{Ceremony, words};
 use crate::shell::{
+    clock,
     failure::{Code, Failure},
     region::{
         files::{self, DIRECTORY},
@@ -108,6 +109,11 @@ fn before(
     before.proposed(&proposal.to_bytes()).map_err(|error| {
         let message =
             format!("the proposal does not follow the directory that this office saw last: {error}");
+        Failure::new(Code::Forbidden, message)
+    })?;
+    before.lets_see(proposal.roster(), clock::now_ms()).map_err(|error| {
+        let message =
+            format!("the proposal was drafted too long ago, or is dated back; have it drafted anew: {error}");
         Failure::new(Code::Forbidden, message)
     })?;
     Ok(Some(before))

@@ -4,6 +4,7 @@ use lintas_config::authority::{
     self, BrokerView, Change, Inspection, KeyView, KeysetView, MemberView, Published, SignatureView,
 };
 
+use super::policy_words;
 use crate::{core::text::one_line, shell::clock::show as time};
 
 /// A key: whose, if known, and its words.
@@ -79,7 +80,8 @@ pub(super) fn inspection(found: &Inspection) -> String {
         "Region {}, roster version {}\n  valid from {}\n  valid until {}\n  words of this roster: {}\n\
          \nAuthorities, {} of which must sign (words of the bootstrap file: {}):\n{authorities}\
          \nBrokers:\n{}\nAudit log: {}\n  an agency is told after {} days that an auditor read its part of the log\n\
-         {}\nMembers:\n{}",
+         {}\nBaseline policy, which no agency's own policy can widen (--baseline shows its text):\n{}\
+         \nClassification, equivalents in each line:\n{}\nMembers:\n{}",
         one_line(&found.region),
         found.version,
         time(found.valid_from_ms),
@@ -91,6 +93,8 @@ pub(super) fn inspection(found: &Inspection) -> String {
         authority::quorum_words(found.members.iter().filter(|member| member.witness_vkey.is_some()).count()),
         found.reads_told_after_days,
         vkeys(found),
+        policy_words::short(&found.baseline),
+        policy_words::equivalents(&found.schemes),
         found.members.iter().map(member).collect::<String>(),
     )
 }
@@ -142,7 +146,12 @@ fn member(member: &MemberView) -> String {
             |ms| format!("can be sent to until {}", time(ms)),
         );
         let (code, name, functions) = (one_line(&unit.unit), one_line(&unit.name), unit.functions.join("+"));
-        format!("    unit {code}: \"{name}\", functions {functions}, clearance {}; {keys}\n", unit.clearance)
+        let purposes = if unit.purposes.is_empty() { "none".to_owned() } else { unit.purposes.join("+") };
+        let clearance = unit.clearance;
+        format!(
+            "    unit {code}: \"{name}\", functions {functions}, clearance {clearance}; {keys}\n\
+             \x20     may use what it receives for: {purposes}\n"
+        )
     });
     let status = if *status == "active" { (*status).to_owned() } else { status.to_uppercase() };
     format!(
@@ -183,7 +192,7 @@ mod tests {
     #[test]
     fn what_strangers_wrote_cannot_act_on_a_terminal() {
         let hostile = "x\u{1b}[2J\nSignatures: all\u{202e}".to_owned();
-        let change = Change { kind: "name", whose: hostile.clone(), text: hostile.clone() };
+        let change = Change { kind: "name", whose: hostile.clone(), text: hostile.clone(), loosens: false };
         let name = Some(hostile.clone());
         let office = KeyView { key: String::new(), words: "zoo".to_owned(), name };
         let shown = review(&Review {

@@ -7,21 +7,20 @@ use lintas_proto::{
         epoch::RootEntry,
         files::LogFile,
         merkle::{leaf_hash, root_from_path},
-        opening::{self, ERASED},
         tile::{self, WIDTH},
     },
     id::{Digest, PacketId, hex},
-    schema::{AuditEvent, Reason, UnitRef},
+    schema::{AuditEvent, PolicyFacts, Reason, UnitRef},
 };
 use serde::Serialize;
 
 use super::{
     anchor::{Anchor, pair},
     finding::{Finding, Findings},
+    opened::{Opened, open},
     packets::name,
     root::checkpoint,
-    source::{LogFiles, Tiles, bundle, whole},
-    sub_log::says,
+    source::{LogFiles, Tiles, bundle},
 };
 
 /// One event as it is shown.
@@ -40,8 +39,17 @@ pub(crate) struct Row {
     pub(crate) from: String,
     pub(crate) to: String,
     pub(crate) outcome: String,
-    /// What allowed or forbade it; `baseline` where no policy is named.
+    /// Which policies allowed or forbade it.
     pub(crate) policies: Vec<String>,
+    /// Where a policy forbade it: what the sender was told.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) text: String,
+    /// What the policies were asked about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) facts: Option<PolicyFacts>,
+    /// Whether the sender chose the recipient itself.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) named: bool,
     /// SHA-256 of the signed evidence of how it ended, or of what changed.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) evidence_digest: String,
@@ -164,43 +172,9 @@ pub(crate) fn read(
     wanted: &dyn Fn(u64, u64) -> bool,
     found: &mut Findings,
 ) -> Vec<Row> {
-    let entries = match bundle(files, log, Some(agency), index, size) {
-        Ok((entries, _)) => entries,
-        Err(finding) => {
-            found.push(finding);
-            return Vec::new();
-        }
-    };
-    let begin = index.saturating_mul(WIDTH);
-    let at = |at: usize| begin.saturating_add(at as u64);
-    let times = entries.iter().enumerate().filter_map(|(i, entry)| Some((i, entry, says(entry)?)));
-    let hits: Vec<_> = times.filter(|(i, _, (_, time_ms))| wanted(*time_ms, at(*i))).collect();
-    if hits.is_empty() {
-        return Vec::new();
-    }
-    let mut one = |file| match whole(files, log, Some(agency), file) {
-        Ok(bytes) => bytes,
-        Err(finding) => {
-            found.push(finding);
-            bytes::Bytes::new()
-        }
-    };
-    let (keys, openings) = (one(LogFile::Keys(index)), one(LogFile::Openings(index)));
-    let sealed: Vec<Option<&[u8]>> = tile::entries(&openings).collect();
-    let row = |(i, entry, says): (usize, &bytes::Bytes, (u8, u64))| {
-        let from = i.saturating_mul(32);
-        let key: Option<[u8; 32]> =
-            keys.get(from..from.saturating_add(32)).and_then(|key| key.try_into().ok());
-        let opened = match (key, sealed.get(i).copied().flatten()) {
-            (Some(ERASED), _) => Err("erased"),
-            (Some(key), Some(sealed)) => {
-                opening::open(at(i), entry, &key, sealed).map(|(_, event)| event).map_err(|_| "damaged")
-            }
-            (None, _) | (_, None) => Err("damaged"),
-        };
-        row_of(agency, at(i), entry, says, opened)
-    };
-    hits.into_iter().map(row).collect()
+    let opened = open(files, log, agency, (index, size), wanted, found);
+    let row = |one: Opened| row_of(agency, one.index, &one.leaf, (one.event_type, one.time_ms), one.event);
+    opened.into_iter().map(row).collect()
 }
 
 fn row_of(
@@ -216,8 +190,6 @@ fn row_of(
         unit.as_ref().map(|unit| format!("{} / {}", unit.agency, unit.unit)).unwrap_or_default()
     };
     let reason = Reason::try_from(event.reason).unwrap_or_default().as_str_name();
-    let baseline =
-        event.policy_ids.is_empty() && event.recipient.is_some() && event.evidence_digest.is_empty();
     let outcome = reason.strip_prefix("REASON_").unwrap_or(reason).to_lowercase();
     Row {
         agency: agency.to_owned(),
@@ -233,7 +205,10 @@ fn row_of(
         to: unit(&event.recipient),
         outcome: if event.reason == 0 { String::new() } else { outcome },
         evidence_digest: hex(&event.evidence_digest),
-        policies: if baseline { vec!["baseline".to_owned()] } else { event.policy_ids },
+        policies: event.policy_ids,
+        text: event.text,
+        facts: event.facts,
+        named: event.named,
         first_index: (event.count > 0).then_some(event.first_index),
         count: (event.count > 0).then_some(event.count),
         other_agency: event.other_agency,

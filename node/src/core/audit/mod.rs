@@ -4,13 +4,15 @@
 //! a time ([`root`]); each of the sub-logs in scope follows as far as those epochs say ([`sub_log`]), opens its events, and
 //! [`packets`] asks whether they make sense, alone and beside the other sub-logs. [`tree`] derives every tile anew, whatever
 //! the files say. What does not hold is a [`finding`]; a scan goes on after it, and ends where the files end. [`listing`]
-//! reads single events, [`source`] is where files come from.
+//! reads single events ([`opened`]), [`source`] is where files come from.
 
 pub(crate) mod anchor;
 pub(crate) mod finding;
 pub(crate) mod listing;
+pub(crate) mod opened;
 pub(crate) mod own;
 pub(crate) mod packets;
+pub(crate) mod past;
 pub(crate) mod root;
 pub(crate) mod source;
 pub(crate) mod sub_log;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use lintas_proto::{
     id::hex,
+    limits,
     schema::{AuditEvent, EventType, Reason, UnitRef},
 };
 use serde::{Deserialize, Serialize};
@@ -23,11 +24,14 @@ struct Open {
 pub(crate) struct Packets {
     /// Packet and header digest of the last SUBMITTED.
     submitted: Option<(Vec<u8>, Vec<u8>)>,
+    /// To whom that packet was denied.
+    #[serde(default)]
+    denied: Vec<Open>,
     /// How many ends are to come: two where an agency writes to itself.
     open: Vec<(Open, u8)>,
     /// Events by type.
     pub(crate) counts: BTreeMap<String, u64>,
-    /// Releases and receptions by the policy that allowed them; `baseline` where none is named.
+    /// Releases and receptions by the policy that allowed them; [`UNNAMED`] where none is named.
     pub(crate) policies: BTreeMap<String, u64>,
     /// Events whose content is not known: what belongs to them cannot be missed.
     unknown: bool,
@@ -77,7 +81,10 @@ impl Packets {
         let known = (packet.clone(), event.header_digest.to_vec());
         let Ok(kind) = EventType::try_from(event.r#type) else { return };
         match kind {
-            EventType::Submitted => self.submitted = Some(known),
+            EventType::Submitted => {
+                self.submitted = Some(known);
+                self.denied.clear();
+            }
             EventType::Released | EventType::Received => {
                 if kind == EventType::Released && self.submitted.as_ref() != Some(&known) && !self.unknown {
                     wrong(format!("packet {} was released without having been submitted", hex(&packet)));
@@ -87,6 +94,12 @@ impl Packets {
                 }
                 self.decided(event);
                 if let Some(open) = opened(event) {
+                    if kind == EventType::Released && self.denied.contains(&open) {
+                        wrong(format!(
+                            "packet {} was let through to a recipient to whom it was denied",
+                            hex(&packet)
+                        ));
+                    }
                     let agency = open.agency.clone();
                     let ends = self.index().entry(open).or_default();
                     *ends = ends.saturating_add(1);
@@ -116,9 +129,15 @@ impl Packets {
                     )),
                 }
             }
+            EventType::Denied | EventType::NotAccepted => {
+                if self.denied(event, &known) {
+                    wrong(format!(
+                        "packet {} was denied to a recipient to whom it was let through",
+                        hex(&packet)
+                    ));
+                }
+            }
             EventType::Unspecified
-            | EventType::Denied
-            | EventType::NotAccepted
             | EventType::Delivered
             | EventType::Recalled
             | EventType::Destroyed
@@ -132,9 +151,20 @@ impl Packets {
         }
     }
 
+    /// Remembers to whom a packet was denied; whether it was let through there before.
+    fn denied(&mut self, event: &AuditEvent, known: &(Vec<u8>, Vec<u8>)) -> bool {
+        let by_policy = event.reason == Reason::Policy as i32;
+        let Some(open) = opened(event).filter(|_| by_policy) else { return false };
+        let let_through = self.index().contains_key(&open);
+        if self.submitted.as_ref() == Some(known) && self.denied.len() < limits::RECIPIENTS_MAX {
+            self.denied.push(open);
+        }
+        let_through
+    }
+
     fn decided(&mut self, event: &AuditEvent) {
-        let baseline = ["baseline".to_owned()];
-        let ids = if event.policy_ids.is_empty() { &baseline[..] } else { &event.policy_ids };
+        let unnamed = [UNNAMED.to_owned()];
+        let ids = if event.policy_ids.is_empty() { &unnamed[..] } else { &event.policy_ids };
         for id in ids {
             // As many as anybody can read; a broker could name a new one each time.
             if self.policies.len() < POLICIES_MAX || self.policies.contains_key(id) {
@@ -153,6 +183,8 @@ impl Packets {
     }
 }
 
+/// Stands for the policy of an event that names none.
+const UNNAMED: &str = "none named";
 /// Most policies that are counted one by one.
 const POLICIES_MAX: usize = 256;
 
@@ -173,6 +205,8 @@ pub(crate) fn pair(event: &AuditEvent) -> Option<Pair> {
     let kind = match EventType::try_from(event.r#type).ok()? {
         EventType::Released | EventType::Received => EventType::Released,
         kind @ (EventType::Acknowledged | EventType::Expired | EventType::Withheld) => kind,
+        // By the policy of the recipient: both are told, each in its own words.
+        kind @ EventType::NotAccepted if event.reason == Reason::Policy as i32 => kind,
         EventType::Unspecified
         | EventType::Submitted
         | EventType::Denied
@@ -195,7 +229,7 @@ pub(crate) fn pair(event: &AuditEvent) -> Option<Pair> {
         unit: recipient.unit,
         packet: event.packet_id.to_vec(),
         digest: event.header_digest.to_vec(),
-        evidence: event.evidence_digest.to_vec(),
+        evidence: if kind == EventType::NotAccepted { Vec::new() } else { event.evidence_digest.to_vec() },
         kind: kind as i32,
         time_ms: event.time_ms,
     })
@@ -262,5 +296,71 @@ impl Counterparts {
             found.push(Finding::new(kind, &format!("{root_origin}/{here}"), text).entry(index));
         }
         self.unseen.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lintas_proto::id::Digest;
+
+    use super::*;
+
+    const PACKET: [u8; 16] = [1; 16];
+    const DIGEST: Digest = [2; 32];
+
+    fn event(kind: EventType, reason: Reason, to: Option<&str>) -> AuditEvent {
+        let unit = |agency: &str| UnitRef { agency: agency.to_owned(), unit: format!("{agency}-A") };
+        AuditEvent {
+            r#type: kind as i32,
+            packet_id: PACKET.to_vec().into(),
+            header_digest: DIGEST.to_vec().into(),
+            originator: Some(unit("TH")),
+            recipient: to.map(unit),
+            reason: reason as i32,
+            ..AuditEvent::default()
+        }
+    }
+
+    fn found(events: &[AuditEvent]) -> Vec<String> {
+        let (mut packets, mut findings) = (Packets::default(), Findings::default());
+        for (index, event) in (0..).zip(events) {
+            packets.event("log", index, event, &mut findings);
+        }
+        findings.into_shown().into_iter().map(|finding| finding.what).collect()
+    }
+
+    #[test]
+    fn a_release_in_part_makes_sense() {
+        let submitted = event(EventType::Submitted, Reason::Accepted, None);
+        let released = event(EventType::Released, Reason::Accepted, Some("KH"));
+        let denied = event(EventType::Denied, Reason::Policy, Some("VN"));
+        let refused = event(EventType::NotAccepted, Reason::Policy, Some("LA"));
+        assert_eq!(found(&[submitted, released, denied, refused]), Vec::<String>::new());
+    }
+
+    #[test]
+    fn nobody_is_both_denied_a_packet_and_given_it() {
+        let submitted = event(EventType::Submitted, Reason::Accepted, None);
+        let released = event(EventType::Released, Reason::Accepted, Some("KH"));
+        for kind in [EventType::Denied, EventType::NotAccepted] {
+            let denied = event(kind, Reason::Policy, Some("KH"));
+            let one = found(&[submitted.clone(), released.clone(), denied.clone()]);
+            assert!(
+                one.len() == 1 && one[0].contains("was denied to a recipient to whom it was let through"),
+                "{one:?}"
+            );
+            let other = found(&[submitted.clone(), denied, released.clone()]);
+            assert!(other.len() == 1 && other[0].contains("to whom it was denied"), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_recipient_does_not_accept_stands_in_both_logs() {
+        let refused = event(EventType::NotAccepted, Reason::Policy, Some("KH"));
+        let ours = AuditEvent { evidence_digest: vec![3; 32].into(), ..refused.clone() };
+        assert_eq!(pair(&ours), pair(&refused));
+        assert!(pair(&refused).is_some());
+        assert_eq!(pair(&event(EventType::NotAccepted, Reason::Expired, None)), None);
+        assert_eq!(pair(&event(EventType::Denied, Reason::Policy, Some("KH"))), None, "KH never hears of it");
     }
 }

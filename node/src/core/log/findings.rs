@@ -31,11 +31,20 @@ pub(crate) enum Kind {
     PromiseNotKept,
     /// The broker does not show what it has to show.
     Withheld,
+    /// A recipient has signed that it has a packet that was not released to it, says the broker's receipt.
+    DeliveredThoughDenied,
 }
 
 impl Kind {
-    const ALL: [Self; 6] =
-        [Self::Fork, Self::Rollback, Self::OtherLeaf, Self::BackDated, Self::PromiseNotKept, Self::Withheld];
+    const ALL: [Self; 7] = [
+        Self::Fork,
+        Self::Rollback,
+        Self::OtherLeaf,
+        Self::BackDated,
+        Self::PromiseNotKept,
+        Self::Withheld,
+        Self::DeliveredThoughDenied,
+    ];
 
     /// The one with that stable name.
     pub(crate) fn of(name: &str) -> Option<Self> {
@@ -51,6 +60,7 @@ impl Kind {
             Self::BackDated => "back-dated",
             Self::PromiseNotKept => "promise-not-kept",
             Self::Withheld => "withheld",
+            Self::DeliveredThoughDenied => "delivered-though-denied",
         }
     }
 }

@@ -68,6 +68,9 @@ pub(crate) fn judge(
             no("it has not the exhibits that prove one of its kind")
         }
         (Some(Kind::Withheld), _) => no("that something was not shown cannot be proven"),
+        (Some(Kind::DeliveredThoughDenied), _) => no(
+            "it rests on the word of a recipient, whose keys stand in no roster: compare both with that agency",
+        ),
         (None, _) => no("findings of that kind are not known here"),
     }
 }

@@ -10,11 +10,11 @@ use lintas_proto::{
     schema::{
         EventType, Header, Outcome, Reason, Refusal, SignedEvidence, SignedReceipt, StoredEvidence,
         StoredIncoming, StoredOutgoing, StoredPurge, StoredReceipt, StoredRefusal, StoredRejection,
-        Submission, UnitRef,
+        StoredReview, Submission, UnitRef,
     },
 };
 
-use super::{Answer, Fate, Incoming, Outgoing, Rejection, State, name};
+use super::{Answer, Denied, Fate, Incoming, Outgoing, Rejection, Review, State, name};
 use crate::core::records::{Record, RecordError};
 
 impl State {
@@ -36,6 +36,7 @@ impl State {
                 Ok(())
             }
             Record::Purge(stored) => self.apply_purge(stored),
+            Record::Review(stored) => self.apply_review(stored),
             Record::Inclusion(stored) => {
                 let size = stored.slot.as_ref().map_or(0, |slot| slot.size);
                 // From here on the log itself is compared.
@@ -66,20 +67,23 @@ impl State {
             kind: core.kind,
             created_ms: stored.created_ms,
             recipients: submission.openings.iter().map(|o| (unit(o), Fate::Pending)).collect(),
-            answer: Answer::Waiting,
+            answer: if stored.awaits_review { Answer::AwaitsReview } else { Answer::Waiting },
             deliver_by_ms: core.deliver_by_ms,
             attachments: core.attachments,
             in_place_of: None,
             replaced_by: None,
             generation: 0,
             despite_stale: stored.despite_stale,
+            review: None,
             again: false,
             evidence: Vec::new(),
         };
         let packet = self.take_place(packet, &stored.supersedes)?;
         self.outgoing.insert(sequence, packet);
         self.outgoing_by_digest.insert(digest, sequence);
-        self.waiting.insert(sequence);
+        if !stored.awaits_review {
+            self.waiting.insert(sequence);
+        }
         self.ledger.sealed(sequence, stored.key_page, stored.created_ms);
         Ok(())
     }
@@ -94,8 +98,26 @@ impl State {
         let before = sequence.and_then(|sequence| self.outgoing.get_mut(sequence));
         let before = before.ok_or(RecordError::Missing("the packet that another one replaces"))?;
         before.replaced_by = Some(packet.packet_id);
-        let generation = before.generation.saturating_add(1);
-        Ok(Outgoing { in_place_of: Some(before.packet_id), generation, ..packet })
+        let (generation, review) = (before.generation.saturating_add(1), before.review.clone());
+        Ok(Outgoing { in_place_of: Some(before.packet_id), generation, review, ..packet })
+    }
+
+    /// Of a packet that waited for it; or, said by its sender at once, of one that was never held.
+    fn apply_review(&mut self, stored: &StoredReview) -> Result<(), RecordError> {
+        let digest: Digest = fixed("header_digest", &stored.header_digest)?;
+        let sequence = self.outgoing_by_digest.get(&digest);
+        let packet = sequence.and_then(|sequence| self.outgoing.get_mut(sequence));
+        let packet = packet.ok_or(RecordError::Missing("the packet of a review"))?;
+        packet.review = Some(Review {
+            released: stored.released,
+            reviewer: stored.reviewer.clone(),
+            note: stored.note.clone(),
+            time_ms: stored.time_ms,
+        });
+        if packet.answer == Answer::AwaitsReview {
+            packet.answer = Answer::Reviewed;
+        }
+        Ok(())
     }
 
     fn apply_receipt(&mut self, record: u64, stored: &StoredReceipt) -> Result<(), RecordError> {
@@ -123,10 +145,16 @@ impl State {
             if let Some(event) = denied {
                 // Whoever has it from an earlier log has it.
                 if !matches!(fate, Fate::Delivered { .. }) {
-                    *fate = Fate::Denied { reason: Reason::try_from(event.reason).unwrap_or_default() };
+                    *fate = Fate::Denied(Denied {
+                        not_accepted: event.r#type == EventType::NotAccepted as i32,
+                        reason: Reason::try_from(event.reason).unwrap_or_default(),
+                        policy_ids: event.policy_ids.clone(),
+                        text: event.text.clone(),
+                        time_ms: event.time_ms,
+                    });
                 }
             } else {
-                if matches!(fate, Fate::Denied { .. }) {
+                if matches!(fate, Fate::Denied(_)) {
                     *fate = Fate::Pending;
                 }
                 self.released.insert((unit.agency.clone(), unit.unit.clone()), packet.digest);
@@ -155,6 +183,7 @@ impl State {
             // Kept only after it was verified.
             signed: refusal.evidence.is_some(),
             received_ms: stored.received_ms,
+            not_resealed: stored.not_resealed.clone(),
         };
         Ok(())
     }
@@ -214,7 +243,9 @@ impl State {
             Outcome::Rejection | Outcome::Failure if !delivered => {
                 *fate = Fate::Failed {
                     by: name(&evidence.actor),
+                    by_broker: evidence.actor.unit.is_empty(),
                     reason: evidence.reason,
+                    policy_id: evidence.policy_id,
                     text: evidence.text,
                     time_ms: evidence.time_ms,
                 };

@@ -60,6 +60,9 @@ pub(crate) struct Happened {
     /// By which policy, if one decided.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) decided_by: Option<String>,
+    /// What the sender is told of a policy that did not let it through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) why: Option<String>,
 }
 
 /// One signed statement.

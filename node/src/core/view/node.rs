@@ -107,12 +107,18 @@ pub(crate) struct Status {
     /// A daemon that is locked says only that.
     #[serde(default)]
     pub(crate) locked: bool,
+    /// The agency's release policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) policy: Option<super::PolicyView>,
     /// The connection; only a daemon has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) link: Option<LinkView>,
     /// Attachments on their way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) transfers: Vec<TransferView>,
+    /// Own packets that wait for a person's review.
+    #[serde(default)]
+    pub(crate) awaiting_review: usize,
     /// Own packets without a final answer.
     pub(crate) waiting: usize,
     /// Own packets in all.

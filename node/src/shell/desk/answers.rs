@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use lintas_link::decode;
 use lintas_proto::{
+    evidence::Evidence,
     frame::FrameType,
     id::{Digest, sha256},
-    schema::{Acknowledgement, EvidenceDelivery, StoredEvidence, StoredRefusal},
+    schema::{Acknowledgement, EvidenceDelivery, Outcome, StoredEvidence, StoredRefusal, UnitRef},
 };
 
 use super::{
@@ -18,8 +19,9 @@ use crate::{
     core::{
         answer::{self, Refused, Told},
         inbox::Verdict,
+        log::findings::{Finding, Kind},
         records::Record,
-        state::State,
+        state::{Fate, State, name},
         tally::Tally,
     },
     shell::clock,
@@ -90,6 +92,18 @@ impl Desk {
         }
     }
 
+    /// Raises the alarm about those who have what was not released to them.
+    pub(super) fn tell_leaks(&self, leaks: Vec<(u64, String, Bytes)>) {
+        for (record, why, evidence) in leaks {
+            let receipt = match self.store.read(record) {
+                Ok(Record::Receipt(stored)) => Some(stored.receipt),
+                Ok(_) | Err(_) => None,
+            };
+            let exhibits = receipt.into_iter().chain([evidence]).collect();
+            self.note_finding(Finding::accusation(Kind::DeliveredThoughDenied, why, exhibits));
+        }
+    }
+
     /// Evidence is acknowledged also when it is not believed, or it would hold up what stands behind it.
     fn evidence(&self, heard: &Heard, state: &State, batch: &mut Batch) -> Result<(), Broken> {
         let EvidenceDelivery { queue_sequence, evidence } =
@@ -112,6 +126,9 @@ impl Desk {
             None => {}
             Some(Told::Believed(said)) => {
                 let (packet, recipient) = (&said.header_digest, said.recipient.as_ref());
+                batch
+                    .leaks
+                    .extend(leak(state, &said).map(|(record, why)| (record, why, stored.evidence.clone())));
                 if state.tally().room_to_believe(&batch.tally, packet, recipient, said.outcome) {
                     batch.tally.believe(digest, packet, recipient);
                     let at = batch.record(Record::Evidence(stored));
@@ -134,6 +151,22 @@ impl Desk {
     }
 }
 
+/// That a recipient has a packet that was not released to it, as the receipt in that record says.
+fn leak(state: &State, said: &Evidence) -> Option<(u64, String)> {
+    let (sequence, packet) = state.own(&said.header_digest)?;
+    let is_it = |(unit, _): &&(UnitRef, Fate)| Some(unit) == said.recipient.as_ref() && *unit == said.actor;
+    let (unit, fate) = packet.recipients.iter().find(is_it)?;
+    let Fate::Denied(denied) = fate else { return None };
+    let record = state.receipts().of(sequence)?.record;
+    let why = format!(
+        "the broker's receipt says that packet {} was not released to {} ({}), and that unit has signed that it has it",
+        packet.packet_id,
+        name(unit),
+        denied.policy_ids.join(", ")
+    );
+    (said.outcome == Outcome::Acceptance).then_some((record, why))
+}
+
 /// Frames that are kept together.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
@@ -154,6 +187,8 @@ pub(super) struct Batch {
     evidence: BTreeMap<Digest, usize>,
     /// Evidence in this batch.
     pub(super) tally: Tally,
+    /// Of those who have what was not released to them: the record of the receipt, in words, their evidence.
+    pub(super) leaks: Vec<(u64, String, Bytes)>,
 }
 
 impl Batch {

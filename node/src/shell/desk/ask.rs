@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::{
     Desk,
     keyring::{Opening, Secret},
+    policy::NewPolicy,
     purge,
+    review::Verdict,
     send::{Asked, How},
 };
 use crate::{
@@ -17,8 +19,8 @@ use crate::{
         exposure::Exposure,
         health::Check,
         view::{
-            ContactView, EvidenceView, Exported, Inbox, Kept, KeysView, Outbox, OutboxEntry, PacketView,
-            Purged, Status,
+            AwaitingReview, ContactView, EvidenceView, Exported, Inbox, Kept, KeysView, Outbox, OutboxEntry,
+            PacketView, PolicyView, Purged, Reviewed, Status,
         },
     },
     shell::{
@@ -79,6 +81,18 @@ pub(crate) enum Request {
         id: String,
         /// Folder, an absolute path.
         to: PathBuf,
+        /// Also what its label restricts.
+        #[serde(default)]
+        confirmed: bool,
+    },
+    /// What waits for review.
+    Reviews,
+    /// A person's decision about a packet that waits for review.
+    Review {
+        /// As in `Show`.
+        id: String,
+        /// What they decided.
+        verdict: Verdict,
     },
     /// What the directory says of an agency.
     Contact {
@@ -156,6 +170,10 @@ pub(crate) enum Request {
     },
     /// What this node has found in the broker's log.
     Findings,
+    /// How the own release policy stands.
+    Policy,
+    /// Signs the next version of it.
+    PublishPolicy(NewPolicy),
     /// Orders the broker to forget openings.
     Erase {
         /// Origin of this agency's sub-log.
@@ -198,6 +216,10 @@ pub(crate) enum Reply {
     Evidence(Box<EvidenceView>),
     /// To `Export`.
     Exported(Vec<Exported>),
+    /// To `Reviews`.
+    Reviews(Vec<AwaitingReview>),
+    /// To `Review`.
+    Reviewed(Box<Reviewed>),
     /// To `Doctor`.
     Doctor(Vec<Check>),
     /// To `Exposure`.
@@ -218,6 +240,8 @@ pub(crate) enum Reply {
     Findings(Vec<Found>),
     /// To `Erase`.
     Ordered(Ordered),
+    /// To `Policy` and `PublishPolicy`.
+    Policy(Box<PolicyView>),
     /// To `Lock`, and to `Status` of a daemon that is locked.
     Locked {
         /// Since when, milliseconds since 1970.
@@ -247,7 +271,11 @@ impl Desk {
             Request::Evidence { id, out } => {
                 self.prove(&id, out.as_deref()).map(Box::new).map(Reply::Evidence)
             }
-            Request::Export { id, to } => self.export_telling(&id, &to, tell).map(Reply::Exported),
+            Request::Export { id, to, confirmed } => {
+                self.export_telling(&id, &to, confirmed, tell).map(Reply::Exported)
+            }
+            Request::Reviews => self.reviews().map(Reply::Reviews),
+            Request::Review { id, verdict } => self.review(&id, verdict).map(Box::new).map(Reply::Reviewed),
             Request::Contact { agency } => self.contact(&agency).map(Box::new).map(Reply::Contact),
             Request::Confirm { agency, key, groups } => {
                 self.confirm(&agency, &key, &groups)?;
@@ -280,6 +308,10 @@ impl Desk {
             }
             Request::AuditOwn { after, limit } => self.audit_own(after, limit).map(Reply::AuditOwn),
             Request::Findings => self.audit_findings().map(Reply::Findings),
+            Request::Policy => Ok(Reply::Policy(Box::new(self.policy_view(clock::now_ms())))),
+            Request::PublishPolicy(new) => {
+                self.publish_policy(new, clock::now_ms()).map(Box::new).map(Reply::Policy)
+            }
             Request::Erase { origin, indices, ground } => {
                 self.audit_erase(&origin, &indices, &ground).map(Reply::Ordered)
             }

@@ -46,7 +46,8 @@ fn hostile(desk: &Desk, region: &Region, called: &[(&str, &str)]) -> Result<Subm
     let (directory, entropy, now_ms) = (desk.directory(), &mut os_entropy(), clock::now_ms());
     let draft = Draft::parse(&draft(&["KH/KH-AHT"], "t", AMBER, "NONE"), &[], None).unwrap();
     let originator = draft.originator(&directory, "TH").unwrap();
-    let cleared = desk.clear(&draft, &originator, &directory, false).unwrap().recipients;
+    let cleared =
+        desk.clear(&draft, &originator, &directory, super::send::Clearing::again(false)).unwrap().recipients;
     let packet_id = PacketId::new(now_ms, entropy);
     let paths: Vec<PathBuf> = called.iter().map(|_| attach(region, 1_000)).collect();
     let (mut attachments, files) =
@@ -54,7 +55,7 @@ fn hostile(desk: &Desk, region: &Region, called: &[(&str, &str)]) -> Result<Subm
     for ((_, key), (name, media_type)) in attachments.iter_mut().zip(called) {
         (key.file_name, key.media_type) = ((*name).to_owned(), (*media_type).to_owned());
     }
-    let sender = Sender { originator, packet_id };
+    let sender = Sender { originator, packet_id, reviewed: false };
     let draft = compose(draft, sender, cleared, attachments, &directory, &desk.store.state());
     let sealed = seal(draft, &desk.keys().packet, entropy)?;
     files.keep(&desk.folder).unwrap();

@@ -79,6 +79,7 @@ impl Desk {
                 | Record::Confirmation(_)
                 | Record::Inclusion(_)
                 | Record::RootProof(_)
+                | Record::Review(_)
                 | Record::Finding(_) => {}
             }
         }

@@ -59,8 +59,17 @@ impl Desk {
         checks.push(held(&directory));
         checks.push(refused(&self.refused_directory.lock().unwrap_or_else(PoisonError::into_inner)));
         checks.push(version(&directory, &link));
+        checks.push(self.policy_check(now_ms));
         checks.push(self.attestation(now_ms));
         checks.push(audit_log(&self.noted(), self.watch.damaged(&directory), self.watch.strangers()));
+        checks.push(match self.warning_of_policy() {
+            None => Check::ok("own_policy", "the release policy of this agency is known here"),
+            Some(found) => Check::wrong(
+                "own_policy",
+                found,
+                "look at `lintas policy history`, and publish one if there is none",
+            ),
+        });
         let state = self.store.state();
         checks.push(clock_of_records(state.latest_ms(), now_ms));
         checks.push(clock_of_broker(&link));
@@ -76,6 +85,7 @@ impl Desk {
         let put_off = oldest.and_then(|packet| self.pipeline().why_put_off(&packet.digest).cloned());
         let oldest_ms = oldest.map(|packet| packet.created_ms);
         checks.push(waiting(state.waiting().count(), oldest_ms, put_off.as_ref(), now_ms));
+        checks.push(reviews(state.awaiting_review(now_ms).map(|(_, packet)| packet.deliver_by_ms).min()));
         checks.push(refused_packets(&state, now_ms));
         checks.push(rejections(&state, now_ms));
         checks.push(gaps(&state));
@@ -243,6 +253,14 @@ fn waiting(count: usize, oldest_ms: Option<u64>, put_off: Option<&PutOff>, now_m
     Check::ok("outbox", found)
 }
 
+/// `until_ms`: when the first of those that wait can no longer be released.
+fn reviews(until_ms: Option<u64>) -> Check {
+    let Some(until_ms) = until_ms else { return Check::ok("review", "no packet waits for review") };
+    let found =
+        format!("packets wait for a person's review; the first can be released until {}", time(until_ms));
+    Check::warning("review", found, "look at `lintas review`")
+}
+
 fn refused_packets(state: &State, now_ms: u64) -> Check {
     let recent = |answer: &Answer| matches!(answer, Answer::Refused { received_ms, .. } if now_ms.saturating_sub(*received_ms) < RECENT_MS);
     let count = state.outgoing().filter(|(_, packet)| recent(&packet.answer)).count();
@@ -257,9 +275,11 @@ fn rejections(state: &State, now_ms: u64) -> Check {
     let recent = state.rejections().filter(|one| now_ms.saturating_sub(one.received_ms) < RECENT_MS);
     let count = recent.count();
     if count == 0 {
-        return Check::ok("inbox", "every delivery of the last 7 days could be verified and opened");
+        return Check::ok("inbox", "every delivery of the last 7 days could be verified, opened and taken");
     }
-    let found = format!("{count} deliveries of the last 7 days could not be verified or opened");
+    let found = format!(
+        "{count} deliveries of the last 7 days could not be verified or opened, or this agency's policy did not take them"
+    );
     Check::warning("inbox", found, "look at `lintas inbox`; ask the senders, and tell the broker's operator")
 }
 

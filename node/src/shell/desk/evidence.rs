@@ -270,6 +270,7 @@ fn signer(record: &Record) -> Option<String> {
         | Record::Confirmation(_)
         | Record::Inclusion(_)
         | Record::RootProof(_)
+        | Record::Review(_)
         | Record::Finding(_) => None,
     }
 }

@@ -182,9 +182,11 @@ impl Desk {
             Err(error) => return Step::Broken(error.to_string()),
         };
         let judgement = {
-            let state = self.store.state();
             let (directory, keys, now_ms) = (self.directory(), self.keys(), clock::now_ms());
-            judge(&delivery, Bench { state: &state, directory: &directory, keys: &keys, now_ms })
+            let policies = self.policies(&directory).ok();
+            let state = self.store.state();
+            let policies = policies.as_deref();
+            judge(&delivery, Bench { state: &state, directory: &directory, policies, keys: &keys, now_ms })
         };
         let queue_sequence = delivery.queue_sequence;
         self.sight(&judgement, &delivery);
@@ -220,6 +222,11 @@ impl Desk {
                  fetches the newest",
                 one_line(&unit)
             )),
+            Judgement::NoPolicy => Step::Leave(
+                "a packet waits at the broker: this node does not know the release policy of its own agency, so it can \
+                 neither take nor refuse it; the node fetches the policy by itself, if the agency has published one"
+                    .to_owned(),
+            ),
             Judgement::Unanswerable(why) => Step::Broken(format!("the broker sent {why}")),
         }
     }
@@ -298,7 +305,9 @@ impl Desk {
                 Step::Broken(why) => broken = Some(Broken::Protocol(why)),
             }
         }
+        let leaks = std::mem::take(&mut batch.leaks);
         let settled = self.finish(batch, &sealing)?;
+        self.tell_leaks(leaks);
         self.tell_broken_promises();
         Ok(Settled { broken, full: settled.full || gone, witness_answers, ..settled })
     }
@@ -359,6 +368,7 @@ impl Desk {
             | Record::Inclusion(_)
             | Record::RootProof(_)
             | Record::Confirmation(_)
+            | Record::Review(_)
             | Record::Finding(_)
             | Record::Purge(_) => Err(RecordError::Missing("the answer to a delivery").into()),
         }

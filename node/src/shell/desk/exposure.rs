@@ -92,6 +92,7 @@ impl Desk {
             | Record::Inclusion(_)
             | Record::RootProof(_)
             | Record::Confirmation(_)
+            | Record::Review(_)
             | Record::Finding(_)
             | Record::Purge(_)
             | Record::Doubted(_) => return Err(RecordError::Missing("the packet").into()),

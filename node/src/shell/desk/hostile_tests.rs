@@ -257,7 +257,7 @@ fn a_receipt_says_of_everybody_what_became_of_the_packet_and_of_nobody_else() {
     let denied = [submitted, (EventType::Denied, released.1)];
     hear(&thailand, vec![(FrameType::Receipt, region.receipt("TH", &packet.header, &denied))]);
     assert!(matches!(thailand.standing(&id).unwrap().standing, Standing::Accepted { .. }));
-    assert_eq!(thailand.standing(&id).unwrap().recipients[0].state, "not_released");
+    assert_eq!(thailand.standing(&id).unwrap().recipients[0].state, "denied");
 }
 
 #[test]

@@ -109,6 +109,7 @@ impl Desk {
             | Record::Confirmation(_)
             | Record::Inclusion(_)
             | Record::RootProof(_)
+            | Record::Review(_)
             | Record::Finding(_) => Err(RecordError::Missing("a receipt").into()),
         }
     }

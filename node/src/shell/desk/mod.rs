@@ -2,10 +2,11 @@
 //!
 //! - [`ask`]: what a command asks, and who answers it
 //! - [`send`]: seals a packet and keeps it; [`outgoing`]: what the session is to do for it; [`answers`]: what is said
-//!   about it; [`reseal`]: seals it again when keys have moved
+//!   about it; [`reseal`]: seals it again when keys have moved; [`review`]: waits for a person first
 //! - [`exchange`]: what came on the session, judged and kept
-//! - [`read`]: looks at what was kept; [`purge`]: destroys it; [`attachments`]: their files
+//! - [`read`]: looks at what was kept, [`standing`]: in words; [`purge`]: destroys it; [`attachments`]: their files
 //! - [`evidence`]: what can be proven of one packet; [`inclusion`]: what was promised, and found in the broker's audit log
+//! - [`policy`]: the own release policy, published
 //! - [`renew`]: a new directory; [`contacts`]: an officer's word for who is new
 //! - [`keyring`]: the key file; [`rotate`]: the keys as time goes by; [`exposure`]: what a lost one exposes
 //! - [`watch`]: the broker's log, watched; [`fresh`]: whether the directory is fresh
@@ -24,12 +25,15 @@ mod fresh;
 mod inclusion;
 mod keyring;
 mod outgoing;
+pub(crate) mod policy;
 mod purge;
 mod read;
 mod renew;
 mod reseal;
+mod review;
 mod rotate;
 mod send;
+mod standing;
 mod watch;
 
 use std::{
@@ -72,6 +76,7 @@ pub(crate) use fresh::begin as begin_attested;
 pub(crate) use inclusion::Pending;
 pub(crate) use keyring::{Opening, Secret};
 pub(crate) use outgoing::{Upload, Work};
+pub(crate) use review::Verdict;
 pub(crate) use rotate::revocation_text;
 pub(crate) use send::How;
 
@@ -101,6 +106,8 @@ pub(crate) struct Desk {
     sighted: Mutex<Seen>,
     /// Refusals that wait for a newer directory.
     pending: Mutex<reseal::Pending>,
+    /// Held while a review is decided: one decision counts.
+    reviewing: Mutex<()>,
     /// Opens node.keys again; held while that file is changed.
     key_file: Mutex<Wrapping>,
     /// Replaced when node.keys is changed.
@@ -156,12 +163,13 @@ impl Desk {
         let store = Store::open(&folder, settings.segment_mib).map_err(stored)?;
         let watch =
             Watch::open(&folder).map_err(|error| Failure::file("make", &folder.path("witness"), &error))?;
+        let policies = Shelf::open(&folder, &keys.region, &keys.agency, clock::now_ms())?;
         let attested = Mutex::new(Attested::begin(directory.hash(), 0));
         let mut desk = Self {
             folder,
             settings,
             directory: Mutex::new(Arc::new(directory)),
-            policies: Shelf::default(),
+            policies,
             looked,
             refused_directory: Mutex::new(refused_directory),
             unnamed_blobs: 0,
@@ -171,6 +179,7 @@ impl Desk {
             left_aside: AtomicBool::new(false),
             sighted: Mutex::default(),
             pending: Mutex::default(),
+            reviewing: Mutex::default(),
             key_file: Mutex::new(wrapping),
             keys: Mutex::new(Arc::new(keys)),
             pages: Mutex::new(pages),
@@ -370,6 +379,13 @@ mod watch_tests;
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "what a test writes need not survive a power cut")]
 mod reseal_tests;
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "what a test writes need not survive a power cut")]
+mod review_tests;
+
+#[cfg(test)]
+mod release_tests;
 
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "what a test writes need not survive a power cut")]

@@ -157,6 +157,7 @@ impl Desk {
                 | Record::Inclusion(_)
                 | Record::RootProof(_)
                 | Record::Confirmation(_)
+                | Record::Review(_)
                 | Record::Finding(_)
                 | Record::Purge(_) => return Err(wrong_record()),
             }
@@ -244,7 +245,7 @@ fn choose(state: &State, chosen: &Chosen<'_>, now_ms: u64) -> Result<(BTreeSet<u
         let came = state.incoming().filter(|(_, p)| fits(p.packet_id.to_string(), &p.digest));
         let mut found: Vec<u64> = came.map(|(at, _)| at).collect();
         for (at, packet) in state.outgoing().filter(|(_, p)| fits(p.packet_id.to_string(), &p.digest)) {
-            if packet.answer == Answer::Waiting {
+            if packet.is_open(now_ms) {
                 return Err(still_waiting(packet));
             }
             found.push(at);
@@ -260,7 +261,7 @@ fn choose(state: &State, chosen: &Chosen<'_>, now_ms: u64) -> Result<(BTreeSet<u
     let came = state.incoming().filter(|(at, p)| lives(*at) && old(p.received_ms, p.deliver_by_ms));
     victims.extend(came.map(|(at, _)| at));
     for (at, packet) in state.outgoing().filter(|(at, p)| lives(*at) && old(p.created_ms, p.deliver_by_ms)) {
-        if packet.answer == Answer::Waiting {
+        if packet.is_open(now_ms) {
             left_waiting += 1;
         } else {
             victims.insert(at);
@@ -270,11 +271,17 @@ fn choose(state: &State, chosen: &Chosen<'_>, now_ms: u64) -> Result<(BTreeSet<u
 }
 
 fn still_waiting(packet: &Outgoing) -> Failure {
-    let message = format!(
-        "packet {} is still waiting for the broker's answer, and nothing was purged; start `lintas run`, wait until \
-         `lintas outbox` shows an answer, then purge it",
-        packet.packet_id
-    );
+    let id = packet.packet_id;
+    let message = if packet.answer == Answer::AwaitsReview {
+        format!(
+            "packet {id} waits for review, and nothing was purged; refuse it first: lintas review {id} --refuse"
+        )
+    } else {
+        format!(
+            "packet {id} is still waiting for the broker's answer, and nothing was purged; start `lintas run`, wait until \
+             `lintas outbox` shows an answer, then purge it"
+        )
+    };
     Failure::new(Code::NoAnswer, message)
 }
 

@@ -4,16 +4,16 @@ use std::{path::Path, sync::PoisonError};
 
 use lintas_proto::{id::hex, limits};
 
-use super::{Desk, stored};
+use super::{Desk, standing::arrival, stored};
 use crate::{
     core::{
         archive::{self, ArchiveError, Open, Sealed, open_incoming, open_outgoing, show, title},
+        handling::is_restricted,
         records::Record,
-        state::{Answer, Fate, Incoming, Outgoing, State, name},
+        state::{Answer, Incoming, Outgoing, State, name},
         text,
         view::{
-            Arrival, Direction, Exported, Inbox, InboxEntry, Outbox, OutboxEntry, PacketView, RejectedEntry,
-            Standing, Status,
+            Direction, Exported, Inbox, InboxEntry, Outbox, OutboxEntry, PacketView, RejectedEntry, Status,
         },
     },
     shell::{
@@ -33,11 +33,11 @@ pub(super) const DIGITS_MIN: usize = 8;
 /// Below this the operator is told, bytes.
 const DISK_FREE_BYTES_MIN: u64 = 1 << 30;
 
-const LOG_ENDED: &str = "the log in which the broker had it has ended, by the word of the region authority; it is sent \
-    again, and whoever has it recognises it";
-
 const GAP: &str =
     "an earlier packet from this sender was not seen here: it may have expired, or been held back";
+
+const RESTRICTED: &str = "the label of this packet says H3 or DISPLAY_ONLY, so its attachments are not written into files \
+    without a yes: read its restrictions with `lintas show`, then give --yes if they allow it";
 
 const SENT_AND_GONE: &str = "the sealed copies of this packet's attachments were removed when everything about it \
     was known; the files that were attached are where they were, and the packet names their SHA-256";
@@ -144,7 +144,7 @@ impl Desk {
     /// As [`export_telling`](Self::export_telling), telling nobody.
     #[cfg(test)]
     pub(super) fn export(&self, id: &str, to: &Path) -> Result<Vec<Exported>, Failure> {
-        self.export_telling(id, to, &crate::shell::progress::nobody)
+        self.export_telling(id, to, false, &crate::shell::progress::nobody)
     }
 
     /// Writes the attachments of a packet, in clear, under names of our own.
@@ -152,6 +152,7 @@ impl Desk {
         &self,
         id: &str,
         to: &Path,
+        confirmed: bool,
         tell: Tell<'_>,
     ) -> Result<Vec<Exported>, Failure> {
         let (open, incoming) = match self.look_up(id)? {
@@ -163,6 +164,9 @@ impl Desk {
             return Err(Failure::new(Code::NotFound, message));
         }
         let core = open.header.core();
+        if is_restricted(&core.label) && !confirmed {
+            return Err(Failure::new(Code::Usage, RESTRICTED));
+        }
         if core.attachments.is_empty() {
             return Err(Failure::new(Code::NotFound, "this packet has no attachments"));
         }
@@ -209,8 +213,10 @@ impl Desk {
             disk_free_bytes,
             daemon: self.daemon,
             locked: false,
+            policy: Some(self.policy_now(now_ms)),
             link: self.daemon.then_some(link),
             transfers: self.transfers.all(),
+            awaiting_review: state.awaiting_review(now_ms).count(),
             waiting: state.waiting().count(),
             sent: state.outgoing().count(),
             received: state.incoming().count(),
@@ -235,6 +241,7 @@ impl Desk {
             self.warning_of_keys(now_ms),
             self.warning_of_stranger(),
             self.warning_of_pages(state),
+            self.warning_of_policy(),
         ]
         .into_iter()
         .flatten()
@@ -285,9 +292,12 @@ impl Desk {
         open_outgoing(&stored, &sealed, &self.pages()).map_err(unopened)
     }
 
-    fn outbox_entry(&self, sequence: u64, packet: &Outgoing) -> OutboxEntry {
+    pub(super) fn outbox_entry(&self, sequence: u64, packet: &Outgoing) -> OutboxEntry {
         let title = self.open_sent(sequence).map(|open| title(&open.body)).unwrap_or_default();
         let packet_id = packet.packet_id.to_string();
+        let reviewed = packet.review.as_ref().filter(|review| review.released);
+        let (own, released) = (&self.keys().agency, matches!(packet.answer, Answer::Accepted { .. }));
+        let recipients = packet.recipients.iter().map(|(unit, fate)| arrival(own, unit, fate, released));
         OutboxEntry {
             purged_ms: self.purged_ms(sequence),
             kind: packet.kind.as_str_name().to_owned(),
@@ -296,7 +306,8 @@ impl Desk {
             standing: self.standing_of(packet),
             transfer: self.transfers.of(Direction::Upload).into_iter().find(|of| of.packet == packet_id),
             proven: self.proven(sequence),
-            recipients: packet.recipients.iter().map(|(unit, fate)| arrival(name(unit), fate)).collect(),
+            recipients: recipients.collect(),
+            reviewed_by: reviewed.map(|review| review.reviewer.clone()),
             in_place_of: packet.in_place_of.as_ref().map(ToString::to_string),
             replaced_by: packet.replaced_by.as_ref().map(ToString::to_string),
             despite_stale: packet.despite_stale,
@@ -308,47 +319,6 @@ impl Desk {
     fn proven(&self, sequence: u64) -> Option<String> {
         let grade = self.store.state().receipts().grade(sequence);
         grade.map(|grade| grade.as_str().to_owned())
-    }
-
-    /// The broker, by name where the region has but one.
-    fn broker_name(&self) -> String {
-        match self.directory().brokers() {
-            [only] => format!("the broker {}", only.name),
-            _ => "the broker".to_owned(),
-        }
-    }
-
-    fn standing_of(&self, packet: &Outgoing) -> Standing {
-        match &packet.answer {
-            Answer::Waiting => {
-                if packet.again && self.pipeline().why_put_off(&packet.digest).is_none() {
-                    return Standing::Waiting { why: Some(LOG_ENDED.to_owned()), again_ms: None };
-                }
-                if let Some(why) = self.why_pending(&packet.digest) {
-                    return Standing::Waiting { why: Some(why), again_ms: None };
-                }
-                let pipeline = self.pipeline();
-                let put_off = pipeline.why_put_off(&packet.digest);
-                Standing::Waiting {
-                    why: put_off.map(|put_off| why(put_off.reason, &put_off.text)),
-                    again_ms: put_off.map(|put_off| put_off.until_ms),
-                }
-            }
-            Answer::Accepted { time_ms, origin, index, clock_differs } => Standing::Accepted {
-                time_ms: *time_ms,
-                log: origin.clone(),
-                index: *index,
-                clock_differs: *clock_differs,
-            },
-            Answer::Refused { reason, text, signed, received_ms } => Standing::Refused {
-                who: self.broker_name(),
-                reason: reason.as_str_name().to_owned(),
-                why: why(*reason, text),
-                advice: text::advice_at_last(*reason).to_owned(),
-                signed: *signed,
-                time_ms: *received_ms,
-            },
-        }
     }
 }
 
@@ -369,30 +339,6 @@ pub(super) fn backwards(latest_ms: u64, now_ms: u64) -> Option<String> {
 pub(super) fn why(reason: lintas_proto::schema::Reason, theirs: &str) -> String {
     let (ours, _) = text::reason(reason);
     if theirs.is_empty() { ours.to_owned() } else { format!("{ours} (`{}`)", text::one_line(theirs)) }
-}
-
-fn arrival(unit: String, fate: &Fate) -> Arrival {
-    let known = |state: &str, time_ms| Arrival {
-        unit: unit.clone(),
-        state: state.to_owned(),
-        time_ms,
-        why: None,
-        advice: None,
-    };
-    match fate {
-        Fate::Pending => known("pending", None),
-        Fate::Delivered { time_ms } => known("delivered", Some(*time_ms)),
-        Fate::Denied { reason } => Arrival {
-            why: Some(format!("the broker did not release it: {}", text::reason(*reason).0)),
-            advice: Some(text::advice_at_last(*reason).to_owned()),
-            ..known("not_released", None)
-        },
-        Fate::Failed { by, reason, text: theirs, time_ms } => Arrival {
-            why: Some(format!("{by} says: {}", why(*reason, theirs))),
-            advice: Some(text::advice_at_last(*reason).to_owned()),
-            ..known("failed", Some(*time_ms))
-        },
-    }
 }
 
 pub(super) fn no_such(id: &str) -> Failure {

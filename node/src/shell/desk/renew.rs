@@ -20,7 +20,6 @@ impl Desk {
     }
 
     /// The policies under that directory.
-    #[allow(dead_code, reason = "asked before anything is sealed or taken")]
     pub(crate) fn policies(&self, directory: &Directory) -> Result<Arc<Policies>, Failure> {
         self.policies
             .policies(directory, clock::now_ms())
@@ -150,6 +149,20 @@ impl Desk {
     pub(super) fn left_aside(&self) {
         self.left_aside.store(true, Ordering::Relaxed);
         self.want_directory();
+    }
+
+    /// Takes up a policy of the own agency.
+    #[cfg(test)]
+    pub(crate) fn take_policy(&self, bundle: Arc<lintas_config::policy::Bundle>) {
+        self.policies.add(bundle);
+        self.policy_changed();
+    }
+
+    /// The own policy has changed: what stayed with the broker comes again in a new session.
+    pub(crate) fn policy_changed(&self) {
+        if self.left_aside.swap(false, Ordering::Relaxed) {
+            self.reconnect();
+        }
     }
 
     /// What stands in a log that the region authority has ended is submitted again, unless nothing more becomes of it.

@@ -1,5 +1,6 @@
 //! A packet that the broker refused because keys or directory had moved is sealed again, and takes the place of the
-//! first.
+//! first. So is one that a person has released in review ([`super::review`]). The preflight asks the policies of today:
+//! what they deny now is not sealed again and stays refused, what they want reviewed now waits for that.
 //!
 //! Nothing is doubled by it: what the broker refused, no recipient has seen. Should a broker lie about that and hand
 //! both on, the new body names the old packet (`supersedes`), so that its reader knows them for one.
@@ -17,14 +18,16 @@ use bytes::Bytes;
 use lintas_config::os_entropy;
 use lintas_proto::{
     canonical,
+    envelope::core::Core,
     id::{Digest, PacketId, hex},
     limits,
-    schema::{Opening, Reason, Refusal, StoredRefusal, Submission, UnitRef},
+    schema::{AttachmentKey, Opening, Reason, Refusal, StoredOutgoing, StoredRefusal, Submission, UnitRef},
 };
+use rand_core::CryptoRng;
 
 use super::{
     Desk,
-    send::{Made, Order},
+    send::{Clearing, Made, Order},
 };
 use crate::{
     core::{
@@ -63,11 +66,12 @@ enum Next<'a> {
 }
 
 /// A packet that is sealed again, and what was made for it.
-struct Resealed<'a> {
-    with: PacketId,
-    made: Made,
-    blobs: Vec<String>,
-    sealing: RwLockReadGuard<'a, ()>,
+pub(super) struct Resealed<'a> {
+    pub(super) with: PacketId,
+    pub(super) made: Made,
+    pub(super) blobs: Vec<String>,
+    /// Held until it is kept.
+    pub(super) sealing: RwLockReadGuard<'a, ()>,
 }
 
 impl Desk {
@@ -148,6 +152,7 @@ impl Desk {
             Next::Final(why) => {
                 self.trouble(&format!("packet {id} was refused and is not sealed again: {why}"));
                 if refused {
+                    let refusal = StoredRefusal { not_resealed: why, ..refusal };
                     self.store.keep(vec![Record::Refusal(refusal)])?;
                 }
                 refused
@@ -191,13 +196,13 @@ impl Desk {
         let Record::Outgoing(stored) = self.store.read(sequence)? else {
             return Err(RecordError::Missing("an outgoing packet").into());
         };
-        let submission: Submission =
-            canonical::decode(&stored.submission, limits::FRAME_BYTES_MAX).map_err(RecordError::from)?;
+        let openings = openings(&stored)?;
         let open = match self.open_sent(sequence) {
             Ok(open) => open,
             Err(failure) => return Ok(after(failure)),
         };
-        Ok(match self.reseal(open, &submission.openings, packet, now_ms) {
+        let reviewed = open.header.core().reviewed;
+        Ok(match self.reseal(open, &openings, packet, reviewed, now_ms) {
             Ok(Some(Resealed { with, made, blobs, sealing })) => {
                 let records = vec![Record::Refusal(refusal.clone()), made.record];
                 Next::Replaced { with, records, blobs, sealing }
@@ -210,12 +215,14 @@ impl Desk {
         })
     }
 
-    /// The same body, label and recipients under the directory in force; none if nothing would be different.
-    fn reseal(
+    /// The same body, label and recipients under the directory in force, reviewed or not; none if nothing would be
+    /// different.
+    pub(super) fn reseal(
         &self,
         open: Open,
         openings: &[Opening],
         packet: &Outgoing,
+        reviewed: bool,
         now_ms: u64,
     ) -> Result<Option<Resealed<'_>>, Failure> {
         let (directory, mut entropy) = (self.directory(), os_entropy());
@@ -227,7 +234,7 @@ impl Desk {
         let draft = Draft {
             kind: core.kind,
             from: core.originator.unit.clone(),
-            to: openings.iter().map(|o| Addressee::Unit(unit(o))).collect(),
+            to: openings.iter().map(|o| Addressee::Again { unit: unit(o), named: o.named }).collect(),
             label: core.label.clone(),
             onward: core.onward,
             // Its times are given below.
@@ -235,44 +242,32 @@ impl Desk {
             visible_audience,
             body,
         };
-        let recipients = self.clear(&draft, &core.originator, &directory, false)?.recipients;
+        let clearance = self.clear(&draft, &core.originator, &directory, Clearing::again(reviewed))?;
+        let (recipients, awaits_review) = (clearance.recipients, !clearance.review_by.is_empty());
         let same_keys =
             recipients.iter().zip(openings).all(|(cleared, o)| o.enc_key_id == cleared.key.id().as_slice());
         if core.directory_hash == *directory.hash()
             && same_keys
             && core.sign_key_id == *self.keys().packet.id()
+            && core.reviewed == reviewed
         {
             return Ok(None);
         }
         let packet_id = PacketId::new(now_ms, &mut entropy);
-        let mut attachments: Attachments = Vec::with_capacity(keys.len());
-        let mut blobs = Vec::with_capacity(keys.len());
-        if !keys.is_empty() {
-            let more = core.attachments.iter().map(|blob| blob.length).fold(0, u64::saturating_add);
-            self.room().check(&self.folder, more).map_err(|error| Failure::new(Code::Storage, error))?;
-        }
-        let pairs = core.attachments.iter().zip(&keys);
-        let sealed = (0u32..).zip(pairs).try_for_each(|(index, (reference, key))| {
-            let sealed = self.folder.blob_out(&hex(&reference.blob_id));
-            let wanted = Wanted { packet_id: core.packet_id, index, reference, key, sealed };
-            let goes_on = || !self.is_leaving();
-            let again = blobs::seal_again(&self.folder, &wanted, packet_id, &mut entropy, &goes_on)?;
-            blobs.push(hex(&again.0.blob_id));
-            attachments.push(again);
-            Ok(())
-        });
+        let (sealed, blobs) = self.seal_blobs_again(&core, &keys, packet_id, &mut entropy)?;
         let order = Order {
             draft,
-            sender: Sender { originator: core.originator, packet_id },
+            sender: Sender { originator: core.originator, packet_id, reviewed },
             recipients,
-            attachments,
+            attachments: sealed,
             directory: &directory,
             times: Some((core.not_before_ms, core.deliver_by_ms)),
             supersedes: Bytes::copy_from_slice(&packet.digest),
             despite_stale: packet.despite_stale,
+            awaits_review,
         };
         let sealing = self.sealing();
-        match sealed.and_then(|()| self.make(order, &sealing, &mut entropy)) {
+        match self.make(order, &sealing, &mut entropy) {
             Ok(made) => Ok(Some(Resealed { with: packet_id, made, blobs, sealing })),
             Err(failure) => {
                 self.remove_blobs(&blobs);
@@ -281,8 +276,41 @@ impl Desk {
         }
     }
 
+    /// The attachments of a packet, sealed again for the one that takes its place; and the names of their files.
+    fn seal_blobs_again(
+        &self,
+        core: &Core,
+        keys: &[AttachmentKey],
+        packet_id: PacketId,
+        entropy: &mut dyn CryptoRng,
+    ) -> Result<(Attachments, Vec<String>), Failure> {
+        let mut attachments: Attachments = Vec::with_capacity(keys.len());
+        let mut blobs = Vec::with_capacity(keys.len());
+        if !keys.is_empty() {
+            let more = core.attachments.iter().map(|blob| blob.length).fold(0, u64::saturating_add);
+            self.room().check(&self.folder, more).map_err(|error| Failure::new(Code::Storage, error))?;
+        }
+        let pairs = core.attachments.iter().zip(keys);
+        let sealed = (0u32..).zip(pairs).try_for_each(|(index, (reference, key))| {
+            let sealed = self.folder.blob_out(&hex(&reference.blob_id));
+            let wanted = Wanted { packet_id: core.packet_id, index, reference, key, sealed };
+            let goes_on = || !self.is_leaving();
+            let again = blobs::seal_again(&self.folder, &wanted, packet_id, entropy, &goes_on)?;
+            blobs.push(hex(&again.0.blob_id));
+            attachments.push(again);
+            Ok(())
+        });
+        match sealed {
+            Ok(()) => Ok((attachments, blobs)),
+            Err(failure) => {
+                self.remove_blobs(&blobs);
+                Err(failure)
+            }
+        }
+    }
+
     /// What was sealed for a packet that is not kept.
-    fn remove_blobs(&self, names: &[String]) {
+    pub(super) fn remove_blobs(&self, names: &[String]) {
         for name in names {
             if let Err(error) = std::fs::remove_file(self.folder.blob_out(name)) {
                 tracing::warn!(%error, "an attachment that belongs to no packet was not removed");
@@ -319,6 +347,12 @@ fn after<'a>(failure: Failure) -> Next<'a> {
         | Code::Warned
         | Code::Wrong => Next::Wait(failure.message),
     }
+}
+
+/// To whom a kept packet is sealed.
+pub(super) fn openings(stored: &StoredOutgoing) -> Result<Vec<Opening>, RecordError> {
+    let submission: Submission = canonical::decode(&stored.submission, limits::FRAME_BYTES_MAX)?;
+    Ok(submission.openings)
 }
 
 fn unit(opening: &Opening) -> UnitRef {

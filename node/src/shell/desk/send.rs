@@ -14,7 +14,7 @@ use lintas_proto::{
 use rand_core::CryptoRng;
 use serde::{Deserialize, Serialize};
 
-use super::{Desk, stored};
+use super::{Desk, review, stored};
 use crate::{
     core::{
         archive::OUTGOING_PURPOSE,
@@ -45,6 +45,32 @@ pub(crate) struct How {
     pub(crate) despite_stale: bool,
     /// Without the members of a group that no officer has confirmed.
     pub(crate) without_unconfirmed: bool,
+    /// Without those to whom a policy does not release it.
+    pub(crate) without_denied: bool,
+    /// Name and office of the person who has reviewed the release.
+    pub(crate) reviewed: Option<String>,
+}
+
+impl How {
+    fn clearing(&self) -> Clearing {
+        let Self { without_unconfirmed, without_denied, .. } = *self;
+        Clearing { without_unconfirmed, without_denied, reviewed: self.reviewed.is_some() }
+    }
+}
+
+/// What the preflight is to leave out, and what it may count on.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Clearing {
+    without_unconfirmed: bool,
+    without_denied: bool,
+    reviewed: bool,
+}
+
+impl Clearing {
+    /// Of a packet that is sealed again: nobody is left out who was meant.
+    pub(super) fn again(reviewed: bool) -> Self {
+        Self { reviewed, ..Self::default() }
+    }
 }
 
 /// What an officer hands in.
@@ -72,6 +98,8 @@ pub(super) struct Order<'a> {
     pub(super) times: Option<(u64, u64)>,
     pub(super) supersedes: Bytes,
     pub(super) despite_stale: bool,
+    /// A person must look at it before it is submitted.
+    pub(super) awaits_review: bool,
 }
 
 /// What was sealed, not yet kept.
@@ -107,6 +135,7 @@ impl Desk {
         let Asked { draft, attach, to, from, how } = *asked;
         let now_ms = clock::now_ms();
         let draft = Draft::parse(draft, to, from).map_err(|error| refused(&error))?;
+        let reviewer = how.reviewed.as_deref().map(review::reviewer).transpose()?;
         let keys = self.keys();
         let agency = &keys.agency;
         let stale = self.stale();
@@ -116,27 +145,32 @@ impl Desk {
         }
         let directory = self.directory();
         let originator = draft.originator(&directory, agency).map_err(|error| refused(&error))?;
-        let clearance = self.clear(&draft, &originator, &directory, how.without_unconfirmed)?;
-        let to: Vec<String> = clearance.recipients.iter().map(|recipient| name(&recipient.unit)).collect();
+        let clearance = self.clear(&draft, &originator, &directory, how.clearing())?;
+        let Clearance { recipients, left_out, denied, review_by } = clearance;
+        let to: Vec<String> = recipients.iter().map(|recipient| name(&recipient.unit)).collect();
 
         let packet_id = PacketId::new(now_ms, entropy);
         let (attachments, files) =
             blobs::seal_all(&self.folder, self.room(), packet_id, attach, entropy, tell)?;
         let order = Order {
             draft,
-            sender: Sender { originator, packet_id },
-            recipients: clearance.recipients,
+            sender: Sender { originator, packet_id, reviewed: reviewer.is_some() },
+            recipients,
             attachments,
             directory: &directory,
             times: None,
             supersedes: Bytes::new(),
             despite_stale: stale.is_some(),
+            awaits_review: !review_by.is_empty(),
         };
         // Until the record is kept: meanwhile no page is destroyed.
         let sealing = self.sealing();
         let Made { record, digest, deliver_by_ms } = self.make(order, &sealing, entropy)?;
         let files = files.keep(&self.folder)?;
-        self.store.keep(vec![record]).map_err(|error| {
+        let review = reviewer.map(|reviewer| review::record(&digest, true, reviewer, String::new(), now_ms));
+        let kept = self.store.keep_together([Some(record), review].into_iter().flatten().collect());
+        let kept = kept.and_then(|kept| if kept { Ok(()) } else { Err(StoreError::NoRoom) });
+        kept.map_err(|error| {
             // Without its packet nobody wants them.
             if matches!(error, StoreError::NoRoom) {
                 files.remove();
@@ -145,10 +179,9 @@ impl Desk {
         })?;
         drop(sealing);
         self.bell.notify_one();
-        tracing::info!(%packet_id, recipients = to.len(), "packet kept");
-        let left_out = clearance.left_out;
+        tracing::info!(%packet_id, recipients = to.len(), review = !review_by.is_empty(), "packet kept");
         let (packet_id, digest) = (packet_id.to_string(), hex(&digest));
-        Ok(Kept { packet_id, digest, to, deliver_by_ms, left_out, daemon: self.daemon })
+        Ok(Kept { packet_id, digest, to, deliver_by_ms, left_out, denied, review_by, daemon: self.daemon })
     }
 
     /// The preflight.
@@ -157,11 +190,20 @@ impl Desk {
         draft: &Draft,
         originator: &UnitRef,
         directory: &Directory,
-        without_unconfirmed: bool,
+        clearing: Clearing,
     ) -> Result<Clearance, Failure> {
+        let policies = self.policies(directory)?;
+        let Clearing { without_unconfirmed, without_denied, reviewed } = clearing;
         let state = self.store.state();
-        let contacts = state.contacts();
-        let rules = Rules { directory, contacts, without_unconfirmed, now_ms: clock::now_ms() };
+        let rules = Rules {
+            directory,
+            contacts: state.contacts(),
+            policies: &policies,
+            without_unconfirmed,
+            without_denied,
+            reviewed,
+            now_ms: clock::now_ms(),
+        };
         preflight::check(draft, originator, rules).map_err(|objections| refused(&objected(&objections)))
     }
 
@@ -172,8 +214,8 @@ impl Desk {
         _sealing: &RwLockReadGuard<'_, ()>,
         entropy: &mut dyn CryptoRng,
     ) -> Result<Made, Failure> {
-        let Order { draft, sender, recipients, attachments, directory, times, supersedes, despite_stale } =
-            order;
+        let Order { draft, sender, recipients, attachments, directory, times, supersedes, .. } = order;
+        let (despite_stale, awaits_review) = (order.despite_stale, order.awaits_review);
         let (packet_id, keys) = (sender.packet_id, self.keys());
         let mut draft = compose(draft, sender, recipients, attachments, directory, &self.store.state());
         if let Some((not_before_ms, deliver_by_ms)) = times {
@@ -211,7 +253,7 @@ impl Desk {
             key_page,
             supersedes,
             despite_stale,
-            awaits_review: false,
+            awaits_review,
             sign_key: Bytes::copy_from_slice(&keys.packet.public_key()),
         });
         Ok(Made { record, digest: sealed.digest, deliver_by_ms })

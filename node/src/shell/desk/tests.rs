@@ -256,7 +256,7 @@ fn evidence_is_believed_from_the_recipient_only_and_kept_once() {
         let taken = thailand.hear(vec![frame(at, canonical::encode(lie))]);
         assert_eq!(taken, [Acknowledgement { queue_sequence: at, evidence: Bytes::new() }]);
     }
-    assert_eq!(thailand.standing(&kept.packet_id).unwrap().recipients[0].state, "pending");
+    assert_eq!(thailand.standing(&kept.packet_id).unwrap().recipients[0].state, "released");
     let twice = vec![frame(1, honest.clone()), frame(2, honest.clone())];
     let acknowledged = thailand.hear(twice);
     assert_eq!(acknowledged.iter().map(|a| a.queue_sequence).collect::<Vec<_>>(), [1, 2]);

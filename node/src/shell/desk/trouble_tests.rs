@@ -26,7 +26,9 @@ use crate::{
 fn try_open(region: &Region) -> Result<Desk, Failure> {
     let folder = Folder::at(&region.path("TH"));
     let lock = folder.lock().unwrap();
-    Desk::open(folder, lock, &Unlocker::KeyFile(Zeroizing::new([7; 32])), true)
+    let desk = Desk::open(folder, lock, &Unlocker::KeyFile(Zeroizing::new([7; 32])), true)?;
+    region.give_open(&desk);
+    Ok(desk)
 }
 
 fn put(region: &Region, name: &str, bytes: &[u8]) {

@@ -7,13 +7,13 @@ use lintas_config::{
     Bootstrap, Directory, HighWater,
     authority::{Office, Proposal},
     directory::chain::STEPS_MAX,
-    source::RegionSource,
+    source::{BaselineSource, RegionSource, baseline_file, schemes_file},
 };
 use lintas_proto::{
     audit::note::SignedCheckpoint,
     canonical::{self, Shaped},
     limits,
-    schema::{BrokerKeys, DirectoryBundle, JoinRequest},
+    schema::{BrokerKeys, ClassificationScheme, DirectoryBundle, JoinRequest},
 };
 
 use crate::shell::{
@@ -57,6 +57,16 @@ fn message<M: Shaped>(path: &Path, max: usize, what: &str) -> Result<M, Failure>
 /// The readable sources of a region.
 pub(crate) fn sources(folder: &Path) -> Result<RegionSource, Failure> {
     RegionSource::load(folder).map_err(|error| Failure::new(Code::NotSetUp, error))
+}
+
+/// A baseline policy and its cases.
+pub(crate) fn baseline(path: &Path) -> Result<BaselineSource, Failure> {
+    baseline_file(path).map_err(|error| Failure::new(Code::NotSetUp, error))
+}
+
+/// Schemes of classification.
+pub(crate) fn schemes(path: &Path) -> Result<Vec<ClassificationScheme>, Failure> {
+    schemes_file(path).map_err(|error| Failure::new(Code::NotSetUp, error))
 }
 
 /// Requests to join, as agencies hand them over.

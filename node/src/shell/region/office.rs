@@ -203,6 +203,7 @@ fn refused(path: &Path, error: &SuccessionError) -> Failure {
         | SuccessionError::MemberReturned { .. }
         | SuccessionError::LogReturned { .. }
         | SuccessionError::LogKey { .. }
+        | SuccessionError::Loosened { .. }
         | SuccessionError::Agency { .. }
         | SuccessionError::NotConfirmed { .. } => "; give the newest directory.bin that was published",
     };

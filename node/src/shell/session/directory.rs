@@ -43,12 +43,12 @@ impl Session {
                 wanted = fetched.is_none();
                 failures = if fetched == Some(true) { 0 } else { failures.saturating_add(1) };
                 if failures > 0 {
-                    sleep(Duration::from_millis(pause_ms(failures))).await;
+                    sleep(Duration::from_millis(pause_ms(failures, PAUSE_MS_MAX))).await;
                 }
             } else {
                 let failed = brought == Brought::Failed;
                 failures = failures.saturating_add(u32::from(failed));
-                let patience = if failed { pause_ms(failures) } else { LOOK_MS };
+                let patience = if failed { pause_ms(failures, PAUSE_MS_MAX) } else { LOOK_MS };
                 tokio::select! {
                     () = self.desk.directory_wanted() => wanted = true,
                     // Another one may be in its place, signed by another machine with the same keys.
@@ -153,7 +153,8 @@ impl Session {
     }
 }
 
-fn pause_ms(failures: u32) -> u64 {
+/// How long to wait after so many failures in a row.
+pub(super) fn pause_ms(failures: u32, max_ms: u64) -> u64 {
     let doubled = 1u64.checked_shl(failures.saturating_sub(1).min(32)).unwrap_or(u64::MAX);
-    PAUSE_MS_MIN.saturating_mul(doubled).min(PAUSE_MS_MAX)
+    PAUSE_MS_MIN.saturating_mul(doubled).min(max_ms)
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, fs, net::Ipv4Addr, sync::Mutex};
 
-use lintas_config::{Directory, issue::seed};
+use lintas_config::{Directory, issue::seed, policy::Bundle};
 use lintas_link::{First, Server, answer, receive_first};
 use lintas_proto::{
     audit::{
@@ -14,15 +14,18 @@ use lintas_proto::{
     limits,
     schema::{
         Acknowledgement, BlobGet, BlobPut, BlobStatus, DirectoryGet, DirectoryHead, DirectoryNotice,
-        DirectoryUpdate, EvidenceDelivery, Hello, KeysetStatus, LogGet, LogHead, Reason, Submission,
-        WitnessAnswer, WitnessRequest,
+        DirectoryUpdate, EvidenceDelivery, Hello, KeysetStatus, LogGet, LogHead, PolicyGet, PolicyHead,
+        PolicyPut, PolicyStatus, PolicyUpdate, Reason, Submission, WitnessAnswer, WitnessRequest,
     },
 };
 
 use super::*;
 use crate::{
     core::{log::standing::tests::Tree, view::Standing},
-    shell::desk::{How, Reply, Request},
+    shell::{
+        desk::{How, Reply, Request},
+        policies::files::Version,
+    },
     testing::{AMBER, BROKER, REGION, Region, draft},
 };
 
@@ -64,6 +67,12 @@ struct Held {
     witness_answers: Vec<WitnessAnswer>,
     /// Leaves of the root log, of which tiles are given; partial ones only of the last tile.
     log: Vec<Digest>,
+    /// Bundles of each agency's policy, in order.
+    policies: HashMap<String, Vec<Bytes>>,
+    /// What it answers to a bundle, if not that it takes it.
+    policy_refusal: Option<Reason>,
+    policy_gets: usize,
+    policy_puts: usize,
     /// What it answers to a keyset.
     keyset_reason: Option<Reason>,
 }
@@ -124,10 +133,10 @@ impl Hub {
         };
         answer(&mut writer, &ack).await?;
         self.held.lock().unwrap().live.push(connection.clone());
-        let (hub, blobs) = (Arc::clone(&self), connection.clone());
+        let (hub, blobs, agency) = (Arc::clone(&self), connection.clone(), hello.agency.clone());
         tokio::spawn(async move {
             while let Ok((writer, reader)) = blobs.accept_stream().await {
-                let _ = hub.blob(writer, reader).await;
+                let _ = hub.blob(&agency, writer, reader).await;
             }
         });
         for (kind, payload) in self.queue(&hello) {
@@ -227,7 +236,62 @@ impl Hub {
         writer.finish().await
     }
 
-    async fn blob(&self, mut writer: FrameWriter, mut reader: FrameReader) -> Result<(), LinkError> {
+    /// An agency's bundles, as an honest broker gives and takes them.
+    async fn policies(
+        &self,
+        agency: &str,
+        mut writer: FrameWriter,
+        (kind, payload): (FrameType, Bytes),
+    ) -> Result<(), LinkError> {
+        let open = |bytes: &Bytes| Bundle::open(bytes, &self.directory()).unwrap();
+        if kind == FrameType::PolicyPut {
+            let put: PolicyPut = canonical::decode(&payload, limits::POLICY_PUT_BYTES_MAX)?;
+            let status = {
+                let mut held = self.held.lock().unwrap();
+                held.policy_puts += 1;
+                let refusal = held.policy_refusal;
+                let known = held.policies.entry(agency.to_owned()).or_default();
+                if refusal.is_none() {
+                    known.push(put.bundle);
+                }
+                let reason = refusal.unwrap_or(Reason::Accepted) as i32;
+                PolicyStatus { reason, text: "no\u{1b}[2J".to_owned(), version: known.len() as u64 }
+            };
+            if status.reason == Reason::Accepted as i32 {
+                let known = self.held.lock().unwrap().policies[agency].clone();
+                let before = known.len().checked_sub(2).map(|at| open(&known[at]));
+                open(known.last().unwrap()).follows(before.as_deref()).unwrap();
+            }
+            writer.send_message(FrameType::PolicyStatus, &status).await?;
+            return writer.finish().await;
+        }
+        let get: PolicyGet = canonical::decode(&payload, limits::HELLO_BYTES_MAX)?;
+        let known = {
+            let mut held = self.held.lock().unwrap();
+            held.policy_gets += 1;
+            held.policies.get(agency).cloned().unwrap_or_default()
+        };
+        let newest = known.last().map(|newest| Version::read(newest).unwrap().0);
+        let newer = known.iter().skip(usize::try_from(get.version).unwrap()).take(2).cloned().collect();
+        let update = canonical::encode(&PolicyUpdate { bundles: newer });
+        let head = PolicyHead {
+            reason: Reason::Accepted as i32,
+            text: String::new(),
+            version: newest.as_ref().map_or(0, |newest| newest.version),
+            hash: newest.map_or_else(Bytes::new, |newest| Bytes::copy_from_slice(&newest.hash)),
+            length: update.len() as u64,
+        };
+        writer.send_message(FrameType::PolicyHead, &head).await?;
+        writer.write_raw(update).await?;
+        writer.finish().await
+    }
+
+    async fn blob(
+        &self,
+        agency: &str,
+        mut writer: FrameWriter,
+        mut reader: FrameReader,
+    ) -> Result<(), LinkError> {
         let status = |blob_id: &Bytes, length| BlobStatus {
             blob_id: blob_id.clone(),
             reason: Reason::Accepted as i32,
@@ -237,6 +301,9 @@ impl Hub {
         let (kind, payload) = reader.next().await?.unwrap();
         if kind == FrameType::DirectoryGet {
             return self.tell(writer, &payload).await;
+        }
+        if kind == FrameType::PolicyGet || kind == FrameType::PolicyPut {
+            return self.policies(agency, writer, (kind, payload)).await;
         }
         if kind == FrameType::LogGet {
             return self.log(writer, &payload).await;
@@ -358,7 +425,7 @@ async fn a_packet_with_an_attachment_crosses_and_evidence_returns() {
     soon("acknowledgement", || !hub.held.lock().unwrap().acknowledgements.is_empty()).await;
     let to = hub.region.root.path().join("export");
     fs::create_dir(&to).unwrap();
-    let export = Request::Export { id: kept.packet_id.clone(), to: to.clone() };
+    let export = Request::Export { id: kept.packet_id.clone(), to: to.clone(), confirmed: false };
     let desk = Arc::clone(&cambodia);
     spawn_blocking(move || desk.answer(export)).await.unwrap().unwrap();
     assert_eq!(fs::read(to.join("1.bin")).unwrap(), content);
@@ -543,6 +610,7 @@ async fn a_broker_that_refuses_the_node_is_not_hammered_and_nothing_is_lost() {
 }
 
 mod directories;
+mod policies;
 
 /// A session is dropped in the middle when the node takes up another transport key.
 #[tokio::test(flavor = "multi_thread")]

@@ -56,6 +56,16 @@ fn own_log(leaf: &[u8; LEAF_BYTES], event: &AuditEvent) -> String {
     }
 }
 
+/// Whose policy it was, e.g. `the regional baseline (baseline/noforn)`, `TH (policy TH/alerts)`.
+fn decider(id: &str) -> String {
+    let id = one_line(id);
+    match id.split_once('/') {
+        Some(("baseline", _)) => format!("the regional baseline ({id})"),
+        Some((owner, _)) => format!("{owner} (policy {id})"),
+        None => id,
+    }
+}
+
 pub(super) fn happened(event: &AuditEvent, index: u64) -> Happened {
     let kind = EventType::try_from(event.r#type).unwrap_or_default();
     let code = kind.as_str_name();
@@ -64,7 +74,7 @@ pub(super) fn happened(event: &AuditEvent, index: u64) -> Happened {
         if event.policy_ids.is_empty() {
             "the regional baseline".to_owned()
         } else {
-            event.policy_ids.iter().map(|id| one_line(id)).collect::<Vec<_>>().join(", ")
+            event.policy_ids.iter().map(|id| decider(id)).collect::<Vec<_>>().join(", ")
         }
     };
     Happened {
@@ -73,6 +83,7 @@ pub(super) fn happened(event: &AuditEvent, index: u64) -> Happened {
         time_ms: event.time_ms,
         index,
         decided_by: decides.contains(&kind).then(decided),
+        why: Some(one_line(&event.text)).filter(|text| !text.is_empty()),
     }
 }
 

@@ -1,0 +1,132 @@
+use std::fs;
+
+use bytes::Bytes;
+use lintas_config::policy::Bundle;
+
+use super::*;
+use crate::{
+    shell::{clock, desk::Desk, failure::Code},
+    testing::{REGION, Region, alerts},
+};
+
+fn shelf(region: &Region) -> Result<Shelf, Failure> {
+    Shelf::open(&Folder::at(&region.path("TH")), REGION, "TH", clock::now_ms())
+}
+
+fn put(region: &Region, shelf: &Shelf, before: Option<&Bytes>, from_ms: u64, text: &str) -> Bytes {
+    let bytes = region.policy("TH", before, from_ms, text);
+    shelf.publish(&Bundle::open(&bytes, &region.directory()).unwrap(), clock::now_ms()).unwrap();
+    bytes
+}
+
+fn in_force(region: &Region, shelf: &Shelf, now_ms: u64) -> Option<u64> {
+    let policies = shelf.policies(&region.directory(), now_ms).unwrap();
+    policies.bundle("TH").map(|bundle| bundle.version())
+}
+
+/// A region, a shelf with three versions of which the third is to come, and when.
+fn scene() -> (Region, Shelf, u64) {
+    let region = Region::new();
+    drop::<Desk>(region.desk("TH"));
+    let (shelf, later) = (shelf(&region).unwrap(), clock::now_ms() + 3_600_000);
+    let first = put(&region, &shelf, None, 1, &alerts("first"));
+    let second = put(&region, &shelf, Some(&first), 2, &alerts("second"));
+    put(&region, &shelf, Some(&second), later, &alerts("third"));
+    (region, shelf, later)
+}
+
+#[test]
+fn the_newest_whose_time_has_come_is_in_force_and_so_after_a_restart() {
+    let (region, first, later) = scene();
+    let again = shelf(&region).unwrap();
+    for shelf in [&first, &again] {
+        assert_eq!(in_force(&region, shelf, later - 1), Some(2));
+        assert_eq!(in_force(&region, shelf, later), Some(3));
+        assert_eq!((shelf.versions().len(), shelf.newest()), (3, 3));
+    }
+}
+
+#[test]
+fn a_version_is_never_skipped_repeated_or_put_before_another() {
+    let (region, shelf, later) = scene();
+    let third = files::bytes(&Folder::at(&region.path("TH")), &shelf.versions()[2]).unwrap();
+    let fourth = region.policy("TH", Some(&third), later, &alerts("fourth"));
+    let wrong = [
+        region.policy("TH", None, later, &alerts("first again")),
+        region.policy("TH", Some(&fourth), later, &alerts("one is missing")),
+        region.policy("TH", Some(&third), later - 1, &alerts("in force before the third")),
+    ];
+    for bytes in wrong {
+        let bundle = Bundle::open(&bytes, &region.directory()).unwrap();
+        let refused = shelf.publish(&bundle, clock::now_ms()).unwrap_err();
+        assert!(
+            refused.code == Code::Draft && refused.message.starts_with("nothing was published"),
+            "{refused}"
+        );
+    }
+    assert_eq!(self::shelf(&region).unwrap().newest(), 3);
+}
+
+#[test]
+fn a_damaged_or_missing_version_is_named_and_nothing_is_in_force_by_mistake() {
+    let (region, ..) = scene();
+    let path = |number: u64| region.path("TH").join(format!("policy/{number:06}.bin"));
+    let sound = fs::read(path(3)).unwrap();
+    let text = sound.windows(5).position(|part| part == b"third").unwrap();
+    for at in [0, text, sound.len() - 1] {
+        let mut damaged = sound.clone();
+        damaged[at] ^= 1;
+        fs::write(path(3), &damaged).unwrap();
+        let refused = shelf(&region).unwrap_err();
+        assert_eq!(refused.code, Code::Storage);
+        assert!(
+            refused.message.contains("000003.bin") && refused.message.contains("from a copy"),
+            "{refused}"
+        );
+    }
+    fs::write(path(3), &sound).unwrap();
+    let second = fs::read(path(2)).unwrap();
+    // A version of the same number, well signed, and another one.
+    let other = region.policy("TH", Some(&fs::read(path(1)).unwrap().into()), 2, &alerts("another second"));
+    fs::write(path(2), &other).unwrap();
+    let refused = shelf(&region).unwrap_err();
+    assert!(refused.message.contains("follows another version 2"), "{refused}");
+    fs::write(path(2), &second).unwrap();
+    fs::write(path(4), &sound).unwrap();
+    assert!(shelf(&region).unwrap_err().message.contains("it is version 3"));
+    fs::remove_file(path(4)).unwrap();
+    fs::remove_file(path(2)).unwrap();
+    let refused = shelf(&region).unwrap_err();
+    assert!(refused.message.contains("one is missing"), "{refused}");
+    // A write that was cut off is none.
+    fs::write(path(2), &second).unwrap();
+    fs::write(path(4).with_file_name(".000004.bin.part"), b"half").unwrap();
+    let shelf = shelf(&region).unwrap();
+    put(&region, &shelf, Some(&sound.into()), u64::MAX / 2, &alerts("fourth"));
+    assert_eq!(shelf.newest(), 4);
+}
+
+#[test]
+fn another_agencys_policy_in_the_folder_is_refused() {
+    let (region, ..) = scene();
+    let folder = Folder::at(&region.path("TH"));
+    let refused = Shelf::open(&folder, REGION, "KH", clock::now_ms()).unwrap_err();
+    assert!(refused.code == Code::NotSetUp && refused.message.contains("TH"), "{refused}");
+}
+
+#[test]
+fn what_was_signed_with_replaced_keys_is_history_and_never_in_force() {
+    let mut region = Region::new();
+    drop(region.desk("TH"));
+    let old = region.policy("TH", None, 1, &alerts("of the old machine"));
+    region.rekey("TH");
+    let next = region.next(|_| {});
+    let directory = region.open(&next);
+    let shelf = shelf(&region).unwrap();
+    assert_eq!(shelf.take(&[old], ("TH", &directory), clock::now_ms()).unwrap(), 1);
+    for shelf in [&shelf, &self::shelf(&region).unwrap()] {
+        assert_eq!(shelf.newest(), 1, "the next one follows it");
+        let policies = shelf.policies(&directory, clock::now_ms()).unwrap();
+        assert!(policies.bundle("TH").is_none());
+    }
+}
