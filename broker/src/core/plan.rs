@@ -8,28 +8,25 @@
 //! Release is decided per recipient. Whoever is denied gets no receipt, no place in a queue and nothing of the packet;
 //! the originator reads in its receipt what became of each. If nobody may get it the packet is refused.
 
+mod packet_log;
+
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
-use lintas_config::policy::Allowed;
 use lintas_proto::{
     audit::group::GroupError,
     canonical,
     id::{Digest, PacketId, hex},
     limits,
     receipt::{Receipt, sign_receipts, sub_log_origin},
-    schema::{
-        AuditEvent, EventType, LoggedEvent, Opening, Reason, StoredAdmission, StoredEvent, StoredEvents,
-        StoredRecipient, UnitRef,
-    },
+    schema::{LoggedEvent, Reason, StoredAdmission, StoredEvent, StoredEvents, StoredRecipient},
     sign::SigningKey,
 };
 use rand_core::CryptoRng;
 
+use self::packet_log::PacketLog;
 use super::{
     admit::Verified,
-    events::{about_packet, denied, ids},
-    judge::{Denied, facts},
     ledger::Ledger,
     quota::{Planned as Queued, Quota},
     record::Fact,
@@ -288,70 +285,6 @@ impl<'a> Plan<'a> {
             events,
         }
         .to_bytes()
-    }
-}
-
-/// The events of an admitted packet.
-struct PacketLog<'a> {
-    verified: &'a Verified,
-    /// Of the roster.
-    version: u64,
-}
-
-impl PacketLog<'_> {
-    fn recipients(&self) -> impl Iterator<Item = (UnitRef, bool, &Result<Allowed, Box<Denied>>)> {
-        let unit = |opening: &Opening| UnitRef { agency: opening.agency.clone(), unit: opening.unit.clone() };
-        let openings = self.verified.openings().iter();
-        openings.zip(&self.verified.judged().all).map(move |(to, judged)| (unit(to), to.named, judged))
-    }
-
-    fn event(&self, kind: EventType, agency: &str) -> AuditEvent {
-        let header = self.verified.header();
-        about_packet(kind, agency, (&header.core().packet_id, header.digest()), &header.core().originator)
-    }
-
-    fn submitted(&self) -> AuditEvent {
-        let core = self.verified.header().core();
-        let event = self.event(EventType::Submitted, &core.originator.agency);
-        AuditEvent { facts: Some(facts(core)), reason: Reason::Accepted as i32, ..event }
-    }
-
-    fn released(&self, unit: UnitRef, named: bool, allowed: &Allowed) -> AuditEvent {
-        let agency = &self.verified.header().core().originator.agency;
-        AuditEvent {
-            recipient: Some(unit),
-            policy_ids: ids(&allowed.released_by),
-            reason: Reason::Accepted as i32,
-            version: self.version,
-            named,
-            ..self.event(EventType::Released, agency)
-        }
-    }
-
-    fn received(&self, unit: UnitRef, named: bool, allowed: &Allowed) -> AuditEvent {
-        let event = self.event(EventType::Received, &unit.agency);
-        AuditEvent {
-            recipient: Some(unit),
-            policy_ids: ids(&allowed.accepted_by),
-            reason: Reason::Accepted as i32,
-            version: self.version,
-            facts: Some(facts(self.verified.header().core())),
-            named,
-            ..event
-        }
-    }
-
-    /// What the originator is told of a denial.
-    fn told(&self, one: &Denied, text_max: usize) -> AuditEvent {
-        let event = self.event(one.kind(), &self.verified.header().core().originator.agency);
-        denied(event, one, &one.told, text_max, self.version)
-    }
-
-    /// What the recipient's own log says of its policy's denial.
-    fn own(&self, one: &Denied, text_max: usize) -> Option<AuditEvent> {
-        let event = self.event(EventType::NotAccepted, &one.recipient.agency);
-        let event = denied(event, one, one.own.as_ref()?, text_max, self.version);
-        Some(AuditEvent { facts: Some(facts(self.verified.header().core())), ..event })
     }
 }
 

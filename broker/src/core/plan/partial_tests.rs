@@ -5,7 +5,7 @@ use lintas_proto::{
     audit::leaf::open_event,
     envelope::{core::Core, seal::Sealed as Packet},
     receipt::verify_receipt,
-    schema::{Caveat, SignedReceipt},
+    schema::{AuditEvent, Caveat, EventType, SignedReceipt, UnitRef},
 };
 
 use super::*;

@@ -4,7 +4,7 @@ use lintas_proto::{
     envelope::seal::Sealed as Packet,
     evidence::verify_evidence,
     receipt::verify_receipt,
-    schema::{Label, PolicyFacts, SignedReceipt, StoredRecipient},
+    schema::{AuditEvent, EventType, Label, PolicyFacts, SignedReceipt, StoredRecipient, UnitRef},
 };
 
 use super::*;

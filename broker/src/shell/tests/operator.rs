@@ -63,7 +63,7 @@ async fn what_happens_is_counted_and_nobody_is_named() {
         "submissions_refused_total{reason=\"policy\"} 0",
         "sessions 1",
         "queue_entries 1",
-        // The members, the packet and its admission.
+        // The members, their policies, the packet and its admission.
         "journal_last_sequence 4",
         "journal_durable_sequence 4",
         "group_records_bucket{le=\"1\"} 2",
