@@ -344,7 +344,7 @@ fn whatever_befalls_an_honest_broker_nobody_finds_anything() {
     drill.region.take_published("broker");
     drill.is_up("TH", 2);
     proven(&drill);
-    let _ = drill.region.lintas("TH", &["audit", "erase", "0", "1", "--ground", "a test", "--yes"]).ok();
+    let _ = drill.region.lintas("TH", &["audit", "erase", "1", "2", "--ground", "a test", "--yes"]).ok();
     proven(&drill);
     let whole = |drill: &Drill, who: &str| {
         let _ = drill.region.lintas(who, &["audit", "mirror"]).ok();
