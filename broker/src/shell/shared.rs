@@ -20,8 +20,8 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
 
 use super::{
-    answer::AnswerTo, blobs::Blobs, folder::Folder, in_force::InForce, log::LogState,
-    metrics::Metrics, policies::Store,
+    answer::AnswerTo, blobs::Blobs, folder::Folder, in_force::InForce, log::LogState, metrics::Metrics,
+    policies::Store,
 };
 use crate::core::{
     earlier::Earlier,

@@ -175,7 +175,10 @@ async fn give(session: &Session, get: BlobGet, mut writer: FrameWriter) -> Resul
     let mut buffer = vec![0; READ_BYTES];
     loop {
         if still.is_to_be_asked(clock::now_ms()) && allowed(session, &get).is_none() {
-            tracing::info!(agency = session.agency, "an attachment is cut off: the agency may not have it any more");
+            tracing::info!(
+                agency = session.agency,
+                "an attachment is cut off: the agency may not have it any more"
+            );
             return Err(LinkError::StreamEnded);
         }
         // A read that fails resets the stream: the node sees a cut transfer, never a false end.

@@ -3,7 +3,7 @@
 
 use lintas_proto::id::{Digest, hex};
 
-use super::{Finding, Folder, Report, Folding};
+use super::{Finding, Folder, Folding, Report};
 
 /// Looks at them; `fold` if the journal could be read.
 pub(super) fn look(folder: &Folder, fold: Option<&Folding>, report: &mut Report) {

@@ -63,7 +63,9 @@ impl Folder {
 
     /// Only looks: for each agency the SHA-256 of every version, ascending, or why they are not what the mark vouches for. No
     /// policy is read, and no signature.
-    pub(crate) fn look_at_policies(&self) -> Result<Vec<(String, Result<Vec<Digest>, FolderError>)>, FolderError> {
+    pub(crate) fn look_at_policies(
+        &self,
+    ) -> Result<Vec<(String, Result<Vec<Digest>, FolderError>)>, FolderError> {
         let (mark, is_marked) = self.policy_mark()?;
         let look = |agency: &str| {
             let files = self.policy_files(agency, &mark, is_marked)?;
