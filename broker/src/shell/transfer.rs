@@ -3,6 +3,7 @@
 //! [`directory_streams`](super::directory_streams).
 
 use std::{
+    fs::File,
     io::{Read as _, Seek as _, SeekFrom},
     sync::Arc,
     time::Duration,
@@ -166,26 +167,43 @@ async fn give(session: &Session, get: BlobGet, mut writer: FrameWriter) -> Resul
         let text = "There is no such attachment for this agency; it may have been delivered and removed.";
         return answer(writer, status(&get.blob_id, Reason::MissingAttachment, text, 0)).await;
     };
-    let Some(mut left) = length.checked_sub(get.offset) else {
+    let Some(left) = length.checked_sub(get.offset) else {
         let text = "The attachment is shorter than the offset that was asked for.";
         return answer(writer, status(&get.blob_id, Reason::Malformed, text, 0)).await;
     };
     writer.send_message(FrameType::BlobStatus, &status(&get.blob_id, Reason::Accepted, "", length)).await?;
     block_in_place(|| file.seek(SeekFrom::Start(get.offset))).map_err(|_| LinkError::StreamEnded)?;
+    match pour(session, &get, &mut still, (file, left), &mut writer).await {
+        Ok(()) => writer.finish().await,
+        Err(error) => {
+            // The node sees a cut transfer, never a false end.
+            writer.cut();
+            Err(error)
+        }
+    }
+}
+
+/// The rest of a file, as long as the agency may have it.
+async fn pour(
+    session: &Session,
+    get: &BlobGet,
+    still: &mut Still,
+    (mut file, mut left): (File, u64),
+    writer: &mut FrameWriter,
+) -> Result<(), LinkError> {
     let mut buffer = vec![0; READ_BYTES];
     loop {
-        if still.is_to_be_asked(clock::now_ms()) && allowed(session, &get).is_none() {
+        if still.is_to_be_asked(clock::now_ms()) && allowed(session, get).is_none() {
             tracing::info!(
                 agency = session.agency,
                 "an attachment is cut off: the agency may not have it any more"
             );
             return Err(LinkError::StreamEnded);
         }
-        // A read that fails resets the stream: the node sees a cut transfer, never a false end.
         let read = block_in_place(|| file.read(&mut buffer)).map_err(|_| LinkError::StreamEnded)?;
         left = left.checked_sub(read as u64).ok_or(LinkError::StreamEnded)?;
         if read == 0 {
-            return if left == 0 { writer.finish().await } else { Err(LinkError::StreamEnded) };
+            return if left == 0 { Ok(()) } else { Err(LinkError::StreamEnded) };
         }
         writer.write_raw(Bytes::copy_from_slice(buffer.get(..read).unwrap_or_default())).await?;
         session.shared.metrics.attachment_bytes_given.add(read as u64);
