@@ -41,6 +41,9 @@ const MARK_MISSING: &str = "is missing, so that nothing shows whether the polici
 /// What the mark says of an agency: newest version, SHA-256 of its file.
 type Mark = BTreeMap<String, (u64, Digest)>;
 
+/// An agency, and the SHA-256 of each version of its policies.
+type LookedAt = (String, Result<Vec<Digest>, FolderError>);
+
 impl Folder {
     /// Where a version of an agency's policies stands.
     pub(super) fn policy_path(&self, agency: &str, version: u64) -> PathBuf {
@@ -63,9 +66,7 @@ impl Folder {
 
     /// Only looks: for each agency the SHA-256 of every version, ascending, or why they are not what the mark vouches for. No
     /// policy is read, and no signature.
-    pub(crate) fn look_at_policies(
-        &self,
-    ) -> Result<Vec<(String, Result<Vec<Digest>, FolderError>)>, FolderError> {
+    pub(crate) fn look_at_policies(&self) -> Result<Vec<LookedAt>, FolderError> {
         let (mark, is_marked) = self.policy_mark()?;
         let look = |agency: &str| {
             let files = self.policy_files(agency, &mark, is_marked)?;

@@ -169,7 +169,8 @@ async fn an_attachment_that_is_on_its_way_is_cut_off_when_a_policy_forbids_it() 
     th.receipt(&sealed).await;
     let (mut kh, mut vn) =
         (Node::connect(&world, &broker, "KH").await, Node::connect(&world, &broker, "VN").await);
-    (kh.delivery().await, vn.delivery().await);
+    kh.delivery().await;
+    vn.delivery().await;
     let begin = async |node: &Node| {
         let (mut writer, mut reader) = node.connection.open_stream().await.unwrap();
         let header_digest = Bytes::copy_from_slice(&sealed.digest);
