@@ -135,6 +135,12 @@ impl FrameWriter {
         }
     }
 
+    /// Resets the stream: what was written is a part, and nobody may take it for the whole.
+    pub fn cut(mut self) {
+        // Fails only when the stream has already ended.
+        let _ = self.stream.reset(CloseCode::Done.wire());
+    }
+
     fn queue(&mut self, kind: FrameType, payload: Bytes) -> Result<(), LinkError> {
         if self.only.is_some_and(|only| only != kind) {
             return Err(LinkError::UntrustedPeer);

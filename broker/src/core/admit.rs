@@ -7,7 +7,8 @@
 //! say counts in its turn, so that a packet which was accepted keeps its receipt whatever has changed since.
 //!
 //! A judgement holds for the rules that it was made under, and until the next moment that one of their policies names.
-//! When its turn comes later than that it is made again: [`Verified::under`].
+//! When its turn comes later than that it is made again: [`Verified::under`]. In its turn, so that the packets of a session
+//! keep their order and a recall never overtakes what it recalls; a round has so few recipients that this is bounded.
 
 use bytes::Bytes;
 use lintas_config::Directory;

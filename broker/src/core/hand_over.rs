@@ -55,7 +55,10 @@ impl Asked {
         let opening = at.and_then(|at| packet.openings.get(at));
         let opening = opening.ok_or(UnreadableError::Recipient(recipient_index))?;
         let recipient = UnitRef { agency: opening.agency.clone(), unit: opening.unit.clone() };
-        Ok(Self { core: Core::parse(&header.core)?, recipient, named: opening.named })
+        let core = Core::parse(&header.core)?;
+        // Nothing is asked about them, and many of these may wait for the sequencer.
+        let core = Core { recipient_commit: Vec::new(), attachments: Vec::new(), ..core };
+        Ok(Self { core, recipient, named: opening.named })
     }
 }
 

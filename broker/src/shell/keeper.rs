@@ -12,7 +12,7 @@ mod policies;
 use std::{
     fs::{self, Metadata},
     io,
-    sync::{Arc, atomic::AtomicU64},
+    sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -80,8 +80,6 @@ pub(crate) struct Keeper {
     folder: Folder,
     turn: Arc<Mutex<Turn>>,
     gate: policies::Gate,
-    /// The latest time by which policies were put in force, milliseconds since 1970.
-    moment_ms: AtomicU64,
     pub(super) offers: Offers,
 }
 
@@ -91,7 +89,7 @@ impl Keeper {
         let turn = Turn { changes: pace(CHANGES), puts: pace(PUTS), seen: None, done: None, again_ms: None };
         let offers = Offers::new(folder.clone());
         let (turn, gate) = (Arc::new(Mutex::new(turn)), policies::Gate::new());
-        Arc::new(Self { shared, folder, turn, gate, moment_ms: AtomicU64::new(0), offers })
+        Arc::new(Self { shared, folder, turn, gate, offers })
     }
 
     /// Takes up what the operator brings, now and then, and at once on SIGHUP. Never ends.
@@ -112,7 +110,8 @@ impl Keeper {
             keeper.look_at_directory(turn, at_once);
             keeper.look_at_keysets(at_once);
             keeper.serve_held();
-            keeper.activate();
+            // What begins with time alone, if nobody has asked since.
+            keeper.shared.rules_at(keeper.shared.moment_ms());
         })
         .await;
     }
@@ -180,7 +179,7 @@ impl Keeper {
         let (hash, roster_version) = (*next.hash(), next.roster().version);
         // The same directory: nothing else changes.
         let taken = Taken { hash, since_ms: clock::now_ms(), roster_version, cause: String::new() };
-        self.put_in_force(Arc::new(next), Some(taken));
+        self.shared.enforce(Arc::new(next), Some(taken));
     }
 
     /// Makes a directory durable and puts it in force. `cause` is the agency whose keyset made it, or empty.
@@ -213,7 +212,7 @@ impl Keeper {
             &metrics.keyset_changes
         };
         kind.add(1);
-        self.put_in_force(Arc::new(next), Some(taken));
+        self.shared.enforce(Arc::new(next), Some(taken));
         Ok(())
     }
 }

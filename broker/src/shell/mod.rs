@@ -16,7 +16,7 @@
 //! - [`offer`]: what nodes are given of it; [`notices`]: what they are told
 //!
 //! The way of a release policy: a node brings it on a stream ([`directory_streams`]), it stands the gate and is kept
-//! ([`policies`]), and the [`keeper`] puts it in force.
+//! ([`policies`]), and the [`keeper`], or time, puts it in force ([`in_force`]).
 //!
 //! The way of an audit event: from the journal through [`log`], which publishes it, has it cosigned, and gives it out.
 //!
@@ -35,6 +35,7 @@ mod directory_files;
 mod directory_streams;
 mod earlier;
 mod folder;
+mod in_force;
 mod index;
 mod intake;
 mod inventory;

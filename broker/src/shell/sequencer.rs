@@ -158,7 +158,9 @@ impl Sequencer {
             }
         }
         ends.extend(self.tick(now_ms)?);
-        let rules = self.shared.rules();
+        // By the time that the events of this round bear.
+        let time_ms = self.shared.ledger().time_at(now_ms);
+        let rules = self.shared.rules_at(time_ms);
         // Nobody has an event before it has a slot, and nothing is decided by policies that the log does not know.
         let told = self.tell_rules(&rules, now_ms)?;
         // All that was planned under an earlier directory is in the ledger.

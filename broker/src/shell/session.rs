@@ -252,7 +252,7 @@ impl Session {
                 let asked = Asked::read(&packet, recipient_index)
                     .map_err(|error| StoredError::Unreadable { sequence: admission, error })?;
                 let time_ms = self.shared.ledger().time_at(clock::now_ms());
-                if !may_have(&asked, &self.shared.rules(), time_ms) {
+                if !may_have(&asked, &self.shared.rules_at(time_ms), time_ms) {
                     return Ok(Turn::Denied(Box::new(asked)));
                 }
                 let stored = self.shared.admission(admission)?;

@@ -20,10 +20,11 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
 
 use super::{
-    answer::AnswerTo, blobs::Blobs, folder::Folder, log::LogState, metrics::Metrics, policies::Store,
+    answer::AnswerTo, blobs::Blobs, folder::Folder, in_force::InForce, log::LogState, metrics::Metrics,
+    policies::Store,
 };
 use crate::core::{
-    earlier::{Earlier, Taken},
+    earlier::Earlier,
     hand_over::UnreadableError,
     leave::Sought,
     ledger::Ledger,
@@ -55,11 +56,11 @@ pub(crate) struct Shared {
     /// Changed by the sequencer only, when the journal has taken the records.
     ledger: RwLock<Ledger>,
     /// In force. Read afresh for each piece of work.
-    rules: RwLock<Arc<Rules>>,
+    pub(super) in_force: InForce,
     /// Release policies of the agencies, in force and to come.
     pub(super) policies: Store,
     /// Directories under which a packet may have been sealed before it waited, the one in force included.
-    earlier: RwLock<Earlier>,
+    pub(super) earlier: RwLock<Earlier>,
     /// Counts the changes of what is in force.
     pub(crate) changed: watch::Sender<u64>,
     /// Hash of the directory under which the sequencer has ended what waited for whoever has left.
@@ -113,7 +114,7 @@ impl Shared {
             bells: RwLock::new(rules.directory().roster().members.iter().map(bell).collect()),
             ledger: RwLock::new(ledger),
             region: rules.directory().roster().region.clone(),
-            rules: RwLock::new(Arc::new(rules)),
+            in_force: InForce::new(rules),
             policies,
             earlier: RwLock::new(earlier),
             changed: watch::Sender::new(0),
@@ -144,11 +145,6 @@ impl Shared {
         self.ledger.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Directory and policies in force now.
-    pub(crate) fn rules(&self) -> Arc<Rules> {
-        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
     /// The directory in force now.
     pub(crate) fn directory(&self) -> Arc<Directory> {
         Arc::clone(self.rules().directory())
@@ -159,24 +155,13 @@ impl Shared {
         self.earlier.read().unwrap_or_else(PoisonError::into_inner).roster_version(hash, now_ms)
     }
 
-    /// Exchanges what is in force, for packets that come from now on; `taken` if the directory is another one. For the keeper
-    /// only, when all of it is durable.
-    pub(super) fn put_in_force(&self, rules: Rules, taken: Option<Taken>) {
-        let same = taken.is_none() && rules.generation() == self.rules().generation();
-        if let Some(taken) = taken {
-            self.earlier.write().unwrap_or_else(PoisonError::into_inner).take(taken);
-        }
-        {
-            let mut bells = self.bells.write().unwrap_or_else(PoisonError::into_inner);
-            for member in &rules.directory().roster().members {
-                if !bells.contains_key(&member.agency) {
-                    bells.extend([bell(member)]);
-                }
+    /// Makes a bell for each member that has none.
+    pub(super) fn hang_bells(&self, directory: &Directory) {
+        let mut bells = self.bells.write().unwrap_or_else(PoisonError::into_inner);
+        for member in &directory.roster().members {
+            if !bells.contains_key(&member.agency) {
+                bells.extend([bell(member)]);
             }
-        }
-        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
-        if !same {
-            self.changed.send_modify(|changes| *changes += 1);
         }
     }
 

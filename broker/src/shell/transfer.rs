@@ -3,6 +3,7 @@
 //! [`directory_streams`](super::directory_streams).
 
 use std::{
+    fs::File,
     io::{Read as _, Seek as _, SeekFrom},
     sync::Arc,
     time::Duration,
@@ -19,7 +20,7 @@ use lintas_proto::{
     schema::{AttachmentRef, BlobGet, BlobPut, BlobStatus, Reason},
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::{JoinSet, block_in_place},
     time::timeout,
 };
@@ -32,6 +33,9 @@ const READ_BYTES: usize = 256 * 1024;
 
 /// Most transfers of one session at once; more wait. The transport caps how many a peer may begin.
 const SESSION_TRANSFERS_MAX: usize = 8;
+/// How often it is looked at during a transfer whether the agency may still have it, milliseconds: a large file takes hours on a
+/// slow line. After each change of what is in force at once.
+const LOOK_AGAIN_MS: u64 = 5_000;
 /// How long a transfer waits for those of other agencies to end, before the node is told to try again.
 const PLACE_TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -153,6 +157,7 @@ async fn fill(
 /// Gives a blob, from the asked offset on, to the originator, or to a recipient, of a packet in the queues that
 /// names it.
 async fn give(session: &Session, get: BlobGet, mut writer: FrameWriter) -> Result<(), LinkError> {
+    let mut still = Still::new(session);
     let found = allowed(session, &get).and_then(|(agency, blob)| {
         let file = block_in_place(|| session.shared.blobs.read(&agency, &blob));
         file.inspect_err(|error| tracing::error!(%error, "an attachment that a packet names is not there"))
@@ -162,22 +167,68 @@ async fn give(session: &Session, get: BlobGet, mut writer: FrameWriter) -> Resul
         let text = "There is no such attachment for this agency; it may have been delivered and removed.";
         return answer(writer, status(&get.blob_id, Reason::MissingAttachment, text, 0)).await;
     };
-    let Some(mut left) = length.checked_sub(get.offset) else {
+    let Some(left) = length.checked_sub(get.offset) else {
         let text = "The attachment is shorter than the offset that was asked for.";
         return answer(writer, status(&get.blob_id, Reason::Malformed, text, 0)).await;
     };
     writer.send_message(FrameType::BlobStatus, &status(&get.blob_id, Reason::Accepted, "", length)).await?;
     block_in_place(|| file.seek(SeekFrom::Start(get.offset))).map_err(|_| LinkError::StreamEnded)?;
+    match pour(session, &get, &mut still, (file, left), &mut writer).await {
+        Ok(()) => writer.finish().await,
+        Err(error) => {
+            // The node sees a cut transfer, never a false end.
+            writer.cut();
+            Err(error)
+        }
+    }
+}
+
+/// The rest of a file, as long as the agency may have it.
+async fn pour(
+    session: &Session,
+    get: &BlobGet,
+    still: &mut Still,
+    (mut file, mut left): (File, u64),
+    writer: &mut FrameWriter,
+) -> Result<(), LinkError> {
     let mut buffer = vec![0; READ_BYTES];
     loop {
-        // A read that fails resets the stream: the node sees a cut transfer, never a false end.
+        if still.is_to_be_asked(clock::now_ms()) && allowed(session, get).is_none() {
+            tracing::info!(
+                agency = session.agency,
+                "an attachment is cut off: the agency may not have it any more"
+            );
+            return Err(LinkError::StreamEnded);
+        }
         let read = block_in_place(|| file.read(&mut buffer)).map_err(|_| LinkError::StreamEnded)?;
         left = left.checked_sub(read as u64).ok_or(LinkError::StreamEnded)?;
         if read == 0 {
-            return if left == 0 { writer.finish().await } else { Err(LinkError::StreamEnded) };
+            return if left == 0 { Ok(()) } else { Err(LinkError::StreamEnded) };
         }
         writer.write_raw(Bytes::copy_from_slice(buffer.get(..read).unwrap_or_default())).await?;
         session.shared.metrics.attachment_bytes_given.add(read as u64);
+    }
+}
+
+/// When it is to be asked again whether an agency may have what it is being given.
+struct Still {
+    changed: watch::Receiver<u64>,
+    asked_ms: u64,
+}
+
+impl Still {
+    fn new(session: &Session) -> Self {
+        Self { changed: session.shared.changed.subscribe(), asked_ms: clock::now_ms() }
+    }
+
+    fn is_to_be_asked(&mut self, now_ms: u64) -> bool {
+        let is_changed = self.changed.has_changed().unwrap_or(true);
+        let is_due = is_changed || now_ms.abs_diff(self.asked_ms) >= LOOK_AGAIN_MS;
+        if is_due {
+            self.changed.mark_unchanged();
+            self.asked_ms = now_ms;
+        }
+        is_due
     }
 }
 
@@ -204,7 +255,7 @@ fn allowed(session: &Session, get: &BlobGet) -> Option<(String, Digest)> {
         return None;
     }
     let packet = block_in_place(|| shared.packet(admission)).ok()?;
-    let rules = shared.rules();
+    let rules = shared.rules_at(time_ms);
     let may_have = |at: &u32| Asked::read(&packet, *at).is_ok_and(|asked| may_have(&asked, &rules, time_ms));
     places.iter().any(may_have).then_some((uploader, blob))
 }

@@ -21,6 +21,8 @@ use super::{
 #[derive(Debug)]
 pub struct Policies {
     roster: Arc<Roster>,
+    /// As it was read, with what has left it.
+    region: Arc<Baseline>,
     baseline: Vec<PolicySet>,
     bundles: BTreeMap<String, Arc<Bundle>>,
     hash: Digest,
@@ -38,7 +40,22 @@ impl Policies {
         bundles: impl IntoIterator<Item = Arc<Bundle>>,
         now_ms: u64,
     ) -> Result<Self, Problem> {
-        let region = Baseline::read(&roster)?;
+        let region = Arc::new(Baseline::read(&roster)?);
+        Ok(Self::of(roster, region, bundles, now_ms))
+    }
+
+    /// Of the same roster, with other bundles or at another time. Nothing is read again.
+    #[must_use]
+    pub fn with(&self, bundles: impl IntoIterator<Item = Arc<Bundle>>, now_ms: u64) -> Self {
+        Self::of(Arc::clone(&self.roster), Arc::clone(&self.region), bundles, now_ms)
+    }
+
+    fn of(
+        roster: Arc<Roster>,
+        region: Arc<Baseline>,
+        bundles: impl IntoIterator<Item = Arc<Bundle>>,
+        now_ms: u64,
+    ) -> Self {
         let (baseline, baseline_hash) = region.at(now_ms);
         let mut next = region.next_change_ms(now_ms);
         let mut in_force: BTreeMap<String, Arc<Bundle>> = BTreeMap::new();
@@ -57,14 +74,15 @@ impl Policies {
         for (owner, bundle) in &in_force {
             hashed.extend([owner.as_bytes(), b"\0", bundle.hash()].concat());
         }
-        Ok(Self {
+        Self {
             baseline: baseline.into_iter().cloned().collect(),
             roster,
+            region,
             bundles: in_force,
             hash: sha256(&[&hashed]),
             next_change_ms: next,
             memory: Memory::default(),
-        })
+        }
     }
 
     /// policy_set_hash: SHA-256("lintas/v1/policy-set" 00 ‖ hash of the baseline ‖ for each agency in order: code ‖ 00 ‖

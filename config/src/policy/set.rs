@@ -207,7 +207,8 @@ impl PolicySet {
     /// The next moment after `now_ms` at which its answers may change.
     #[must_use]
     pub fn next_moment_ms(&self, now_ms: u64) -> Option<u64> {
-        self.moments_ms.iter().copied().find(|moment| *moment > now_ms)
+        let behind = self.moments_ms.partition_point(|moment| *moment <= now_ms);
+        self.moments_ms.get(behind).copied()
     }
 
     pub(super) fn cedar(&self) -> &CedarSet {

@@ -2,9 +2,11 @@
 //!
 //! The way of a check: [`run`] takes the lock, reads the mark of what is published, has the journal verified as a start
 //! would and folded into the ledger; [`published`] derives every tile of the published log anew from its entries; then
-//! [`leaves`] goes over the records that are still there, and each event of them must stand in `audit/` as it is.
+//! [`leaves`] goes over the records that are still there, and each event of them must stand in `audit/` as it is. Last
+//! [`policies`] looks at the chains of policies, and at their mark.
 
 mod leaves;
+mod policies;
 mod published;
 
 use bytes::Bytes;
@@ -114,6 +116,8 @@ pub(crate) struct Report {
     cut: Option<Cut>,
     /// Of the journal, if it could be read: segments, sequence of the next record, bytes verified, files without use, clean close.
     journal: Option<(u64, u64, u64, u64, bool)>,
+    /// Agencies that have policies, and versions of all.
+    policies: (u64, u64),
     /// Epochs and entries that are published.
     epochs: u64,
     entries: u64,
@@ -155,6 +159,7 @@ impl Report {
                 "epochs": self.epochs, "entries": self.entries, "compared": self.compared,
                 "without_record": self.without_record,
             },
+            "policies": { "agencies": self.policies.0, "versions": self.policies.1 },
             "findings": self.findings.listed.iter().map(Finding::json).collect::<Vec<_>>(),
             "count": self.findings.count,
         })
@@ -181,15 +186,17 @@ impl Report {
              no longer needs\n",
             self.epochs, self.entries, self.compared, self.without_record
         ));
+        let (agencies, versions) = self.policies;
+        out.push_str(&format!("policies: agencies: {agencies}, versions: {versions}\n"));
         self.findings.listed.iter().for_each(|finding| out.push_str(&finding.plain()));
         if self.findings.count > self.findings.listed.len() {
             out.push_str(&format!("and {} more\n", self.findings.count - self.findings.listed.len()));
         }
         out.push_str(match self.verdict() {
-            Verdict::Whole => "WHOLE: journal and audit/ are what the broker wrote, and agree\n",
+            Verdict::Whole => "WHOLE: journal, audit/ and policies/ are what the broker wrote, and agree\n",
             Verdict::Torn => "WHOLE, but the last write to the journal was not finished\n",
             Verdict::Damaged => {
-                "NOT WHOLE: keep a copy of the folder as it is; then restore journal/ and audit/ together from one backup\n"
+                "NOT WHOLE: keep a copy of the folder as it is; then restore journal/, audit/, policies/ and policies.mark together from one backup\n"
             }
         });
         out.push_str("signatures, times and slots are not part of this check: lintas audit verify --from DIR/audit/NUMBER\n");
@@ -216,6 +223,7 @@ pub(crate) fn run(folder: &Folder) -> Result<Report, RunError> {
             None
         }
     };
+    policies::look(folder, journal.is_some().then_some(&fold), &mut report);
     let published = Published::read(folder, state, &mut report);
     if let Some(journal) = journal {
         report.cut = journal.report.cut;

@@ -1,22 +1,16 @@
 //! Release policies: examined one after another beside the turn, since reading them takes long; kept and put in force in
-//! turn with the directory, by the same exchange of one pointer. Time alone puts one in force, too.
+//! turn with the directory, by the same exchange of one pointer ([`in_force`](crate::shell::in_force)).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use lintas_config::{
-    Directory,
-    policy::{Bundle, Policies},
-};
-use lintas_proto::{
-    id::hex,
-    schema::{PolicyStatus, Reason},
-};
+use lintas_config::{Directory, policy::Bundle};
+use lintas_proto::schema::{PolicyStatus, Reason};
 use tokio::task::spawn_blocking;
 
 use super::{CHANGES, Keeper};
 use crate::{
-    core::{earlier::Taken, pace::Pace, rules::Rules},
+    core::pace::Pace,
     shell::{
         clock,
         policies::{Refused, TO_COME_MAX, examine, is_same},
@@ -134,7 +128,7 @@ impl Keeper {
     ) -> Result<Arc<Bundle>, Refused> {
         let turn = Arc::clone(&self.gate.turn).lock_owned().await;
         let (agency, bytes, directory) = (agency.to_owned(), bytes.clone(), Arc::clone(directory));
-        let now_ms = self.moment_ms();
+        let now_ms = self.shared.moment_ms();
         let work = move || {
             let _turn = turn;
             examine(&bytes, &agency, &directory, newest.as_deref(), now_ms)
@@ -148,7 +142,7 @@ impl Keeper {
 
     /// False if it must be examined again: something has changed since it was.
     fn keep_policy(&self, bundle: &Arc<Bundle>, under: &Directory) -> Result<bool, Refused> {
-        let (policies, agency, now_ms) = (&self.shared.policies, bundle.owner(), self.moment_ms());
+        let (policies, agency, now_ms) = (&self.shared.policies, bundle.owner(), self.shared.moment_ms());
         if self.shared.directory().hash() != under.hash()
             || bundle.follows(policies.newest(agency).as_deref()).is_err()
         {
@@ -167,46 +161,7 @@ impl Keeper {
             Refused::new(Reason::DiskFull, text)
         })?;
         self.gate.changed(agency, clock::now_ms());
-        self.put_in_force(Arc::clone(self.shared.rules().directory()), None);
+        self.shared.enforce(Arc::clone(self.shared.rules().directory()), None);
         Ok(true)
-    }
-
-    /// Puts in force what begins with time alone: bundles that waited, and the baseline without what has left it.
-    pub(super) fn activate(&self) {
-        let rules = self.shared.rules();
-        if rules.policies().next_change_ms().is_some_and(|next_ms| next_ms <= self.moment_ms()) {
-            self.put_in_force(Arc::clone(rules.directory()), None);
-        }
-    }
-
-    /// Puts a directory in force, with the policies that count under its roster now. `taken` if the directory is new.
-    pub(super) fn put_in_force(&self, directory: Arc<Directory>, taken: Option<Taken>) {
-        let (before, now_ms) = (self.shared.rules(), self.moment_ms());
-        let live = self.shared.policies.live(directory.roster(), now_ms);
-        match Policies::new(directory.shared_roster(), live, now_ms) {
-            Ok(policies) => {
-                self.tell_policies(before.policies(), &policies);
-                self.shared.put_in_force(Rules::new(directory, Arc::new(policies)), taken);
-            }
-            // It was read with the directory.
-            Err(problem) => tracing::error!(%problem, "the baseline cannot be read; what is in force stays"),
-        }
-    }
-
-    fn tell_policies(&self, before: &Policies, after: &Policies) {
-        for bundle in after.bundles() {
-            let (agency, version, hash) = (bundle.owner(), bundle.version(), bundle.hash());
-            if before.bundle(agency).is_none_or(|known| known.hash() != hash) {
-                self.shared.metrics.policy_changes.add(1);
-                tracing::info!(agency, version, hash = hex(hash), "policies are in force");
-            }
-        }
-    }
-
-    /// The time by which bundles begin. It never goes back, not even where the clock does: what was in force stays so.
-    fn moment_ms(&self) -> u64 {
-        let log_ms = self.shared.ledger().time_at(clock::now_ms());
-        let before_ms = self.moment_ms.fetch_max(log_ms, std::sync::atomic::Ordering::Relaxed);
-        before_ms.max(log_ms)
     }
 }

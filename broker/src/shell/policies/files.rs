@@ -7,7 +7,7 @@
 //! last the SHA-256 of all lines before, which finds damage.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fs, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
@@ -41,6 +41,9 @@ const MARK_MISSING: &str = "is missing, so that nothing shows whether the polici
 /// What the mark says of an agency: newest version, SHA-256 of its file.
 type Mark = BTreeMap<String, (u64, Digest)>;
 
+/// An agency, and the SHA-256 of each version of its policies.
+type LookedAt = (String, Result<Vec<Digest>, FolderError>);
+
 impl Folder {
     /// Where a version of an agency's policies stands.
     pub(super) fn policy_path(&self, agency: &str, version: u64) -> PathBuf {
@@ -49,16 +52,9 @@ impl Folder {
 
     /// Takes up the policies as they were.
     pub(crate) fn policies(&self, directory: &Directory, now_ms: u64) -> Result<Store, FolderError> {
-        let text = absent(read(&self.path(MARK), MARK_BYTES_MAX))?;
-        let is_marked = text.is_some();
-        let mark = text.map_or(Some(Mark::new()), |text| parse(&text));
-        let mark = mark.ok_or(FolderError::PolicyMark("is damaged"))?;
-        let mut agencies = self.policy_folders()?;
-        agencies.extend(mark.keys().cloned());
-        agencies.sort();
-        agencies.dedup();
+        let (mark, is_marked) = self.policy_mark()?;
         let mut kept = BTreeMap::new();
-        for agency in agencies {
+        for agency in self.policy_owners(&mark)? {
             let files = self.policy_files(&agency, &mark, is_marked)?;
             let taken = take_up(files, mark.get(&agency), directory, now_ms)?;
             kept.extend(taken.map(|taken| (agency, taken)));
@@ -66,6 +62,33 @@ impl Folder {
         let store = Store { folder: self.clone(), kept: Mutex::new(kept) };
         store.write_mark()?;
         Ok(store)
+    }
+
+    /// Only looks: for each agency the SHA-256 of every version, ascending, or why they are not what the mark vouches for. No
+    /// policy is read, and no signature.
+    pub(crate) fn look_at_policies(&self) -> Result<Vec<LookedAt>, FolderError> {
+        let (mark, is_marked) = self.policy_mark()?;
+        let look = |agency: &str| {
+            let files = self.policy_files(agency, &mark, is_marked)?;
+            is_newest(&files, mark.get(agency))?;
+            Ok(files.iter().map(|file| file.hash).collect())
+        };
+        let owners = self.policy_owners(&mark)?.into_iter();
+        Ok(owners.map(|agency| (agency.clone(), look(&agency))).collect())
+    }
+
+    /// The mark, and whether there is one.
+    fn policy_mark(&self) -> Result<(Mark, bool), FolderError> {
+        let text = absent(read(&self.path(MARK), MARK_BYTES_MAX))?;
+        let is_marked = text.is_some();
+        let mark = text.map_or(Some(Mark::new()), |text| parse(&text));
+        Ok((mark.ok_or(FolderError::PolicyMark("is damaged"))?, is_marked))
+    }
+
+    /// Whoever has policies, or should.
+    fn policy_owners(&self, mark: &Mark) -> Result<BTreeSet<String>, FolderError> {
+        let folders = self.policy_folders()?;
+        Ok(folders.into_iter().chain(mark.keys().cloned()).collect())
     }
 
     /// Agencies that have a folder.
@@ -102,6 +125,10 @@ impl Folder {
             let path = self.policy_path(agency, version);
             let file = File::read(path, agency, version)?;
             match files.last() {
+                // An old one that could not be deleted stands before those that are kept.
+                Some(before) if before.version + 1 != version && newest - version + 1 >= KEPT_MAX as u64 => {
+                    files = vec![file];
+                }
                 Some(before) if before.version + 1 != version => return Err(missing(before.version + 1)),
                 Some(before) if *file.prev_hash != before.hash => {
                     return Err(file.damaged("it does not follow the version before it"));
@@ -135,15 +162,22 @@ fn take_up(
         tracing::warn!(path = %file.path.display(), %error, "policies that were being kept are left out");
         files.pop();
     }
-    let Some(newest) = files.last() else { return Ok(None) };
-    let file_hash = sha256(&[&newest.bytes]);
-    if let Some((_, hash)) = mark.filter(|(version, hash)| *version == newest.version && *hash != file_hash) {
-        let what = format!("its SHA-256 is {}, and was {}", hex(&file_hash), hex(hash));
-        return Err(FolderError::PolicyDamaged { path: newest.path.clone(), what });
-    }
+    let Some(file_hash) = is_newest(&files, mark)? else { return Ok(None) };
     let present = files.iter().rposition(|file| file.not_before_ms <= now_ms).unwrap_or(0);
     let live = files.iter().skip(present).map(|file| file.bundle(directory)).collect::<Result<_, _>>()?;
     Ok(Some(Kept { hashes: files.iter().map(|file| file.hash).collect::<VecDeque<_>>(), live, file_hash }))
+}
+
+/// SHA-256 of the newest one's file, which is the marked one, if that is the newest.
+fn is_newest(files: &[File], mark: Option<&(u64, Digest)>) -> Result<Option<Digest>, FolderError> {
+    let Some(newest) = files.last() else { return Ok(None) };
+    let hash = sha256(&[&newest.bytes]);
+    match mark.filter(|(version, marked)| *version == newest.version && *marked != hash) {
+        Some((_, marked)) => {
+            Err(newest.damaged(&format!("its SHA-256 is {}, and was {}", hex(&hash), hex(marked))))
+        }
+        None => Ok(Some(hash)),
+    }
 }
 
 impl Store {

@@ -154,3 +154,50 @@ async fn policies_stand_in_the_log_before_what_they_decide() {
     assert!(before != hash && after == hash);
     broker.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attachment_that_is_on_its_way_is_cut_off_when_a_policy_forbids_it() {
+    let (mut world, folder) = quiet_scene();
+    let broker = Broker::start(folder.path()).await;
+    let mut th = Node::connect(&world, &broker, "TH").await;
+    // More than both sides of a connection hold for somebody who does not read.
+    let (bytes, reference) = blob(&vec![7; 40 << 20]);
+    let length = bytes.len();
+    upload(&th, bytes, &reference).await;
+    let to = [unit("KH", "A"), unit("VN", "A")];
+    let sealed = world.packet_with("TH", &to, |core| core.attachments.push(reference.clone()));
+    th.receipt(&sealed).await;
+    let (mut kh, mut vn) =
+        (Node::connect(&world, &broker, "KH").await, Node::connect(&world, &broker, "VN").await);
+    kh.delivery().await;
+    vn.delivery().await;
+    let begin = async |node: &Node| {
+        let (mut writer, mut reader) = node.connection.open_stream().await.unwrap();
+        let header_digest = Bytes::copy_from_slice(&sealed.digest);
+        let get = BlobGet { blob_id: reference.blob_id.clone(), header_digest, offset: 0 };
+        writer.send_message(FrameType::BlobGet, &get).await.unwrap();
+        let status: BlobStatus = soon(reader.next_message(FrameType::BlobStatus)).await.unwrap();
+        assert_eq!(status.reason(), Reason::Accepted);
+        (writer, reader)
+    };
+    let (denied, allowed) = (begin(&kh).await, begin(&vn).await);
+    world.set_policy("KH", "");
+    broker.enforce(&world);
+    let (_denied, mut reader) = denied;
+    let mut given = 0;
+    let cut = loop {
+        match soon(reader.read_raw(1 << 20)).await {
+            Ok(Some(part)) => given += part.len(),
+            Ok(None) => break false,
+            Err(_) => break true,
+        }
+    };
+    assert!(cut && given < length, "{given} of {length}");
+    let (_allowed, mut reader) = allowed;
+    let mut given = 0;
+    while let Some(part) = soon(reader.read_raw(1 << 20)).await.unwrap() {
+        given += part.len();
+    }
+    assert_eq!(given, length, "whoever may have it gets all of it");
+    broker.stop().await.unwrap();
+}

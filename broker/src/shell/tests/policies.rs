@@ -218,3 +218,34 @@ async fn packets_flow_while_policies_change() {
     assert_eq!((in_force(&broker, "TH"), in_force(&broker, "KH")), (Some(6), Some(6)));
     broker.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn packets_on_their_way_while_policies_change_come_once_each_and_in_order() {
+    const PACKETS: usize = 60;
+    let (mut world, folder) = scene();
+    let broker = Broker::start(folder.path()).await;
+    let (mut th, mut kh) =
+        (Node::connect(&world, &broker, "TH").await, Node::connect(&world, &broker, "KH").await);
+    let packets: Vec<Sealed> = (0..PACKETS).map(|_| world.packet("TH", &[unit("KH", "A")])).collect();
+    for (at, sealed) in packets.iter().enumerate() {
+        th.submit(sealed).await;
+        if at % 3 == 0 {
+            world.set_policy("TH", &format!("{} // {at}", crate::testing::OPEN));
+            broker.enforce(&world);
+        }
+    }
+    // They are submitted again: nothing comes twice.
+    for sealed in &packets {
+        th.submit(sealed).await;
+    }
+    for (number, sealed) in (1..).zip(&packets) {
+        let delivery = kh.delivery().await;
+        assert_eq!((delivery.queue_sequence, &delivery.header), (number, &sealed.submission.header));
+        kh.acknowledge(&world, sealed, &unit("KH", "A"), number).await;
+    }
+    for _ in 0..2 * PACKETS {
+        th.next(FrameType::Receipt).await;
+    }
+    kh.silence().await;
+    broker.stop().await.unwrap();
+}

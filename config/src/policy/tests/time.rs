@@ -101,3 +101,29 @@ fn an_answer_is_remembered_for_one_question_only() {
     let glued = Ask { from: UnitRef { agency: "TH".to_owned(), unit: "TH-A\0KH".to_owned() }, ..ask() };
     assert!(!told(&glued, &policies) && told(&ask(), &policies));
 }
+
+#[test]
+fn with_other_bundles_or_at_another_time_it_is_what_would_be_read_anew() {
+    let (mut region, directory) = bundles::region();
+    let of = |text: &str| bundles::open(&region, &directory, text).unwrap();
+    let (first, second) = (of(RELEASE), of(&forbid("no", "")));
+    let policy = "@id(\"gone\") @reason(\"it leaves\") forbid (principal, action, resource) when { resource.tlp == Lintas::Tlp::\"CLEAR\" };";
+    region.roster.leaving =
+        vec![lintas_proto::schema::LeavingPolicy { policy: policy.to_owned(), until_ms: NOW + 1_000 }];
+    let roster = std::sync::Arc::new(region.roster);
+    let read = |bundle: &std::sync::Arc<Bundle>, now_ms| {
+        Policies::new(std::sync::Arc::clone(&roster), [std::sync::Arc::clone(bundle)], now_ms).unwrap()
+    };
+    let begun = read(&first, NOW);
+    assert_eq!(begun.next_change_ms(), Some(NOW + 1_000));
+    let mut clear = ask();
+    clear.label.tlp = lintas_proto::schema::Tlp::Clear as i32;
+    for (bundle, now_ms) in [(&first, NOW + 1_000), (&second, NOW + 999), (&second, NOW + 1_000)] {
+        let (with, new) = (begun.with([std::sync::Arc::clone(bundle)], now_ms), read(bundle, now_ms));
+        assert_eq!((with.hash(), with.next_change_ms()), (new.hash(), new.next_change_ms()));
+        assert!(std::sync::Arc::ptr_eq(with.roster(), begun.roster()));
+        assert_eq!(told(&clear, &with), told(&clear, &new));
+    }
+    let later = begun.with([first], NOW + 1_000);
+    assert!(!told(&clear, &begun) && told(&clear, &later), "what is remembered is not taken along");
+}
