@@ -26,7 +26,7 @@ const NOT_SENT: i32 = 6;
 /// As above.
 const FORBIDDEN: i32 = 12;
 const JOIN: &str = "lintas join --bootstrap bootstrap.toml";
-const PUBLISH: &str = "lintas policy publish policy";
+const SIGN_ANEW: &str = "lintas policy publish policy";
 const PUBLISH: &str = "lintas keys publish revocation.txt";
 const CONFIRM: &str = "lintas confirm KH WORDS";
 
@@ -62,7 +62,7 @@ fn publish(drill: &Drill, folder: &str) {
     assert!(wait(|| policy()["broker"].is_u64()), "{folder} does not hear of its policy");
     let files = format!("publish {}", drill.policy_of("KH"));
     let means = [("publish policy", files.as_str())];
-    assert!(wait(|| drill.step(folder, PUBLISH, &means, &["--yes"]).code == 0), "{}", policy());
+    assert!(wait(|| drill.step(folder, SIGN_ANEW, &means, &["--yes"]).code == 0), "{}", policy());
     assert!(
         wait(|| policy()["broker"] == policy()["newest"] && policy()["in_force"] == policy()["newest"]),
         "{}",

@@ -100,11 +100,8 @@ impl Packets {
                             hex(&packet)
                         ));
                     }
-                    let agency = open.agency.clone();
-                    let ends = self.index().entry(open).or_default();
-                    *ends = ends.saturating_add(1);
-                    let both = event.originator.as_ref().is_some_and(|by| by.agency == agency);
-                    if *ends > 1 + u8::from(both) {
+                    let by = event.originator.as_ref().map_or("", |by| by.agency.as_str());
+                    if self.once_more(open, by) {
                         wrong(format!(
                             "packet {} was let through to one recipient more than once",
                             hex(&packet)
@@ -149,6 +146,14 @@ impl Packets {
             | EventType::AuditRead
             | EventType::AuditReadTold => {}
         }
+    }
+
+    /// One more way in for a recipient; whether that is one too many. `by` is the originator's agency.
+    fn once_more(&mut self, open: Open, by: &str) -> bool {
+        let both = open.agency == by;
+        let ends = self.index().entry(open).or_default();
+        *ends = ends.saturating_add(1);
+        *ends > 1 + u8::from(both)
     }
 
     /// Remembers to whom a packet was denied; whether it was let through there before.
