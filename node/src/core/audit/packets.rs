@@ -102,10 +102,7 @@ impl Packets {
                     }
                     let by = event.originator.as_ref().map_or("", |by| by.agency.as_str());
                     if self.once_more(open, by) {
-                        wrong(format!(
-                            "packet {} was let through to one recipient more than once",
-                            hex(&packet)
-                        ));
+                        wrong(format!("packet {} was let through to one recipient twice", hex(&packet)));
                     }
                 }
             }
