@@ -27,6 +27,25 @@ use tempfile::TempDir;
 
 const LINTAS: &str = env!("CARGO_BIN_EXE_lintas");
 
+/// What leaves the agency, and what it takes: what its own units write to each other.
+const POLICY: &str = r#"@id("own-units")
+@reason("units of our own agency may have what we write")
+permit (principal in Lintas::Agency::"TH", action == Lintas::Action::"Release", resource);
+
+@id("accept-own")
+@reason("we take what we write ourselves")
+permit (principal, action == Lintas::Action::"Accept", resource in Lintas::Agency::"TH");
+"#;
+
+const CASES: &str = r#"[[case]]
+name = "an alert among ourselves"
+from = "TH/TH-MAR"
+to = "TH/TH-VIC"
+kind = "ALERT"
+tlp = "AMBER"
+expect = "release"
+"#;
+
 /// An agency's folder, member of a region whose broker is away.
 pub(crate) struct Agency {
     root: TempDir,
@@ -34,11 +53,29 @@ pub(crate) struct Agency {
 
 impl Agency {
     pub(crate) fn new() -> Self {
+        let agency = Self::without_policy();
+        let policy = agency.policy(POLICY, CASES);
+        let published = agency.lintas(&["policy", "publish", &policy, "--yes"]);
+        assert_eq!(code(&published), 0, "{}", words(&published));
+        agency
+    }
+
+    /// It has published none: nothing leaves it.
+    pub(crate) fn without_policy() -> Self {
         let agency = Self::without_node();
         let made = agency.lintas(&agency.init());
         assert_eq!(code(&made), 0, "{made:?}");
         agency.join();
         agency
+    }
+
+    /// A policy folder, as an officer has written it; its path.
+    pub(crate) fn policy(&self, policies: &str, cases: &str) -> String {
+        let folder = self.path("policy");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("policy.cedar"), policies).unwrap();
+        fs::write(folder.join("cases.toml"), cases).unwrap();
+        folder.to_str().unwrap().to_owned()
     }
 
     /// Only its two passphrases.

@@ -107,6 +107,49 @@ fn a_damaged_or_missing_version_is_named_and_nothing_is_in_force_by_mistake() {
 }
 
 #[test]
+fn what_the_broker_refused_makes_room_and_nothing_else_does() {
+    let (region, shelf, later) = scene();
+    let first = files::bytes(&Folder::at(&region.path("TH")), &shelf.versions()[0]).unwrap();
+    let mended = region.policy("TH", Some(&first), later, &alerts("mended"));
+    let mended = Bundle::open(&mended, &region.directory()).unwrap();
+    for refused in [None, Some(1), Some(3)] {
+        shelf.note_broker(|broker| broker.refused = refused);
+        assert!(shelf.publish(&mended, clock::now_ms()).is_err());
+        assert_eq!((shelf.newest(), in_force(&region, &shelf, later)), (3, Some(3)));
+    }
+    // What is on its way to the broker is not replaced under it.
+    shelf.note_broker(|broker| broker.refused = Some(2));
+    let second = files::bytes(&Folder::at(&region.path("TH")), &shelf.versions()[1]).unwrap();
+    assert!(shelf.is_to_bring(&second));
+    assert!(shelf.publish(&mended, clock::now_ms()).is_err());
+    shelf.note_broker(|broker| broker.refused = Some(2));
+    shelf.publish(&mended, clock::now_ms()).unwrap();
+    assert!(!shelf.is_to_bring(&second));
+    for shelf in [&shelf, &self::shelf(&region).unwrap()] {
+        assert_eq!(in_force(&region, shelf, later - 1), Some(1), "as long as its own time has not come");
+        let policies = shelf.policies(&region.directory(), later).unwrap();
+        assert_eq!(policies.bundle("TH").unwrap().hash(), mended.hash());
+    }
+}
+
+#[test]
+fn what_cannot_be_written_is_not_published_and_not_found_later() {
+    let (region, shelf, later) = scene();
+    let third = files::bytes(&Folder::at(&region.path("TH")), &shelf.versions()[2]).unwrap();
+    let fourth = region.policy("TH", Some(&third), later, &alerts("fourth"));
+    let fourth = Bundle::open(&fourth, &region.directory()).unwrap();
+    // A folder stands where it would be written.
+    let part = region.path("TH").join("policy/.000004.bin.part");
+    fs::create_dir(&part).unwrap();
+    let refused = shelf.publish(&fourth, clock::now_ms()).unwrap_err();
+    assert!(refused.code == Code::Storage && refused.message.contains("stays in force"), "{refused}");
+    assert_eq!((shelf.newest(), self::shelf(&region).unwrap().newest()), (3, 3));
+    fs::remove_dir(&part).unwrap();
+    shelf.publish(&fourth, clock::now_ms()).unwrap();
+    assert_eq!(self::shelf(&region).unwrap().newest(), 4);
+}
+
+#[test]
 fn another_agencys_policy_in_the_folder_is_refused() {
     let (region, ..) = scene();
     let folder = Folder::at(&region.path("TH"));
