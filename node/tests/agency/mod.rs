@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     thread::sleep,
@@ -19,7 +20,7 @@ use lintas_config::{
 };
 use lintas_proto::{
     canonical, limits,
-    schema::{JoinRequest, Roster},
+    schema::{JoinRequest, Purpose, Roster},
     sign::{KeyRole, SigningKey, VerifyingKey},
 };
 use serde_json::Value;
@@ -28,7 +29,7 @@ use tempfile::TempDir;
 const LINTAS: &str = env!("CARGO_BIN_EXE_lintas");
 
 /// What leaves the agency, and what it takes: what its own units write to each other.
-const POLICY: &str = r#"@id("own-units")
+pub(crate) const POLICY: &str = r#"@id("own-units")
 @reason("units of our own agency may have what we write")
 permit (principal in Lintas::Agency::"TH", action == Lintas::Action::"Release", resource);
 
@@ -37,12 +38,14 @@ permit (principal in Lintas::Agency::"TH", action == Lintas::Action::"Release", 
 permit (principal, action == Lintas::Action::"Accept", resource in Lintas::Agency::"TH");
 "#;
 
-const CASES: &str = r#"[[case]]
+/// A case of it.
+pub(crate) const CASES: &str = r#"[[case]]
 name = "an alert among ourselves"
 from = "TH/TH-MAR"
 to = "TH/TH-VIC"
 kind = "ALERT"
 tlp = "AMBER"
+purposes = ["INVESTIGATION"]
 expect = "release"
 "#;
 
@@ -54,7 +57,7 @@ pub(crate) struct Agency {
 impl Agency {
     pub(crate) fn new() -> Self {
         let agency = Self::without_policy();
-        let policy = agency.policy(POLICY, CASES);
+        let policy = agency.policy("policy", POLICY, CASES);
         let published = agency.lintas(&["policy", "publish", &policy, "--yes"]);
         assert_eq!(code(&published), 0, "{}", words(&published));
         agency
@@ -70,8 +73,8 @@ impl Agency {
     }
 
     /// A policy folder, as an officer has written it; its path.
-    pub(crate) fn policy(&self, policies: &str, cases: &str) -> String {
-        let folder = self.path("policy");
+    pub(crate) fn policy(&self, name: &str, policies: &str, cases: &str) -> String {
+        let folder = self.path(name);
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("policy.cedar"), policies).unwrap();
         fs::write(folder.join("cases.toml"), cases).unwrap();
@@ -81,8 +84,12 @@ impl Agency {
     /// Only its two passphrases.
     pub(crate) fn without_node() -> Self {
         let agency = Self { root: TempDir::new().unwrap() };
-        fs::write(agency.path("passphrase"), "a long passphrase\n").unwrap();
-        fs::write(agency.path("identity-passphrase"), "a secret of its own\n").unwrap();
+        for (name, secret) in
+            [("passphrase", "a long passphrase\n"), ("identity-passphrase", "a secret of its own\n")]
+        {
+            fs::write(agency.path(name), secret).unwrap();
+            fs::set_permissions(agency.path(name), fs::Permissions::from_mode(0o600)).unwrap();
+        }
         agency
     }
 
@@ -115,6 +122,9 @@ impl Agency {
         let (_, broker) = new_broker("hub.mekong", &mut entropy).unwrap();
         let request = Bytes::from(fs::read(self.data().join("join-request.bin")).unwrap());
         let request: JoinRequest = canonical::decode(&request, limits::KEYSET_BYTES_MAX).unwrap();
+        let mut member = request.member.unwrap();
+        // What the authority registers its units for.
+        member.units.iter_mut().for_each(|unit| unit.purposes = vec![Purpose::Investigation as i32]);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
         let now = u64::try_from(now).unwrap();
         let roster = Roster {
@@ -125,7 +135,7 @@ impl Agency {
             not_after_ms: now + 1_000_000_000,
             authority_keys: vec![Bytes::copy_from_slice(&authority.public_key())],
             threshold: 1,
-            members: vec![request.member.unwrap()],
+            members: vec![member],
             brokers: vec![broker],
             suite_min: 1,
             epoch_ms: 10_000,
