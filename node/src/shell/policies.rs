@@ -128,24 +128,20 @@ impl Shelf {
         let instead = self.at_broker().refused == Some(version.version);
         let place = kept.versions.iter().position(|one| instead && one.version == version.version);
         let over = place.map(|place| kept.versions.split_off(place)).unwrap_or_default();
-        let done = kept.next(&version).map_err(|why| {
-            Failure::new(
-                Code::Draft,
-                format_args!("nothing was published: {why}; look at it, and publish again"),
-            )
-        });
+        let done = kept
+            .next(&version)
+            .map_err(|why| Failure::new(Code::Draft, format_args!("{why}; look at it, and publish again")));
         let done = done.and_then(|()| files::keep(&self.folder, &version, bundle.bytes(), &over));
         if let Err(failure) = done {
             kept.versions.extend(over);
-            return Err(failure);
+            return Err(Failure::new(failure.code, format_args!("nothing was published: {failure}")));
         }
         kept.versions.push(version);
         if over.is_empty() {
             kept.add(Arc::clone(bundle), now_ms);
         } else {
             // The one before it may count again, until its own time comes.
-            let versions = std::mem::take(&mut kept.versions);
-            *kept = Kept::read(&self.folder, versions, now_ms)?;
+            *kept = Kept::read(&self.folder, kept.versions.clone(), now_ms)?;
         }
         self.note_broker(|broker| broker.refused = None);
         drop(kept);
@@ -205,9 +201,15 @@ impl Shelf {
         let believed = match Bundle::open(newest, directory) {
             Ok(_) => true,
             Err(BundleError::OldKeys(_) | BundleError::Directory(_) | BundleError::Schema)
-                if kept.versions.is_empty() =>
+                if kept.versions.iter().all(|one| !one.believed) =>
             {
                 false
+            }
+            Err(error @ BundleError::OldKeys(_)) => {
+                return Err(untrue(format!(
+                    "{error}. To go on from there: stop this node, move the folder `policy` of its data folder away, start it \
+                     again; then publish what you want as the next version"
+                )));
             }
             Err(error) => return Err(untrue(error.to_string())),
         };
@@ -215,18 +217,22 @@ impl Shelf {
             version.believed = believed;
         }
         let present = read.iter().rposition(|one| one.not_before_ms <= now_ms).unwrap_or_default();
-        let counting = read.iter().zip(offered).skip(present).filter(|_| believed);
-        let bundles: Result<Vec<_>, _> =
-            counting.map(|(version, bytes)| Bundle::kept(bytes, &version.hash)).collect();
-        let bundles = bundles.map_err(|error| untrue(error.to_string()))?;
-        for (version, bytes) in read.into_iter().zip(offered) {
-            files::keep(&self.folder, &version, bytes, &[]).map_err(NotTaken::Failed)?;
+        let mut counting = read.iter().zip(offered).skip(present).filter(|_| believed);
+        let sound = counting.try_for_each(|(version, bytes)| Bundle::kept(bytes, &version.hash).map(drop));
+        sound.map_err(|error| untrue(error.to_string()))?;
+        let before = kept.versions.len();
+        let done = read.into_iter().zip(offered).try_for_each(|(version, bytes)| {
+            files::keep(&self.folder, &version, bytes, &[])?;
             kept.versions.push(version);
+            Ok(())
+        });
+        // Also if not all of them could be kept: what was, counts.
+        if kept.versions.len() > before {
+            *kept = Kept::read(&self.folder, kept.versions.clone(), now_ms).map_err(NotTaken::Failed)?;
+            drop(kept);
+            self.changed();
         }
-        bundles.into_iter().for_each(|bundle| kept.add(bundle, now_ms));
-        drop(kept);
-        self.changed();
-        Ok(offered.len())
+        done.map(|()| offered.len()).map_err(NotTaken::Failed)
     }
 
     /// Every version, in order.

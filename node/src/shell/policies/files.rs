@@ -192,8 +192,7 @@ pub(crate) fn keep(
 
 fn not_kept(path: &std::path::Path, error: &io::Error) -> Failure {
     let message = format!(
-        "nothing was published: `{}` cannot be written: {}. Make room, or look at the disk, and publish again; the policy in \
-         force stays in force",
+        "`{}` cannot be written: {}. Make room, or look at the disk, and try again; the policy in force stays in force",
         path.display(),
         why(error)
     );

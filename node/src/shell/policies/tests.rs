@@ -1,4 +1,4 @@
-use std::fs;
+use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use bytes::Bytes;
 use lintas_config::policy::Bundle;
@@ -155,6 +155,55 @@ fn another_agencys_policy_in_the_folder_is_refused() {
     let folder = Folder::at(&region.path("TH"));
     let refused = Shelf::open(&folder, REGION, "KH", clock::now_ms()).unwrap_err();
     assert!(refused.code == Code::NotSetUp && refused.message.contains("TH"), "{refused}");
+}
+
+#[test]
+fn history_goes_on_and_never_comes_behind_a_version_that_counts() {
+    let mut region = Region::new();
+    drop(region.desk("TH"));
+    let first = region.policy("TH", None, 1, &alerts("of the old machine"));
+    let second = region.policy("TH", Some(&first), 2, &alerts("of who has it now"));
+    region.rekey("TH");
+    let next = region.next(|_| {});
+    let directory = region.open(&next);
+    let shelf = shelf(&region).unwrap();
+    let take = |offered: &Bytes| shelf.take(&[offered.clone()], ("TH", &directory), clock::now_ms());
+    assert!(matches!((take(&first), take(&second)), (Ok(1), Ok(1))));
+    let third = region.policy("TH", Some(&second), 3, &alerts("of this machine"));
+    shelf.publish(&Bundle::open(&third, &directory).unwrap(), clock::now_ms()).unwrap();
+    assert_eq!(in_force(&region, &shelf, clock::now_ms()), Some(3));
+    region.rekey("TH");
+    let fourth = region.policy("TH", Some(&third), 4, &alerts("fourth"));
+    region.rekey("TH");
+    let next = region.next(|_| {});
+    let directory = region.open(&next);
+    let Err(NotTaken::Untrue(why)) = shelf.take(&[fourth], ("TH", &directory), clock::now_ms()) else {
+        panic!("taken")
+    };
+    assert!(why.contains("has replaced") && why.contains("move the folder `policy`"), "{why}");
+    assert_eq!(in_force(&region, &shelf, clock::now_ms()), Some(3));
+}
+
+#[test]
+fn of_what_the_broker_has_that_counts_which_could_be_kept() {
+    let region = Region::new();
+    drop(region.desk("TH"));
+    let shelf = shelf(&region).unwrap();
+    let first = region.policy("TH", None, 1, &alerts("first"));
+    let second = region.policy("TH", Some(&first), 2, &alerts("second"));
+    let part = region.path("TH").join("policy/.000002.bin.part");
+    fs::create_dir_all(&part).unwrap();
+    fs::set_permissions(part.parent().unwrap(), fs::Permissions::from_mode(0o700)).unwrap();
+    let (offered, directory) = ([first, second], region.directory());
+    for count in [2, 1] {
+        let left = offered.len() - count;
+        let taken = shelf.take(&offered[left..], ("TH", &directory), clock::now_ms());
+        assert!(matches!(taken, Err(NotTaken::Failed(_))), "{taken:?}");
+        assert_eq!((in_force(&region, &shelf, 5), shelf.newest()), (Some(1), 1));
+    }
+    fs::remove_dir(&part).unwrap();
+    assert_eq!(shelf.take(&offered[1..], ("TH", &directory), clock::now_ms()).unwrap(), 1);
+    assert_eq!(in_force(&region, &shelf, 5), Some(2));
 }
 
 #[test]
