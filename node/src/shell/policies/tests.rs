@@ -168,7 +168,8 @@ fn history_goes_on_until_this_machine_has_published() {
     let next = region.next(|_| {});
     let directory = region.open(&next);
     let shelf = shelf(&region).unwrap();
-    let take = |offered: &Bytes| shelf.take(&[offered.clone()], ("TH", &directory), clock::now_ms());
+    let take =
+        |offered: &Bytes| shelf.take(std::slice::from_ref(offered), ("TH", &directory), clock::now_ms());
     assert!(matches!((take(&first), take(&second)), (Ok(1), Ok(1))), "the next one follows the newest");
     assert!(shelf.policies(&directory, clock::now_ms()).unwrap().bundle("TH").is_none());
     region.secrets.insert("TH".to_owned(), secrets);
