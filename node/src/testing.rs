@@ -170,13 +170,14 @@ impl Region {
         bundle(&signed, self.keysets.clone())
     }
 
-    /// Gives an agency other keys, of which its old identity key knows nothing.
-    pub(crate) fn rekey(&mut self, agency: &str) {
+    /// Gives an agency other keys, of which its old identity key knows nothing; the secret ones of its new machine.
+    pub(crate) fn rekey(&mut self, agency: &str) -> NodeSecrets {
         let at = self.roster.members.iter().position(|member| member.agency == agency).unwrap();
         let member = self.roster.members[at].clone();
-        let (_, _, request) = new_agency(REGION, member, clock::now_ms(), &mut os_entropy()).unwrap();
+        let (_, secrets, request) = new_agency(REGION, member, clock::now_ms(), &mut os_entropy()).unwrap();
         self.roster.members[at] = request.member.unwrap();
         self.keysets[at] = request.keyset.unwrap();
+        secrets
     }
 
     /// Adds a member, which must come last in order of codes, with the single point of contact CODE-NCB.

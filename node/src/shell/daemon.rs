@@ -279,8 +279,12 @@ async fn watch(desk: Arc<Desk>) {
             () = sleep(LOOK) => false,
         };
         let looking = Arc::clone(&desk);
-        if let Err(error) = spawn_blocking(move || looking.renew(asked)).await {
-            tracing::error!(%error, "directory.bin could not be looked at");
+        let look = move || {
+            looking.renew(asked);
+            looking.look_for_policy(clock::now_ms());
+        };
+        if let Err(error) = spawn_blocking(look).await {
+            tracing::error!(%error, "directory.bin and the policy could not be looked at");
         }
         if asked {
             desk.reconnect();

@@ -9,7 +9,7 @@ pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
    0  done
    1  a fault in this program; please report it
-   2  the command line is wrong
+   2  the command line is wrong, or a question was answered with no
    3  the data folder is not set up, or a file in it cannot be used
    4  the keys stay closed: wrong or missing passphrase or key file
    5  another lintas process is using the data folder

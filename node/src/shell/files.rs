@@ -95,6 +95,12 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_folder(path.parent().unwrap_or(Path::new("/")))
 }
 
+/// Removes a file for good.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    std::fs::remove_file(path)?;
+    sync_folder(path.parent().unwrap_or(Path::new("/")))
+}
+
 /// Gives a durable file another name in the same folder, in the place of what has it.
 pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     renameat_with(CWD, from, CWD, to, RenameFlags::empty())?;

@@ -4,7 +4,9 @@
 //! - [`Shelf`]: every version of the own policy, kept in [`files`]; what is in force under a directory
 //! - [`AtBroker`]: what the broker has of it, as the session has heard
 //!
-//! A version that was signed here counts here at once, when its time has come; at the broker when the broker has it.
+//! A version that was signed here counts here at once, when its time has come; at the broker when the broker has it. One that
+//! the broker has refused is in no chain but this node's: the next one takes its place, and that of those behind it. Else none
+//! after it would ever come to the broker.
 
 pub(crate) mod files;
 
@@ -85,21 +87,9 @@ impl Shelf {
             );
             return Err(Failure::new(Code::NotSetUp, message));
         }
-        let mut kept = Kept { versions, ..Kept::default() };
-        let present = kept.versions.iter().rposition(|one| one.not_before_ms <= now_ms).unwrap_or_default();
-        for version in kept.versions.iter().skip(present).filter(|one| one.believed) {
-            match Bundle::kept(&files::bytes(folder, version)?, &version.hash) {
-                Ok(bundle) => kept.bundles.push(bundle),
-                Err(error) => {
-                    tracing::error!(version = version.version, %error, "a policy cannot be read");
-                    let problem = unreadable(version.version, &error);
-                    kept.unreadable = Some((version.version, version.not_before_ms, problem));
-                }
-            }
-        }
         Ok(Self {
             folder: folder.clone(),
-            kept: Mutex::new(kept),
+            kept: Mutex::new(Kept::read(folder, versions, now_ms)?),
             current: Mutex::default(),
             broker: Mutex::default(),
             wanted: Notify::new(),
@@ -130,22 +120,44 @@ impl Shelf {
     }
 
     /// Takes up the next version, which [`Bundle::open`] has believed. Durable, and in force if its time has come, when
-    /// this returns. Whoever calls has looked that it follows; another one may have come first.
+    /// this returns. Whoever calls has looked that it follows; another one may have come first. What the broker has refused
+    /// makes room for it.
     pub(crate) fn publish(&self, bundle: &Arc<Bundle>, now_ms: u64) -> Result<(), Failure> {
         let (version, _) = Version::read(bundle.bytes()).map_err(Failure::internal)?;
         let mut kept = self.kept();
-        kept.next(&version).map_err(|why| {
-            Failure::new(
-                Code::Draft,
-                format_args!("nothing was published: {why}; look at it, and publish again"),
-            )
-        })?;
-        files::keep(&self.folder, &version, bundle.bytes())?;
+        let instead = self.at_broker().refused == Some(version.version);
+        let place = kept.versions.iter().position(|one| instead && one.version == version.version);
+        let over = place.map(|place| kept.versions.split_off(place)).unwrap_or_default();
+        let done = kept
+            .next(&version)
+            .map_err(|why| Failure::new(Code::Draft, format_args!("{why}; look at it, and publish again")));
+        let done = done.and_then(|()| files::keep(&self.folder, &version, bundle.bytes(), &over));
+        if let Err(failure) = done {
+            kept.versions.extend(over);
+            return Err(Failure::new(failure.code, format_args!("nothing was published: {failure}")));
+        }
         kept.versions.push(version);
-        kept.add(Arc::clone(bundle), now_ms);
+        if over.is_empty() {
+            kept.add(Arc::clone(bundle), now_ms);
+        } else {
+            // The one before it may count again, until its own time comes.
+            *kept = Kept::read(&self.folder, kept.versions.clone(), now_ms)?;
+        }
+        self.note_broker(|broker| broker.refused = None);
         drop(kept);
         self.changed();
         Ok(())
+    }
+
+    /// Whether that version still is the one to be brought to the broker. From here on it makes room for none.
+    pub(crate) fn is_to_bring(&self, bytes: &Bytes) -> bool {
+        let kept = self.kept();
+        let same = |one: &Version| kept.versions.iter().any(|own| own.hash == one.hash);
+        let found = Version::read(bytes).is_ok_and(|(version, _)| same(&version));
+        if found {
+            self.note_broker(|broker| broker.refused = None);
+        }
+        found
     }
 
     /// Puts a bundle in force that is kept nowhere.
@@ -189,9 +201,15 @@ impl Shelf {
         let believed = match Bundle::open(newest, directory) {
             Ok(_) => true,
             Err(BundleError::OldKeys(_) | BundleError::Directory(_) | BundleError::Schema)
-                if kept.versions.is_empty() =>
+                if kept.versions.iter().all(|one| !one.believed) =>
             {
                 false
+            }
+            Err(error @ BundleError::OldKeys(_)) => {
+                return Err(untrue(format!(
+                    "{error}. To go on from there: stop this node, move the folder `policy` of its data folder away, start it \
+                     again; then publish what you want as the next version"
+                )));
             }
             Err(error) => return Err(untrue(error.to_string())),
         };
@@ -199,18 +217,22 @@ impl Shelf {
             version.believed = believed;
         }
         let present = read.iter().rposition(|one| one.not_before_ms <= now_ms).unwrap_or_default();
-        let counting = read.iter().zip(offered).skip(present).filter(|_| believed);
-        let bundles: Result<Vec<_>, _> =
-            counting.map(|(version, bytes)| Bundle::kept(bytes, &version.hash)).collect();
-        let bundles = bundles.map_err(|error| untrue(error.to_string()))?;
-        for (version, bytes) in read.into_iter().zip(offered) {
-            files::keep(&self.folder, &version, bytes).map_err(NotTaken::Failed)?;
+        let mut counting = read.iter().zip(offered).skip(present).filter(|_| believed);
+        let sound = counting.try_for_each(|(version, bytes)| Bundle::kept(bytes, &version.hash).map(drop));
+        sound.map_err(|error| untrue(error.to_string()))?;
+        let before = kept.versions.len();
+        let done = read.into_iter().zip(offered).try_for_each(|(version, bytes)| {
+            files::keep(&self.folder, &version, bytes, &[])?;
             kept.versions.push(version);
+            Ok(())
+        });
+        // Also if not all of them could be kept: what was, counts.
+        if kept.versions.len() > before {
+            *kept = Kept::read(&self.folder, kept.versions.clone(), now_ms).map_err(NotTaken::Failed)?;
+            drop(kept);
+            self.changed();
         }
-        bundles.into_iter().for_each(|bundle| kept.add(bundle, now_ms));
-        drop(kept);
-        self.changed();
-        Ok(offered.len())
+        done.map(|()| offered.len()).map_err(NotTaken::Failed)
     }
 
     /// Every version, in order.
@@ -274,6 +296,23 @@ impl Shelf {
 }
 
 impl Kept {
+    /// What counts of those versions, now or later.
+    fn read(folder: &Folder, versions: Vec<Version>, now_ms: u64) -> Result<Self, Failure> {
+        let mut kept = Self { versions, ..Self::default() };
+        let present = kept.versions.iter().rposition(|one| one.not_before_ms <= now_ms).unwrap_or_default();
+        for version in kept.versions.iter().skip(present).filter(|one| one.believed) {
+            match Bundle::kept(&files::bytes(folder, version)?, &version.hash) {
+                Ok(bundle) => kept.bundles.push(bundle),
+                Err(error) => {
+                    tracing::error!(version = version.version, %error, "a policy cannot be read");
+                    let problem = unreadable(version.version, &error);
+                    kept.unreadable = Some((version.version, version.not_before_ms, problem));
+                }
+            }
+        }
+        Ok(kept)
+    }
+
     /// Whether a version may be the next one.
     fn next(&self, version: &Version) -> Result<(), String> {
         if self.versions.len() >= VERSIONS_MAX {

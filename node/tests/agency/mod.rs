@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
     thread::sleep,
@@ -19,13 +20,34 @@ use lintas_config::{
 };
 use lintas_proto::{
     canonical, limits,
-    schema::{JoinRequest, Roster},
+    schema::{JoinRequest, Purpose, Roster},
     sign::{KeyRole, SigningKey, VerifyingKey},
 };
 use serde_json::Value;
 use tempfile::TempDir;
 
 const LINTAS: &str = env!("CARGO_BIN_EXE_lintas");
+
+/// What leaves the agency, and what it takes: what its own units write to each other.
+pub(crate) const POLICY: &str = r#"@id("own-units")
+@reason("units of our own agency may have what we write")
+permit (principal in Lintas::Agency::"TH", action == Lintas::Action::"Release", resource);
+
+@id("accept-own")
+@reason("we take what we write ourselves")
+permit (principal, action == Lintas::Action::"Accept", resource in Lintas::Agency::"TH");
+"#;
+
+/// A case of it.
+pub(crate) const CASES: &str = r#"[[case]]
+name = "an alert among ourselves"
+from = "TH/TH-MAR"
+to = "TH/TH-VIC"
+kind = "ALERT"
+tlp = "AMBER"
+purposes = ["INVESTIGATION"]
+expect = "release"
+"#;
 
 /// An agency's folder, member of a region whose broker is away.
 pub(crate) struct Agency {
@@ -34,6 +56,15 @@ pub(crate) struct Agency {
 
 impl Agency {
     pub(crate) fn new() -> Self {
+        let agency = Self::without_policy();
+        let policy = agency.policy("policy", POLICY, CASES);
+        let published = agency.lintas(&["policy", "publish", &policy, "--yes"]);
+        assert_eq!(code(&published), 0, "{}", words(&published));
+        agency
+    }
+
+    /// It has published none: nothing leaves it.
+    pub(crate) fn without_policy() -> Self {
         let agency = Self::without_node();
         let made = agency.lintas(&agency.init());
         assert_eq!(code(&made), 0, "{made:?}");
@@ -41,11 +72,24 @@ impl Agency {
         agency
     }
 
+    /// A policy folder, as an officer has written it; its path.
+    pub(crate) fn policy(&self, name: &str, policies: &str, cases: &str) -> String {
+        let folder = self.path(name);
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("policy.cedar"), policies).unwrap();
+        fs::write(folder.join("cases.toml"), cases).unwrap();
+        folder.to_str().unwrap().to_owned()
+    }
+
     /// Only its two passphrases.
     pub(crate) fn without_node() -> Self {
         let agency = Self { root: TempDir::new().unwrap() };
-        fs::write(agency.path("passphrase"), "a long passphrase\n").unwrap();
-        fs::write(agency.path("identity-passphrase"), "a secret of its own\n").unwrap();
+        for (name, secret) in
+            [("passphrase", "a long passphrase\n"), ("identity-passphrase", "a secret of its own\n")]
+        {
+            fs::write(agency.path(name), secret).unwrap();
+            fs::set_permissions(agency.path(name), fs::Permissions::from_mode(0o600)).unwrap();
+        }
         agency
     }
 
@@ -78,6 +122,9 @@ impl Agency {
         let (_, broker) = new_broker("hub.mekong", &mut entropy).unwrap();
         let request = Bytes::from(fs::read(self.data().join("join-request.bin")).unwrap());
         let request: JoinRequest = canonical::decode(&request, limits::KEYSET_BYTES_MAX).unwrap();
+        let mut member = request.member.unwrap();
+        // What the authority registers its units for.
+        member.units.iter_mut().for_each(|unit| unit.purposes = vec![Purpose::Investigation as i32]);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis();
         let now = u64::try_from(now).unwrap();
         let roster = Roster {
@@ -88,7 +135,7 @@ impl Agency {
             not_after_ms: now + 1_000_000_000,
             authority_keys: vec![Bytes::copy_from_slice(&authority.public_key())],
             threshold: 1,
-            members: vec![request.member.unwrap()],
+            members: vec![member],
             brokers: vec![broker],
             suite_min: 1,
             epoch_ms: 10_000,

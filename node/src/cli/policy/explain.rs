@@ -9,12 +9,7 @@ use lintas_config::policy::{
     view::{View, ViewError},
 };
 
-use super::{
-    Basis, Officer, agency,
-    files::{Draft, plain_words, refused},
-    label::Asked,
-    words,
-};
+use super::{Basis, Officer, agency, files::Draft, label::Asked, words};
 use crate::{
     cli::absolute,
     shell::{
@@ -74,13 +69,7 @@ pub(super) fn present(officer: &Officer, owner: &str) -> Result<Option<PolicySet
 /// The policies of a folder or file, mistakes shown.
 pub(super) fn candidate(officer: &Officer, path: &Path, owner: &str) -> Result<PolicySet, Failure> {
     let draft = Draft::read(&absolute(path)?)?;
-    draft.policies(agency(owner)).map_err(|mistakes| {
-        if !officer.json {
-            let list: String = mistakes.iter().map(plain_words).collect();
-            words::aside(&list);
-        }
-        refused(&mistakes)
-    })
+    draft.policies(agency(owner)).map_err(|mistakes| officer.refused(&mistakes))
 }
 
 /// Asks, and shows the matrix.

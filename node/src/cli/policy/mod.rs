@@ -33,6 +33,7 @@ use lintas_proto::{
 };
 use serde::Serialize;
 
+use self::files::{Mistake, plain_words};
 use super::{Context, unexpected};
 use crate::{
     core::text::one_line,
@@ -49,8 +50,10 @@ use crate::{
 const CODES: &str = "\
 The usual way: `lintas policy new`, write, `lintas policy check`, `test` and `explain` until it says what you mean, then
 `lintas policy publish`. A policy folder holds `policy.cedar` and `cases.toml`.
-Exit codes: 0 done; 6 the policy or its cases are wrong; 7 no such file or version; 8 published here, the broker has not
-answered yet; 9 the broker refuses it; `replay`: 30 the log contradicts the policies, 31 events could not be decided again.
+Exit codes: 0 done; 2 the command line is wrong, or a question was answered with no; 6 the policy or its cases are wrong, or
+another version was published meanwhile; 7 no such file or version; 8 published here, the broker has not answered yet; 9 published
+here, the broker refuses it; 10 the disk, nothing was published; 14 the node is locked; `replay`: 30 the log contradicts the
+policies, 31 events could not be decided again. The others: lintas --help.
 docs/POLICY.md explains the language and every sample.";
 
 /// The release policy of this agency: write it, try it, publish it.
@@ -181,6 +184,21 @@ impl Officer {
         versions.retain(|one| one.not_before_ms <= now_ms);
         let present = versions.pop().filter(|one| one.believed);
         present.map(|version| Ok((version.clone(), said(folder, &version)?))).transpose()
+    }
+
+    /// Beside the answer, for people: to a program an error is one object, and nothing beside it.
+    fn aside(&self, text: &str) {
+        if !self.json {
+            words::aside(text);
+        }
+    }
+
+    /// The refusal for mistakes: the list beside it, or in it for a program.
+    fn refused(&self, mistakes: &[Mistake]) -> Failure {
+        let (refused, list) =
+            (files::refused(mistakes), mistakes.iter().map(plain_words).collect::<String>());
+        self.aside(&list);
+        if self.json { wrong(format_args!("{refused}:\n{list}")) } else { refused }
     }
 
     fn print<T: Serialize>(&self, value: &T, plain: impl FnOnce(&T) -> String) -> Result<(), Failure> {

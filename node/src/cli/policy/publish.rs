@@ -11,7 +11,7 @@ use super::{
     check::look,
     diff::compare,
     explain::present,
-    files::{Draft, plain_words, refused},
+    files::Draft,
     history,
     label::moment,
     replay::{self, Replayed},
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     cli::{absolute, unexpected},
-    core::view::PolicyView,
+    core::{text::one_line, view::PolicyView},
     shell::{
         audit::folder::Place,
         clock::{self, show as time},
@@ -85,14 +85,15 @@ pub(super) fn run(officer: &Officer, publish: &Publish) -> Result<(), Failure> {
     let not_before_ms = publish.not_before.as_deref().map(|text| moment(text, "--not-before")).transpose()?;
     let since_ms = publish.since.as_deref().map_or(Ok(0), |text| moment(text, "--since"))?;
     let draft = Draft::read(&absolute(&publish.path)?)?;
-    let sound = look(&draft, &agency(&owner), &roster).map_err(|mistakes| {
-        words::aside(&mistakes.iter().map(plain_words).collect::<String>());
-        refused(&mistakes)
-    })?;
+    let sound = look(&draft, &agency(&owner), &roster).map_err(|mistakes| officer.refused(&mistakes))?;
     let tests = try_cases(&draft, &sound, &roster, clock::now_ms())?;
     if tests.failed > 0 {
-        words::aside(&test::plain(&tests));
-        return Err(wrong("cases came out otherwise than they say; nothing was signed"));
+        officer.aside(&test::plain(&tests));
+        let failed = tests.cases.iter().filter(|case| !case.ok).map(|case| one_line(&case.name));
+        return Err(wrong(format_args!(
+            "cases came out otherwise than they say; nothing was signed: {}",
+            failed.collect::<Vec<_>>().join("; ")
+        )));
     }
     let before = history::look(officer)?;
     let diff = compare(present(officer, &owner)?.as_ref(), &sound.policies, &roster)?;
@@ -103,7 +104,7 @@ pub(super) fn run(officer: &Officer, publish: &Publish) -> Result<(), Failure> {
         Err(failure) => (None, Some(failure.message)),
     };
     let looked = Looked { tests, diff, replay, no_replay };
-    words::aside(&shown(&looked, &before));
+    officer.aside(&shown(&looked, &before));
     context.confirm(publish.yes, &question(&before, not_before_ms))?;
     let new = NewPolicy {
         policies: draft.policies,
@@ -149,9 +150,14 @@ fn question(before: &PolicyView, not_before_ms: Option<u64>) -> String {
     } else {
         ""
     };
+    let refused = before.versions.iter().find(|one| one.at_broker.as_deref() == Some("refused"));
+    let (next, instead) = match refused {
+        Some(refused) => (refused.version, " in the place of the one that the broker has refused,"),
+        None => (before.newest.saturating_add(1), ""),
+    };
     format!(
-        "This publishes version {} of the release policy of {}, in force here {when} and at the broker when it has it.{unknown}",
-        before.newest.saturating_add(1),
+        "This publishes version {next} of the release policy of {},{instead} in force here {when} and at the broker when it has \
+         it.{unknown}",
         before.agency
     )
 }

@@ -13,8 +13,8 @@ use serde::Serialize;
 use super::{
     Basis, Officer, agency,
     check::{self, Sound},
-    files::{Draft, Mistake, plain_words, refused},
-    words, wrong,
+    files::{Draft, Mistake, plain_words},
+    wrong,
 };
 use crate::{
     cli::{absolute, render::count},
@@ -68,12 +68,7 @@ pub(super) fn run(officer: &Officer, test: &Test) -> Result<(), Failure> {
     };
     let draft = Draft::read(&absolute(&test.path)?)?;
     let roster = officer.roster(&test.basis)?;
-    let sound = check::look(&draft, &owner, &roster).map_err(|mistakes| {
-        if !officer.json {
-            words::aside(&mistakes.iter().map(plain_words).collect::<String>());
-        }
-        refused(&mistakes)
-    })?;
+    let sound = check::look(&draft, &owner, &roster).map_err(|mistakes| officer.refused(&mistakes))?;
     let tests = try_cases(&draft, &sound, &roster, clock::now_ms())?;
     officer.print(&tests, plain)?;
     if tests.failed > 0 {

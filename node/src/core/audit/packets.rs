@@ -76,9 +76,11 @@ impl Packets {
     /// The next event of the sub-log of `agency`.
     pub(crate) fn event(&mut self, log: &str, index: u64, event: &AuditEvent, found: &mut Findings) {
         self.count(event.r#type);
-        let mut wrong = |text: String| found.push(Finding::new(Kind::Contradiction, log, text).entry(index));
-        let packet = event.packet_id.to_vec();
-        let known = (packet.clone(), event.header_digest.to_vec());
+        let known = (event.packet_id.to_vec(), event.header_digest.to_vec());
+        let mut wrong = |what: &str| {
+            let text = format!("packet {} {what}", hex(&event.packet_id));
+            found.push(Finding::new(Kind::Contradiction, log, text).entry(index));
+        };
         let Ok(kind) = EventType::try_from(event.r#type) else { return };
         match kind {
             EventType::Submitted => {
@@ -87,48 +89,40 @@ impl Packets {
             }
             EventType::Released | EventType::Received => {
                 if kind == EventType::Released && self.submitted.as_ref() != Some(&known) && !self.unknown {
-                    wrong(format!("packet {} was released without having been submitted", hex(&packet)));
+                    wrong("was released without having been submitted");
                 }
                 if event.reason != Reason::Accepted as i32 {
-                    wrong(format!("packet {} was let through although a decision says no", hex(&packet)));
+                    wrong("was let through although a decision says no");
                 }
                 self.decided(event);
                 if let Some(open) = opened(event) {
                     if kind == EventType::Released && self.denied.contains(&open) {
-                        wrong(format!(
-                            "packet {} was let through to a recipient to whom it was denied",
-                            hex(&packet)
-                        ));
+                        wrong("was let through to a recipient to whom it was denied");
                     }
                     let by = event.originator.as_ref().map_or("", |by| by.agency.as_str());
                     if self.once_more(open, by) {
-                        wrong(format!("packet {} was let through to one recipient twice", hex(&packet)));
+                        wrong("was let through to one recipient more than once");
                     }
                 }
             }
             EventType::Acknowledged | EventType::Expired | EventType::Withheld => {
                 let Some(open) = opened(event) else {
-                    return wrong(format!("the end of packet {} names no recipient", hex(&packet)));
+                    return wrong("comes to an end that names no recipient");
                 };
                 let left = self.index().get(&open).copied();
                 match left {
                     Some(left) if left > 1 => drop(self.index().insert(open, left - 1)),
                     Some(_) => drop(self.index().remove(&open)),
                     None if self.unknown => {}
-                    None => wrong(format!(
-                        "packet {} comes to an end for {} / {} without having been let through, or a second time",
-                        hex(&packet),
-                        open.agency,
-                        open.unit
+                    None => wrong(&format!(
+                        "comes to an end for {} / {} without having been let through, or a second time",
+                        open.agency, open.unit
                     )),
                 }
             }
             EventType::Denied | EventType::NotAccepted => {
                 if self.denied(event, &known) {
-                    wrong(format!(
-                        "packet {} was denied to a recipient to whom it was let through",
-                        hex(&packet)
-                    ));
+                    wrong("was denied to a recipient to whom it was let through");
                 }
             }
             EventType::Unspecified

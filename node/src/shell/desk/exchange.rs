@@ -222,11 +222,15 @@ impl Desk {
                  fetches the newest",
                 one_line(&unit)
             )),
-            Judgement::NoPolicy => Step::Leave(
-                "a packet waits at the broker: this node does not know the release policy of its own agency, so it can \
-                 neither take nor refuse it; the node fetches the policy by itself, if the agency has published one"
-                    .to_owned(),
-            ),
+            Judgement::NoPolicy => {
+                self.wait_for_policy();
+                Step::Leave(
+                    "a packet waits at the broker: no release policy of this agency is in force here, so it can neither be \
+                     taken nor refused; the node fetches the policy by itself, if the agency has published one; if not, \
+                     write one with `lintas policy new` and publish it"
+                        .to_owned(),
+                )
+            }
             Judgement::Unanswerable(why) => Step::Broken(format!("the broker sent {why}")),
         }
     }

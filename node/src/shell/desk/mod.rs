@@ -102,6 +102,8 @@ pub(crate) struct Desk {
     ahead: Mutex<Vec<bytes::Bytes>>,
     /// Deliveries stayed with the broker because of the directory.
     left_aside: AtomicBool,
+    /// Some of them because no policy of this agency was in force.
+    waits_for_policy: AtomicBool,
     /// How new a directory others have, by packets that are not kept. Those that are kept are in the journal.
     sighted: Mutex<Seen>,
     /// Refusals that wait for a newer directory.
@@ -177,6 +179,7 @@ impl Desk {
             wanted: Notify::new(),
             ahead: Mutex::default(),
             left_aside: AtomicBool::new(false),
+            waits_for_policy: AtomicBool::new(false),
             sighted: Mutex::default(),
             pending: Mutex::default(),
             reviewing: Mutex::default(),

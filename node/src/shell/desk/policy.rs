@@ -61,7 +61,6 @@ impl Desk {
         let bundle = Bundle::open(&bytes, &directory)
             .map_err(|error| Failure::new(Code::Draft, format_args!("nothing was published: {error}")))?;
         self.policies.publish(&bundle, now_ms)?;
-        self.policies.note_broker(|broker| broker.refused = None);
         tracing::info!(version = bundle.version(), hash = hex(bundle.hash()), "release policy published");
         self.policy_changed();
         Ok(self.policy_view(now_ms))
@@ -72,8 +71,9 @@ impl Desk {
         let no = |why: String| Failure::new(Code::Draft, format_args!("nothing was published: {why}"));
         let keys = self.keys();
         let (versions, broker) = (self.policies.versions(), self.policies.at_broker());
-        let newest = versions.last();
-        let present = newest.map_or(0, |newest| newest.version);
+        let present = versions.last().map_or(0, |newest| newest.version);
+        // What the broker has refused makes room.
+        let newest = versions.iter().rfind(|one| broker.refused.is_none_or(|refused| one.version < refused));
         if broker.forked {
             return Err(no(broker.trouble.unwrap_or_default()));
         }
@@ -93,10 +93,10 @@ impl Desk {
                 "version {present} was published meanwhile; look at it with `lintas policy show`, and publish again"
             )));
         }
-        let begun_ms = newest.map_or(0, |newest| newest.not_before_ms);
+        let (before, begun_ms) = newest.map_or((0, 0), |newest| (newest.version, newest.not_before_ms));
         if let Some(early_ms) = new.not_before_ms.filter(|asked_ms| *asked_ms < begun_ms) {
             return Err(no(format!(
-                "it would be in force from {}, before version {present}, which is from {}; give a later --not-before",
+                "it would be in force from {}, before version {before}, which is from {}; give a later --not-before",
                 time(early_ms),
                 time(begun_ms)
             )));
@@ -105,7 +105,7 @@ impl Desk {
             format: bundle::FORMAT,
             region: keys.region.clone(),
             owner: keys.agency.clone(),
-            version: present.saturating_add(1),
+            version: before.saturating_add(1),
             prev_hash: newest.map_or_else(Bytes::new, |newest| Bytes::copy_from_slice(&newest.hash)),
             not_before_ms: new.not_before_ms.unwrap_or(now_ms).max(begun_ms),
             schema_hash: Bytes::copy_from_slice(&schema_hash()),

@@ -1,7 +1,9 @@
 //! What policies keep from whom: asked again when a packet is sealed again, at the recipient, and told by the broker.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use lintas_config::os_entropy;
+use lintas_config::{os_entropy, policy::Bundle};
 use lintas_proto::{
     audit::leaf::log_event,
     canonical,
@@ -14,6 +16,7 @@ use lintas_proto::{
         Submission, UnitRef,
     },
 };
+use tokio::time::timeout;
 
 use super::{reseal_tests::refuse, *};
 use crate::{
@@ -171,7 +174,7 @@ fn without_the_own_policy_a_delivery_is_neither_taken_nor_refused() {
     let status = cambodia.status();
     assert_eq!((status.received, status.rejected), (0, 0));
     assert!(status.warnings.iter().any(|one| one.contains("knows no release policy of its own agency")));
-    assert!(status.link.unwrap().trouble.contains("can neither take nor refuse it"));
+    assert!(status.link.unwrap().trouble.contains("can neither be taken nor refused"));
     let checks = cambodia.doctor();
     let check = checks.iter().find(|check| check.check == "own_policy").unwrap();
     assert_eq!(check.mark, crate::core::health::Mark::Wrong);
@@ -183,6 +186,25 @@ fn without_the_own_policy_a_delivery_is_neither_taken_nor_refused() {
     region.give(&cambodia, OPEN);
     assert_eq!(said(&deliver(&region, &cambodia, &packet)[0]).outcome, Outcome::Acceptance);
     assert!(cambodia.status().warnings.is_empty());
+}
+
+#[tokio::test]
+async fn what_was_left_until_a_policy_begins_is_delivered_again_when_it_begins() {
+    let region = Region::new();
+    let packet = packet_to(&region.desk("TH"), &["KH/KH-AHT"], AMBER);
+    let cambodia = region.desk_without_policy("KH", "127.0.0.1:1");
+    let begins_ms = clock::now_ms() + 3_600_000;
+    let first = region.policy("KH", None, begins_ms, OPEN);
+    cambodia.shelf().publish(&Bundle::open(&first, &region.directory()).unwrap(), clock::now_ms()).unwrap();
+    assert_eq!(deliver(&region, &cambodia, &packet), []);
+    let woken = async |desk: &Desk| timeout(Duration::ZERO, desk.renewed()).await.is_ok();
+    cambodia.look_for_policy(begins_ms - 1);
+    assert!(!woken(&cambodia).await, "its time has not come");
+    cambodia.look_for_policy(begins_ms);
+    assert!(woken(&cambodia).await, "the session is opened anew, so that it comes again");
+    cambodia.look_for_policy(begins_ms);
+    assert!(!woken(&cambodia).await, "once");
+    assert_eq!(said(&deliver(&region, &cambodia, &packet)[0]).outcome, Outcome::Acceptance);
 }
 
 #[test]

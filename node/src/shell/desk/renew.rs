@@ -160,8 +160,28 @@ impl Desk {
 
     /// The own policy has changed: what stayed with the broker comes again in a new session.
     pub(crate) fn policy_changed(&self) {
+        self.waits_for_policy.store(false, Ordering::Relaxed);
         if self.left_aside.swap(false, Ordering::Relaxed) {
             self.reconnect();
+        }
+    }
+
+    /// A delivery that stays with the broker because no policy of this agency is in force.
+    pub(super) fn wait_for_policy(&self) {
+        self.waits_for_policy.store(true, Ordering::Relaxed);
+    }
+
+    /// Looks whether one is in force by now: a policy that was published ahead begins without a sign. Called again and again.
+    pub(crate) fn look_for_policy(&self, now_ms: u64) {
+        let in_force = || {
+            let policies = self.policies.policies(&self.directory(), now_ms);
+            policies.is_ok_and(|policies| policies.bundle(&self.keys().agency).is_some())
+        };
+        // Both: one is set as a delivery is judged, the other when it is left.
+        let waits =
+            [&self.waits_for_policy, &self.left_aside].iter().all(|flag| flag.load(Ordering::Relaxed));
+        if waits && in_force() {
+            self.policy_changed();
         }
     }
 

@@ -1,4 +1,5 @@
-//! `policy/` in the data folder: every version of the own agency's policy, one file each, never written twice.
+//! `policy/` in the data folder: every version of the own agency's policy, one file each, never written twice, unless the broker
+//! has refused it and so nobody else has it.
 //!
 //! | name | what |
 //! |---|---|
@@ -8,7 +9,7 @@
 //! What is read was verified when it was kept. Here its own signature and the chain of hashes are looked at again, because
 //! a disk fails; whether its keys still count the directory said then, and says again to whoever takes one from the broker.
 
-use std::path::PathBuf;
+use std::{io, path::PathBuf};
 
 use bytes::Bytes;
 use lintas_proto::{
@@ -159,16 +160,43 @@ pub(crate) fn said(folder: &Folder, version: &Version) -> Result<PolicyBundle, F
     read.map(|(_, said)| said).map_err(Failure::internal)
 }
 
-/// Keeps one more version: durable when this returns.
-pub(crate) fn keep(folder: &Folder, version: &Version, bytes: &[u8]) -> Result<(), Failure> {
+/// Keeps one more version, in the place of those in `over`: durable when this returns.
+pub(crate) fn keep(
+    folder: &Folder,
+    version: &Version,
+    bytes: &[u8],
+    over: &[Version],
+) -> Result<(), Failure> {
     let root = folder.path(FOLDER);
     files::private_folder(&root).map_err(|error| Failure::file("make", &root, &error))?;
-    let path = path(folder, version.version, version.believed);
+    let target = path(folder, version.version, version.believed);
+    let failed = |error: io::Error| not_kept(&target, &error);
     // What a process that was cut off in the middle left.
-    let tidied = files::wipe_leftovers(&path);
-    tidied
-        .and_then(|()| files::write_new(&path, bytes))
-        .map_err(|error| Failure::file("write", &path, &error))
+    files::wipe_leftovers(&target).map_err(failed)?;
+    // The last one first: what is left is a chain at any moment.
+    for later in over.iter().skip(1).rev() {
+        files::remove(&path(folder, later.version, later.believed)).map_err(failed)?;
+    }
+    if !over.is_empty() {
+        return files::replace(&target, bytes).map_err(failed);
+    }
+    let free = !target.exists();
+    files::write_new(&target, bytes).map_err(|error| {
+        // It has its name, and whether that lasts is not known: nobody is to find later what was never published.
+        if free {
+            let _ = files::remove(&target);
+        }
+        failed(error)
+    })
+}
+
+fn not_kept(path: &std::path::Path, error: &io::Error) -> Failure {
+    let message = format!(
+        "`{}` cannot be written: {}. Make room, or look at the disk, and try again; the policy in force stays in force",
+        path.display(),
+        why(error)
+    );
+    Failure::new(Code::Storage, message)
 }
 
 fn bytes_of(path: &std::path::Path) -> Result<Bytes, Failure> {

@@ -1,4 +1,4 @@
-use std::fs;
+use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use bytes::Bytes;
 use lintas_config::policy::Bundle;
@@ -107,11 +107,99 @@ fn a_damaged_or_missing_version_is_named_and_nothing_is_in_force_by_mistake() {
 }
 
 #[test]
+fn what_the_broker_refused_makes_room_and_nothing_else_does() {
+    let (region, shelf, later) = scene();
+    let first = files::bytes(&Folder::at(&region.path("TH")), &shelf.versions()[0]).unwrap();
+    let mended = region.policy("TH", Some(&first), later, &alerts("mended"));
+    let mended = Bundle::open(&mended, &region.directory()).unwrap();
+    for refused in [None, Some(1), Some(3)] {
+        shelf.note_broker(|broker| broker.refused = refused);
+        assert!(shelf.publish(&mended, clock::now_ms()).is_err());
+        assert_eq!((shelf.newest(), in_force(&region, &shelf, later)), (3, Some(3)));
+    }
+    // What is on its way to the broker is not replaced under it.
+    shelf.note_broker(|broker| broker.refused = Some(2));
+    let second = files::bytes(&Folder::at(&region.path("TH")), &shelf.versions()[1]).unwrap();
+    assert!(shelf.is_to_bring(&second));
+    assert!(shelf.publish(&mended, clock::now_ms()).is_err());
+    shelf.note_broker(|broker| broker.refused = Some(2));
+    shelf.publish(&mended, clock::now_ms()).unwrap();
+    assert!(!shelf.is_to_bring(&second));
+    for shelf in [&shelf, &self::shelf(&region).unwrap()] {
+        assert_eq!(in_force(&region, shelf, later - 1), Some(1), "as long as its own time has not come");
+        let policies = shelf.policies(&region.directory(), later).unwrap();
+        assert_eq!(policies.bundle("TH").unwrap().hash(), mended.hash());
+    }
+}
+
+#[test]
+fn what_cannot_be_written_is_not_published_and_not_found_later() {
+    let (region, shelf, later) = scene();
+    let third = files::bytes(&Folder::at(&region.path("TH")), &shelf.versions()[2]).unwrap();
+    let fourth = region.policy("TH", Some(&third), later, &alerts("fourth"));
+    let fourth = Bundle::open(&fourth, &region.directory()).unwrap();
+    // A folder stands where it would be written.
+    let part = region.path("TH").join("policy/.000004.bin.part");
+    fs::create_dir(&part).unwrap();
+    let refused = shelf.publish(&fourth, clock::now_ms()).unwrap_err();
+    assert!(refused.code == Code::Storage && refused.message.contains("stays in force"), "{refused}");
+    assert_eq!((shelf.newest(), self::shelf(&region).unwrap().newest()), (3, 3));
+    fs::remove_dir(&part).unwrap();
+    shelf.publish(&fourth, clock::now_ms()).unwrap();
+    assert_eq!(self::shelf(&region).unwrap().newest(), 4);
+}
+
+#[test]
 fn another_agencys_policy_in_the_folder_is_refused() {
     let (region, ..) = scene();
     let folder = Folder::at(&region.path("TH"));
     let refused = Shelf::open(&folder, REGION, "KH", clock::now_ms()).unwrap_err();
     assert!(refused.code == Code::NotSetUp && refused.message.contains("TH"), "{refused}");
+}
+
+#[test]
+fn history_goes_on_until_this_machine_has_published() {
+    let mut region = Region::new();
+    drop(region.desk("TH"));
+    let first = region.policy("TH", None, 1, &alerts("of the old machine"));
+    let second = region.policy("TH", Some(&first), 2, &alerts("of whoever has it now"));
+    let third = region.policy("TH", Some(&second), 3, &alerts("and again"));
+    let secrets = region.rekey("TH");
+    let next = region.next(|_| {});
+    let directory = region.open(&next);
+    let shelf = shelf(&region).unwrap();
+    let take =
+        |offered: &Bytes| shelf.take(std::slice::from_ref(offered), ("TH", &directory), clock::now_ms());
+    assert!(matches!((take(&first), take(&second)), (Ok(1), Ok(1))), "the next one follows the newest");
+    assert!(shelf.policies(&directory, clock::now_ms()).unwrap().bundle("TH").is_none());
+    region.secrets.insert("TH".to_owned(), secrets);
+    let own = region.policy("TH", Some(&second), 3, &alerts("of this machine"));
+    shelf.publish(&Bundle::open(&own, &directory).unwrap(), clock::now_ms()).unwrap();
+    assert!(matches!(take(&third), Err(NotTaken::Untrue(_))));
+    let in_force = shelf.policies(&directory, clock::now_ms()).unwrap();
+    assert_eq!(in_force.bundle("TH").unwrap().bytes(), &own);
+}
+
+#[test]
+fn of_what_the_broker_has_that_counts_which_could_be_kept() {
+    let region = Region::new();
+    drop(region.desk("TH"));
+    let shelf = shelf(&region).unwrap();
+    let first = region.policy("TH", None, 1, &alerts("first"));
+    let second = region.policy("TH", Some(&first), 2, &alerts("second"));
+    let part = region.path("TH").join("policy/.000002.bin.part");
+    fs::create_dir_all(&part).unwrap();
+    fs::set_permissions(part.parent().unwrap(), fs::Permissions::from_mode(0o700)).unwrap();
+    let (offered, directory) = ([first, second], region.directory());
+    for count in [2, 1] {
+        let left = offered.len() - count;
+        let taken = shelf.take(&offered[left..], ("TH", &directory), clock::now_ms());
+        assert!(matches!(taken, Err(NotTaken::Failed(_))), "{taken:?}");
+        assert_eq!((in_force(&region, &shelf, 5), shelf.newest()), (Some(1), 1));
+    }
+    fs::remove_dir(&part).unwrap();
+    assert_eq!(shelf.take(&offered[1..], ("TH", &directory), clock::now_ms()).unwrap(), 1);
+    assert_eq!(in_force(&region, &shelf, 5), Some(2));
 }
 
 #[test]

@@ -73,6 +73,10 @@ impl Session {
             Err(not) => return Ok(Err(not.into())),
         };
         for (version, bundle) in missing {
+            // Another one has taken its place: this is done anew, at once.
+            if !self.desk.shelf().is_to_bring(&bundle) {
+                return Ok(Ok(()));
+            }
             let brought = match connection.open_stream().await {
                 Ok(streams) => bring(streams, bundle).await,
                 Err(error) => Err(error.into()),
@@ -115,7 +119,13 @@ impl Trouble {
 
     fn about(self, version: u64) -> Self {
         let why = format!("the broker does not take version {version} of this agency's policy: {}", self.why);
-        Self { why, refused: (!self.again).then_some(version), ..self }
+        if self.again {
+            return Self { why, ..self };
+        }
+        let why = format!(
+            "{why} Mend that and publish again: the next one takes the place of version {version}, which is in force here only"
+        );
+        Self { why, refused: Some(version), ..self }
     }
 }
 

@@ -69,8 +69,8 @@ struct Held {
     log: Vec<Digest>,
     /// Bundles of each agency's policy, in order.
     policies: HashMap<String, Vec<Bytes>>,
-    /// What it answers to a bundle, if not that it takes it.
-    policy_refusal: Option<Reason>,
+    /// What it answers to a bundle with such a text, instead of taking it.
+    policy_refusal: Option<(Reason, &'static str)>,
     policy_gets: usize,
     policy_puts: usize,
     /// What it answers to a keyset.
@@ -249,12 +249,13 @@ impl Hub {
             let status = {
                 let mut held = self.held.lock().unwrap();
                 held.policy_puts += 1;
-                let refusal = held.policy_refusal;
+                let text = Version::read(&put.bundle).unwrap().1.policies;
+                let refusal = held.policy_refusal.filter(|(_, part)| text.contains(part));
                 let known = held.policies.entry(agency.to_owned()).or_default();
                 if refusal.is_none() {
                     known.push(put.bundle);
                 }
-                let reason = refusal.unwrap_or(Reason::Accepted) as i32;
+                let reason = refusal.map_or(Reason::Accepted, |(reason, _)| reason) as i32;
                 PolicyStatus { reason, text: "no\u{1b}[2J".to_owned(), version: known.len() as u64 }
             };
             if status.reason == Reason::Accepted as i32 {

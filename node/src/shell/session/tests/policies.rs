@@ -105,7 +105,7 @@ async fn another_bundle_of_the_same_version_is_an_alarm_and_nothing_is_published
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_broker_refuses_is_told_in_its_words_and_tried_again_without_haste() {
     let (hub, address) = Hub::start(Region::new());
-    hub.held.lock().unwrap().policy_refusal = Some(Reason::Policy);
+    hub.held.lock().unwrap().policy_refusal = Some((Reason::Policy, "first"));
     let thailand = Arc::new(hub.region.desk_at("TH", &address.to_string()));
     publish(&thailand, "first");
     let running = run(&thailand);
@@ -118,10 +118,32 @@ async fn what_the_broker_refuses_is_told_in_its_words_and_tried_again_without_ha
     );
     assert_eq!(shown.versions[0].at_broker.as_deref(), Some("refused"));
     assert!(hub.held.lock().unwrap().policy_puts <= 2);
-    // What is published next is tried at once, whatever the pause.
-    hub.held.lock().unwrap().policy_refusal = None;
-    publish(&thailand, "second");
-    soon("both", || at_hub(&hub) == 2 && view(&thailand).trouble.is_none()).await;
+    assert!(told.contains("takes the place of version 1"), "{told}");
+    // What is published next is tried at once, whatever the pause; and nothing refused stands before it.
+    assert_eq!(publish(&thailand, "second").newest, 1);
+    soon("the second", || at_hub(&hub) == 1 && view(&thailand).trouble.is_none()).await;
+    assert_eq!(view(&thailand).versions.iter().map(|one| one.note.as_str()).collect::<Vec<_>>(), ["second"]);
+    assert_eq!(publish(&thailand, "third").newest, 2, "what the broker has is never replaced");
+    soon("the third", || at_hub(&hub) == 2).await;
+    running.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_the_broker_refuses_does_not_keep_later_ones_from_it() {
+    let (hub, address) = Hub::start(Region::new());
+    let thailand = Arc::new(hub.region.desk_at("TH", &address.to_string()));
+    for why in ["first", "signed with keys that are replaced", "behind it"] {
+        publish(&thailand, why);
+    }
+    hub.held.lock().unwrap().policy_refusal = Some((Reason::BadSignature, "replaced"));
+    let running = run(&thailand);
+    let standing = || view(&thailand).versions.iter().map(|one| one.at_broker.clone()).collect::<Vec<_>>();
+    let told = ["in_force", "refused", "missing"].map(|word| Some(word.to_owned()));
+    soon("the refusal", || standing() == told).await;
+    assert_eq!(view(&thailand).in_force, Some(3), "at home it counts all the same");
+    assert_eq!(publish(&thailand, "mended").newest, 2);
+    soon("the mended one", || at_hub(&hub) == 2 && view(&thailand).trouble.is_none()).await;
+    assert_eq!((view(&thailand).in_force, view(&thailand).newest), (Some(2), 2));
     running.abort();
 }
 
