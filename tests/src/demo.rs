@@ -2,6 +2,7 @@
 //! and to the regional coordinator through the broker; every claim is checked, and said in plain words.
 
 mod log;
+mod policy;
 
 use std::{
     fs,
@@ -16,8 +17,9 @@ use serde_json::{Value, json};
 
 use crate::{
     member::{Answer, Member},
+    policy::Released,
     process::wait,
-    region::Region,
+    region::{Region, Wanted},
     search::{files as files_in, holding},
     stranger,
 };
@@ -58,11 +60,14 @@ impl Teller {
 pub fn play(program: &Path, root: &Path, teller: &mut Teller) -> Result<Region, Difference> {
     teller.step("A region is founded: two of three authorities sign who is a member and with which keys.");
     let viet_nam = Member::of(&lintas_config::source::mekong().unwrap(), "VN");
-    let mut region = Region::found_with(program, root, &NODES, &[&viet_nam], |broker| broker);
+    let held = [&viet_nam];
+    let wanted = Wanted { held: &held, released: Released::AsTheSampleSays, ..Wanted::nodes(&NODES) };
+    let mut region = Region::found_as(program, root, &wanted, |broker| broker);
     let files = case_files(root);
     teller.note(
         "Eight members, as config/mekong describes them; those whose nodes run watch the log. Each has made its own keys; no secret was shared.",
     );
+    teller.note("Each has written down what it lets go and what it takes, and signed it. Only the broker sees all of these policies.");
 
     teller.step(
         "The broker starts, and the nodes of Thailand, of the coordinator and of the auditor. Cambodia's link is down.",
@@ -73,6 +78,7 @@ pub fn play(program: &Path, root: &Path, teller: &mut Teller) -> Result<Region, 
     region.start_node("AUD");
     teller.note(&format!("The broker listens on {}.", region.broker_address()));
 
+    policy::explained(&region, &files, teller)?;
     let packet = send(&region, &files, teller)?;
     receive(&region, "RCO", &packet, "The coordinator's node has it", teller)?;
 
@@ -90,11 +96,13 @@ pub fn play(program: &Path, root: &Path, teller: &mut Teller) -> Result<Region, 
     export(&region, &packet, &files, teller)?;
     evidence(&region, &packet, teller)?;
 
-    refused_at_home(&region, &files, teller)?;
+    refused_at_home(&region, &files, &packet, teller)?;
+    policy::refused(&region, &files, teller)?;
     refused_by_the_broker(&region, &viet_nam, teller)?;
     refused_stranger(&region, teller)?;
     suspended(&region, &files, &viet_nam, teller)?;
     log::play(&region, root, &packet, teller)?;
+    policy::replayed(&region, teller)?;
 
     teller.step("Nothing that the officer wrote stands readable on any disk or in any log.");
     let searched = search(&region)?;
@@ -135,9 +143,9 @@ fn send(region: &Region, files: &CaseFiles, teller: &mut Teller) -> Result<Strin
         ["--json", "send", &alert, "--attach", &photograph, "--attach", &crew_list, "--wait", "30"];
     let said = region.lintas("TH", &arguments);
     check(said.code == 0, &format!("the alert was not sent: {}{}", said.out, said.err))?;
-    let packet = text_of(&outbox(region)?, "packet_id")?;
+    let packet = text_of(&said.json(), "packet_id")?;
     teller.note(&format!("Sealed for KH-AHT and RCO-DESK only, signed by Thailand, kept: packet {packet}."));
-    let entry = outbox(region)?;
+    let entry = outbox(region, &packet)?;
     check(entry["state"] == "accepted", &format!("the broker has not accepted the packet: {entry}"))?;
     teller.note(&format!(
         "The broker's signed receipt: durable, event {} in {}.",
@@ -196,28 +204,35 @@ fn export(region: &Region, packet: &str, files: &CaseFiles, teller: &mut Teller)
 fn evidence(region: &Region, packet: &str, teller: &mut Teller) -> Result<(), Difference> {
     teller.step("Signed evidence of delivery returns to Ranong.");
     let delivered = || -> Result<bool, Difference> {
-        let entry = outbox(region)?;
-        check(entry["packet_id"] == packet, &format!("another packet is in the outbox: {entry}"))?;
+        let entry = outbox(region, packet)?;
         Ok(entry["recipients"]
             .as_array()
             .is_some_and(|all| all.iter().all(|one| one["state"] == "delivered")))
     };
-    check(wait(|| delivered() == Ok(true)), &format!("no evidence came: {}", outbox(region)?))?;
+    check(wait(|| delivered() == Ok(true)), &format!("no evidence came: {}", outbox(region, packet)?))?;
     teller.note("The outbox says: delivered to KH-AHT and to RCO-DESK, each by that unit's own signature.");
     Ok(())
 }
 
-/// The one entry of Thailand's outbox.
-fn outbox(region: &Region) -> Result<Value, Difference> {
+/// What Thailand's outbox says.
+fn sent(region: &Region) -> Result<Vec<Value>, Difference> {
     let said = region.lintas("TH", &["--json", "outbox"]);
     check(said.code == 0, &format!("the outbox cannot be read: {}", said.err))?;
-    let outbox = said.json();
-    let packets = outbox["packets"].as_array().cloned().unwrap_or_default();
-    check(packets.len() == 1, &format!("one packet was sent, the outbox says: {outbox}"))?;
-    Ok(packets[0].clone())
+    Ok(said.json()["packets"].as_array().cloned().unwrap_or_default())
 }
 
-fn refused_at_home(region: &Region, files: &CaseFiles, teller: &mut Teller) -> Result<(), Difference> {
+/// What it says of one packet.
+fn outbox(region: &Region, packet: &str) -> Result<Value, Difference> {
+    let found = sent(region)?.into_iter().find(|entry| entry["packet_id"] == packet);
+    found.ok_or_else(|| format!("packet {packet} is not in the outbox"))
+}
+
+fn refused_at_home(
+    region: &Region,
+    files: &CaseFiles,
+    packet: &str,
+    teller: &mut Teller,
+) -> Result<(), Difference> {
     teller.step("A second alert is marked for Thai eyes only, and addressed to Phnom Penh by mistake.");
     let mut draft: Value = serde_json::from_slice(ALERT).map_err(|error| error.to_string())?;
     draft["label"]["caveats"] = json!(["CAVEAT_NOFORN"]);
@@ -225,7 +240,8 @@ fn refused_at_home(region: &Region, files: &CaseFiles, teller: &mut Teller) -> R
     fs::write(&path, draft.to_string()).map_err(|error| error.to_string())?;
     let said = region.lintas("TH", &["send", path.to_str().unwrap_or_default()]);
     check(said.code == 6, &format!("the node must refuse the mistake: {said:?}"))?;
-    outbox(region)?;
+    let kept = sent(region)?;
+    check(kept.len() == 1 && kept[0]["packet_id"] == packet, &format!("nothing more may be kept: {kept:?}"))?;
     teller.note("Refused by Ranong's own node, before anything was encrypted. It says:");
     said.err.lines().for_each(|line| teller.note(&format!("  {line}")));
     Ok(())

@@ -255,7 +255,7 @@ impl fmt::Display for Diff {
                 writeln!(f, "  no difference any more")?;
             }
             for effect in &period.effects {
-                writeln!(f, "  {}", effect.text)?;
+                writeln!(f, "  {}", apart(&effect.text))?;
             }
             if period.more > 0 {
                 writeln!(f, "  and {} lines more", period.more)?;
@@ -266,7 +266,7 @@ impl fmt::Display for Diff {
             writeln!(
                 f,
                 "\nCompared: {packets} packets ({pairs} pairs of sender and recipient, {labels} labels of each kind, \
-                 {moments} times). That is no proof: other labels may be decided otherwise."
+                 moments: {moments}). That is no proof: other labels may be decided otherwise."
             )?;
         }
         if labels_left_out + moments_left_out > 0 {
@@ -274,6 +274,16 @@ impl fmt::Display for Diff {
         }
         Ok(())
     }
+}
+
+/// What a line says of each kind of packets, on a line of its own.
+fn apart(text: &str) -> String {
+    let (who, what) = text.split_once(": ").filter(|_| text.contains("; ")).unwrap_or((text, ""));
+    if what.is_empty() {
+        return text.to_owned();
+    }
+    let what = what.replace("; or ", ", or ").replace("; ", "\n    ");
+    format!("{who}:\n    {what}")
 }
 
 /// A moment as people read it, UTC.

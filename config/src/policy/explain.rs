@@ -297,7 +297,9 @@ impl fmt::Display for Explanation {
         let mut reasons: BTreeMap<(Outcome, &str, String), Vec<&str>> = BTreeMap::new();
         for row in &self.rows {
             let policies = row.policies.join(", ");
-            let mut said = format!("{} (policy {policies})", row.why);
+            // Where several units fare alike, they stand in front.
+            let why = row.why.replace(&format!(" to {}", row.unit.replacen('/', " / ", 1)), "");
+            let mut said = format!("{why} (policy {policies})");
             for more in [&row.advice, &row.open].into_iter().filter(|more| !more.is_empty()) {
                 said = format!("{said}. {}", capital(more));
             }

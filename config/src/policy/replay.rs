@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lintas_proto::{
-    id::{Digest, hex},
+    id::{Digest, PacketId, hex},
     schema::{AuditEvent, EventType, Kind, Label, Onward, PolicyFacts, Reason, Roster, UnitRef},
 };
 
@@ -265,7 +265,8 @@ impl<'a, A: Archive> Replay<'a, A> {
         self.report.found(Found {
             index,
             time_ms: event.time_ms,
-            packet: hex(&event.packet_id),
+            packet: PacketId::from_bytes(&event.packet_id)
+                .map_or_else(|_| hex(&event.packet_id), |id| id.to_string()),
             from: event.originator.as_ref().map(name).unwrap_or_default(),
             to: event.recipient.as_ref().map(name).unwrap_or_default(),
             was: was(said, event),

@@ -298,7 +298,7 @@ impl Reading {
         let Some(id) = policy.annotation("id").filter(|id| is_id(id)) else {
             return wrong(
                 "a policy needs an id of its own: small letters, digits and hyphens, at most 32".to_owned(),
-                "write @id(\"no-sources\") above it",
+                "write @id(\"a-name-of-its-own\") above it",
             );
         };
         if RESERVED.contains(&id) {

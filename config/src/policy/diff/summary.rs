@@ -99,11 +99,10 @@ pub(super) fn effects(
         let layers = if accept { Layers::Accept } else { Layers::Release };
         for who in whom(&pairs, roster, accept) {
             let what: Vec<String> = what.iter().map(|(kinds, labels)| said(kinds, labels)).collect();
+            let verb = verb(turned.words(layers), &who.0);
             let text = match &who {
-                (units, None) => format!("{units} {}: {}", turned.words(layers), what.join("; ")),
-                (units, Some(from)) => {
-                    format!("{units} {} from {from}: {}", turned.words(layers), what.join("; "))
-                }
+                (units, None) => format!("{units} {verb}: {}", what.join("; ")),
+                (units, Some(from)) => format!("{units} {verb} from {from}: {}", what.join("; ")),
             };
             lines.push(Effect { who: who.0, gains: turned.gains(), text });
         }
@@ -111,6 +110,16 @@ pub(super) fn effects(
     let more = lines.len().saturating_sub(LINES_MAX);
     lines.truncate(LINES_MAX);
     (lines, more)
+}
+
+/// `gains` of one unit, `gain` of several.
+fn verb(words: &str, units: &str) -> String {
+    let several = units.contains(" and ") || units.contains(", ");
+    let plural = ["gain", "get", "lose", "accept"]
+        .into_iter()
+        .filter(|_| several)
+        .find_map(|verb| words.strip_prefix(verb)?.strip_prefix('s').map(|rest| format!("{verb}{rest}")));
+    plural.unwrap_or_else(|| words.to_owned())
 }
 
 /// What changes for packets of one kind, shortest labels only.
@@ -191,7 +200,10 @@ fn said(kinds: &[usize], labels: &Labels) -> String {
         let mut text = phrase(turns, joint);
         if !except.is_empty() {
             let gap = if text.is_empty() { "" } else { ", " };
-            text = format!("{text}{gap}but not {}", phrase(except, " or "));
+            let lead = |turn: &Turn| turn.words().0;
+            let except = except.chunk_by(|one, next| lead(one) == lead(next));
+            let except: Vec<String> = except.map(|alike| phrase(alike, " or ")).collect();
+            text = format!("{text}{gap}but not {}", except.join(" or "));
         }
         text
     };

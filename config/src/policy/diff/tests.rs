@@ -66,6 +66,28 @@ fn a_new_forbid_takes_away_only_what_was_given() {
 }
 
 #[test]
+fn exceptions_are_each_one_enough_and_every_kind_has_its_line() {
+    let roster = small();
+    let permit = policy(
+        "alerts",
+        "permit",
+        "Release",
+        "when { principal == Lintas::Unit::\"KH/KH-AHT\" && (resource.kind == Lintas::Kind::\"ALERT\" || (resource.kind == \
+         Lintas::Kind::\"NOTICE\" && resource.data.contains(Lintas::Data::\"WITNESS\"))) }",
+    );
+    let forbid = policy(
+        "not-these",
+        "forbid",
+        "Release",
+        "when { resource.data.contains(Lintas::Data::\"MINOR\") || resource.caveats.contains(Lintas::Caveat::\"ORCON\") }",
+    );
+    let diff = compare(&roster, &[], &[&permit, &forbid]);
+    let told = "KH / KH-AHT gains:\n    ALERT but not with data on MINOR or with ORCON\n    NOTICE with data on WITNESS, but \
+        not with data on MINOR or with ORCON\n";
+    assert!(diff.to_string().contains(told), "{diff}");
+}
+
+#[test]
 fn review_and_acceptance_have_their_own_words() {
     let roster = small();
     let permit = policy("all", "permit", "Release", "when { principal in Lintas::Agency::\"KH\" }");
@@ -127,7 +149,7 @@ fn conditions_that_only_hold_together_are_found() {
         resource.purposes.contains(Lintas::Purpose::\"PROSECUTION\") && \
         resource.caveats.contains(Lintas::Caveat::\"ORCON\") }";
     let diff = compare(&roster, &[], &[&policy("narrow", "permit", "Release", narrow)]);
-    let told = "gains: packets of every kind about CORRUPTION with data on FINANCIAL for PROSECUTION with TLP RED \
+    let told = "gain: packets of every kind about CORRUPTION with data on FINANCIAL for PROSECUTION with TLP RED \
         with ORCON";
     assert!(lines(&diff).iter().any(|line| line.ends_with(told)), "{diff}");
 }

@@ -20,6 +20,7 @@ use crate::{
 #[derive(Args)]
 pub(super) struct Check {
     /// Policy folder, or a file with policies alone.
+    #[arg(default_value = "policy")]
     path: PathBuf,
     #[command(flatten)]
     basis: Basis,

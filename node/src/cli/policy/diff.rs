@@ -22,8 +22,8 @@ use crate::shell::{
 /// Options of `diff`.
 #[derive(Args)]
 pub(super) struct Diff {
-    /// Two policy folders or files, the older first; with one, it is compared with the policy in force.
-    #[arg(value_name = "[OLD] NEW", required = true, num_args = 1..=2)]
+    /// Two policy folders or files, the older first; with one, it is compared with the policy in force; without any, the folder `policy` is.
+    #[arg(value_name = "[OLD] NEW", default_value = "policy", num_args = 1..=2)]
     paths: Vec<PathBuf>,
     #[command(flatten)]
     basis: Basis,

@@ -38,6 +38,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 #[derive(Args)]
 pub(super) struct Publish {
     /// Policy folder: policy.cedar and cases.toml.
+    #[arg(default_value = "policy")]
     path: PathBuf,
     /// In force not earlier than that day or moment (UTC); without it at once.
     #[arg(long, value_name = "TIME")]

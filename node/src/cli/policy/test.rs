@@ -29,6 +29,7 @@ use crate::{
 #[derive(Args)]
 pub(super) struct Test {
     /// Policy folder.
+    #[arg(default_value = "policy")]
     path: PathBuf,
     #[command(flatten)]
     basis: Basis,
