@@ -55,7 +55,8 @@ fn a_program_reads_one_object_from_every_policy_command_that_fails() {
         (&["policy", "publish", &sound], 2, "--yes"),
         (&["policy", "publish", &sound, "--yes", "--not-before", "1999-01-01"], 6, "--not-before"),
         (&["policy", "publish", &sound, "--yes", "--note", &"x".repeat(300)], 6, "256"),
-        (&["policy", "publish"], 2, "PATH"),
+        // The folder `policy`, beside whoever types it.
+        (&["policy", "publish"], 7, "there is no such file"),
         (&["policy", "sing"], 2, "sing"),
         (&["review", "0190a5b2-7c00-7abc-8def-0123456789ab"], 7, ""),
         (&["review", "00", "--release", "--by", "x", "--yes"], 2, "NAME, OFFICE"),
