@@ -167,7 +167,7 @@ fn an_auditor_mirrors_verifies_reads_hands_on_and_sees_an_erasure() {
     let _ =
         elsewhere(ROLE_NODE, &["audit", "verify", "--from", &own, "--bootstrap", &by("bootstrap.toml")]).ok();
     let checked = elsewhere(ROLE_BROKER, &["check", "--data", data.to_str().unwrap()]).ok();
-    assert!(checked.out.contains("WHOLE: journal and audit/"), "{checked:?}");
+    assert!(checked.out.contains("WHOLE: journal, audit/ and policies/"), "{checked:?}");
 }
 
 /// TH has what is logged of a packet forgotten: every mirror that follows stays green, and no key is left.
