@@ -16,7 +16,7 @@
 //! goes on where it was. Its log key changes only when its log ends, so that one key signs one log.
 //!
 //! What a roster takes out of the regional baseline goes on to forbid for 14 days from the begin of that roster
-//! ([`loosening`](crate::policy::loosening)): a roster that ends it earlier does not follow, whoever signed it. The texts
+//! ([`crate::policy::loosening`]): a roster that ends it earlier does not follow, whoever signed it. The texts
 //! are compared at every step from one roster to the next. After a restart only the mark of the roster before is known,
 //! not its text: then the first step cannot be compared. It was compared by everybody who ran meanwhile.
 //!

@@ -1,6 +1,6 @@
 //! What a new text changes, in words: which policies, and who gains and who loses.
 //!
-//! Decisions are compared over a space of packets ([`space`](super::space)): every unit, every kind, now and at each moment
+//! Decisions are compared over a space of packets (`space`): every unit, every kind, now and at each moment
 //! to come that either text names. That is no proof, and the answer says what was compared. Most of it costs little: where
 //! none of the policies that differ says anything, nothing can have changed (docs/adr/0031).
 
