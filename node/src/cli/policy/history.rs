@@ -18,7 +18,7 @@ pub(super) fn run(officer: &Officer) -> Result<(), Failure> {
 
 /// How the policy stands: as a running node says, else by the folder alone, which needs no keys.
 pub(super) fn look(officer: &Officer) -> Result<PolicyView, Failure> {
-    let folder = officer.data()?;
+    let folder = officer.home()?;
     folder.check()?;
     if let Some(Ok(Reply::Policy(view))) = control::ask(folder, &Request::Policy) {
         return Ok(*view);

@@ -130,7 +130,7 @@ pub(super) fn run(
 }
 
 impl Officer {
-    fn data(&self) -> Result<&Folder, Failure> {
+    fn home(&self) -> Result<&Folder, Failure> {
         self.data.as_ref().ok_or_else(|| {
             Failure::new(Code::Usage, "which data folder? give --data DIR, or set LINTAS_DATA")
         })
@@ -138,7 +138,7 @@ impl Officer {
 
     /// A node's, for commands that need one.
     fn node(&self) -> Result<Context, Failure> {
-        let folder = self.data()?.clone();
+        let folder = self.home()?.clone();
         Ok(Context { folder, key_file: self.key_file.clone(), json: self.json })
     }
 

@@ -49,7 +49,7 @@ struct Shown {
 
 /// Shows, or writes.
 pub(super) fn run(officer: &Officer, show: &Show) -> Result<(), Failure> {
-    let folder = officer.data()?;
+    let folder = officer.home()?;
     folder.check()?;
     let (version, said) = find(officer, show.version)?;
     if let Some(out) = &show.out {
@@ -81,7 +81,7 @@ pub(super) fn run(officer: &Officer, show: &Show) -> Result<(), Failure> {
 
 /// A version of the folder, the newest without a number.
 pub(super) fn find(officer: &Officer, number: Option<u64>) -> Result<(Version, PolicyBundle), Failure> {
-    let folder = officer.data()?;
+    let folder = officer.home()?;
     let versions = versions(folder)?;
     let found = match number {
         Some(number) => versions.iter().find(|one| one.version == number),
