@@ -1,0 +1,199 @@
+//! A region whose keys the benchmark holds, and its broker as a process of its own.
+//!
+//! Everybody releases and takes everything that the baseline does not forbid; the audit log is kept as always.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use bytes::Bytes;
+use lintas_config::{
+    Bootstrap, Directory,
+    issue::{bundle, fresh_seed, new_agency, sign_roster},
+    os_entropy,
+    settings::BrokerSettings,
+};
+use lintas_proto::{
+    canonical, limits,
+    schema::{
+        BrokerKeys, JoinRequest, Member, MemberStatus, NodeSecrets, Purpose, Role, Roster, RosterUnit,
+        UnitFunction, UnitRef,
+    },
+    sign::{KeyRole, SigningKey, VerifyingKey},
+};
+use lintas_tests::{
+    ROLE_BROKER, policy,
+    process::Process,
+    region::{free_address, now_ms},
+};
+
+use crate::bench::Bench;
+
+const REGION: &str = "bench";
+const BROKER: &str = "hub.bench";
+/// How often the log is published, milliseconds: as a region is founded if nobody says otherwise.
+const EPOCH_MS: u32 = 10_000;
+const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+/// Settings without which the benchmark would measure the bounds on one agency instead of the broker.
+const UNBOUNDED: &str =
+    "queue_entries_max = 10000000\nsubmissions_per_minute = 0\njournal_mib_max = 1048576\n";
+
+/// A region on disk.
+#[derive(Debug)]
+pub(crate) struct World {
+    program: PathBuf,
+    root: PathBuf,
+    pub(crate) directory: Directory,
+    pub(crate) secrets: Vec<NodeSecrets>,
+    broker: Option<Process>,
+}
+
+impl World {
+    /// Founds a region of `agencies` with one unit each under `root`. `settings` are lines of broker.toml.
+    pub(crate) fn found(bench: &Bench, root: &Path, agencies: usize, settings: &str) -> Self {
+        let keys = init(&bench.program, root, settings);
+        let mut entropy = os_entropy();
+        let authority = SigningKey::from_seed(KeyRole::Authority, &fresh_seed(&mut entropy)).unwrap();
+        let (mut members, mut keysets, mut secrets) = (vec![], vec![], vec![]);
+        for number in 0..agencies {
+            let (_, secret, request) = new_agency(REGION, member(number), now_ms(), &mut entropy).unwrap();
+            let JoinRequest { member, keyset, .. } = request;
+            // Nobody watches the log, so it needs no cosignatures to be published.
+            members.push(Member { witness_key: Bytes::new(), ..member.unwrap() });
+            keysets.push(keyset.unwrap());
+            secrets.push(secret);
+        }
+        let roster = Roster {
+            format: 1,
+            region: REGION.to_owned(),
+            version: 1,
+            not_before_ms: now_ms() - DAY_MS,
+            not_after_ms: now_ms() + 100 * DAY_MS,
+            authority_keys: vec![Bytes::copy_from_slice(&authority.public_key())],
+            threshold: 1,
+            members,
+            brokers: vec![keys],
+            suite_min: 1,
+            epoch_ms: EPOCH_MS,
+            ..Roster::default()
+        };
+        let bytes = bundle(&sign_roster(&roster, std::slice::from_ref(&authority)).unwrap(), keysets);
+        let bootstrap = Bootstrap {
+            region: REGION.to_owned(),
+            authority_keys: vec![VerifyingKey::parse(&authority.public_key()).unwrap()],
+            threshold: 1,
+        };
+        let broker = root.join("broker");
+        fs::write(broker.join("bootstrap.toml"), bootstrap.to_text()).unwrap();
+        fs::write(broker.join("directory.bin"), &bytes).unwrap();
+        let directory = Directory::open(&bytes, &bootstrap).unwrap();
+        for secrets in &secrets {
+            fs::write(secrets_file(root, &secrets.agency), canonical::encode(secrets)).unwrap();
+            let folder = broker.join("policies").join(&secrets.agency);
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(
+                folder.join("1.bin"),
+                policy::signed(secrets, policy::OPEN, &cases(&secrets.agency), None),
+            )
+            .unwrap();
+        }
+        Self { program: bench.program.clone(), root: root.to_owned(), directory, secrets, broker: None }
+    }
+
+    /// Starts the broker and waits until it listens.
+    pub(crate) fn start(&mut self) {
+        let (log, data) = (self.root.join("broker.log"), self.root.join("broker"));
+        let before = fs::read_to_string(&log).unwrap_or_default().matches("listens on").count();
+        let arguments = [OsStr::new(ROLE_BROKER), OsStr::new("run"), OsStr::new("--data"), data.as_os_str()];
+        let mut broker = Process::start(&self.program, &arguments, &log, &[]);
+        assert!(broker.wait_for("listens on", before), "the broker does not start:\n{}", broker.said());
+        self.broker = Some(broker);
+    }
+
+    /// The running broker.
+    pub(crate) fn broker(&self) -> &Process {
+        self.broker.as_ref().unwrap()
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(&mut self) {
+        self.broker.take().unwrap().kill_9();
+    }
+
+    /// SIGTERM; it must end well.
+    pub(crate) fn stop(&mut self) {
+        assert!(self.broker.take().unwrap().terminate().success(), "the broker did not end well");
+    }
+
+    /// Folder of the broker.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.root.join("broker")
+    }
+
+    /// Where everything lies.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the broker listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        let text = fs::read_to_string(self.folder().join("broker.toml")).unwrap();
+        BrokerSettings::parse(&text).unwrap().listen
+    }
+}
+
+/// Makes the broker's folder as its operator would; its public keys.
+fn init(program: &Path, root: &Path, settings: &str) -> BrokerKeys {
+    let (folder, listen) = (root.join("broker"), free_address().to_string());
+    let output = Command::new(program)
+        .args([ROLE_BROKER, "init", "--name", BROKER, "--listen", &listen, "--data"])
+        .arg(&folder)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let toml = folder.join("broker.toml");
+    fs::write(&toml, format!("listen = \"{listen}\"\n{UNBOUNDED}{settings}")).unwrap();
+    let keys = Bytes::from(fs::read(folder.join("broker.roster")).unwrap());
+    canonical::decode(&keys, limits::HELLO_BYTES_MAX).unwrap()
+}
+
+fn member(number: usize) -> Member {
+    let unit = unit(number);
+    Member {
+        name: format!("Police of {}", unit.agency),
+        roles: vec![Role::Agency as i32],
+        units: vec![RosterUnit {
+            unit: unit.unit,
+            name: "Contact point".to_owned(),
+            functions: vec![UnitFunction::Spoc as i32],
+            clearance: 2,
+            purposes: vec![Purpose::Investigation as i32],
+        }],
+        status: MemberStatus::Active as i32,
+        agency: unit.agency,
+        ..Member::default()
+    }
+}
+
+/// The unit of an agency; codes are in ascending order.
+pub(crate) fn unit(number: usize) -> UnitRef {
+    let agency = format!("A{number:05}");
+    UnitRef { unit: format!("{agency}-SPOC"), agency }
+}
+
+/// Where an agency's secret keys lie for the load generator.
+pub(crate) fn secrets_file(root: &Path, agency: &str) -> PathBuf {
+    root.join(format!("{agency}.secrets"))
+}
+
+fn cases(agency: &str) -> String {
+    let name = format!("{agency}/{agency}-SPOC");
+    format!(
+        "[[case]]\nname = \"to itself\"\nfrom = \"{name}\"\nto = \"{name}\"\nkind = \"ALERT\"\ntlp = \"AMBER\"\n\
+         purposes = [\"INVESTIGATION\"]\nexpect = \"release\"\n"
+    )
+}
