@@ -19,3 +19,6 @@ mod shell;
 mod testing;
 
 pub use cli::main;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

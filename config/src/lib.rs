@@ -14,6 +14,7 @@
 pub mod authority;
 pub mod directory;
 mod document;
+mod entropy;
 pub mod issue;
 pub mod policy;
 pub mod settings;
@@ -24,10 +25,4 @@ pub mod words;
 
 pub use directory::{Bootstrap, Directory, DirectoryError, HighWater, SuccessionError};
 
-/// Randomness of the operating system, for everything in Lintas that takes entropy as an argument.
-///
-/// It panics if the operating system has none: there is nothing safe left to do.
-#[must_use]
-pub fn os_entropy() -> impl rand_core::CryptoRng {
-    rand_core::UnwrapErr(getrandom::SysRng)
-}
+pub use entropy::os_entropy;

@@ -21,6 +21,9 @@ use crate::map::Reader;
 use crate::space::Space;
 use crate::{Anchor, Class, Committed, CompactReport, Compaction, NewRecord};
 
+/// The committer's, as `nice` counts.
+const PRIORITY: i32 = -10;
+
 /// Answers one group, on the committer's thread: it must be quick and must not wait for the committer.
 pub type Done = Box<dyn FnOnce(Result<Committed, CommitError>) + Send>;
 pub(crate) type DoneCompact = Box<dyn FnOnce(Result<CompactReport, CommitError>) + Send>;
@@ -193,6 +196,7 @@ struct Desk<D: Disk> {
 
 impl<D: Disk> Desk<D> {
     fn run(mut self) {
+        come_first();
         while let Some(work) = self.shared.mailbox.take(&self.shared.limits) {
             match work {
                 Work::Groups(groups) => self.commit(groups),
@@ -254,6 +258,15 @@ impl<D: Disk> Drop for Desk<D> {
                 Work::Close(done) => done(Err(CommitError::Poisoned)),
             }
         }
+    }
+}
+
+/// Everybody waits for this thread, which itself mostly waits for the disk: it should get a processor at once. Where the
+/// system does not allow that, it waits for its turn like all others.
+fn come_first() {
+    let thread = Some(rustix::thread::gettid());
+    if let Err(error) = rustix::process::setpriority_process(thread, PRIORITY) {
+        tracing::debug!(%error, "the committer runs at ordinary priority");
     }
 }
 

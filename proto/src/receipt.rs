@@ -73,14 +73,20 @@ impl Receipt {
     /// Canonical bytes.
     #[must_use]
     pub fn to_bytes(&self) -> Bytes {
+        self.clone().into_bytes()
+    }
+
+    /// Canonical bytes, of what is not needed any more.
+    #[must_use]
+    pub fn into_bytes(self) -> Bytes {
         canonical::encode(&schema::Receipt {
             suite: SUITE.into(),
-            origin: self.origin.clone(),
+            origin: self.origin,
             packet_id: Bytes::copy_from_slice(self.packet_id.as_bytes()),
             header_digest: Bytes::copy_from_slice(&self.header_digest),
             time_ms: self.time_ms,
             deadline_ms: self.deadline_ms,
-            events: self.events.clone(),
+            events: self.events,
         })
     }
 

@@ -424,9 +424,16 @@ fn nobody_uses_the_accessors_that_turn_an_unknown_value_into_the_default() {
     // In prost a field `type` has the accessor `r#type()`.
     calls.extend([".r#type()".to_owned(), ".set_type(".to_owned()]);
     // Not accessors of the schema, named with their receiver: the kind of an I/O error, the status of a child process
-    // and that of a node.
-    const OTHERS: [&str; 5] =
-        ["error.kind()", "err.kind()", "e.kind()", "self.status()", ".args([\"-TERM\",&id]).status()"];
+    // and that of a node, and which policies Cedar names as its reason.
+    const OTHERS: [&str; 7] = [
+        "error.kind()",
+        "err.kind()",
+        "e.kind()",
+        "self.status()",
+        ".args([\"-TERM\",&id]).status()",
+        "diagnostics.reason()",
+        "said.reason()",
+    ];
 
     let mut sources = Vec::new();
     for entry in std::fs::read_dir(workspace()).unwrap() {

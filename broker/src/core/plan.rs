@@ -284,7 +284,7 @@ impl<'a> Plan<'a> {
             deadline_ms: time_ms.saturating_add(limits::INCLUDED_WITHIN_MS.max(epochs_ms)),
             events,
         }
-        .to_bytes()
+        .into_bytes()
     }
 }
 

@@ -199,6 +199,9 @@ pub fn sentence(text: &str) -> String {
 /// A text cut to so many bytes, at a character boundary.
 #[must_use]
 pub fn cut(text: &str, bytes_max: usize) -> String {
+    if text.len() <= bytes_max {
+        return text.to_owned();
+    }
     let fits = |(at, c): &(usize, char)| at + c.len_utf8() <= bytes_max;
     text.char_indices().take_while(fits).map(|(_, c)| c).collect()
 }

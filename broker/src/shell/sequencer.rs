@@ -240,7 +240,8 @@ impl Sequencer {
         then: impl FnOnce(Committed) + Send + 'static,
     ) -> Result<(), Fatal> {
         let records: Vec<NewRecord> = facts.iter().map(Fact::to_record).collect();
-        let agencies: BTreeSet<String> = facts.iter().flat_map(Fact::agencies).map(str::to_owned).collect();
+        let agencies: BTreeSet<&str> = facts.iter().flat_map(Fact::agencies).collect();
+        let agencies: BTreeSet<String> = agencies.into_iter().map(str::to_owned).collect();
         let (shared, index, ringing) = (Arc::clone(&self.shared), Arc::clone(&self.index), agencies.clone());
         let done = move |committed| {
             if let Some(committed) = publish(&shared, &index, committed) {

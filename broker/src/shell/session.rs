@@ -43,6 +43,8 @@ use crate::core::{
 
 /// Most submissions of one session that are not answered yet. A node beyond it waits.
 pub(crate) const IN_FLIGHT_MAX: usize = 256;
+/// Longest submission that is verified without telling the runtime that its thread is busy.
+const INLINE_BYTES_MAX: usize = 16 * 1024;
 /// How long a session sleeps at most before it looks at its queue again, milliseconds: entries whose time has
 /// come make no noise. Tests rely on the bell alone.
 const LOOK_MS: u64 = if cfg!(test) { 60_000 } else { 1_000 };
@@ -122,7 +124,9 @@ impl Session {
         let rules = self.shared.rules();
         let earlier = |hash: &Digest| self.shared.named(hash, now_ms);
         let verify = || admit::verify(&payload, &self.agency, &rules, earlier, now_ms);
-        match block_in_place(verify) {
+        // To make room on this thread for others costs as much as a short packet.
+        let is_long = payload.len() > INLINE_BYTES_MAX;
+        match if is_long { block_in_place(verify) } else { verify() } {
             Ok(verified) => {
                 self.hand_over(Intake::Submit(Box::new(Submitted { verified, answer, share }))).await
             }
@@ -168,7 +172,7 @@ impl Session {
         mut notices: Notices,
     ) -> Result<(), LinkError> {
         let mut bell = self.shared.bell(&self.agency).unwrap_or_else(|| watch::channel(()).1);
-        let mut cursor = Cursor::default();
+        let (mut cursor, mut ready) = (Cursor::default(), Vec::new());
         loop {
             bell.borrow_and_update();
             let Due { entries, more } = self.due(&mut cursor);
@@ -185,10 +189,14 @@ impl Session {
                 continue;
             }
             tokio::select! {
-                answer = answers.recv() => match answer {
-                    Some(Answer { kind, payload, .. }) => writer.send(kind, payload).await?,
-                    None => return writer.finish().await,
-                },
+                count = answers.recv_many(&mut ready, IN_FLIGHT_MAX) => {
+                    if count == 0 {
+                        return writer.finish().await;
+                    }
+                    // Together: a commit answers many at once.
+                    let frames = ready.drain(..).map(|answer| (answer.kind, answer.payload));
+                    writer.send_many(frames).await?;
+                }
                 notice = notices.next(&self.shared) => {
                     writer.send_message(FrameType::DirectoryNotice, &notice).await?;
                 }

@@ -60,10 +60,10 @@ pub fn sign(of: GroupOf, statements: &[Bytes], key: &SigningKey) -> Result<Vec<G
     let (root, paths) = merkle::paths(&leaves);
     let signature = Bytes::copy_from_slice(&key.sign(of.signed(), &signed_bytes(&root, size)));
     let key_id = Bytes::copy_from_slice(key.id());
-    let proof = |(index, path): (u32, Vec<Digest>)| GroupProof {
+    let proof = |(index, path): (u32, Vec<Bytes>)| GroupProof {
         index,
         size,
-        path: path.iter().map(|hash| Bytes::copy_from_slice(hash)).collect(),
+        path,
         key_id: key_id.clone(),
         signature: signature.clone(),
     };

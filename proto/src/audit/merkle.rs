@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU64;
 
+use bytes::Bytes;
 use thiserror::Error;
 
 use crate::id::{Digest, sha256};
@@ -103,24 +104,35 @@ pub fn path(leaves: &[Digest], index: usize) -> Option<Vec<Digest>> {
     Some(path)
 }
 
-/// All inclusion paths at once, in the order of the leaves, sharing the work: O(n log n) hashes copied, O(n) hashed.
+/// All inclusion paths at once, in the order of the leaves, sharing the work and the memory: O(n) hashed and held. The
+/// hashes of all paths are slices of one buffer.
 #[must_use]
-pub fn paths(leaves: &[Digest]) -> (Digest, Vec<Vec<Digest>>) {
-    fn climb(leaves: &[Digest], paths: &mut [Vec<Digest>]) -> Digest {
+pub fn paths(leaves: &[Digest]) -> (Digest, Vec<Vec<Bytes>>) {
+    /// A hash, and its place in the buffer.
+    type Node = (Digest, usize);
+    fn climb(leaves: &[Digest], nodes: &mut Vec<u8>, paths: &mut [Vec<usize>]) -> Node {
         let split = leaves.len().next_power_of_two() / 2;
-        let (Some((left, right)), true) = (leaves.split_at_checked(split), leaves.len() > 1) else {
-            return leaves.first().copied().unwrap_or_else(|| sha256(&[]));
+        let hash = match (leaves.split_at_checked(split), leaves.len() > 1) {
+            (Some((left, right)), true) => {
+                let (left_paths, right_paths) = paths.split_at_mut(split);
+                let (left, left_at) = climb(left, nodes, left_paths);
+                let (right, right_at) = climb(right, nodes, right_paths);
+                left_paths.iter_mut().for_each(|path| path.push(right_at));
+                right_paths.iter_mut().for_each(|path| path.push(left_at));
+                node_hash(&left, &right)
+            }
+            _ => leaves.first().copied().unwrap_or_else(|| sha256(&[])),
         };
-        let (left_paths, right_paths) = paths.split_at_mut(split);
-        let left_root = climb(left, left_paths);
-        let right_root = climb(right, right_paths);
-        left_paths.iter_mut().for_each(|path| path.push(right_root));
-        right_paths.iter_mut().for_each(|path| path.push(left_root));
-        node_hash(&left_root, &right_root)
+        nodes.extend_from_slice(&hash);
+        (hash, nodes.len() - hash.len())
     }
+    let mut nodes = Vec::with_capacity(2 * leaves.len() * size_of::<Digest>());
     let mut paths = vec![Vec::new(); leaves.len()];
-    let root = climb(leaves, &mut paths);
-    (root, paths)
+    let (root, _) = climb(leaves, &mut nodes, &mut paths);
+    let nodes = Bytes::from(nodes);
+    let hashes =
+        |path: Vec<usize>| path.into_iter().map(|at| nodes.slice(at..at + size_of::<Digest>())).collect();
+    (root, paths.into_iter().map(hashes).collect())
 }
 
 /// An inclusion path that cannot be one.
@@ -263,7 +275,7 @@ mod tests {
             let size = NonZeroU64::new(n as u64).unwrap();
             let (whole, all) = paths(&tree);
             let one = path(&tree, at).unwrap();
-            prop_assert_eq!(&all[at], &one);
+            prop_assert!(all[at].iter().eq(&one));
             prop_assert_eq!(whole, root(&tree));
             prop_assert_eq!(root_from_path(tree[at], at as u64, size, &one), Ok(whole));
             if wrong != at {
