@@ -3,8 +3,10 @@
 //! It only sends what was sealed before. Closed loop: each connection has so many unanswered at once. Paced: each
 //! packet has its moment, and its latency counts from that moment on, also when the generator itself was late.
 
+mod bare;
 mod drive;
 mod lintas;
+mod pacer;
 
 use std::{
     ffi::OsString,
@@ -29,12 +31,25 @@ pub(crate) enum Wire {
         /// Where it listens.
         broker: SocketAddr,
     },
+    /// To the bare reference or to an echo: the packets of each file so many times.
+    Bare {
+        /// Where it listens.
+        server: SocketAddr,
+        /// More than once only where nobody looks at them.
+        times: usize,
+    },
+    /// So many bytes on one stream to a sink.
+    Bulk {
+        /// Where it listens.
+        server: SocketAddr,
+        bytes: u64,
+    },
 }
 
 /// One connection.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Source {
-    /// The sender's secret keys ([`crate::world::secrets_file`]).
+    /// The sender's secret keys ([`crate::world::secrets_file`]); empty towards an echo, which looks at none.
     pub(crate) secrets: PathBuf,
     /// What it sends ([`crate::packets`]).
     pub(crate) packets: PathBuf,
@@ -54,15 +69,20 @@ pub(crate) struct Plan {
 }
 
 /// What came of it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Told {
     /// From the first packet to the last answer.
     pub(crate) seconds: f64,
+    /// When it began, nanoseconds since 1970: with the pace it tells when each packet was due.
+    pub(crate) began_unix_ns: u64,
     /// Of each packet that was accepted, nanoseconds.
     pub(crate) latencies: Vec<u64>,
     /// Answers that were no receipt, and what the first one said. A benchmark counts none of them as done.
     pub(crate) refused: u64,
     pub(crate) refusal: String,
+    /// Processor time of the generator itself meanwhile, seconds: near [`Told::seconds`] it was the bottleneck, since
+    /// it sends on one thread.
+    pub(crate) cpu_seconds: f64,
 }
 
 impl Told {
@@ -70,6 +90,11 @@ impl Told {
     pub(crate) fn per_second(&self) -> f64 {
         assert_eq!(self.refused, 0, "refused: {}", self.refusal);
         self.latencies.len() as f64 / self.seconds
+    }
+
+    /// Processors that the generator was busy on.
+    pub(crate) fn cpu(&self) -> f64 {
+        self.cpu_seconds / self.seconds
     }
 
     pub(crate) fn durations(&self) -> Durations {
@@ -92,6 +117,8 @@ pub(crate) fn role(arguments: &[OsString]) -> Option<ExitCode> {
         return None;
     }
     let plan: Plan = serde_json::from_slice(&fs::read(arguments.get(2)?).unwrap()).unwrap();
+    // Threads inherit it: each packet is due at its moment, not up to 50 us later.
+    fs::write("/proc/self/timerslack_ns", "1").unwrap();
     // One thread: the processors are for what is measured.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let told = runtime.block_on(async { drive::all(&plan).await });

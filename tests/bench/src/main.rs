@@ -7,6 +7,7 @@
 //! | `scenario` | what is measured, a file each |
 //! | `world` | a region whose keys the benchmark holds, and its broker as a process |
 //! | `packets` | packets that are signed and sealed beforehand |
+//! | `bare` | the strongest bare server, as a reference |
 //! | `load` | the load generator, a process of its own |
 //! | `statistics`, `report`, `quiet` | percentiles; rows and charts; whether the machine is quiet |
 
@@ -20,6 +21,7 @@
     reason = "a harness: whatever is not as it should be ends the run; measuring needs the clock"
 )]
 
+mod bare;
 mod bench;
 mod cli;
 mod load;
@@ -35,6 +37,9 @@ use std::{ffi::OsString, process::ExitCode};
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     if let Some(code) = lintas_tests::role(&arguments) {
+        return code;
+    }
+    if let Some(code) = bare::role(&arguments) {
         return code;
     }
     if let Some(code) = load::role(&arguments) {

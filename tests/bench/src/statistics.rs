@@ -1,6 +1,6 @@
-//! Percentiles.
+//! Percentiles, and processor time.
 
-use std::time::Duration;
+use std::{fs, time::Duration};
 
 /// How long each of many things took.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +39,15 @@ impl FromIterator<Duration> for Durations {
     fn from_iter<I: IntoIterator<Item = Duration>>(all: I) -> Self {
         Self::new(all.into_iter().map(|one| one.as_nanos() as u64).collect())
     }
+}
+
+/// Processor time, user and system, that a process has had so far, seconds; `process` is its number or `self`.
+pub(crate) fn cpu_seconds(process: &str) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    // Behind the name, which may hold anything: fields 14 and 15 of proc(5), in hundredths.
+    let (_, fields) = stat.rsplit_once(") ").unwrap();
+    let ticks: u64 = fields.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum();
+    ticks as f64 / 100.0
 }
 
 /// The one in the middle; of an even number the lower.

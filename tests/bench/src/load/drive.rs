@@ -3,17 +3,22 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
 use tokio::{sync::Semaphore, task::JoinSet, time::sleep_until};
 
-use super::{Plan, Told, Wire, lintas};
-use crate::packets;
+use super::{
+    Plan, Told, Wire, bare, lintas,
+    pacer::{Pacer, Turns},
+};
+use crate::{packets, statistics::cpu_seconds};
 
 /// Most packets handed over at once.
 const BATCH_MAX: usize = 64;
+/// Until the first packet, so that everything is ready.
+const LEAD: Duration = Duration::from_millis(100);
 
 /// One way to send packets.
 pub(super) trait Sending: Send + 'static {
@@ -38,9 +43,11 @@ struct Seen {
 /// Since when each of the unanswered counts.
 type Pending = Arc<Mutex<VecDeque<Instant>>>;
 
+/// One connection and what it sends.
+type Ready<S, A> = ((S, A), Vec<Bytes>);
+
 /// Everything that the plan says.
 pub(super) async fn all(plan: &Plan) -> Told {
-    let mut running = JoinSet::new();
     match &plan.wire {
         Wire::Lintas { broker } => {
             let mut ready = Vec::new();
@@ -48,18 +55,40 @@ pub(super) async fn all(plan: &Plan) -> Told {
                 let packets = packets::read(&source.packets);
                 ready.push((lintas::connect(*broker, &source.secrets).await, packets));
             }
-            let start = Instant::now() + Duration::from_millis(100);
-            for (at, ((sending, answers), packets)) in ready.into_iter().enumerate() {
-                running.spawn(connection(plan.clone(), at, start, packets, sending, answers));
-            }
-            told(start, running).await
+            send(plan, ready).await
         }
+        Wire::Bare { server, times } => {
+            let mut ready = Vec::new();
+            for source in &plan.sources {
+                let messages = bare::messages(&source.packets, *times);
+                let secrets = Some(source.secrets.as_path()).filter(|path| !path.as_os_str().is_empty());
+                ready.push((bare::connect(*server, secrets).await, messages));
+            }
+            send(plan, ready).await
+        }
+        Wire::Bulk { server, bytes } => bare::bulk(*server, *bytes).await,
     }
 }
 
+/// Sends on all connections at once.
+async fn send<S: Sending, A: Answers>(plan: &Plan, ready: Vec<Ready<S, A>>) -> Told {
+    let (cpu_before, start) = (cpu_seconds("self"), Instant::now() + LEAD);
+    let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + LEAD;
+    let mut pacer = plan.pace.map(|pace| Pacer::new(start, pace, ready.len(), plan.seconds));
+    let mut running = JoinSet::new();
+    for ((sending, answers), packets) in ready {
+        let turns = pacer.as_mut().map(|pacer| pacer.turns(packets.len()));
+        running.spawn(connection(plan.clone(), start, turns, packets, sending, answers));
+    }
+    if let Some(pacer) = pacer {
+        pacer.start();
+    }
+    let told = told(start, running).await;
+    Told { began_unix_ns: began.as_nanos() as u64, cpu_seconds: cpu_seconds("self") - cpu_before, ..told }
+}
+
 async fn told(start: Instant, mut running: JoinSet<Seen>) -> Told {
-    let (mut told, mut last) =
-        (Told { seconds: 0.0, latencies: vec![], refused: 0, refusal: String::new() }, start);
+    let (mut told, mut last) = (Told::default(), start);
     while let Some(seen) = running.join_next().await {
         let seen = seen.unwrap();
         told.latencies.extend(seen.latencies);
@@ -75,8 +104,8 @@ async fn told(start: Instant, mut running: JoinSet<Seen>) -> Told {
 
 async fn connection<S: Sending, A: Answers>(
     plan: Plan,
-    at: usize,
     start: Instant,
+    turns: Option<Turns>,
     packets: Vec<Bytes>,
     mut sending: S,
     mut answers: A,
@@ -107,13 +136,9 @@ async fn connection<S: Sending, A: Answers>(
     sleep_until(start.into()).await;
     let end = start + Duration::from_secs_f64(plan.seconds);
     // A hand-over is counted before it is heard: the one that follows is what may end the hearing.
-    let total = match plan.pace {
+    let total = match turns {
         None => closed(&mut sending, packets, &room, &pending, end, &sent).await,
-        Some(pace) => {
-            let each = Duration::from_secs_f64(plan.sources.len() as f64 / pace);
-            let first = start + each.mul_f64(at as f64 / plan.sources.len() as f64);
-            paced(&mut sending, packets, (first, each), &room, &pending, end, &sent).await
-        }
+        Some(turns) => paced(&mut sending, packets, turns, &room, &pending, &sent).await,
     };
     assert!(total > 0, "nothing was sent");
     hearing.await.unwrap()
@@ -150,31 +175,31 @@ async fn closed<S: Sending>(
     count
 }
 
-/// Each at its moment: the first, and how far they are apart.
+/// Each at its moment. Whatever is due by now goes together; each counts from when it was due.
 async fn paced<S: Sending>(
     sending: &mut S,
     packets: Vec<Bytes>,
-    (first, each): (Instant, Duration),
+    turns: Turns,
     room: &Semaphore,
     pending: &Pending,
-    end: Instant,
     sent: &Mutex<Option<usize>>,
 ) -> usize {
-    let due = |number: usize| first + each.mul_f64(number as f64);
-    let within = (0..packets.len()).take_while(|number| due(*number) < end).count().max(1);
-    let (mut rest, mut count) = (packets.into_iter().take(within), 0);
-    while count < within {
-        sleep_until(due(count).into()).await;
-        // What is due by now goes together.
-        let now = Instant::now();
-        let ready = (count..within).take_while(|number| due(*number) <= now).count().max(1);
-        room.acquire_many(ready as u32).await.unwrap().forget();
-        pending.lock().unwrap().extend((count..count + ready).map(due));
-        count += ready;
-        if count == within {
+    let (mut rest, mut count) = (packets.into_iter(), 0);
+    while count < turns.count {
+        turns.come.acquire().await.unwrap().forget();
+        room.acquire().await.unwrap().forget();
+        let also = turns.come.available_permits().min(room.available_permits()).min(BATCH_MAX - 1);
+        if also > 0 {
+            turns.come.acquire_many(also as u32).await.unwrap().forget();
+            room.acquire_many(also as u32).await.unwrap().forget();
+        }
+        let batch: Vec<Bytes> = rest.by_ref().take(1 + also).collect();
+        pending.lock().unwrap().extend((count..count + batch.len()).map(|number| turns.due(number)));
+        count += batch.len();
+        if count == turns.count {
             *sent.lock().unwrap() = Some(count);
         }
-        sending.send(rest.by_ref().take(ready).collect()).await;
+        sending.send(batch).await;
     }
     count
 }

@@ -1,5 +1,6 @@
 //! What is measured.
 
+mod latency;
 mod limits;
 mod submit;
 
@@ -14,7 +15,7 @@ pub(crate) struct Scenario {
 }
 
 /// All of them, in the order in which `all` runs them.
-pub(crate) const ALL: [Scenario; 2] = [
+pub(crate) const ALL: [Scenario; 3] = [
     Scenario {
         name: "limits",
         says: "what the machine can do: signatures, fdatasync, QUIC, and a bare server of these three",
@@ -24,5 +25,10 @@ pub(crate) const ALL: [Scenario; 2] = [
         name: "submit",
         says: "durable accepts in a second, 1 and 8 connections with 64 in flight",
         run: submit::run,
+    },
+    Scenario {
+        name: "latency",
+        says: "how long an accept takes at 1,000/s and at other paces",
+        run: latency::run,
     },
 ];
