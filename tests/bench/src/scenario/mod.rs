@@ -1,6 +1,8 @@
 //! What is measured.
 
+mod audit;
 mod limits;
+mod policy;
 mod submit;
 
 use crate::{bench::Bench, report::Outcome};
@@ -14,7 +16,7 @@ pub(crate) struct Scenario {
 }
 
 /// All of them, in the order in which `all` runs them.
-pub(crate) const ALL: [Scenario; 2] = [
+pub(crate) const ALL: [Scenario; 4] = [
     Scenario {
         name: "limits",
         says: "what the machine can do: signatures, fdatasync, QUIC, and a bare server of these three",
@@ -24,5 +26,15 @@ pub(crate) const ALL: [Scenario; 2] = [
         name: "submit",
         says: "durable accepts in a second, 1 and 8 connections with 64 in flight",
         run: submit::run,
+    },
+    Scenario {
+        name: "policy",
+        says: "decisions of 5,000 agencies with 10,000 policies: cold, remembered, after a change; memory",
+        run: policy::run,
+    },
+    Scenario {
+        name: "audit",
+        says: "what the audit log costs the broker, and how fast an auditor verifies a million entries",
+        run: audit::run,
     },
 ];
