@@ -16,7 +16,7 @@
 //!
 //! Inside, from the bytes up: `segment`, `group` and `image` are the formats, one kind of bytes each; `scan`
 //! walks the groups of a segment and tells damage from a torn end; `tail` is the segment being written; `map`
-//! knows where each record lies; `space` is the account of free room. `survey`, `recover` and `replay` open, `journal`
+//! knows where each record lies, `run` reads many at once; `space` is the account of free room. `survey`, `recover` and `replay` open, `journal`
 //! commits, `compact` makes room; `mailbox` and `commit` are the committer.
 //!
 //! # What fails, what is on the disk then, and what happens
@@ -53,6 +53,7 @@ mod mailbox;
 mod map;
 mod recover;
 mod replay;
+mod run;
 mod scan;
 mod segment;
 mod space;

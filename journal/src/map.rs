@@ -143,6 +143,11 @@ impl Map {
         if let Some(place) = self.carried.get(&sequence) {
             return Some(*place);
         }
+        self.own_place(sequence)
+    }
+
+    /// Where it was first written.
+    pub(crate) fn own_place(&self, sequence: u64) -> Option<Place> {
         let (_, number) = self.starts.range(..=sequence).next_back()?;
         self.segments.get(number)?.own_place(*number, sequence)
     }
@@ -169,8 +174,8 @@ impl SharedMap {
 /// Reads durable records by sequence, also while the journal commits and compacts. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Reader<D: Disk> {
-    disk: D,
-    map: Arc<SharedMap>,
+    pub(crate) disk: D,
+    pub(crate) map: Arc<SharedMap>,
 }
 
 impl<D: Disk> Reader<D> {

@@ -94,3 +94,57 @@ fn a_record_that_moves_under_a_reader_is_looked_up_again() {
         assert!(matches!(reader.read(5), Err(ReadError::NotFound { sequence: 5 })), "and now it is gone");
     }
 }
+
+#[test]
+fn a_run_gives_what_single_reads_give_and_no_more_than_fits() {
+    let disk = SimDisk::new(1, 512);
+    let (mut journal, ..) = open(&disk).unwrap();
+    for tag in 1..=200 {
+        // Groups of one and of several records, over many segments.
+        let group: Vec<NewRecord> = (0..1 + tag % 3).flat_map(|part| sized(tag * 10 + part, 300)).collect();
+        journal.commit(&group, Class::Ordinary).unwrap();
+    }
+    let last = journal.commit(&sized(1, 10), Class::Ordinary).unwrap().last_sequence;
+    // Some are carried elsewhere, some are gone.
+    journal.compact(compaction(100, b"", |sequence| sequence % 3 == 0)).unwrap();
+    let reader = journal.reader();
+    for bytes_max in [0, 320, 1_000, 5_000, 1 << 20] {
+        let (mut next, mut longest) = (1, 0);
+        while next <= last {
+            match (reader.read(next), reader.read_run(next, last, bytes_max)) {
+                (Ok(one), Ok(run)) => {
+                    assert_eq!(run[0], one);
+                    for (record, sequence) in run.iter().zip(next..) {
+                        assert_eq!(record, &reader.read(sequence).unwrap());
+                    }
+                    let bytes: usize = run.iter().map(|record| record.payload.len()).sum();
+                    assert!(run.len() == 1 || bytes <= bytes_max as usize, "{bytes} of {bytes_max}");
+                    longest = longest.max(run.len());
+                    next += run.len() as u64;
+                }
+                (Err(ReadError::NotFound { .. }), Err(ReadError::NotFound { .. })) => next += 1,
+                (one, run) => panic!("{next}: {one:?}, {run:?}"),
+            }
+        }
+        assert_eq!(longest > 1, bytes_max >= 1_000, "{bytes_max}");
+    }
+    assert_eq!(reader.read_run(last - 1, last - 1, 1 << 20).unwrap().len(), 1, "not beyond the last one asked for");
+    drop(journal);
+    assert!(matches!(reader.read_run(last, last, 0), Err(ReadError::Closed)));
+}
+
+#[test]
+fn a_run_ends_before_what_is_damaged() {
+    let disk = SimDisk::new(1, 512);
+    let (mut journal, ..) = open(&disk).unwrap();
+    for tag in 1..=5 {
+        journal.commit(&sized(tag, 300), Class::Ordinary).unwrap();
+    }
+    let (file, at) = find(&disk, b"record 3 ").unwrap();
+    disk.flip(file, at + 7, 0x10);
+    let reader = journal.reader();
+    let run = reader.read_run(1, 5, 1 << 20).unwrap();
+    assert_eq!(run.iter().map(|record| record.sequence).collect::<Vec<_>>(), [1, 2]);
+    assert!(matches!(reader.read_run(3, 5, 1 << 20), Err(ReadError::Damaged(_))));
+    assert_eq!(reader.read_run(4, 5, 1 << 20).unwrap().len(), 2);
+}

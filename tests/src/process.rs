@@ -42,6 +42,12 @@ impl Process {
         Self { child, log: log.to_owned() }
     }
 
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it has said so far, and the processes before it with the same log.
     #[must_use]
     pub fn said(&self) -> String {

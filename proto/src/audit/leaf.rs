@@ -52,20 +52,29 @@ pub fn log_event(index: u64, salt: [u8; 32], event: &AuditEvent) -> LoggedEvent 
 /// # Errors
 /// [`LeafError`].
 pub fn open_event(logged: &LoggedEvent) -> Result<AuditEvent, LeafError> {
-    let event: AuditEvent = canonical::decode(&logged.event, limits::EVENT_BYTES_MAX)?;
+    open_leaf(&logged.leaf, &logged.salt, &logged.event)
+}
+
+/// The event, if `salt` and its canonical `bytes` lead to `found`.
+pub(super) fn open_leaf(found: &[u8], salt: &[u8], bytes: &Bytes) -> Result<AuditEvent, LeafError> {
+    let event: AuditEvent = canonical::decode(bytes, limits::EVENT_BYTES_MAX)?;
     EventType::try_from(event.r#type).map_err(|_| LeafError::NoType)?;
     let event_type = u8::try_from(event.r#type).ok().filter(|t| *t != 0).ok_or(LeafError::NoType)?;
-    let salt: [u8; 32] = logged.salt.as_ref().try_into().map_err(|_| LeafError::Mismatch)?;
-    let expected = leaf(event_type, event.time_ms, &salt, &logged.event);
-    if expected == *logged.leaf { Ok(event) } else { Err(LeafError::Mismatch) }
+    let salt: [u8; 32] = salt.try_into().map_err(|_| LeafError::Mismatch)?;
+    let expected = leaf(event_type, event.time_ms, &salt, bytes);
+    if expected == *found { Ok(event) } else { Err(LeafError::Mismatch) }
 }
 
 fn leaf(event_type: u8, time_ms: u64, salt: &[u8; 32], event: &[u8]) -> [u8; LEAF_BYTES] {
     let id: Digest = sha256(&[b"lintas/v1/event-id\0", salt, event]);
     let commitment: Digest = sha256(&[b"lintas/audit-event/v1\0", salt, event]);
     let (half, _) = id.split_at(16);
-    let bytes = [&[1, event_type], time_ms.to_be_bytes().as_slice(), half, &commitment].concat();
     let mut leaf = [0; LEAF_BYTES];
-    leaf.copy_from_slice(&bytes);
+    let mut rest = leaf.as_mut_slice();
+    for part in [&[1, event_type], time_ms.to_be_bytes().as_slice(), half, &commitment] {
+        let (to, after) = std::mem::take(&mut rest).split_at_mut(part.len());
+        to.copy_from_slice(part);
+        rest = after;
+    }
     leaf
 }

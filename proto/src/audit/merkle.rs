@@ -63,13 +63,16 @@ impl Frontier {
     /// Root of the tree (RFC 6962 section 2.1); SHA-256 of nothing for the empty tree.
     #[must_use]
     pub fn root(&self) -> Digest {
-        let mut hashes = self.subtrees.iter().rev();
-        let Some(mut hash) = hashes.next().copied() else { return sha256(&[]) };
-        for left in hashes {
-            hash = node_hash(left, &hash);
-        }
-        hash
+        root_of_subtrees(self.subtrees.iter().rev())
     }
+}
+
+/// Root of the tree whose complete subtrees have these roots, smallest first; SHA-256 of nothing for the empty tree.
+#[must_use]
+pub fn root_of_subtrees<'a>(smallest_first: impl IntoIterator<Item = &'a Digest>) -> Digest {
+    let mut subtrees = smallest_first.into_iter();
+    let Some(smallest) = subtrees.next() else { return sha256(&[]) };
+    subtrees.fold(*smallest, |hash, left| node_hash(left, &hash))
 }
 
 /// Root over leaf hashes.

@@ -13,7 +13,7 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::leaf::{LEAF_BYTES, LeafError, open_event};
+use super::leaf::{LEAF_BYTES, LeafError, open_leaf};
 use crate::schema::{AuditEvent, LoggedEvent};
 
 /// Bytes of a key.
@@ -49,7 +49,9 @@ pub fn seal(
     if event.salt.len() != SALT_BYTES || event.leaf.len() != LEAF_BYTES || *key == ERASED {
         return Err(OpeningError::Damaged);
     }
-    let mut sealed = [event.salt.as_ref(), &event.event].concat();
+    let mut sealed = Vec::with_capacity(SALT_BYTES + event.event.len() + AES_256_GCM.tag_len());
+    sealed.extend_from_slice(&event.salt);
+    sealed.extend_from_slice(&event.event);
     cipher(&key)?
         .seal_in_place_append_tag(nonce(), Aad::from(&event.leaf), &mut sealed)
         .map_err(|_| OpeningError::Damaged)?;
@@ -66,22 +68,37 @@ pub fn open(
     key: &[u8; KEY_BYTES],
     sealed: &[u8],
 ) -> Result<(LoggedEvent, AuditEvent), OpeningError> {
+    let (salt, bytes) = unseal(leaf, key, sealed)?;
+    let event = open_leaf(leaf, &salt, &bytes)?;
+    Ok((LoggedEvent { index, leaf: Bytes::copy_from_slice(leaf), salt, event: bytes }, event))
+}
+
+/// As [`open`], for whoever needs the event alone.
+///
+/// # Errors
+/// [`OpeningError`].
+pub fn open_event(leaf: &[u8], key: &[u8; KEY_BYTES], sealed: &[u8]) -> Result<AuditEvent, OpeningError> {
+    let (salt, bytes) = unseal(leaf, key, sealed)?;
+    Ok(open_leaf(leaf, &salt, &bytes)?)
+}
+
+/// Salt and event.
+fn unseal(leaf: &[u8], key: &[u8; KEY_BYTES], sealed: &[u8]) -> Result<(Bytes, Bytes), OpeningError> {
     if *key == ERASED {
         return Err(OpeningError::Erased);
     }
     let mut buffer = sealed.to_vec();
     let plain = cipher(key)?
         .open_in_place(nonce(), Aad::from(leaf), &mut buffer)
-        .map_err(|_| OpeningError::Damaged)?;
-    let (salt, event) = plain.split_at_checked(SALT_BYTES).ok_or(OpeningError::Damaged)?;
-    let logged = LoggedEvent {
-        index,
-        leaf: Bytes::copy_from_slice(leaf),
-        salt: Bytes::copy_from_slice(salt),
-        event: Bytes::copy_from_slice(event),
-    };
-    let event = open_event(&logged)?;
-    Ok((logged, event))
+        .map_err(|_| OpeningError::Damaged)?
+        .len();
+    buffer.truncate(plain);
+    let mut salt = Bytes::from(buffer);
+    if salt.len() < SALT_BYTES {
+        return Err(OpeningError::Damaged);
+    }
+    let event = salt.split_off(SALT_BYTES);
+    Ok((salt, event))
 }
 
 fn cipher(key: &[u8; KEY_BYTES]) -> Result<LessSafeKey, OpeningError> {

@@ -55,7 +55,7 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
         Err(error) => error.exit(),
     };
     if arguments.list {
-        for scenario in &ALL {
+        for scenario in ALL {
             println!("{:<12} {}", scenario.name, scenario.says);
         }
         return ExitCode::SUCCESS;

@@ -161,7 +161,10 @@ impl LogFold {
             return Err(at.contradiction("an event is older than the epoch before it"));
         }
         self.latest_ms = self.latest_ms.max(time);
-        let log = self.sub_logs.entry(agency.to_owned()).or_default();
+        let log = match self.sub_logs.get_mut(agency) {
+            Some(log) => log,
+            None => self.sub_logs.entry(agency.to_owned()).or_default(),
+        };
         let (expected, found, sequence) = (log.size(), event.index, at.sequence);
         if expected != found {
             return Err(LogError::Gap { sequence, agency: agency.to_owned(), expected, found });
@@ -235,14 +238,14 @@ impl LogFold {
         let target = root_target(self.ended);
         if self.members_changed {
             self.rosters.put(&[&stored.epoch.to_be_bytes(), &self.roster_version.to_be_bytes()]);
-            self.rosters.give(target(LogFile::Rosters), &mut self.out.tiles);
+            self.rosters.give(|| target(LogFile::Rosters), &mut self.out.tiles);
             self.members_changed = false;
         }
         if stored.epoch.is_multiple_of(WIDTH) {
             self.slots.at = 0;
         }
         self.slots.put(&[&count.to_be_bytes(), slots.as_flattened()]);
-        self.slots.give(target(LogFile::Slots(stored.epoch / WIDTH)), &mut self.out.tiles);
+        self.slots.give(|| target(LogFile::Slots(stored.epoch / WIDTH)), &mut self.out.tiles);
         self.root.push(&entry.to_bytes(), &target, &mut self.out);
         self.root.finish(&target, &mut self.out);
         (self.epoch_ms, self.latest_ms) = (stored.time_ms, stored.time_ms);
@@ -308,8 +311,7 @@ fn forget(contents: &mut Vec<(Target, Write)>, keys: Target, index: u64) {
 
 /// Names a sub-log's files.
 pub(super) fn target(ended: u64, agency: &str) -> impl Fn(LogFile) -> Target {
-    let agency = agency.to_owned();
-    move |file| Target { ended, agency: Some(agency.clone()), file }
+    move |file| Target { ended, agency: Some(agency.to_owned()), file }
 }
 
 /// Names the root log's files.

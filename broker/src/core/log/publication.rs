@@ -101,11 +101,11 @@ impl Appended {
     }
 
     /// Gives out what is new.
-    pub(super) fn give(&mut self, target: Target, out: &mut Vec<(Target, Write)>) {
+    pub(super) fn give(&mut self, target: impl FnOnce() -> Target, out: &mut Vec<(Target, Write)>) {
         if !self.pending.is_empty() {
             let (at, bytes) = (self.at, std::mem::take(&mut self.pending));
             self.at = at.saturating_add(bytes.len() as u64);
-            out.push((target, Write::Append { at, bytes }));
+            out.push((target(), Write::Append { at, bytes }));
         }
     }
 }

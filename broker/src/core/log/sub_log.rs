@@ -67,8 +67,8 @@ impl SubLog {
     }
 
     fn give_openings(&mut self, number: u64, target: &impl Fn(LogFile) -> Target, out: &mut Publication) {
-        self.openings.give(target(LogFile::Openings(number)), &mut out.contents);
-        self.keys.give(target(LogFile::Keys(number)), &mut out.contents);
+        self.openings.give(|| target(LogFile::Openings(number)), &mut out.contents);
+        self.keys.give(|| target(LogFile::Keys(number)), &mut out.contents);
     }
 
     /// At the end of an epoch.
@@ -76,12 +76,12 @@ impl SubLog {
         self.flush(target, out);
         if self.entries.have_grown() {
             self.sizes.put(&[&epoch.to_be_bytes(), &self.size().to_be_bytes()]);
-            self.sizes.give(target(LogFile::Sizes), &mut out.contents);
+            self.sizes.give(|| target(LogFile::Sizes), &mut out.contents);
         }
         if self.written_key != self.slot_key {
             self.written_key = self.slot_key;
             self.slot_keys.put(&[&epoch.to_be_bytes(), &self.slot_key]);
-            self.slot_keys.give(target(LogFile::SlotKeys), &mut out.contents);
+            self.slot_keys.give(|| target(LogFile::SlotKeys), &mut out.contents);
         }
         self.entries.finish(target, out);
     }

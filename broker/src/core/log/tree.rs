@@ -2,7 +2,7 @@
 
 use lintas_proto::{
     audit::{
-        merkle::{self, Frontier},
+        merkle::{Frontier, root_of_subtrees},
         tile::Tile,
     },
     id::Digest,
@@ -16,38 +16,53 @@ const WIDTH: usize = 256;
 /// A tree.
 #[derive(Debug, Clone, Default)]
 pub struct Tree {
+    size: u64,
+    /// Each level's last tile, while it is not full.
+    rows: [Row; LEVELS],
+}
+
+/// A tile that is not full. Its subtrees are those of the whole tree at these levels.
+#[derive(Debug, Clone, Default)]
+struct Row {
+    hashes: Vec<Digest>,
     frontier: Frontier,
-    /// Hashes of each level's last tile, while it is not full.
-    rows: [Vec<Digest>; LEVELS],
+}
+
+impl Row {
+    fn push(&mut self, hash: Digest) {
+        self.hashes.push(hash);
+        self.frontier.push(hash);
+    }
 }
 
 impl Tree {
     /// Leaves so far.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.frontier.size()
+        self.size
     }
 
     /// Root.
     #[must_use]
     pub fn root(&self) -> Digest {
-        self.frontier.root()
+        root_of_subtrees(self.rows.iter().flat_map(|row| row.frontier.subtrees().iter().rev()))
     }
 
     /// Appends a leaf hash. `full` is given each tile that becomes full.
     pub fn push(&mut self, leaf: Digest, mut full: impl FnMut(Tile, Vec<u8>)) {
-        self.frontier.push(leaf);
-        let (mut hashes, mut hash) = (self.frontier.size(), leaf);
+        self.size = self.size.saturating_add(1);
+        let (mut hashes, mut hash) = (self.size, leaf);
         for (level, row) in (0..).zip(&mut self.rows) {
             row.push(hash);
-            if row.len() < WIDTH {
+            if row.hashes.len() < WIDTH {
                 return;
             }
             hashes /= WIDTH as u64;
             let tile = Tile { level, index: hashes.saturating_sub(1), width: 256 };
-            full(tile, row.concat());
-            hash = merkle::root(row);
-            row.clear();
+            full(tile, row.hashes.concat());
+            hash = row.frontier.root();
+            row.hashes.clear();
+            row.frontier = Frontier::default();
         }
     }
 
@@ -57,7 +72,7 @@ impl Tree {
         partial_tiles(size).filter_map(move |tile| {
             let is_new = Tile::of_tree(tile.level, tile.index, before) != Some(tile);
             let row = self.rows.get(usize::from(tile.level)).filter(|_| is_new)?;
-            Some((tile, row.concat()))
+            Some((tile, row.hashes.concat()))
         })
     }
 
@@ -66,26 +81,20 @@ impl Tree {
     /// # Errors
     /// Those of `read`, which gives exactly the hashes of a tile.
     pub fn resume<E>(size: u64, mut read: impl FnMut(Tile) -> Result<Vec<Digest>, E>) -> Result<Self, E> {
-        let (mut rows, mut subtrees) = (<[Vec<Digest>; LEVELS]>::default(), Vec::new());
+        let mut rows = <[Row; LEVELS]>::default();
         for tile in partial_tiles(size) {
             if let Some(row) = rows.get_mut(usize::from(tile.level)) {
-                *row = read(tile)?;
+                read(tile)?.into_iter().for_each(|hash| row.push(hash));
             }
         }
-        for row in rows.iter().rev() {
-            let mut of_row = Frontier::default();
-            row.iter().for_each(|hash| of_row.push(*hash));
-            subtrees.extend_from_slice(of_row.subtrees());
-        }
-        let frontier = Frontier::resume(size, subtrees).unwrap_or_default();
-        Ok(Self { frontier, rows })
+        Ok(Self { size, rows })
     }
 
     /// Hashes of the last tile of level 0, while it is not full.
     #[must_use]
     pub fn last_leaves(&self) -> &[Digest] {
         let [row, ..] = &self.rows;
-        row
+        &row.hashes
     }
 }
 

@@ -28,6 +28,10 @@ const PUBLISHED: &str = "published";
 /// Longest one: members and sub-logs of the largest roster.
 const PUBLISHED_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// Bytes of an epoch that is not over which may wait for being durable: no start stands on them before the mark does, and to
+/// sync every part of a long epoch would hold up the journal on the same disk.
+const UNSYNCED_BYTES_MAX: usize = 32 * 1024 * 1024;
+
 /// Why a publication is not on the disk, or not to be trusted. The broker stops.
 #[derive(Debug, Error)]
 pub(crate) enum FilesError {
@@ -74,12 +78,14 @@ pub(crate) struct LogFiles<D> {
     published: Option<PublishedLog>,
     /// Tiles and bundles that became full since. The mark still stands on their unfinished ones.
     full: Vec<Target>,
+    /// Bytes written since the last sync.
+    unsynced: usize,
 }
 
 impl<D: Disk> LogFiles<D> {
     /// Goes on where the mark stands, or at the beginning if there is none.
     pub(crate) fn resume(disk: D, broker: &str) -> Result<(Self, LogFold), FilesError> {
-        let mut files = Self { disk, published: None, full: Vec::new() };
+        let mut files = Self { disk, published: None, full: Vec::new(), unsynced: 0 };
         let fold = files.again(broker)?;
         Ok((files, fold))
     }
@@ -89,6 +95,7 @@ impl<D: Disk> LogFiles<D> {
         // The mark may have been put there and not synced: nothing is signed on it that a power cut takes back.
         self.disk.settle().map_err(io_at(""))?;
         self.full.clear();
+        self.unsynced = 0;
         self.published = read_mark(&self.disk)?;
         let Some(state) = &self.published else { return Ok(LogFold::new(broker, 0)) };
         cut_back(&mut self.disk, state)?;
@@ -106,11 +113,14 @@ impl<D: Disk> LogFiles<D> {
         self.published.as_ref()
     }
 
-    /// Writes a publication, each step durable before the next. An error leaves it to the next start.
+    /// Writes a publication. At the end of an epoch each step is durable before the next, with all parts of that epoch. An
+    /// error leaves it to the next start.
     pub(crate) fn publish(&mut self, publication: Publication) -> Result<(), FilesError> {
         for step in [&publication.contents, &publication.tiles] {
             for (target, write) in step {
                 let path = target.to_string();
+                let (Write::Whole(bytes) | Write::Append { bytes, .. } | Write::Overwrite { bytes, .. }) = write;
+                self.unsynced = self.unsynced.saturating_add(bytes.len());
                 match write {
                     Write::Whole(bytes) => self.disk.write(&path, bytes),
                     Write::Append { at, bytes } => self.disk.append(&path, *at, bytes),
@@ -118,7 +128,10 @@ impl<D: Disk> LogFiles<D> {
                 }
                 .map_err(io_at(&path))?;
             }
-            self.disk.sync().map_err(io_at(""))?;
+            if publication.end.is_some() || self.unsynced > UNSYNCED_BYTES_MAX {
+                self.disk.sync().map_err(io_at(""))?;
+                self.unsynced = 0;
+            }
         }
         self.full.extend(publication.full().cloned());
         let Some(state) = publication.end else { return Ok(()) };

@@ -8,6 +8,7 @@
 mod asking;
 mod cosigned;
 pub(crate) mod disk;
+mod entropy;
 mod erasure;
 pub(crate) mod files;
 pub(crate) mod publisher;

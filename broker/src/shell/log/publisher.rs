@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, thread::JoinHandle, time::Duration};
 
-use lintas_journal::ReadError;
+use lintas_journal::{ReadError, Record};
 use lintas_proto::{
     audit::{
         files::LogFile,
@@ -20,6 +20,7 @@ use tokio::{runtime::Handle, sync::watch, time::sleep};
 use super::{
     super::{clock, shared::Shared},
     disk::{Disk, Files},
+    entropy::Pages,
     files::{FilesError, LogFiles, digest, told},
 };
 use crate::core::{
@@ -29,6 +30,11 @@ use crate::core::{
 
 /// How long a full disk is waited for before the next attempt, milliseconds.
 const FULL_MS: u64 = if cfg!(test) { 100 } else { 30_000 };
+/// What becomes durable within this time is folded together, milliseconds: to be woken for each group would take the
+/// processor from those who accept packets.
+const PAUSE_MS: u64 = 20;
+/// Bytes of the journal that are read at a time: some hundred records.
+const RUN_BYTES_MAX: u32 = 256 * 1024;
 
 /// Why the log is not published any more.
 #[derive(Debug, Error)]
@@ -185,30 +191,40 @@ impl<D: Disk> Publishing<D> {
         let mut may_sign = self.shared.log.may_sign.subscribe();
         let (next, newest) = (self.next, self.files.published().map(|state| (state.ended, state.epochs)));
         let unsigned = newest.is_some_and(|newest| newest != self.signed);
+        let more = async {
+            let _ = durable.wait_for(|durable| *durable >= next).await;
+            sleep(Duration::from_millis(PAUSE_MS)).await;
+        };
         tokio::select! {
             biased;
             _ = self.stop.wait_for(|stop| *stop) => false,
             _ = failed.wait_for(|failed| *failed) => false,
             () = sleep(Duration::from_millis(FULL_MS)), if self.is_full => true,
-            _ = durable.wait_for(|durable| *durable >= next), if !self.is_full => true,
+            () = more, if !self.is_full => true,
             _ = may_sign.wait_for(|may| *may), if unsigned && !self.is_full => true,
         }
     }
 
     /// Publishes what is durable now, then signs the newest of it.
     fn work(&mut self) -> Result<(), PublishError> {
-        let (durable, mut entropy) = (*self.shared.durable.borrow(), lintas_config::os_entropy());
+        let (durable, mut entropy) =
+            (*self.shared.durable.borrow(), Pages::of(lintas_config::os_entropy()));
         while self.next <= durable && !self.is_over() {
-            if let Some(fact) = self.record(self.next)?
-                && let Some(publication) = self.fold.apply(self.next, &fact, &mut entropy)?
-            {
-                let is_end = publication.end.is_some();
-                self.files.publish(publication)?;
-                if is_end {
-                    self.tell();
-                }
+            let records = self.records(durable)?;
+            if records.is_empty() {
+                self.next += 1;
             }
-            self.next += 1;
+            for record in records {
+                let fact = Fact::from_record(&record)?;
+                if let Some(publication) = self.fold.apply(self.next, &fact, &mut entropy)? {
+                    let is_end = publication.end.is_some();
+                    self.files.publish(publication)?;
+                    if is_end {
+                        self.tell();
+                    }
+                }
+                self.next += 1;
+            }
         }
         if self.is_over() { Ok(()) } else { self.sign() }
     }
@@ -218,15 +234,16 @@ impl<D: Disk> Publishing<D> {
         *self.stop.borrow() || self.stop.has_changed().is_err() || *self.shared.failed.borrow()
     }
 
-    /// A record; none if nobody needs it and it is gone.
-    fn record(&self, sequence: u64) -> Result<Option<Fact>, PublishError> {
-        match self.shared.reader.read(sequence) {
-            Ok(record) => Ok(Some(Fact::from_record(&record)?)),
+    /// The next records, up to `durable`; none if nobody needs the next one and it is gone.
+    fn records(&self, durable: u64) -> Result<Vec<Record>, PublishError> {
+        let next = self.next;
+        match self.shared.reader.read_run(next, durable, RUN_BYTES_MAX) {
+            Ok(records) => Ok(records),
             // A packet, say. What the log needs is kept until it is published; without it the indices have a gap.
-            Err(ReadError::NotFound { .. }) if self.shared.ledger().spent().contains(sequence, u64::MAX) => {
-                Ok(None)
+            Err(ReadError::NotFound { .. }) if self.shared.ledger().spent().contains(next, u64::MAX) => {
+                Ok(Vec::new())
             }
-            Err(ReadError::NotFound { .. }) => Err(PublishError::Lost(sequence)),
+            Err(ReadError::NotFound { .. }) => Err(PublishError::Lost(next)),
             Err(error) => Err(error.into()),
         }
     }

@@ -260,6 +260,16 @@ impl Findings {
         }
     }
 
+    /// Takes in those of a part of the scan.
+    pub(crate) fn append(&mut self, part: Self) {
+        part.shown.into_iter().for_each(|finding| self.push(finding));
+        for (kind, (all, shown)) in part.counted {
+            let (mine, _) = self.counted.entry(kind).or_default();
+            *mine = mine.saturating_add(all.saturating_sub(shown));
+        }
+        self.worst = self.worst.max(part.worst);
+    }
+
     /// Those that are shown, the worst first.
     pub(crate) fn into_shown(self) -> Vec<Finding> {
         let mut shown = self.shown;

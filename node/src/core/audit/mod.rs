@@ -2,11 +2,13 @@
 //!
 //! The way of a scan: [`verify`] reads the checkpoint and the rosters, then goes through the epochs of the root log, 256 at
 //! a time ([`root`]); each of the sub-logs in scope follows as far as those epochs say ([`sub_log`]), opens its events, and
-//! [`packets`] asks whether they make sense, alone and beside the other sub-logs. [`tree`] derives every tile anew, whatever
-//! the files say. What does not hold is a [`finding`]; a scan goes on after it, and ends where the files end. [`listing`]
-//! reads single events ([`opened`]), [`source`] is where files come from.
+//! [`packets`] asks whether they make sense. [`tree`] derives every tile anew, whatever
+//! the files say. Several sub-logs go on at a time, and meet after so many epochs ([`counterparts`]). What does not hold is a
+//! [`finding`]; a scan goes on after it, and ends where the files end. [`listing`] reads single events ([`opened`]),
+//! [`source`] is where files come from.
 
 pub(crate) mod anchor;
+pub(crate) mod counterparts;
 pub(crate) mod finding;
 pub(crate) mod listing;
 pub(crate) mod opened;

@@ -69,7 +69,7 @@ pub(crate) fn open(
         let event = match (key, sealed.get(i).copied().flatten()) {
             (Some(ERASED), _) => Err("erased"),
             (Some(key), Some(sealed)) => {
-                opening::open(at(i), &leaf, &key, sealed).map(|(_, event)| event).map_err(|_| "damaged")
+                opening::open_event(&leaf, &key, sealed).map_err(|_| "damaged")
             }
             (None, _) | (_, None) => Err("damaged"),
         };

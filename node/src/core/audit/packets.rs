@@ -1,6 +1,6 @@
-//! Whether events make sense: alone, in their order, and beside those of the other sub-logs in scope.
+//! Whether the events of a sub-log make sense, alone and in their order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use lintas_proto::{
     id::hex,
@@ -27,44 +27,132 @@ pub(crate) struct Packets {
     /// To whom that packet was denied.
     #[serde(default)]
     denied: Vec<Open>,
-    /// How many ends are to come: two where an agency writes to itself.
+    /// How many ends are to come: two where an agency writes to itself. As it is kept; while a scan runs, `ways` says it.
     open: Vec<(Open, u8)>,
-    /// Events by type.
-    pub(crate) counts: BTreeMap<String, u64>,
+    /// Events by type, without those of `tally`.
+    counts: BTreeMap<String, u64>,
     /// Releases and receptions by the policy that allowed them; [`UNNAMED`] where none is named.
     pub(crate) policies: BTreeMap<String, u64>,
     /// Events whose content is not known: what belongs to them cannot be missed.
     unknown: bool,
     #[serde(skip)]
-    index: Option<BTreeMap<Open, u8>>,
+    ways: Option<Ways>,
+    #[serde(skip)]
+    tally: BTreeMap<i32, u64>,
 }
 
-/// An event that must stand in two sub-logs.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Pair {
-    /// The two agencies.
-    pub(crate) originator: String,
-    recipient: String,
-    unit: String,
-    packet: Vec<u8>,
-    digest: Vec<u8>,
-    evidence: Vec<u8>,
-    /// RELEASED stands for RECEIVED too.
-    kind: i32,
-    pub(crate) time_ms: u64,
+/// A packet's id: 16 bytes, unless the log names something else.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum PacketName {
+    Id([u8; 16]),
+    Other(Box<[u8]>),
+}
+
+impl PacketName {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        bytes.try_into().map_or_else(|_| Self::Other(bytes.into()), Self::Id)
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Id(id) => id,
+            Self::Other(bytes) => bytes,
+        }
+    }
+}
+
+/// Packets on their way to recipients, who are numbered: there are few of them.
+#[derive(Debug, Clone, Default)]
+struct Ways {
+    /// Number of an agency's unit.
+    numbers: HashMap<String, HashMap<String, usize>>,
+    recipients: Vec<UnitRef>,
+    /// How many ends are to come of a packet at a recipient.
+    ends: HashMap<(PacketName, usize), u8>,
+}
+
+impl Ways {
+    fn place(&mut self, packet: &[u8], to: &UnitRef) -> (PacketName, usize) {
+        let known = self.numbers.get(&to.agency).and_then(|units| units.get(&to.unit));
+        let number = known.copied().unwrap_or_else(|| {
+            let number = self.recipients.len();
+            self.recipients.push(to.clone());
+            self.numbers.entry(to.agency.clone()).or_default().insert(to.unit.clone(), number);
+            number
+        });
+        (PacketName::of(packet), number)
+    }
+
+    fn has(&mut self, packet: &[u8], to: &UnitRef) -> bool {
+        let place = self.place(packet, to);
+        self.ends.contains_key(&place)
+    }
+
+    /// One more way in; how many there are then.
+    fn begins(&mut self, packet: &[u8], to: &UnitRef) -> u8 {
+        let place = self.place(packet, to);
+        let ends = self.ends.entry(place).or_default();
+        *ends = ends.saturating_add(1);
+        *ends
+    }
+
+    /// One of them ends; false if there is none.
+    fn ends(&mut self, packet: &[u8], to: &UnitRef) -> bool {
+        let place = self.place(packet, to);
+        match self.ends.get_mut(&place) {
+            Some(left) if *left > 1 => *left -= 1,
+            Some(_) => drop(self.ends.remove(&place)),
+            None => return false,
+        }
+        true
+    }
+
+    /// All of them, in order.
+    fn listed(&self) -> Vec<(Open, u8)> {
+        let one = |((packet, number), ends): (&(PacketName, usize), &u8)| {
+            let UnitRef { agency, unit } = self.recipients.get(*number)?.clone();
+            Some((Open { packet: packet.bytes().to_vec(), agency, unit }, *ends))
+        };
+        let mut all: Vec<(Open, u8)> = self.ends.iter().filter_map(one).collect();
+        all.sort();
+        all
+    }
+}
+
+impl FromIterator<(Open, u8)> for Ways {
+    fn from_iter<I: IntoIterator<Item = (Open, u8)>>(all: I) -> Self {
+        let mut ways = Self::default();
+        for (Open { packet, agency, unit }, ends) in all {
+            let place = ways.place(&packet, &UnitRef { agency, unit });
+            ways.ends.insert(place, ends);
+        }
+        ways
+    }
 }
 
 impl Packets {
     /// Ends that are still to come.
     pub(crate) fn waiting(&self) -> usize {
-        self.index.as_ref().map_or(self.open.len(), BTreeMap::len)
+        self.ways.as_ref().map_or(self.open.len(), |ways| ways.ends.len())
+    }
+
+    /// Events by type.
+    pub(crate) fn counts(&self) -> BTreeMap<String, u64> {
+        let mut counts = self.counts.clone();
+        for (event_type, more) in &self.tally {
+            let count = counts.entry(name(*event_type)).or_default();
+            *count = count.saturating_add(*more);
+        }
+        counts
     }
 
     /// Before it is kept.
     pub(crate) fn settle(&mut self) {
-        if let Some(index) = &self.index {
-            self.open = index.iter().map(|(open, ends)| (open.clone(), *ends)).collect();
+        if let Some(ways) = &self.ways {
+            self.open = ways.listed();
         }
+        self.counts = self.counts();
+        self.tally.clear();
     }
 
     /// An event whose opening is not there: nothing that depends on it is missed from here on.
@@ -73,10 +161,10 @@ impl Packets {
         self.unknown = true;
     }
 
-    /// The next event of the sub-log of `agency`.
+    /// The next event of the sub-log.
     pub(crate) fn event(&mut self, log: &str, index: u64, event: &AuditEvent, found: &mut Findings) {
         self.count(event.r#type);
-        let known = (event.packet_id.to_vec(), event.header_digest.to_vec());
+        let packet = event.packet_id.as_ref();
         let mut wrong = |what: &str| {
             let text = format!("packet {} {what}", hex(&event.packet_id));
             found.push(Finding::new(Kind::Contradiction, log, text).entry(index));
@@ -84,44 +172,43 @@ impl Packets {
         let Ok(kind) = EventType::try_from(event.r#type) else { return };
         match kind {
             EventType::Submitted => {
-                self.submitted = Some(known);
+                self.submitted = Some((packet.to_vec(), event.header_digest.to_vec()));
                 self.denied.clear();
             }
             EventType::Released | EventType::Received => {
-                if kind == EventType::Released && self.submitted.as_ref() != Some(&known) && !self.unknown {
+                if kind == EventType::Released && !self.is_submitted(event) && !self.unknown {
                     wrong("was released without having been submitted");
                 }
                 if event.reason != Reason::Accepted as i32 {
                     wrong("was let through although a decision says no");
                 }
                 self.decided(event);
-                if let Some(open) = opened(event) {
-                    if kind == EventType::Released && self.denied.contains(&open) {
+                if let Some(to) = &event.recipient {
+                    let same = |denied: &Open| {
+                        denied.packet == packet && denied.agency == to.agency && denied.unit == to.unit
+                    };
+                    if kind == EventType::Released && self.denied.iter().any(same) {
                         wrong("was let through to a recipient to whom it was denied");
                     }
-                    let by = event.originator.as_ref().map_or("", |by| by.agency.as_str());
-                    if self.once_more(open, by) {
+                    let both = event.originator.as_ref().map_or("", |by| by.agency.as_str()) == to.agency;
+                    if self.ways().begins(packet, to) > 1 + u8::from(both) {
                         wrong("was let through to one recipient more than once");
                     }
                 }
             }
             EventType::Acknowledged | EventType::Expired | EventType::Withheld => {
-                let Some(open) = opened(event) else {
+                let Some(to) = &event.recipient else {
                     return wrong("comes to an end that names no recipient");
                 };
-                let left = self.index().get(&open).copied();
-                match left {
-                    Some(left) if left > 1 => drop(self.index().insert(open, left - 1)),
-                    Some(_) => drop(self.index().remove(&open)),
-                    None if self.unknown => {}
-                    None => wrong(&format!(
+                if !self.ways().ends(packet, to) && !self.unknown {
+                    wrong(&format!(
                         "comes to an end for {} / {} without having been let through, or a second time",
-                        open.agency, open.unit
-                    )),
+                        to.agency, to.unit
+                    ));
                 }
             }
             EventType::Denied | EventType::NotAccepted => {
-                if self.denied(event, &known) {
+                if self.denied(event) {
                     wrong("was denied to a recipient to whom it was let through");
                 }
             }
@@ -139,43 +226,46 @@ impl Packets {
         }
     }
 
-    /// One more way in for a recipient; whether that is one too many. `by` is the originator's agency.
-    fn once_more(&mut self, open: Open, by: &str) -> bool {
-        let both = open.agency == by;
-        let ends = self.index().entry(open).or_default();
-        *ends = ends.saturating_add(1);
-        *ends > 1 + u8::from(both)
+    /// Whether it is about the packet that was submitted last.
+    fn is_submitted(&self, event: &AuditEvent) -> bool {
+        let same = |(packet, digest): &(Vec<u8>, Vec<u8>)| {
+            *packet == event.packet_id.as_ref() && *digest == event.header_digest.as_ref()
+        };
+        self.submitted.as_ref().is_some_and(same)
     }
 
     /// Remembers to whom a packet was denied; whether it was let through there before.
-    fn denied(&mut self, event: &AuditEvent, known: &(Vec<u8>, Vec<u8>)) -> bool {
+    fn denied(&mut self, event: &AuditEvent) -> bool {
         let by_policy = event.reason == Reason::Policy as i32;
-        let Some(open) = opened(event).filter(|_| by_policy) else { return false };
-        let let_through = self.index().contains_key(&open);
-        if self.submitted.as_ref() == Some(known) && self.denied.len() < limits::RECIPIENTS_MAX {
-            self.denied.push(open);
+        let Some(to) = event.recipient.as_ref().filter(|_| by_policy) else { return false };
+        let let_through = self.ways().has(&event.packet_id, to);
+        if self.is_submitted(event) && self.denied.len() < limits::RECIPIENTS_MAX {
+            let UnitRef { agency, unit } = to.clone();
+            self.denied.push(Open { packet: event.packet_id.to_vec(), agency, unit });
         }
         let_through
     }
 
     fn decided(&mut self, event: &AuditEvent) {
-        let unnamed = [UNNAMED.to_owned()];
-        let ids = if event.policy_ids.is_empty() { &unnamed[..] } else { &event.policy_ids };
-        for id in ids {
-            // As many as anybody can read; a broker could name a new one each time.
-            if self.policies.len() < POLICIES_MAX || self.policies.contains_key(id) {
-                *self.policies.entry(id.clone()).or_default() += 1;
+        let unnamed = event.policy_ids.is_empty().then_some(UNNAMED);
+        for id in event.policy_ids.iter().map(String::as_str).chain(unnamed) {
+            if let Some(count) = self.policies.get_mut(id) {
+                *count = count.saturating_add(1);
+            } else if self.policies.len() < POLICIES_MAX {
+                // As many as anybody can read; a broker could name a new one each time.
+                self.policies.insert(id.to_owned(), 1);
             }
         }
     }
 
     fn count(&mut self, event_type: i32) {
-        *self.counts.entry(name(event_type)).or_default() += 1;
+        let count = self.tally.entry(event_type).or_default();
+        *count = count.saturating_add(1);
     }
 
-    fn index(&mut self) -> &mut BTreeMap<Open, u8> {
+    fn ways(&mut self) -> &mut Ways {
         let open = &mut self.open;
-        self.index.get_or_insert_with(|| std::mem::take(open).into_iter().collect())
+        self.ways.get_or_insert_with(|| std::mem::take(open).into_iter().collect())
     }
 }
 
@@ -191,115 +281,11 @@ pub(crate) fn name(event_type: i32) -> String {
     name.strip_prefix("EVENT_TYPE_").unwrap_or(name).to_lowercase()
 }
 
-fn opened(event: &AuditEvent) -> Option<Open> {
-    let UnitRef { agency, unit } = event.recipient.clone()?;
-    Some(Open { packet: event.packet_id.to_vec(), agency, unit })
-}
-
-/// The kinds of events that stand with the originator and with the recipient.
-pub(crate) fn pair(event: &AuditEvent) -> Option<Pair> {
-    let kind = match EventType::try_from(event.r#type).ok()? {
-        EventType::Released | EventType::Received => EventType::Released,
-        kind @ (EventType::Acknowledged | EventType::Expired | EventType::Withheld) => kind,
-        // By the policy of the recipient: both are told, each in its own words.
-        kind @ EventType::NotAccepted if event.reason == Reason::Policy as i32 => kind,
-        EventType::Unspecified
-        | EventType::Submitted
-        | EventType::Denied
-        | EventType::NotAccepted
-        | EventType::Delivered
-        | EventType::Recalled
-        | EventType::Destroyed
-        | EventType::Relayed
-        | EventType::DirectoryChanged
-        | EventType::PolicyChanged
-        | EventType::KeyChanged
-        | EventType::Erased
-        | EventType::AuditRead
-        | EventType::AuditReadTold => return None,
-    };
-    let (originator, recipient) = (event.originator.clone()?, event.recipient.clone()?);
-    Some(Pair {
-        originator: originator.agency,
-        recipient: recipient.agency,
-        unit: recipient.unit,
-        packet: event.packet_id.to_vec(),
-        digest: event.header_digest.to_vec(),
-        evidence: if kind == EventType::NotAccepted { Vec::new() } else { event.evidence_digest.to_vec() },
-        kind: kind as i32,
-        time_ms: event.time_ms,
-    })
-}
-
-/// Events of the same epochs of several sub-logs.
-#[derive(Debug, Default)]
-pub(crate) struct Counterparts {
-    /// Entries without their counterpart: of the originator's and of the recipient's sub-log.
-    seen: BTreeMap<Pair, (Vec<u64>, Vec<u64>)>,
-    /// Times of events whose openings are not there, by agency.
-    unseen: std::collections::BTreeSet<(String, u64)>,
-}
-
-impl Counterparts {
-    /// An event of the sub-log of `agency`.
-    pub(crate) fn saw(&mut self, agency: &str, index: u64, pair: Pair) {
-        // Both stand in the same sub-log: `Packets` counts them.
-        if pair.originator == pair.recipient {
-            return;
-        }
-        let by_originator = pair.originator == agency;
-        let sides = self.seen.entry(pair.clone()).or_default();
-        let (mine, other) =
-            if by_originator { (&mut sides.0, &mut sides.1) } else { (&mut sides.1, &mut sides.0) };
-        if other.pop().is_none() {
-            mine.push(index);
-        }
-        if sides.0.is_empty() && sides.1.is_empty() {
-            self.seen.remove(&pair);
-        }
-    }
-
-    /// An event without its opening.
-    pub(crate) fn unseen(&mut self, agency: &str, time_ms: u64) {
-        self.unseen.insert((agency.to_owned(), time_ms));
-    }
-
-    /// What has no counterpart in a sub-log that is in scope as well.
-    pub(crate) fn end(&mut self, root_origin: &str, in_scope: &dyn Fn(&str) -> bool, found: &mut Findings) {
-        for (pair, sides) in std::mem::take(&mut self.seen) {
-            let (here, there, index) = match (sides.0.first(), sides.1.first()) {
-                (Some(index), _) => (&pair.originator, &pair.recipient, *index),
-                (None, Some(index)) => (&pair.recipient, &pair.originator, *index),
-                (None, None) => continue,
-            };
-            if !in_scope(there) {
-                continue;
-            }
-            let what = name(pair.kind);
-            let packet = hex(&pair.packet);
-            let (kind, text) = if self.unseen.contains(&(there.clone(), pair.time_ms)) {
-                let text = format!(
-                    "the counterpart of packet {packet} ({what}) in the sub-log of {there} was erased"
-                );
-                (Kind::Note, text)
-            } else {
-                let text = format!(
-                    "packet {packet} ({what}): {here} has the event, and the sub-log of {there} lacks its counterpart, or has \
-                     another one"
-                );
-                (Kind::NoCounterpart, text)
-            };
-            found.push(Finding::new(kind, &format!("{root_origin}/{here}"), text).entry(index));
-        }
-        self.unseen.clear();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use lintas_proto::id::Digest;
 
-    use super::*;
+    use super::{super::counterparts::pair, *};
 
     const PACKET: [u8; 16] = [1; 16];
     const DIGEST: Digest = [2; 32];

@@ -18,8 +18,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     anchor::{Anchor, pair},
+    counterparts::{Halves, pair as pair_of},
     finding::{Finding, Findings, Kind},
-    packets::{self, Counterparts, Packets},
+    packets::Packets,
     root::{Epoch, checkpoint},
     source::{LogFiles, bundle, tile_hashes, whole, width},
     tree::{Compare, Tree},
@@ -94,6 +95,8 @@ pub(crate) struct SubScan<'a> {
     changed: Vec<Option<(u64, Bytes)>>,
     /// Leaves that were read and not used.
     window: std::collections::VecDeque<Leaf>,
+    /// How far these epochs go, as far as it is known: what is beyond their last bundle is not read yet.
+    reach: u64,
 }
 
 impl<'a> SubScan<'a> {
@@ -134,6 +137,7 @@ impl<'a> SubScan<'a> {
             sizes: std::collections::VecDeque::new(),
             changed: Vec::new(),
             window: std::collections::VecDeque::new(),
+            reach: 0,
         })
     }
 
@@ -142,9 +146,15 @@ impl<'a> SubScan<'a> {
         self.checkpoint.size
     }
 
-    /// Goes to the end of those epochs.
-    pub(crate) fn follow(&mut self, epochs: &[Epoch<'_>], others: &mut Counterparts, found: &mut Findings) {
-        let mut root: Option<Digest> = None;
+    /// Goes to the end of those epochs; what they say of other sub-logs.
+    pub(crate) fn follow(&mut self, epochs: &[Epoch<'_>], found: &mut Findings) -> Halves {
+        let (mut root, mut others): (Option<Digest>, _) = (None, Halves::of(&self.agency));
+        if self.sizes.is_empty() {
+            self.read_sizes(found);
+        }
+        let last = epochs.last().map_or(0, |epoch| epoch.number);
+        let ahead = self.sizes.iter().take_while(|(epoch, _)| *epoch <= last).last();
+        self.reach = ahead.map_or(0, |(_, size)| *size);
         for epoch in epochs {
             let size = self.size_at(epoch.number, found);
             if size > self.checkpoint.size && !self.state.short {
@@ -157,7 +167,7 @@ impl<'a> SubScan<'a> {
                 found.push(finding.of(LogFile::Sizes).epoch(epoch.number));
             }
             let before = self.state.tree.size();
-            self.go_to(size, epoch.times, Some(others), found);
+            self.go_to(size, epoch.times, Some(&mut others), found);
             if self.state.tree.size() != before {
                 root = None;
             }
@@ -167,6 +177,7 @@ impl<'a> SubScan<'a> {
                 self.check_slot(epoch, size, &root, found);
             }
         }
+        others
     }
 
     /// Goes to the end of the checkpoint, and compares what is left.
@@ -197,14 +208,14 @@ impl<'a> SubScan<'a> {
         &mut self,
         size: u64,
         times: Option<(u64, u64)>,
-        mut others: Option<&mut Counterparts>,
+        mut others: Option<&mut Halves>,
         found: &mut Findings,
     ) {
         let target = size.min(self.checkpoint.size);
         while self.state.tree.size() < target && !self.state.stopped {
             let index = self.state.tree.size();
             let Some(leaf) = self.window.pop_front() else {
-                self.load(self.checkpoint.size, found);
+                self.load(target, found);
                 continue;
             };
             if let (Some((_, time_ms)), Some((from_ms, to_ms))) = (leaf.says, times)
@@ -220,7 +231,7 @@ impl<'a> SubScan<'a> {
         }
     }
 
-    fn take(&mut self, index: u64, leaf: &Leaf, others: Option<&mut Counterparts>, found: &mut Findings) {
+    fn take(&mut self, index: u64, leaf: &Leaf, others: Option<&mut Halves>, found: &mut Findings) {
         let state = &mut self.state;
         let changes = EventType::DirectoryChanged as i32;
         if leaf.says.is_none_or(|(kind, _)| i32::from(kind) == changes) {
@@ -240,15 +251,15 @@ impl<'a> SubScan<'a> {
                     forget(&mut state.gone, event.first_index, event.count);
                 }
                 state.packets.event(&self.origin, index, event, found);
-                if let (Some(others), Some(pair)) = (others, packets::pair(event)) {
-                    others.saw(&self.agency, index, pair);
+                if let (Some(others), Some(pair)) = (others, pair_of(event)) {
+                    others.saw(index, &pair);
                 }
             }
             (Opened::Erased | Opened::LeftOut | Opened::Lost, says) => {
                 let (event_type, time_ms) = says.unwrap_or_default();
                 state.packets.unseen(event_type);
                 if let Some(others) = others {
-                    others.unseen(&self.agency, time_ms);
+                    others.unseen(time_ms);
                 }
                 match leaf.opening {
                     Opened::Erased => {
@@ -262,10 +273,11 @@ impl<'a> SubScan<'a> {
         }
     }
 
-    /// Reads and opens the next bundles, ahead of the epochs: they stay in the window.
+    /// Reads and opens the next bundles, at least the one before `target`: they stay in the window.
     fn load(&mut self, target: u64, found: &mut Findings) {
         let from = self.state.tree.size();
-        let first = from / WIDTH;
+        let whole = self.reach.max(target).checked_next_multiple_of(WIDTH).unwrap_or(u64::MAX);
+        let (first, target) = (from / WIDTH, whole.min(self.checkpoint.size));
         let end = target.div_ceil(WIDTH).min(first.saturating_add(WINDOW));
         let indices: Vec<u64> = (first..end).collect();
         let share = indices.len().div_ceil(self.threads.max(1)).max(1);
@@ -286,7 +298,7 @@ impl<'a> SubScan<'a> {
         let (mut window, mut stopped, wanted) = (std::collections::VecDeque::new(), false, indices.len());
         let mut seen = 0usize;
         for (leaves, findings) in parts.into_iter().flatten() {
-            findings.into_shown().into_iter().for_each(|finding| found.push(finding));
+            found.append(findings);
             seen = seen.saturating_add(1);
             match leaves {
                 Some(leaves) if !stopped => window.extend(leaves),
@@ -507,8 +519,8 @@ impl Openings {
         let sealed = self.sealed.as_ref().and_then(|sealed| sealed.get(at));
         match (key, sealed) {
             (Some(ERASED), _) => Opened::Erased,
-            (Some(key), Some(sealed)) => match opening::open(number, leaf, &key, sealed) {
-                Ok((_, event)) => Opened::Event(Box::new(event)),
+            (Some(key), Some(sealed)) => match opening::open_event(leaf, &key, sealed) {
+                Ok(event) => Opened::Event(Box::new(event)),
                 Err(OpeningError::Erased) => Opened::Erased,
                 Err(error @ (OpeningError::Damaged | OpeningError::Leaf(_))) => {
                     let finding = Finding::new(Kind::Damaged, &scan.origin, error.to_string());

@@ -3,7 +3,7 @@
 use lintas_proto::{
     audit::{
         files::LogFile,
-        merkle::{Frontier, root as merkle_root},
+        merkle::{Frontier, root_of_subtrees},
         tile::{Tile, WIDTH},
     },
     id::{Digest, hex},
@@ -21,8 +21,9 @@ pub(crate) struct Tree {
     size: u64,
     /// Of each level, the hashes of its last tile, which is not full.
     rows: Vec<Vec<Digest>>,
+    /// The subtrees of each row; behind the rows after a state was read.
     #[serde(skip)]
-    frontier: Option<Frontier>,
+    frontiers: Vec<Frontier>,
 }
 
 impl Tree {
@@ -33,22 +34,27 @@ impl Tree {
 
     /// Appends a leaf; a tile that it fills is compared.
     pub(crate) fn push(&mut self, leaf: Digest, compare: &Compare<'_>, found: &mut Findings) {
-        self.frontier().push(leaf);
+        self.resume();
         let (mut hash, mut size, mut level) = (leaf, self.size, 0u8);
         self.size = self.size.saturating_add(1);
         loop {
             let at = usize::from(level);
             if self.rows.len() <= at {
                 self.rows.push(Vec::new());
+                self.frontiers.push(Frontier::default());
             }
-            let Some(row) = self.rows.get_mut(at) else { return };
+            let (Some(row), Some(frontier)) = (self.rows.get_mut(at), self.frontiers.get_mut(at)) else {
+                return;
+            };
             row.push(hash);
+            frontier.push(hash);
             if (row.len() as u64) < WIDTH {
                 return;
             }
             compare.tile(Tile { level, index: size / WIDTH, width: 256 }, row, found);
-            hash = merkle_root(row);
+            hash = frontier.root();
             row.clear();
+            *frontier = Frontier::default();
             size /= WIDTH;
             level = level.saturating_add(1);
         }
@@ -56,7 +62,8 @@ impl Tree {
 
     /// Root of what was pushed.
     pub(crate) fn root(&mut self) -> Digest {
-        self.frontier().root()
+        self.resume();
+        root_of_subtrees(self.frontiers.iter().flat_map(|row| row.subtrees().iter().rev()))
     }
 
     /// Compares the tiles that are not full, and the root.
@@ -81,27 +88,13 @@ impl Tree {
         }
     }
 
-    fn frontier(&mut self) -> &mut Frontier {
-        let (size, rows) = (self.size, &self.rows);
-        self.frontier.get_or_insert_with(|| resume(size, rows))
-    }
-}
-
-/// The roots of the complete subtrees, largest first: of each row, highest level first, its binary parts.
-fn resume(size: u64, rows: &[Vec<Digest>]) -> Frontier {
-    let mut subtrees = Vec::new();
-    for row in rows.iter().rev() {
-        let mut rest = row.as_slice();
-        for bit in (0..8u32).rev() {
-            if row.len() & (1 << bit) != 0
-                && let Some((part, after)) = rest.split_at_checked(1 << bit)
-            {
-                subtrees.push(merkle_root(part));
-                rest = after;
-            }
+    fn resume(&mut self) {
+        for row in self.rows.iter().skip(self.frontiers.len()) {
+            let mut frontier = Frontier::default();
+            row.iter().for_each(|hash| frontier.push(*hash));
+            self.frontiers.push(frontier);
         }
     }
-    Frontier::resume(size, subtrees).unwrap_or_default()
 }
 
 /// With what a tree is compared.
@@ -136,7 +129,7 @@ impl Compare<'_> {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use lintas_proto::audit::merkle::leaf_hash;
+    use lintas_proto::audit::merkle::{leaf_hash, root as merkle_root};
 
     use super::*;
 

@@ -1,20 +1,27 @@
 //! A full scan, from the first entry to the last. It can be interrupted and goes on where it was; it never begins where
 //! another scan has ended.
 
-use std::collections::BTreeMap;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashSet},
+    sync::{Mutex, PoisonError},
+};
 
 use lintas_proto::id::{Digest, hex, sha256};
 use serde::{Deserialize, Serialize};
 
 use super::{
     anchor::{Anchor, AnchorError, Trust},
+    counterparts::{Halves, compare},
     finding::{Finding, Findings, Kind, Severity},
     own::Reached,
-    packets::Counterparts,
-    root::{RootScan, RootState},
+    root::{Epoch, RootScan, RootState},
     source::LogFiles,
     sub_log::{SubScan, SubState},
 };
+
+/// Events that must stand in two sub-logs, above which fewer epochs are looked at together: some 100 bytes each.
+const HALVES_MAX: usize = 250_000;
 
 /// What is to be checked.
 #[derive(Debug, Clone, Copy)]
@@ -177,15 +184,13 @@ pub(crate) fn verify(
             subs.extend(SubScan::begin(files, &anchor, agency, of, how, &mut found));
         }
         let total = subs.iter().fold(root.size(), |total, sub| total.saturating_add(sub.size()));
-        let in_scope = |agency: &str| asked.agencies.iter().any(|known| known == agency);
+        let (scope, mut step) = (asked.agencies.iter().map(String::as_str).collect(), 1);
         loop {
             let epochs = root.next(&mut found);
             if epochs.is_empty() {
                 break;
             }
-            let mut others = Counterparts::default();
-            subs.iter_mut().for_each(|sub| sub.follow(&epochs, &mut others, &mut found));
-            others.end(&anchor.origin, &in_scope, &mut found);
+            follow(&mut subs, &epochs, (asked.threads, &anchor.origin, &scope), &mut step, &mut found);
             let done = subs
                 .iter()
                 .fold(root.state.tree.size(), |done, sub| done.saturating_add(sub.state.tree.size()));
@@ -205,6 +210,65 @@ pub(crate) fn verify(
         fill(&mut report, &root);
     }
     Ok(Scanned { anchor, report, findings: found, sizes })
+}
+
+/// Lets the sub-logs go to the end of those epochs, `step` of them at a time, and compares what they say of each other. The
+/// two events of a pair are of one epoch.
+fn follow(
+    subs: &mut [SubScan<'_>],
+    epochs: &[Epoch<'_>],
+    (threads, origin, scope): (usize, &str, &HashSet<&str>),
+    step: &mut usize,
+    found: &mut Findings,
+) {
+    let mut rest = epochs;
+    while !rest.is_empty() {
+        let (part, after) = rest.split_at((*step).min(rest.len()));
+        let said = follow_part(subs, part, threads, found);
+        compare(&said, origin, scope, found);
+        // So many that it is worth the threads, and never much more than fit.
+        let halves: usize = said.iter().map(Halves::len).sum();
+        *step = if halves > HALVES_MAX { (*step / 2).max(1) } else { step.saturating_mul(2).min(256) };
+        rest = after;
+    }
+}
+
+/// Several sub-logs at a time, the longest first.
+fn follow_part(
+    subs: &mut [SubScan<'_>],
+    epochs: &[Epoch<'_>],
+    threads: usize,
+    found: &mut Findings,
+) -> Vec<Halves> {
+    let helpers = threads.min(subs.len()).saturating_sub(1);
+    let mut order: Vec<(usize, &mut SubScan<'_>)> = subs.iter_mut().enumerate().collect();
+    order.sort_by_key(|(_, sub)| Reverse(sub.size()));
+    let queue = Mutex::new(order.into_iter());
+    let work = || {
+        let mut done: Vec<(usize, Halves, Findings)> = Vec::new();
+        loop {
+            let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((at, sub)) = next else { return done };
+            let mut found = Findings::default();
+            let said = sub.follow(epochs, &mut found);
+            done.push((at, said, found));
+        }
+    };
+    let mut done = std::thread::scope(|scope| {
+        let at_work: Vec<_> = (0..helpers).map(|_| scope.spawn(&work)).collect();
+        let mut done = work();
+        for work in at_work {
+            // What a thread that panicked has seen is not known.
+            done.extend(work.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        done
+    });
+    done.sort_by_key(|(at, ..)| *at);
+    let keep = |(_, said, part)| {
+        found.append(part);
+        said
+    };
+    done.into_iter().map(keep).collect()
 }
 
 fn empty(asked: &Asked<'_>, anchor: &Anchor, resumed_ms: Option<u64>) -> Report {
@@ -254,7 +318,7 @@ fn sub_report(sub: &mut SubScan<'_>) -> SubReport {
         erased: state.erased,
         left_out: state.left_out,
         slots: state.slots,
-        events: state.packets.counts.clone(),
+        events: state.packets.counts(),
         policies: state.packets.policies.clone(),
         waiting: state.packets.waiting(),
     }

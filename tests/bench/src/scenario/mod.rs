@@ -1,7 +1,9 @@
 //! What is measured.
 
+mod audit;
 mod latency;
 mod limits;
+mod policy;
 mod submit;
 
 use crate::{bench::Bench, report::Outcome};
@@ -15,7 +17,7 @@ pub(crate) struct Scenario {
 }
 
 /// All of them, in the order in which `all` runs them.
-pub(crate) const ALL: [Scenario; 3] = [
+pub(crate) const ALL: &[Scenario] = &[
     Scenario {
         name: "limits",
         says: "what the machine can do: signatures, fdatasync, QUIC, and a bare server of these three",
@@ -30,5 +32,15 @@ pub(crate) const ALL: [Scenario; 3] = [
         name: "latency",
         says: "how long an accept takes at 1,000/s and at other paces",
         run: latency::run,
+    },
+    Scenario {
+        name: "policy",
+        says: "decisions of 5,000 agencies with 10,000 policies: cold, remembered, after a change; memory",
+        run: policy::run,
+    },
+    Scenario {
+        name: "audit",
+        says: "what the audit log costs the broker, and how fast an auditor verifies a million entries",
+        run: audit::run,
     },
 ];

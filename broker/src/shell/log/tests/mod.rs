@@ -1,7 +1,6 @@
 //! The log on a disk that fails, and what an auditor finds on it.
 
 mod memory;
-mod speed;
 
 use std::{collections::BTreeMap, num::NonZeroU64};
 
