@@ -3,6 +3,7 @@
 //! It only sends what was sealed before. Closed loop: each connection has so many unanswered at once. Paced: each
 //! packet has its moment, and its latency counts from that moment on, also when the generator itself was late.
 
+pub(crate) mod drain;
 mod drive;
 mod lintas;
 
@@ -88,6 +89,9 @@ pub(crate) fn run(bench: &Bench, folder: &Path, plan: &Plan) -> Told {
 
 /// Plays the load generator, if the arguments say so.
 pub(crate) fn role(arguments: &[OsString]) -> Option<ExitCode> {
+    if arguments.get(1)? == drain::ROLE {
+        return drain::role(arguments);
+    }
     if arguments.get(1)? != ROLE {
         return None;
     }
