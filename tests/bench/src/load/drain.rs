@@ -119,8 +119,9 @@ async fn take(taker: Taker, directory: Digest, mut sender: Sender, hearer: Heare
             }));
         }
         left = left.saturating_sub(acknowledgements.len());
-        let frames = acknowledgements.iter().map(|one| (FrameType::Acknowledgement, canonical::encode(one)));
-        sender.writer.send_many(frames).await.unwrap();
+        let frame = |one: Acknowledgement| (FrameType::Acknowledgement, canonical::encode(&one));
+        let sent: Vec<(FrameType, Bytes)> = acknowledgements.into_iter().map(frame).collect();
+        sender.writer.send_many(sent).await.unwrap();
     }
     // The broker takes what was sent before the end.
     sender.writer.finish().await.unwrap();
