@@ -4,6 +4,7 @@
 //! packet has its moment, and its latency counts from that moment on, also when the generator itself was late.
 
 mod bare;
+pub(crate) mod drain;
 mod drive;
 mod lintas;
 mod pacer;
@@ -113,6 +114,9 @@ pub(crate) fn run(bench: &Bench, folder: &Path, plan: &Plan) -> Told {
 
 /// Plays the load generator, if the arguments say so.
 pub(crate) fn role(arguments: &[OsString]) -> Option<ExitCode> {
+    if arguments.get(1)? == drain::ROLE {
+        return drain::role(arguments);
+    }
     if arguments.get(1)? != ROLE {
         return None;
     }

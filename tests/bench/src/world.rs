@@ -8,6 +8,8 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
+    thread::sleep,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -36,8 +38,10 @@ use crate::bench::Bench;
 const REGION: &str = "bench";
 const BROKER: &str = "hub.bench";
 /// How often the log is published, milliseconds: as a region is founded if nobody says otherwise.
-const EPOCH_MS: u32 = 10_000;
+pub(crate) const EPOCH_MS: u32 = 10_000;
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
+/// Ticks a second of the times in `/proc`: Linux shows all processes so many, whatever it counts in itself.
+const PROC_TICKS: f64 = 100.0;
 /// Settings without which the benchmark would measure the bounds on one agency instead of the broker.
 const UNBOUNDED: &str =
     "queue_entries_max = 10000000\nsubmissions_per_minute = 0\njournal_mib_max = 1048576\n";
@@ -112,6 +116,32 @@ impl World {
         let mut broker = Process::start(&self.program, &arguments, &log, &[]);
         assert!(broker.wait_for("listens on", before), "the broker does not start:\n{}", broker.said());
         self.broker = Some(broker);
+    }
+
+    /// The same, but looks each millisecond: how long it takes from the start of the process until the broker listens.
+    pub(crate) fn start_timed(&mut self) -> Duration {
+        let (log, data) = (self.root.join("broker.log"), self.root.join("broker"));
+        // What earlier runs said is long by now.
+        fs::remove_file(&log).unwrap();
+        let arguments = [OsStr::new(ROLE_BROKER), OsStr::new("run"), OsStr::new("--data"), data.as_os_str()];
+        let began = Instant::now();
+        let mut broker = Process::start(&self.program, &arguments, &log, &[]);
+        while !broker.said().contains("listens on") {
+            assert!(broker.is_running(), "the broker does not start:\n{}", broker.said());
+            sleep(Duration::from_millis(1));
+        }
+        let took = began.elapsed();
+        self.broker = Some(broker);
+        took
+    }
+
+    /// Time of processors that the broker has used since its start, in user and kernel, seconds.
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.broker().id())).unwrap();
+        // The name, in brackets, may hold anything; the fields behind it begin with the third.
+        let (_, fields) = stat.rsplit_once(')').unwrap();
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        ticks.map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>() / PROC_TICKS
     }
 
     /// The running broker.

@@ -27,13 +27,13 @@ impl PeerDirectory for Anybody {
 
 /// The sending half.
 pub(super) struct Sender {
-    writer: FrameWriter,
+    pub(super) writer: FrameWriter,
     _client: Arc<Client>,
 }
 
 /// The hearing half.
 pub(super) struct Hearer {
-    reader: FrameReader,
+    pub(super) reader: FrameReader,
     _client: Arc<Client>,
 }
 

@@ -1,9 +1,14 @@
 //! What is measured.
 
 mod audit;
+mod disk;
+mod fanout;
+mod growth;
 mod latency;
 mod limits;
 mod policy;
+mod reopen;
+mod stock;
 mod submit;
 
 use crate::{bench::Bench, report::Outcome};
@@ -34,6 +39,11 @@ pub(crate) const ALL: &[Scenario] = &[
         run: latency::run,
     },
     Scenario {
+        name: "reopen",
+        says: "from kill -9 until the broker listens again, per million live packets",
+        run: reopen::run,
+    },
+    Scenario {
         name: "policy",
         says: "decisions of 5,000 agencies with 10,000 policies: cold, remembered, after a change; memory",
         run: policy::run,
@@ -42,5 +52,10 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "audit",
         says: "what the audit log costs the broker, and how fast an auditor verifies a million entries",
         run: audit::run,
+    },
+    Scenario {
+        name: "growth",
+        says: "whether anything gets slower as the store grows: 10,000 to 1,000,000 packets",
+        run: growth::run,
     },
 ];
