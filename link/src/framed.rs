@@ -17,7 +17,7 @@ use crate::{
     assemble::Assembler,
     connection::CloseCode,
     error::LinkError,
-    limits::{COALESCE_BYTES_MAX, GROUP_BYTES_MAX, Limits, READ_BYTES_MAX},
+    limits::{COALESCE_BYTES_MAX, GROUP_BYTES_MAX, Limits, RAW_PIECES_MAX, READ_BYTES_MAX},
     registry::Seat,
 };
 
@@ -300,8 +300,7 @@ impl FrameReader {
             return Err(LinkError::ClosedHere);
         }
         if self.arrived.is_empty() {
-            let stall = Duration::from_millis(self.limits.stall_ms_max);
-            let chunk = timeout(stall, self.stream.read_chunk(READ_BYTES_MAX, true)).await;
+            let chunk = timeout(self.stall(), self.stream.read_chunk(READ_BYTES_MAX, true)).await;
             let chunk = chunk.map_err(|_| LinkError::Stalled { ms_max: self.limits.stall_ms_max })??;
             let Some(chunk) = chunk else {
                 return Ok(None);
@@ -310,6 +309,37 @@ impl FrameReader {
         }
         let take = self.arrived.len().min(max.max(1));
         Ok(Some(self.arrived.split_to(take)))
+    }
+
+    /// As [`read_raw`](Self::read_raw), but gives everything that is there, in pieces as they came: at least one,
+    /// at most [`RAW_PIECES_MAX`] and `max` bytes together. A datagram is a piece, so a large transfer that takes them
+    /// one at a time does nothing else. Safe to cancel.
+    ///
+    /// # Errors
+    /// As [`read_raw`](Self::read_raw).
+    pub async fn read_raw_many(&mut self, max: usize) -> Result<Option<Vec<Bytes>>, LinkError> {
+        if self.is_inside_frame() || self.seat.is_expelled() || !self.arrived.is_empty() {
+            let piece = self.read_raw(max).await?;
+            return Ok(piece.map(|piece| vec![piece]));
+        }
+        let mut pieces = vec![Bytes::new(); RAW_PIECES_MAX];
+        let read = timeout(self.stall(), self.stream.read_chunks(&mut pieces)).await;
+        let read = read.map_err(|_| LinkError::Stalled { ms_max: self.limits.stall_ms_max })??;
+        let Some(count) = read else { return Ok(None) };
+        pieces.truncate(count);
+        let mut left = max.max(1);
+        let mut beyond = BytesMut::new();
+        for piece in &mut pieces {
+            beyond.extend_from_slice(&piece.split_off(piece.len().min(left)));
+            left = left.saturating_sub(piece.len());
+        }
+        pieces.retain(|piece| !piece.is_empty());
+        self.arrived = beyond.freeze();
+        Ok(Some(pieces))
+    }
+
+    fn stall(&self) -> Duration {
+        Duration::from_millis(self.limits.stall_ms_max)
     }
 
     /// Receives the next piece: without a limit between frames, in time inside one.

@@ -58,6 +58,8 @@ pub(crate) struct Plan {
 pub(crate) struct Told {
     /// From the first packet to the last answer.
     pub(crate) seconds: f64,
+    /// When it began, nanoseconds since 1970: with the pace it tells when each packet was due.
+    pub(crate) began_unix_ns: u64,
     /// Of each packet that was accepted, nanoseconds.
     pub(crate) latencies: Vec<u64>,
     /// Answers that were no receipt, and what the first one said. A benchmark counts none of them as done.

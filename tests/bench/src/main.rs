@@ -7,7 +7,9 @@
 //! | `scenario` | what is measured, a file each |
 //! | `world` | a region whose keys the benchmark holds, and its broker as a process |
 //! | `packets` | packets that are signed and sealed beforehand |
+//! | `node` | a node as an agency runs it, as a process |
 //! | `load` | the load generator, a process of its own |
+//! | `bulk` | what a stream, SHA-256 and the disk can do with a large file |
 //! | `statistics`, `report`, `quiet` | percentiles; rows and charts; whether the machine is quiet |
 
 #![allow(
@@ -21,8 +23,10 @@
 )]
 
 mod bench;
+mod bulk;
 mod cli;
 mod load;
+mod node;
 mod packets;
 mod quiet;
 mod report;
@@ -38,6 +42,9 @@ fn main() -> ExitCode {
         return code;
     }
     if let Some(code) = load::role(&arguments) {
+        return code;
+    }
+    if let Some(code) = bulk::role(&arguments).or_else(|| scenario::idle::role(&arguments)) {
         return code;
     }
     cli::main(arguments)

@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -48,18 +48,25 @@ pub(super) async fn all(plan: &Plan) -> Told {
                 let packets = packets::read(&source.packets);
                 ready.push((lintas::connect(*broker, &source.secrets).await, packets));
             }
-            let start = Instant::now() + Duration::from_millis(100);
+            let (start, began_unix_ns) = soon();
             for (at, ((sending, answers), packets)) in ready.into_iter().enumerate() {
                 running.spawn(connection(plan.clone(), at, start, packets, sending, answers));
             }
-            told(start, running).await
+            told((start, began_unix_ns), running).await
         }
     }
 }
 
-async fn told(start: Instant, mut running: JoinSet<Seen>) -> Told {
+/// A moment soon, by both clocks.
+fn soon() -> (Instant, u64) {
+    let wait = Duration::from_millis(100);
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + wait;
+    (Instant::now() + wait, unix.as_nanos() as u64)
+}
+
+async fn told((start, began_unix_ns): (Instant, u64), mut running: JoinSet<Seen>) -> Told {
     let (mut told, mut last) =
-        (Told { seconds: 0.0, latencies: vec![], refused: 0, refusal: String::new() }, start);
+        (Told { began_unix_ns, seconds: 0.0, latencies: vec![], refused: 0, refusal: String::new() }, start);
     while let Some(seen) = running.join_next().await {
         let seen = seen.unwrap();
         told.latencies.extend(seen.latencies);

@@ -1,5 +1,7 @@
 //! What is measured.
 
+mod attachment;
+pub(crate) mod idle;
 mod limits;
 mod submit;
 
@@ -14,7 +16,7 @@ pub(crate) struct Scenario {
 }
 
 /// All of them, in the order in which `all` runs them.
-pub(crate) const ALL: [Scenario; 2] = [
+pub(crate) const ALL: [Scenario; 3] = [
     Scenario {
         name: "limits",
         says: "what the machine can do: signatures, fdatasync, QUIC, and a bare server of these three",
@@ -24,5 +26,10 @@ pub(crate) const ALL: [Scenario; 2] = [
         name: "submit",
         says: "durable accepts in a second, 1 and 8 connections with 64 in flight",
         run: submit::run,
+    },
+    Scenario {
+        name: "attachment",
+        says: "a file of 4 GiB between two nodes: sealed, up, down",
+        run: attachment::run,
     },
 ];
