@@ -17,7 +17,7 @@ use crate::{
     assemble::Assembler,
     connection::CloseCode,
     error::LinkError,
-    limits::{COALESCE_BYTES_MAX, GROUP_BYTES_MAX, Limits, RAW_PIECES_MAX, READ_BYTES_MAX},
+    limits::{COALESCE_BYTES_MAX, GROUP_BYTES_MAX, Limits, RAW_GROUP_BYTES, RAW_PIECES_MAX, READ_BYTES_MAX},
     registry::Seat,
 };
 
@@ -311,31 +311,35 @@ impl FrameReader {
         Ok(Some(self.arrived.split_to(take)))
     }
 
-    /// As [`read_raw`](Self::read_raw), but gives everything that is there, in pieces as they came: at least one,
-    /// at most [`RAW_PIECES_MAX`] and `max` bytes together. A datagram is a piece, so a large transfer that takes them
-    /// one at a time does nothing else. Safe to cancel.
+    /// Gathers raw bytes in `pieces`, as they came, until [`RAW_GROUP_BYTES`] are there or `max` in all; false when the
+    /// peer has ended the stream before. A datagram is a piece: a large transfer that took them one at a time would do
+    /// nothing else. Safe to cancel; what came before an error is in `pieces`.
     ///
     /// # Errors
     /// As [`read_raw`](Self::read_raw).
-    pub async fn read_raw_many(&mut self, max: usize) -> Result<Option<Vec<Bytes>>, LinkError> {
-        if self.is_inside_frame() || self.seat.is_expelled() || !self.arrived.is_empty() {
-            let piece = self.read_raw(max).await?;
-            return Ok(piece.map(|piece| vec![piece]));
+    pub async fn gather_raw(&mut self, pieces: &mut Vec<Bytes>, max: u64) -> Result<bool, LinkError> {
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        let mut have: usize = pieces.iter().map(Bytes::len).sum();
+        while have < max.min(RAW_GROUP_BYTES) {
+            if !self.arrived.is_empty() || self.is_inside_frame() || self.seat.is_expelled() {
+                let Some(piece) = self.read_raw(max - have).await? else { return Ok(false) };
+                have += piece.len();
+                pieces.push(piece);
+                continue;
+            }
+            let mut came = vec![Bytes::new(); RAW_PIECES_MAX];
+            let read = timeout(self.stall(), self.stream.read_chunks(&mut came)).await;
+            let read = read.map_err(|_| LinkError::Stalled { ms_max: self.limits.stall_ms_max })??;
+            let Some(count) = read else { return Ok(false) };
+            let mut beyond = BytesMut::new();
+            for mut piece in came.into_iter().take(count) {
+                beyond.extend_from_slice(&piece.split_off(piece.len().min(max - have)));
+                have += piece.len();
+                pieces.push(piece);
+            }
+            self.arrived = beyond.freeze();
         }
-        let mut pieces = vec![Bytes::new(); RAW_PIECES_MAX];
-        let read = timeout(self.stall(), self.stream.read_chunks(&mut pieces)).await;
-        let read = read.map_err(|_| LinkError::Stalled { ms_max: self.limits.stall_ms_max })??;
-        let Some(count) = read else { return Ok(None) };
-        pieces.truncate(count);
-        let mut left = max.max(1);
-        let mut beyond = BytesMut::new();
-        for piece in &mut pieces {
-            beyond.extend_from_slice(&piece.split_off(piece.len().min(left)));
-            left = left.saturating_sub(piece.len());
-        }
-        pieces.retain(|piece| !piece.is_empty());
-        self.arrived = beyond.freeze();
-        Ok(Some(pieces))
+        Ok(true)
     }
 
     fn stall(&self) -> Duration {
