@@ -88,7 +88,10 @@ pub(crate) fn role(arguments: &[OsString]) -> Option<ExitCode> {
         let connection = server.accept().await.unwrap().complete().await.unwrap();
         let (_writer, mut reader) = connection.accept_stream().await.unwrap();
         reader.next().await.unwrap();
-        while reader.read_raw_many(usize::MAX).await.unwrap().is_some() {}
+        let mut pieces = Vec::new();
+        while reader.gather_raw(&mut pieces, u64::MAX).await.unwrap() {
+            pieces.clear();
+        }
         connection.closed().await;
     });
     Some(ExitCode::SUCCESS)

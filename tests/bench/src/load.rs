@@ -4,7 +4,7 @@
 //! packet has its moment, and its latency counts from that moment on, also when the generator itself was late.
 
 mod drive;
-mod lintas;
+pub(crate) mod lintas;
 
 use std::{
     ffi::OsString,

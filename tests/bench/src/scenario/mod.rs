@@ -2,6 +2,7 @@
 
 mod attachment;
 pub(crate) mod idle;
+mod inbox;
 mod limits;
 mod submit;
 
@@ -16,7 +17,7 @@ pub(crate) struct Scenario {
 }
 
 /// All of them, in the order in which `all` runs them.
-pub(crate) const ALL: [Scenario; 3] = [
+pub(crate) const ALL: [Scenario; 5] = [
     Scenario {
         name: "limits",
         says: "what the machine can do: signatures, fdatasync, QUIC, and a bare server of these three",
@@ -31,5 +32,15 @@ pub(crate) const ALL: [Scenario; 3] = [
         name: "attachment",
         says: "a file of 4 GiB between two nodes: sealed, up, down",
         run: attachment::run,
+    },
+    Scenario {
+        name: "inbox",
+        says: "from the sender to the recipient's inbox, durable there",
+        run: inbox::run,
+    },
+    Scenario {
+        name: "idle",
+        says: "1,000 idle connections: the broker's memory, and the latency of others",
+        run: idle::run,
     },
 ];

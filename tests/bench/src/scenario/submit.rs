@@ -10,7 +10,7 @@ use crate::{
 
 /// Connections, each of an agency of its own; as many others receive.
 const CONNECTIONS: usize = 8;
-const IN_FLIGHT: usize = 64;
+pub(super) const IN_FLIGHT: usize = 64;
 /// So that the body takes 1 KiB.
 pub(super) const TEXT_BYTES: usize = 980;
 /// More than any machine of this kind accepts in a second.
