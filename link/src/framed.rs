@@ -17,7 +17,7 @@ use crate::{
     assemble::Assembler,
     connection::CloseCode,
     error::LinkError,
-    limits::{COALESCE_BYTES_MAX, GROUP_BYTES_MAX, Limits, READ_BYTES_MAX},
+    limits::{COALESCE_BYTES_MAX, GROUP_BYTES_MAX, Limits, RAW_GROUP_BYTES, RAW_PIECES_MAX, READ_BYTES_MAX},
     registry::Seat,
 };
 
@@ -300,8 +300,7 @@ impl FrameReader {
             return Err(LinkError::ClosedHere);
         }
         if self.arrived.is_empty() {
-            let stall = Duration::from_millis(self.limits.stall_ms_max);
-            let chunk = timeout(stall, self.stream.read_chunk(READ_BYTES_MAX, true)).await;
+            let chunk = timeout(self.stall(), self.stream.read_chunk(READ_BYTES_MAX, true)).await;
             let chunk = chunk.map_err(|_| LinkError::Stalled { ms_max: self.limits.stall_ms_max })??;
             let Some(chunk) = chunk else {
                 return Ok(None);
@@ -310,6 +309,41 @@ impl FrameReader {
         }
         let take = self.arrived.len().min(max.max(1));
         Ok(Some(self.arrived.split_to(take)))
+    }
+
+    /// Gathers raw bytes in `pieces`, as they came, until [`RAW_GROUP_BYTES`] are there or `max` in all; false when the
+    /// peer has ended the stream before. A datagram is a piece: a large transfer that took them one at a time would do
+    /// nothing else. Safe to cancel; what came before an error is in `pieces`.
+    ///
+    /// # Errors
+    /// As [`read_raw`](Self::read_raw).
+    pub async fn gather_raw(&mut self, pieces: &mut Vec<Bytes>, max: u64) -> Result<bool, LinkError> {
+        let max = usize::try_from(max).unwrap_or(usize::MAX);
+        let mut have: usize = pieces.iter().map(Bytes::len).sum();
+        while have < max.min(RAW_GROUP_BYTES) {
+            if !self.arrived.is_empty() || self.is_inside_frame() || self.seat.is_expelled() {
+                let Some(piece) = self.read_raw(max - have).await? else { return Ok(false) };
+                have += piece.len();
+                pieces.push(piece);
+                continue;
+            }
+            let mut came = vec![Bytes::new(); RAW_PIECES_MAX];
+            let read = timeout(self.stall(), self.stream.read_chunks(&mut came)).await;
+            let read = read.map_err(|_| LinkError::Stalled { ms_max: self.limits.stall_ms_max })??;
+            let Some(count) = read else { return Ok(false) };
+            let mut beyond = BytesMut::new();
+            for mut piece in came.into_iter().take(count) {
+                beyond.extend_from_slice(&piece.split_off(piece.len().min(max - have)));
+                have += piece.len();
+                pieces.push(piece);
+            }
+            self.arrived = beyond.freeze();
+        }
+        Ok(true)
+    }
+
+    fn stall(&self) -> Duration {
+        Duration::from_millis(self.limits.stall_ms_max)
     }
 
     /// Receives the next piece: without a limit between frames, in time inside one.

@@ -73,6 +73,10 @@ pub const UNTRUSTED_CONNECTIONS_MAX: usize = 4;
 pub const UNTRUSTED_WINDOW_BYTES: u32 = 1024 * 1024;
 /// Most bytes taken from a stream at once.
 pub const READ_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a raw transfer that are gathered before they are handed on.
+pub const RAW_GROUP_BYTES: usize = 256 * 1024;
+/// Most pieces of a raw transfer taken from a stream at once; each is at most a datagram.
+pub const RAW_PIECES_MAX: usize = 64;
 /// Payloads up to this many bytes are copied behind their header; longer ones are sent from where they are.
 pub const COALESCE_BYTES_MAX: usize = 4 * 1024;
 /// Bytes gathered before a group of frames is handed to the connection.

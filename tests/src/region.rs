@@ -352,8 +352,14 @@ impl Region {
     /// The most memory that the running broker, or an agency's node, has had at once, KiB.
     #[must_use]
     pub fn peak_kib(&self, name: &str) -> u64 {
+        self.process(name).peak_kib()
+    }
+
+    /// The running broker, or an agency's node.
+    #[must_use]
+    pub fn process(&self, name: &str) -> &Process {
         let broker = self.broker.as_ref().filter(|_| name == "broker");
-        broker.or_else(|| self.nodes.get(name)).unwrap().peak_kib()
+        broker.or_else(|| self.nodes.get(name)).unwrap()
     }
 
     /// Runs `lintas` as an officer of `agency` would.
@@ -369,6 +375,12 @@ impl Region {
 
     fn run(&self, role: &str, arguments: &[&OsStr]) -> Said {
         said(Command::new(&self.program).arg(role).args(arguments))
+    }
+
+    /// Where everything lies.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Folder of the broker or of an agency.

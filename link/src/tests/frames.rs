@@ -280,6 +280,36 @@ async fn a_raw_transfer_that_pauses_too_long_is_stalled() {
     assert!(matches!(stalled, LinkError::Stalled { ms_max: 200 }), "{stalled:?}");
 }
 
+#[tokio::test]
+async fn what_is_gathered_is_what_was_sent_and_no_more_than_was_asked_for() {
+    const BYTES: usize = 1_000_000;
+    const FIRST: usize = 700_001;
+    let sent: Vec<u8> = (0..=250).cycle().take(BYTES).collect();
+    let mut pipe = Pipe::new(Limits::default(), &[]).await;
+    let whole = Bytes::from(sent.clone());
+    let sending = tokio::spawn(async move {
+        pipe.to_broker.write_raw(whole).await.unwrap();
+        soon(pipe.to_broker.finish()).await.unwrap();
+        pipe.node
+    });
+    let mut received = Vec::new();
+    for (most, ends) in [(FIRST, false), (BYTES, true)] {
+        let goal = most.min(BYTES);
+        while received.len() < goal {
+            let (mut pieces, left) = (Vec::new(), most - received.len());
+            let goes_on = soon(pipe.from_node.gather_raw(&mut pieces, left as u64)).await.unwrap();
+            let count: usize = pieces.iter().map(Bytes::len).sum();
+            assert!(goes_on && count <= left && count >= left.min(RAW_GROUP_BYTES), "{count} of {left}");
+            pieces.iter().for_each(|piece| received.extend_from_slice(piece));
+        }
+        assert_eq!(received.len() == BYTES, ends);
+    }
+    assert!(received == sent);
+    let mut pieces = Vec::new();
+    assert!(!soon(pipe.from_node.gather_raw(&mut pieces, 1)).await.unwrap() && pieces.is_empty());
+    soon(sending).await.unwrap();
+}
+
 #[test]
 fn only_the_canonical_encoding_is_decoded() {
     let payload = Bytes::from_static(&[0x08, 0x05]);

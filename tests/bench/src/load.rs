@@ -6,7 +6,7 @@
 mod bare;
 pub(crate) mod drain;
 mod drive;
-mod lintas;
+pub(crate) mod lintas;
 mod pacer;
 
 use std::{

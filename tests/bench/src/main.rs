@@ -8,7 +8,9 @@
 //! | `world` | a region whose keys the benchmark holds, and its broker as a process |
 //! | `packets` | packets that are signed and sealed beforehand |
 //! | `bare` | the strongest bare server, as a reference |
+//! | `node` | a node as an agency runs it, as a process |
 //! | `load` | the load generator, a process of its own |
+//! | `bulk` | what a stream, SHA-256 and the disk can do with a large file |
 //! | `statistics`, `report`, `quiet` | percentiles; rows and charts; whether the machine is quiet |
 
 #![allow(
@@ -23,8 +25,10 @@
 
 mod bare;
 mod bench;
+mod bulk;
 mod cli;
 mod load;
+mod node;
 mod packets;
 mod quiet;
 mod report;
@@ -43,6 +47,9 @@ fn main() -> ExitCode {
         return code;
     }
     if let Some(code) = load::role(&arguments) {
+        return code;
+    }
+    if let Some(code) = bulk::role(&arguments).or_else(|| scenario::idle::role(&arguments)) {
         return code;
     }
     cli::main(arguments)

@@ -33,9 +33,9 @@ use lintas_tests::{
     region::{free_address, now_ms},
 };
 
-use crate::bench::Bench;
+use crate::{bench::Bench, node::Node};
 
-const REGION: &str = "bench";
+pub(crate) const REGION: &str = "bench";
 const BROKER: &str = "hub.bench";
 /// How often the log is published, milliseconds: as a region is founded if nobody says otherwise.
 pub(crate) const EPOCH_MS: u32 = 10_000;
@@ -59,6 +59,27 @@ pub(crate) struct World {
 impl World {
     /// Founds a region of `agencies` with one unit each under `root`. `settings` are lines of broker.toml.
     pub(crate) fn found(bench: &Bench, root: &Path, agencies: usize, settings: &str) -> Self {
+        Self::found_beside(bench, root, agencies, settings, false).0
+    }
+
+    /// As [`found`](Self::found), with one agency more, whose node is a real one: its number is `agencies`.
+    pub(crate) fn found_with_node(
+        bench: &Bench,
+        root: &Path,
+        agencies: usize,
+        settings: &str,
+    ) -> (Self, Node) {
+        let (world, node) = Self::found_beside(bench, root, agencies, settings, true);
+        (world, node.unwrap())
+    }
+
+    fn found_beside(
+        bench: &Bench,
+        root: &Path,
+        agencies: usize,
+        settings: &str,
+        with_node: bool,
+    ) -> (Self, Option<Node>) {
         let keys = init(&bench.program, root, settings);
         let mut entropy = os_entropy();
         let authority = SigningKey::from_seed(KeyRole::Authority, &fresh_seed(&mut entropy)).unwrap();
@@ -71,6 +92,13 @@ impl World {
             keysets.push(keyset.unwrap());
             secrets.push(secret);
         }
+        let node = with_node.then(|| {
+            let (node, request) = Node::init(&bench.program, root, agencies, address(root));
+            let Member { identity_key, .. } = request.member.unwrap();
+            members.push(Member { identity_key, ..member(agencies) });
+            keysets.push(request.keyset.unwrap());
+            node
+        });
         let roster = Roster {
             format: 1,
             region: REGION.to_owned(),
@@ -105,7 +133,14 @@ impl World {
             )
             .unwrap();
         }
-        Self { program: bench.program.clone(), root: root.to_owned(), directory, secrets, broker: None }
+        if let Some(node) = &node {
+            let signed = node.join(&bootstrap.to_text(), &bytes);
+            let folder = broker.join("policies").join(&node.unit.agency);
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("1.bin"), signed).unwrap();
+        }
+        let (program, root) = (bench.program.clone(), root.to_owned());
+        (Self { program, root, directory, secrets, broker: None }, node)
     }
 
     /// Starts the broker and waits until it listens.
@@ -171,9 +206,13 @@ impl World {
 
     /// Where the broker listens.
     pub(crate) fn address(&self) -> SocketAddr {
-        let text = fs::read_to_string(self.folder().join("broker.toml")).unwrap();
-        BrokerSettings::parse(&text).unwrap().listen
+        address(&self.root)
     }
+}
+
+fn address(root: &Path) -> SocketAddr {
+    let text = fs::read_to_string(root.join("broker/broker.toml")).unwrap();
+    BrokerSettings::parse(&text).unwrap().listen
 }
 
 /// Makes the broker's folder as its operator would; its public keys.
@@ -220,7 +259,8 @@ pub(crate) fn secrets_file(root: &Path, agency: &str) -> PathBuf {
     root.join(format!("{agency}.secrets"))
 }
 
-fn cases(agency: &str) -> String {
+/// Cases that a policy of an agency must have.
+pub(crate) fn cases(agency: &str) -> String {
     let name = format!("{agency}/{agency}-SPOC");
     format!(
         "[[case]]\nname = \"to itself\"\nfrom = \"{name}\"\nto = \"{name}\"\nkind = \"ALERT\"\ntlp = \"AMBER\"\n\

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use lintas_proto::{
     canonical,
     evidence::{Evidence, EvidenceError, sign_evidence},
+    id::PacketId,
     schema::{StoredIncoming, StoredRejection},
 };
 use rand_core::CryptoRng;
@@ -33,6 +34,16 @@ pub(crate) enum Verdict {
     Accept(Box<Accepted>),
     /// Not opened.
     Reject(Box<Rejected>),
+}
+
+impl Verdict {
+    /// The packet, if it was opened.
+    pub(crate) fn taken(&self) -> Option<PacketId> {
+        match self {
+            Self::Accept(accepted) => Some(accepted.packet_id()),
+            Self::Reject(_) => None,
+        }
+    }
 }
 
 /// Signs the evidence of all verdicts as one group: for each, in order, the record to keep and the evidence

@@ -319,6 +319,7 @@ impl Desk {
     fn finish(&self, mut batch: Batch, _sealing: &RwLockReadGuard<'_, ()>) -> Result<Settled, Broken> {
         let (pages, no_pages) = self.pages_for(&mut batch);
         let verdicts = std::mem::take(&mut batch.verdicts);
+        let taken: Vec<_> = verdicts.iter().map(Verdict::taken).collect();
         let settled = settle(verdicts, &self.keys(), pages, &mut os_entropy())
             .map_err(|error| Broken::Internal(Failure::internal(error)))?;
         let (answers, evidence): (Vec<Record>, Vec<Bytes>) = settled.into_iter().unzip();
@@ -339,6 +340,9 @@ impl Desk {
         for (queue_sequence, at) in queued {
             let kept = durable.get(first_answer + at).is_some_and(|kept| *kept);
             if let Some(evidence) = evidence.get(at).filter(|_| kept) {
+                if let Some(Some(packet)) = taken.get(at) {
+                    tracing::debug!(%packet, "delivery kept");
+                }
                 acknowledgements.push(Acknowledgement { queue_sequence, evidence: evidence.clone() });
             }
         }

@@ -1,6 +1,6 @@
 //! A session with a broker, as a node has it.
 
-use std::{fs, net::SocketAddr, path::Path, sync::Arc};
+use std::{fs, net::{IpAddr, Ipv4Addr, SocketAddr}, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use lintas_config::issue::seed;
@@ -26,23 +26,28 @@ impl PeerDirectory for Anybody {
 }
 
 /// The sending half.
-pub(super) struct Sender {
+pub(crate) struct Sender {
     pub(super) writer: FrameWriter,
     _client: Arc<Client>,
 }
 
 /// The hearing half.
-pub(super) struct Hearer {
+pub(crate) struct Hearer {
     pub(super) reader: FrameReader,
     _client: Arc<Client>,
 }
 
 /// Connects as the agency whose secrets lie in that file.
 pub(super) async fn connect(broker: SocketAddr, secrets: &Path) -> (Sender, Hearer) {
+    connect_from(Ipv4Addr::LOCALHOST.into(), broker, secrets).await
+}
+
+/// As [`connect`], from another address of this machine.
+pub(crate) async fn connect_from(from: IpAddr, broker: SocketAddr, secrets: &Path) -> (Sender, Hearer) {
     let bytes = Bytes::from(fs::read(secrets).unwrap());
     let secrets: NodeSecrets = canonical::decode(&bytes, limits::FRAME_BYTES_MAX).unwrap();
     let key = TransportKey::from_seed(&seed("transport", &secrets.transport_seed).unwrap()).unwrap();
-    let client = Client::bind(SocketAddr::from(([127, 0, 0, 1], 0)), &key, Arc::new(Anybody)).unwrap();
+    let client = Client::bind(SocketAddr::from((from, 0)), &key, Arc::new(Anybody)).unwrap();
     let connection = client.connect(broker).await.unwrap();
     let hello = Hello {
         protocol: 1,
@@ -64,6 +69,13 @@ impl Sending for Sender {
     async fn send(&mut self, packets: Vec<Bytes>) {
         let frames = packets.into_iter().map(|packet| (FrameType::Submission, packet));
         self.writer.send_many(frames).await.unwrap();
+    }
+}
+
+impl Hearer {
+    /// Waits until the session ends; what comes meanwhile is left unanswered.
+    pub(crate) async fn ended(mut self) {
+        while let Ok(Some(_)) = self.reader.next().await {}
     }
 }
 

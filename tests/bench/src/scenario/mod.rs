@@ -1,9 +1,12 @@
 //! What is measured.
 
+mod attachment;
 mod audit;
 mod disk;
 mod fanout;
 mod growth;
+pub(crate) mod idle;
+mod inbox;
 mod latency;
 mod limits;
 mod policy;
@@ -37,6 +40,21 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "latency",
         says: "how long an accept takes at 1,000/s and at other paces",
         run: latency::run,
+    },
+    Scenario {
+        name: "inbox",
+        says: "from the sender to the recipient's inbox, durable there",
+        run: inbox::run,
+    },
+    Scenario {
+        name: "attachment",
+        says: "a file of 4 GiB between two nodes: sealed, up, down",
+        run: attachment::run,
+    },
+    Scenario {
+        name: "idle",
+        says: "1,000 idle connections: the broker's memory, and the latency of others",
+        run: idle::run,
     },
     Scenario {
         name: "reopen",
