@@ -8,6 +8,7 @@
 //! | `world` | a region whose keys the benchmark holds, and its broker as a process |
 //! | `packets` | packets that are signed and sealed beforehand |
 //! | `load` | the load generator, a process of its own |
+//! | `peers` | clients of the peers, with the feature `peers` |
 //! | `statistics`, `report`, `quiet` | percentiles; rows and charts; whether the machine is quiet |
 
 #![allow(
@@ -24,6 +25,8 @@ mod bench;
 mod cli;
 mod load;
 mod packets;
+#[cfg(feature = "peers")]
+mod peers;
 mod quiet;
 mod report;
 mod scenario;
@@ -38,6 +41,10 @@ fn main() -> ExitCode {
         return code;
     }
     if let Some(code) = load::role(&arguments) {
+        return code;
+    }
+    #[cfg(feature = "peers")]
+    if let Some(code) = peers::role(&arguments) {
         return code;
     }
     cli::main(arguments)

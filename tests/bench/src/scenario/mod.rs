@@ -1,6 +1,7 @@
 //! What is measured.
 
 mod limits;
+mod peers;
 mod submit;
 
 use crate::{bench::Bench, report::Outcome};
@@ -14,7 +15,7 @@ pub(crate) struct Scenario {
 }
 
 /// All of them, in the order in which `all` runs them.
-pub(crate) const ALL: [Scenario; 2] = [
+pub(crate) const ALL: [Scenario; 3] = [
     Scenario {
         name: "limits",
         says: "what the machine can do: signatures, fdatasync, QUIC, and a bare server of these three",
@@ -24,5 +25,10 @@ pub(crate) const ALL: [Scenario; 2] = [
         name: "submit",
         says: "durable accepts in a second, 1 and 8 connections with 64 in flight",
         run: submit::run,
+    },
+    Scenario {
+        name: "peers",
+        says: "the same beside NATS JetStream, RabbitMQ and PostgreSQL, each durable (feature `peers`)",
+        run: peers::run,
     },
 ];
