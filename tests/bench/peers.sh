@@ -14,7 +14,7 @@ fail() { echo "peers.sh: $*" >&2; exit 1; }
 action=${1:-} dir=${2:-} watched=${3:-}
 case $action in start | stop) ;; *) fail "usage: peers.sh start DIR [PID] | stop DIR" ;; esac
 [ -d "$dir" ] || fail "there is no folder '$dir'"
-dir=$(realpath "$dir")
+dir=$(realpath "$dir") script=$(realpath "$0")
 cache=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/lintas-bench
 
 # Runs a command as a user who is not root: PostgreSQL refuses to be root, and the others need not be.
@@ -245,7 +245,9 @@ for port in nats_port rabbitmq_port postgres_port dist_port epmd_port; do free_p
 started=no
 trap '[ $started = yes ] || stop_all' EXIT
 if [ -n "$watched" ]; then
-    (while kill -0 "$watched" 2> /dev/null; do sleep 1; done; bash "$0" stop "$dir") > /dev/null 2>&1 < /dev/null &
+    # Also after a kill -9, or when the terminal is closed; and not before this script is done.
+    setsid bash -c 'while kill -0 "$1" || kill -0 "$2"; do sleep 1; done; exec bash "$3" stop "$4"' - \
+        "$watched" $$ "$script" "$dir" > /dev/null 2>&1 < /dev/null &
 fi
 start_nats
 start_rabbitmq
