@@ -1,13 +1,18 @@
 //! The command line.
 
-use std::{ffi::OsString, fs, path::PathBuf, process::ExitCode};
+use std::{
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::Parser;
 
 use crate::{
     bench::Bench,
     quiet,
-    report::{Chart, Row},
+    report::{Bars, Chart, Row, svg, table},
     scenario::{ALL, Scenario},
 };
 
@@ -84,16 +89,17 @@ fn run(arguments: &Arguments, chosen: &[&Scenario]) -> ExitCode {
     let program = std::env::current_exe().unwrap();
     let work = tempfile::Builder::new().prefix("lintas-bench-").tempdir_in(&arguments.work).unwrap();
     let bench = Bench::new(program, work.path().to_owned(), arguments.seconds);
-    let (mut rows, mut charts) = (quiet::look(&bench.work), vec![]);
+    let (mut rows, mut charts, mut bars) = (quiet::look(&bench.work), vec![], vec![]);
     show(&bench, arguments.json, &rows);
     for scenario in chosen {
         let outcome = (scenario.run)(&bench);
         show(&bench, arguments.json, &outcome.rows);
         rows.extend(outcome.rows);
         charts.extend(outcome.charts);
+        bars.extend(outcome.bars);
     }
     if let Some(folder) = &arguments.charts {
-        draw(folder, &charts);
+        draw(folder, &charts, &bars);
     }
     let missed = rows.iter().filter(|row| row.holds() == Some(false)).count();
     let looked = rows.iter().filter(|row| row.holds().is_some()).count();
@@ -106,18 +112,19 @@ fn run(arguments: &Arguments, chosen: &[&Scenario]) -> ExitCode {
 /// Shows what one scenario found.
 fn show(bench: &Bench, json: bool, rows: &[Row]) {
     bench.quiet();
-    for row in rows {
-        if json {
+    if json {
+        for row in rows {
             println!("{}", row.json());
-        } else {
-            println!("{}", crate::report::table::line(row));
         }
+    } else {
+        print!("{}", table::render(rows, table::colour()));
     }
 }
 
-fn draw(folder: &PathBuf, charts: &[Chart]) {
+fn draw(folder: &Path, charts: &[Chart], bars: &[Bars]) {
     fs::create_dir_all(folder).unwrap();
-    for chart in charts {
-        fs::write(folder.join(format!("{}.svg", chart.file)), crate::report::svg::draw(chart)).unwrap();
+    let drawn = charts.iter().map(|chart| (chart.file, svg::draw(chart)));
+    for (file, text) in drawn.chain(bars.iter().map(|bars| (bars.file, svg::bars(bars)))) {
+        fs::write(folder.join(format!("{file}.svg")), text).unwrap();
     }
 }

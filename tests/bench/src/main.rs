@@ -11,6 +11,7 @@
 //! | `node` | a node as an agency runs it, as a process |
 //! | `load` | the load generator, a process of its own |
 //! | `bulk` | what a stream, SHA-256 and the disk can do with a large file |
+//! | `peers` | clients of the peers, with the feature `peers` |
 //! | `statistics`, `report`, `quiet` | percentiles; rows and charts; whether the machine is quiet |
 
 #![allow(
@@ -30,6 +31,8 @@ mod cli;
 mod load;
 mod node;
 mod packets;
+#[cfg(feature = "peers")]
+mod peers;
 mod quiet;
 mod report;
 mod scenario;
@@ -50,6 +53,10 @@ fn main() -> ExitCode {
         return code;
     }
     if let Some(code) = bulk::role(&arguments).or_else(|| scenario::idle::role(&arguments)) {
+        return code;
+    }
+    #[cfg(feature = "peers")]
+    if let Some(code) = peers::role(&arguments) {
         return code;
     }
     cli::main(arguments)

@@ -131,15 +131,27 @@ pub(crate) struct Line {
     pub(crate) points: Vec<(f64, f64)>,
 }
 
+/// Values beside each other, as horizontal bars; those whose names begin with `Lintas` stand out.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Bars {
+    /// File name without ending: `peers`.
+    pub(crate) file: &'static str,
+    pub(crate) title: String,
+    pub(crate) unit: &'static str,
+    /// Names and values, from the top down.
+    pub(crate) bars: Vec<(String, f64)>,
+}
+
 /// What a scenario found.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) rows: Vec<Row>,
     pub(crate) charts: Vec<Chart>,
+    pub(crate) bars: Vec<Bars>,
 }
 
 impl From<Vec<Row>> for Outcome {
     fn from(rows: Vec<Row>) -> Self {
-        Self { rows, charts: vec![] }
+        Self { rows, ..Self::default() }
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod idle;
 mod inbox;
 mod latency;
 mod limits;
+mod peers;
 mod policy;
 mod reopen;
 mod stock;
@@ -75,5 +76,10 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "growth",
         says: "whether anything gets slower as the store grows: 10,000 to 1,000,000 packets",
         run: growth::run,
+    },
+    Scenario {
+        name: "peers",
+        says: "the same beside NATS JetStream, RabbitMQ and PostgreSQL, each durable (feature `peers`)",
+        run: peers::run,
     },
 ];
