@@ -60,12 +60,6 @@ impl Process {
             && self.said().matches(text).count() > before
     }
 
-    /// Its number.
-    #[must_use]
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Memory that it holds now, bytes (`VmRSS` of Linux).
     #[must_use]
     pub fn resident_bytes(&self) -> u64 {
