@@ -15,7 +15,7 @@ action=${1:-} dir=${2:-} watched=${3:-}
 case $action in start | stop) ;; *) fail "usage: peers.sh start DIR [PID] | stop DIR" ;; esac
 [ -d "$dir" ] || fail "there is no folder '$dir'"
 dir=$(realpath "$dir") script=$(realpath "$0")
-cache=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/lintas-bench
+cache=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/lintas-bench-peers
 
 # Runs a command as a user who is not root: PostgreSQL refuses to be root, and the others need not be.
 drop() {
