@@ -15,7 +15,7 @@ action=${1:-} dir=${2:-} watched=${3:-}
 case $action in start | stop) ;; *) fail "usage: peers.sh start DIR [PID] | stop DIR" ;; esac
 [ -d "$dir" ] || fail "there is no folder '$dir'"
 dir=$(realpath "$dir") script=$(realpath "$0")
-cache=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/lintas-bench
+cache=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/lintas-bench-peers
 
 # Runs a command as a user who is not root: PostgreSQL refuses to be root, and the others need not be.
 drop() {
@@ -237,7 +237,11 @@ need
 bin=$(postgres_bin)
 certificates
 password=$(openssl rand -hex 16)
-for port in nats_port rabbitmq_port postgres_port dist_port epmd_port; do free_port; declare "$port=$chosen"; done
+free_port; nats_port=$chosen
+free_port; rabbitmq_port=$chosen
+free_port; postgres_port=$chosen
+free_port; dist_port=$chosen
+free_port; epmd_port=$chosen
 (
     umask 077
     for name in nats_port rabbitmq_port postgres_port epmd_port password; do echo "$name=${!name}"; done > "$dir/peers.env"
@@ -246,6 +250,7 @@ started=no
 trap '[ $started = yes ] || stop_all' EXIT
 if [ -n "$watched" ]; then
     # Also after a kill -9, or when the terminal is closed; and not before this script is done.
+    # shellcheck disable=SC2016 # expanded by the other bash
     setsid bash -c 'while kill -0 "$1" || kill -0 "$2"; do sleep 1; done; exec bash "$3" stop "$4"' - \
         "$watched" $$ "$script" "$dir" > /dev/null 2>&1 < /dev/null &
 fi
@@ -254,7 +259,7 @@ start_rabbitmq
 start_postgres
 {
     echo "nats_version=$("$nats" --version | sed 's/.*v//')"
-    echo "rabbitmq_version=$(ls -d /usr/lib/rabbitmq/lib/rabbitmq_server-* | sed 's/.*-//' | tail -1)"
+    for rabbitmq in /usr/lib/rabbitmq/lib/rabbitmq_server-*; do echo "rabbitmq_version=${rabbitmq##*-}"; done
     echo "postgres_version=$("$bin/postgres" --version | sed 's/[^0-9]*\([0-9.]*\).*/\1/')"
 } >> "$dir/peers.env"
 started=yes

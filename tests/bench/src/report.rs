@@ -133,6 +133,10 @@ pub(crate) struct Line {
 
 /// Values beside each other, as horizontal bars; those whose names begin with `Lintas` stand out.
 #[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(
+    not(feature = "peers"),
+    allow(dead_code, reason = "what is drawn so is measured with the feature only")
+)]
 pub(crate) struct Bars {
     /// File name without ending: `peers`.
     pub(crate) file: &'static str,
