@@ -133,17 +133,13 @@ impl WaitingRoom {
         self.again_at
     }
 
-    /// Keeps back the deliveries whose attachments are missing, and begins to fetch those.
-    pub(super) fn hold(&mut self, steps: Vec<Step>) -> Vec<Step> {
-        let mut ready = Vec::with_capacity(steps.len());
-        for step in steps {
-            if let Step::Fetch { queue_sequence, digest, packet, attachments, payload } = step {
+    /// Keeps back deliveries whose attachments are missing, and begins to fetch those.
+    pub(super) fn hold(&mut self, fetches: Vec<Step>) {
+        for fetch in fetches {
+            if let Step::Fetch { queue_sequence, digest, packet, attachments, payload } = fetch {
                 self.add(Wanted { queue_sequence, digest, packet, attachments }, payload);
-            } else {
-                ready.push(step);
             }
         }
-        ready
     }
 
     fn add(&mut self, wanted: Wanted, payload: Bytes) {

@@ -27,7 +27,7 @@ use self::ended::Ended;
 use super::{
     clock,
     courier::{self, WaitingRoom},
-    desk::{Broken, Desk, Heard, Work},
+    desk::{Broken, Desk, Heard, Step, Work},
     failure::Failure,
     follow, log_link,
 };
@@ -251,9 +251,15 @@ impl Session {
                     return Err(Ended::Link("connecting again for deliveries that stayed at the broker".to_owned()));
                 }
             };
-            let steps = self.blocking(move |desk| desk.judge(heard)).await?;
-            let steps = room.hold(steps);
-            let settled = self.blocking(move |desk| desk.settle(steps)).await??;
+            // In one go: each change of threads costs as much as a signature.
+            let judge_and_settle = move |desk: &Desk| {
+                let is_fetch = |step: &Step| matches!(step, Step::Fetch { .. });
+                let (fetches, steps) = desk.judge(heard).into_iter().partition(is_fetch);
+                (fetches, desk.settle(steps))
+            };
+            let (fetches, settled) = self.blocking(judge_and_settle).await?;
+            room.hold(fetches);
+            let settled = settled?;
             if settled.full && again_at.is_none() {
                 again_at = Some(Instant::now() + Duration::from_millis(AGAIN_MS));
             }
