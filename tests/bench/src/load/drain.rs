@@ -109,7 +109,8 @@ async fn take(taker: Taker, directory: Digest, mut sender: Sender, hearer: Heare
                 let queue_sequence = delivery.queue_sequence;
                 acknowledgements.push(Acknowledgement { queue_sequence, ..Acknowledgement::default() });
             }
-            next = if group.len() + acknowledgements.len() < GROUP_MAX { frames.try_recv().ok() } else { None };
+            next =
+                if group.len() + acknowledgements.len() < GROUP_MAX { frames.try_recv().ok() } else { None };
         }
         let (numbers, evidence): (Vec<u64>, Vec<Evidence>) = group.into_iter().unzip();
         if !evidence.is_empty() {

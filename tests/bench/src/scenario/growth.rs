@@ -71,7 +71,11 @@ pub(super) fn run(bench: &Bench) -> Outcome {
             Row::new(format!("growth.{packets}.latency.p50"), p50, "us").note("1,000 a second"),
             Row::new(format!("growth.{packets}.latency.p99"), p99, "us"),
             Row::new(format!("growth.{packets}.memory.per_packet"), each(full.memory, empty.memory), "bytes"),
-            Row::new(format!("growth.{packets}.journal.per_packet"), each(full.journal, empty.journal), "bytes"),
+            Row::new(
+                format!("growth.{packets}.journal.per_packet"),
+                each(full.journal, empty.journal),
+                "bytes",
+            ),
             Row::new(format!("growth.{packets}.audit.per_packet"), each(full.audit, empty.audit), "bytes"),
             Row::new(format!("growth.{packets}.index"), full.index as f64, "bytes"),
         ]);
