@@ -82,6 +82,9 @@ impl<D: Disk> Committer<D> {
         let mut committer =
             Self { handle: CommitHandle { shared: Arc::clone(&shared) }, threads: Vec::new() };
         let tended = Arc::clone(&shared);
+        if tended.space.wants_tending() {
+            tended.tender.ring(Rung::Tend);
+        }
         committer.threads.push(spawn("journal-tender", move || tend(&tended))?);
         committer.threads.push(spawn("journal-committer", move || Desk { journal, shared }.run())?);
         Ok(committer)

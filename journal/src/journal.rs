@@ -51,19 +51,36 @@ impl<D: Disk> Journal<D> {
         anchor: Option<Anchor>,
         fold: &mut impl Fold,
     ) -> Result<(Self, OpenReport), OpenError> {
+        let (journal, report) = Self::open_untended(disk, limits, anchor, fold)?;
+        journal.space.tend().map_err(preparing)?;
+        Ok((journal, report))
+    }
+
+    /// The same, but leaves it to the tender of a [`crate::Committer`] to overwrite what is not live and to make the next
+    /// segments ready: it does so at once, while the owner goes on. A failure poisons the journal. If the last use was
+    /// ended before its tender was done, this waits for all of it, so that files do not pile up.
+    ///
+    /// # Errors
+    /// [`OpenError`]; nothing was published then.
+    pub fn open_untended(
+        disk: D,
+        limits: Limits,
+        anchor: Option<Anchor>,
+        fold: &mut impl Fold,
+    ) -> Result<(Self, OpenReport), OpenError> {
         limits.check()?;
         let lock = disk.lock().map_err(|source| OpenError::Io { doing: "lock the journal", source })?;
         let lock = lock.ok_or(OpenError::Locked)?;
         let Recovered { map, tail, stock, image, covers, next_sequence, report } =
             recover::recover(&disk, &limits, anchor, fold)?;
         let space = Arc::new(Space::new(disk.clone(), limits.clone(), stock, tail.free()));
-        let failed =
-            |cause| OpenError::Io { doing: "prepare segments", source: std::io::Error::other(cause) };
-        space.tend().map_err(failed)?;
         let OpenReport { segments, replayed, clean_close, rewritten_bytes, next_sequence: next, .. } = report;
         info!(segments, replayed, clean_close, rewritten_bytes, next_sequence = next, "journal open");
         let next_number = tail.number.saturating_add(1);
         let map = Arc::new(SharedMap::new(map));
+        if report.overwritten_files > 1 {
+            space.tend().map_err(preparing)?;
+        }
         let journal =
             Self { disk, limits, space, map, tail, image, covers, next_sequence, next_number, _lock: lock };
         Ok((journal, report))
@@ -221,6 +238,10 @@ impl<D: Disk> Journal<D> {
         self.map.write().insert(header.number, segment);
         Ok(())
     }
+}
+
+fn preparing(cause: CommitError) -> OpenError {
+    OpenError::Io { doing: "prepare segments", source: std::io::Error::other(cause) }
 }
 
 impl<D: Disk> Drop for Journal<D> {

@@ -225,6 +225,7 @@ impl<D: Disk> Reader<D> {
         }
         let mut bytes = vec![0; span as usize];
         self.disk.read(place.file, u64::from(place.offset), &mut bytes).map_err(io)?;
+        let bytes = Bytes::from(bytes);
         let damage = |field| {
             Box::new(Damage {
                 segment: place.segment,
@@ -239,6 +240,6 @@ impl<D: Disk> Reader<D> {
         if record.sequence != sequence {
             return Err(damage(Field::RecordSequence).into());
         }
-        Ok(Record { sequence, kind: record.kind, payload: Bytes::copy_from_slice(record.payload) })
+        Ok(Record { sequence, kind: record.kind, payload: bytes.slice_ref(record.payload) })
     }
 }

@@ -5,8 +5,9 @@
 
 use std::num::NonZero;
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::disk::Disk;
 use crate::error::{Evidence, Field, OpenError};
@@ -16,7 +17,7 @@ use crate::limits::VERIFY_THREADS_MAX;
 use crate::map::{Map, SegmentMap};
 use crate::scan::{Fault, Walk};
 use crate::segment::SEGMENT_HEADER_BYTES;
-use crate::survey::{Found, Last, read_whole};
+use crate::survey::{Found, Last, read_into};
 use crate::{Fold, OpenReport, Record};
 
 /// A sealed segment of the live journal, and what vouches for its end.
@@ -28,9 +29,31 @@ pub(crate) struct Sealed {
     pub(crate) evidence: Evidence,
 }
 
+/// Memory of segments that were folded, for those that come: to get as much afresh for each takes as long as hashing it.
+#[derive(Debug, Default)]
+struct Buffers(Mutex<Vec<BytesMut>>);
+
+impl Buffers {
+    /// `length` bytes that are to be overwritten.
+    fn get(&self, length: usize) -> BytesMut {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let Some(mut buffer) = kept else { return BytesMut::zeroed(length) };
+        buffer.resize(length, 0);
+        buffer
+    }
+
+    /// Takes memory back, unless the owner keeps a part of it.
+    fn put(&self, bytes: Bytes) {
+        if let Ok(buffer) = bytes.try_into_mut() {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+        }
+    }
+}
+
 /// A segment whose every byte was checked.
 #[derive(Debug)]
 struct Verified {
+    bytes: Bytes,
     map: SegmentMap,
     /// Those beyond the snapshot.
     records: Vec<Record>,
@@ -56,31 +79,37 @@ pub(crate) fn replay<D: Disk>(
         check_continues(&segment.found, expected, covers, segment.evidence)?;
         expected = verified.next_sequence;
         fold_records(&verified, fold, report)?;
-        map.insert(segment.found.header.number, verified.map);
-        Ok(())
+        let Verified { bytes, map: of_segment, .. } = verified;
+        map.insert(segment.found.header.number, of_segment);
+        Ok(bytes)
     })?;
     check_continues(&last.found, expected, covers, Evidence::Acknowledged)?;
-    let bytes = last.bytes.get(..last.scan.end as usize).unwrap_or_default();
+    let bytes = last.bytes.slice(..last.bytes.len().min(last.scan.end as usize));
     let verified = verify(&last.found, bytes, Evidence::Acknowledged, covers)?;
     fold_records(&verified, fold, report)?;
     Ok((map, verified.map))
 }
 
-/// Verifies the segments on a few threads and gives them to `take` in order. Each thread is at most one
-/// segment ahead of what was taken from it.
+/// Verifies the segments on a few threads and gives them to `take` in order, which gives back their bytes. Each thread is
+/// at most one segment ahead of what was taken from it.
 fn in_order<D: Disk>(
     disk: &D,
     sealed: &[Sealed],
     covers: u64,
-    mut take: impl FnMut(&Sealed, Verified) -> Result<(), OpenError>,
+    mut take: impl FnMut(&Sealed, Verified) -> Result<Bytes, OpenError>,
 ) -> Result<(), OpenError> {
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get).clamp(1, VERIFY_THREADS_MAX);
     let threads = threads.min(sealed.len()).max(1);
+    let buffers = Buffers::default();
+    let buffers = &buffers;
     std::thread::scope(|scope| {
         let mut lanes = Vec::new();
         for lane in 0..threads {
             let (send, receive) = sync_channel(0);
-            let work = move || verify_lane(disk, sealed.iter().skip(lane).step_by(threads), covers, &send);
+            let work = move || {
+                let segments = sealed.iter().skip(lane).step_by(threads);
+                verify_lane(disk, segments, buffers, covers, &send);
+            };
             let spawned =
                 std::thread::Builder::new().name("journal-verify".to_owned()).spawn_scoped(scope, work);
             spawned.map_err(|source| OpenError::Io { doing: "start a thread", source })?;
@@ -92,7 +121,7 @@ fn in_order<D: Disk>(
                 doing: "verify a segment",
                 source: std::io::Error::other("thread ended"),
             };
-            take(segment, lane.recv().map_err(gone)??)?;
+            buffers.put(take(segment, lane.recv().map_err(gone)??)?);
         }
         Ok(())
     })
@@ -102,20 +131,27 @@ fn in_order<D: Disk>(
 fn verify_lane<'a, D: Disk>(
     disk: &D,
     segments: impl Iterator<Item = &'a Sealed>,
+    buffers: &Buffers,
     covers: u64,
     send: &SyncSender<Result<Verified, OpenError>>,
 ) {
     for segment in segments {
-        if send.send(verify_sealed(disk, segment, covers)).is_err() {
+        if send.send(verify_sealed(disk, segment, buffers, covers)).is_err() {
             return;
         }
     }
 }
 
-fn verify_sealed<D: Disk>(disk: &D, sealed: &Sealed, covers: u64) -> Result<Verified, OpenError> {
+fn verify_sealed<D: Disk>(
+    disk: &D,
+    sealed: &Sealed,
+    buffers: &Buffers,
+    covers: u64,
+) -> Result<Verified, OpenError> {
     let Sealed { found, end, hash, evidence } = sealed;
-    let bytes = read_whole(disk, found, *end)?;
-    let verified = verify(found, &bytes, *evidence, covers)?;
+    let mut bytes = buffers.get((*end).min(found.length) as usize);
+    read_into(disk, found, &mut bytes)?;
+    let verified = verify(found, bytes.freeze(), *evidence, covers)?;
     let fault = |field| {
         let fault =
             Fault { offset: verified.map.end, field, sequence: verified.next_sequence, records: None };
@@ -130,9 +166,10 @@ fn verify_sealed<D: Disk>(disk: &D, sealed: &Sealed, covers: u64) -> Result<Veri
     Ok(verified)
 }
 
-fn verify(found: &Found, bytes: &[u8], evidence: Evidence, covers: u64) -> Result<Verified, OpenError> {
+/// The records share `bytes`.
+fn verify(found: &Found, bytes: Bytes, evidence: Evidence, covers: u64) -> Result<Verified, OpenError> {
     let header = &found.header;
-    let mut walk = Walk::new(header, bytes);
+    let mut walk = Walk::new(header, &bytes);
     let mut map =
         SegmentMap::new(found.file, header.first_sequence, SEGMENT_HEADER_BYTES, header.previous_hash);
     let mut records = Vec::new();
@@ -143,11 +180,12 @@ fn verify(found: &Found, bytes: &[u8], evidence: Evidence, covers: u64) -> Resul
             records.extend(beyond.map(|(_, record)| Record {
                 sequence: record.sequence,
                 kind: record.kind,
-                payload: Bytes::copy_from_slice(record.payload),
+                payload: bytes.slice_ref(record.payload),
             }));
         }
     }
-    Ok(Verified { map, records, next_sequence: walk.next_sequence })
+    let next_sequence = walk.next_sequence;
+    Ok(Verified { bytes, map, records, next_sequence })
 }
 
 fn fold_records(verified: &Verified, fold: &mut impl Fold, report: &mut OpenReport) -> Result<(), OpenError> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use tracing::warn;
 
 use crate::disk::Disk;
@@ -37,7 +38,7 @@ pub(crate) struct Survey {
 #[derive(Debug)]
 pub(crate) struct Last {
     pub(crate) found: Found,
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Bytes,
     pub(crate) scan: Scan,
 }
 
@@ -143,7 +144,7 @@ impl Survey {
                 return Err(found.damage(fault, Evidence::LaterGroup { offset: u64::from(later) }));
             }
             if found.header.replaces == 0 || scan.moved {
-                return Ok(Some(Last { found: found.clone(), bytes, scan }));
+                return Ok(Some(Last { found: found.clone(), bytes: bytes.into(), scan }));
             }
             if !self.segments.contains_key(&found.header.replaces) {
                 let unmarked = Fault {
@@ -180,9 +181,16 @@ impl Found {
 /// `Io`.
 pub(crate) fn read_whole<D: Disk>(disk: &D, found: &Found, length: u32) -> Result<Vec<u8>, OpenError> {
     let mut bytes = vec![0; length.min(found.length) as usize];
-    disk.read(found.file, 0, &mut bytes)
-        .map_err(|source| OpenError::Io { doing: "read a segment", source })?;
+    read_into(disk, found, &mut bytes)?;
     Ok(bytes)
+}
+
+/// Fills `bytes` from the first byte of a segment on.
+///
+/// # Errors
+/// `Io`.
+pub(crate) fn read_into<D: Disk>(disk: &D, found: &Found, bytes: &mut [u8]) -> Result<(), OpenError> {
+    disk.read(found.file, 0, bytes).map_err(|source| OpenError::Io { doing: "read a segment", source })
 }
 
 /// Walks a segment as far as it is valid.

@@ -76,7 +76,8 @@ pub trait Fold {
     fn restore(&mut self, snapshot: &[u8]) -> Result<(), FoldError>;
 
     /// Takes one record beyond the snapshot. Called once for each, in ascending order without gaps; carried
-    /// records are never among them.
+    /// records are never among them. Whoever keeps a part of the payload keeps its whole segment in memory, unless it is
+    /// copied.
     ///
     /// # Errors
     /// The owner's reason why it is unusable; the journal then does not open.

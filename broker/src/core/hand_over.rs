@@ -82,7 +82,7 @@ pub fn end_of(
     };
     let packet = ledger.packet(admission)?;
     let is_it = packet.packet_id == asked.core.packet_id
-        && packet.recipients.get(&recipient_index) == Some(&asked.recipient);
+        && packet.recipients.get(recipient_index) == Some(&asked.recipient);
     if !is_it {
         return None;
     }

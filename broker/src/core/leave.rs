@@ -118,7 +118,7 @@ impl Sweep {
                 (after, looked) = (number, looked + 1);
                 let Held::Packet { admission, recipient_index } = entry.held else { continue };
                 let gone = || {
-                    let unit = ledger.packet(admission)?.recipients.get(&recipient_index)?;
+                    let unit = ledger.packet(admission)?.recipients.get(recipient_index)?;
                     (!directory.has_unit(unit)).then_some(Left::Unit)
                 };
                 found.extend(whole.or_else(gone).map(|left| (agency.clone(), number, left)));

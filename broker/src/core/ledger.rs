@@ -8,6 +8,7 @@
 //! OUTCOME when its evidence is taken, all others at once: what they say stands in the snapshot.
 
 pub mod audit;
+pub mod live;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -15,10 +16,13 @@ use lintas_proto::{
     canonical::fixed,
     id::{Digest, PacketId},
     limits,
-    schema::{EventType, LoggedEvent, StoredAdmission, StoredOutcome, StoredTaken, UnitRef},
+    schema::{EventType, LoggedEvent, StoredAdmission, StoredOutcome, StoredTaken},
 };
 
-use self::audit::Audit;
+use self::{
+    audit::Audit,
+    live::{LivePacket, Recipients, Units},
+};
 use super::{
     queue::{Entry, Held, Queue},
     record::{Fact, RecordError},
@@ -34,26 +38,6 @@ pub struct Seen {
     pub admission: u64,
     /// From when on the packet cannot come again, because every copy has expired.
     pub forget_ms: u64,
-}
-
-/// A packet that some queue still holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LivePacket {
-    /// UUIDv7.
-    pub packet_id: PacketId,
-    /// SHA-256 of its header.
-    pub digest: Digest,
-    /// Who sent it.
-    pub originator: UnitRef,
-    /// Who may have it, by place among the commitments. Whoever was denied, at first or when it was to be handed over, is
-    /// not in it.
-    pub recipients: BTreeMap<u32, UnitRef>,
-    /// Its attachments.
-    pub blobs: Vec<Digest>,
-    /// Queue entries that still hold it.
-    pub remaining: u32,
-    /// Length of its record, bytes.
-    pub bytes: u64,
 }
 
 /// A packet that nobody needs any more.
@@ -78,6 +62,8 @@ pub struct Ledger {
     /// By sequence of the admission record.
     pub(super) packets: BTreeMap<u64, LivePacket>,
     pub(super) by_digest: HashMap<Digest, u64>,
+    /// Of the packets.
+    pub(super) units: Units,
     /// How many packets name a blob of an agency.
     pub(super) named: BTreeMap<(String, Digest), u32>,
     pub(super) audit: Audit,
@@ -216,16 +202,16 @@ impl Ledger {
         let id = PacketId::from_bytes(&admission.packet_id).map_err(|_| "packet id is none")?;
         let digest: Digest =
             fixed("header_digest", &admission.header_digest).map_err(|_| "digest is none")?;
-        let originator = admission.originator.clone().ok_or("no originator")?;
+        let originator = self.units.get(admission.originator.as_ref().ok_or("no originator")?);
         let blobs: Result<Vec<Digest>, _> = admission.blobs.iter().map(|blob| fixed("blob", blob)).collect();
         let all = u32::try_from(admission.recipients.len()).map_err(|_| "too many recipients")?;
-        let mut recipients = BTreeMap::new();
-        for (recipient_index, recipient) in (0u32..).zip(&admission.recipients) {
-            let unit = recipient.unit.clone().ok_or("no recipient")?;
-            if !recipient.receipt.is_empty() {
-                recipients.insert(recipient_index, unit);
-            }
+        let released = (0u32..).zip(&admission.recipients).filter(|(_, to)| !to.receipt.is_empty());
+        let mut recipients = Vec::with_capacity(admission.recipients.len());
+        for (recipient_index, recipient) in released {
+            let unit = recipient.unit.as_ref().ok_or("no recipient")?;
+            recipients.push((recipient_index, self.units.get(unit)));
         }
+        let recipients = Recipients::new(recipients);
         let remaining = u32::try_from(recipients.len()).map_err(|_| "too many recipients")?;
         if remaining == 0 {
             return Err("no recipient");
@@ -237,14 +223,15 @@ impl Ledger {
         }
         self.forget.insert((forget_ms, id));
         self.audit.grow(&originator.agency, 1 + u64::from(all))?;
-        for (&recipient_index, unit) in &recipients {
+        for (recipient_index, unit) in recipients.iter() {
             self.audit.grow(&unit.agency, 1)?;
             let held = Held::Packet { admission: sequence, recipient_index };
             let (not_before_ms, deliver_by_ms) = (admission.not_before_ms, admission.deliver_by_ms);
-            let queue = self.queues.entry(unit.agency.clone()).or_default();
-            queue.push(Entry { held, not_before_ms, deliver_by_ms }, &originator.agency);
+            let entry = Entry { held, not_before_ms, deliver_by_ms };
+            push(&mut self.queues, &unit.agency, entry, &originator.agency);
         }
         let (blobs, bytes) = (blobs.map_err(|_| "blob id is none")?, admission.packet_bytes);
+        let blobs = blobs.into();
         self.hold(
             sequence,
             LivePacket { packet_id: id, digest, originator, recipients, blobs, remaining, bytes },
@@ -273,7 +260,7 @@ impl Ledger {
             (packet.originator.agency.clone(), packet.remaining == 0, packet.packet_id);
         // What is withheld once is not given later.
         if outcome.events.iter().flat_map(|event| &event.event).any(is_withheld) {
-            packet.recipients.remove(&recipient_index);
+            packet.recipients.remove(recipient_index);
         }
         queue.remove(outcome.queue_sequence, &originator);
         self.log(&outcome.events)?;
@@ -290,7 +277,7 @@ impl Ledger {
         if self.seen.get(&packet.packet_id).is_none_or(|seen| seen.admission != admission) {
             self.spent.insert_logged(admission);
         }
-        let originator = packet.originator.agency;
+        let originator = packet.originator.agency.clone();
         let mut blobs = Vec::new();
         for blob in packet.blobs {
             let key = (originator.clone(), blob);
@@ -331,6 +318,14 @@ impl Ledger {
             }
         }
         Ok(())
+    }
+}
+
+/// Puts an entry at the end of an agency's queue; the name is copied for the first one only.
+fn push(queues: &mut BTreeMap<String, Queue>, agency: &str, entry: Entry, from: &str) {
+    match queues.get_mut(agency) {
+        Some(queue) => queue.push(entry, from),
+        None => queues.entry(agency.to_owned()).or_default().push(entry, from),
     }
 }
 

@@ -20,7 +20,7 @@ use super::{
     events::about_packet,
     judge::{Denied, Words},
     leave::Left,
-    ledger::{Ledger, LivePacket},
+    ledger::{Ledger, live::LivePacket},
     queue::Held,
     record::Fact,
     refuse::{Speaker, sentence},
@@ -151,14 +151,14 @@ fn subject(
     packet: &LivePacket,
     recipient_index: u32,
 ) -> Option<Subject> {
-    let unit = packet.recipients.get(&recipient_index)?;
+    let unit = packet.recipients.get(recipient_index)?;
     Some(Subject {
         agency: agency.to_owned(),
         queue_sequence,
         unit: unit.clone(),
         packet_id: packet.packet_id,
         digest: packet.digest,
-        originator: packet.originator.clone(),
+        originator: UnitRef::clone(&packet.originator),
     })
 }
 

@@ -233,7 +233,9 @@ impl<'a> Plan<'a> {
         let core = verified.header().core();
         let (originator, digest) = (&core.originator, *verified.header().digest());
         self.quota.probed(&originator.agency, probes(&verified), self.now_ms);
-        let log = PacketLog { verified: &verified, version: self.rules.generation().roster_version };
+        let log = PacketLog::new(&verified, self.rules.generation().roster_version);
+        // SUBMITTED, and of each recipient what the originator reads and what it reads itself.
+        self.scribe.draw(1 + 2 * verified.openings().len(), entropy);
         let denials = verified.judged().denied().count().max(1);
         let text_max = (DENIALS_BYTES_MAX / denials).min(limits::SENTENCE_BYTES_MAX);
         let mut sender_events = vec![self.scribe.write(log.submitted(), entropy)];
@@ -252,7 +254,10 @@ impl<'a> Plan<'a> {
             let received = self.scribe.write(log.received(unit.clone(), named, allowed), entropy);
             receipts.push(self.receipt(core.packet_id, digest, &unit.agency, vec![received]));
             let queue = self.queued.entry(unit.agency).or_default();
-            *queue.entry(originator.agency.clone()).or_default() += 1;
+            match queue.get_mut(&originator.agency) {
+                Some(planned) => *planned += 1,
+                None => drop(queue.insert(originator.agency.clone(), 1)),
+            }
         }
         // Behind the admission's events: their record follows it.
         let own = verified.judged().denied().filter_map(|denied| log.own(denied, text_max));

@@ -75,7 +75,10 @@ impl Queue {
     pub(super) fn insert(&mut self, number: u64, entry: Entry, from: &str) {
         if let Held::Packet { .. } = entry.held {
             self.deadlines.insert((entry.deliver_by_ms, number));
-            *self.from.entry(from.to_owned()).or_default() += 1;
+            match self.from.get_mut(from) {
+                Some(packets) => *packets += 1,
+                None => drop(self.from.insert(from.to_owned(), 1)),
+            }
         }
         self.entries.insert(number, entry);
     }
@@ -85,11 +88,9 @@ impl Queue {
         let entry = self.entries.remove(&number)?;
         if let Held::Packet { .. } = entry.held {
             self.deadlines.remove(&(entry.deliver_by_ms, number));
-            let left = self.packets_from(from).saturating_sub(1);
-            if left == 0 {
-                self.from.remove(from);
-            } else {
-                self.from.insert(from.to_owned(), left);
+            match self.from.get_mut(from) {
+                Some(packets) if *packets > 1 => *packets -= 1,
+                Some(_) | None => drop(self.from.remove(from)),
             }
         }
         Some(entry)

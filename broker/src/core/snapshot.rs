@@ -2,8 +2,6 @@
 //!
 //! A run of canonical `SnapshotItem` messages, each behind its length (u32 big-endian).
 
-use std::collections::BTreeMap;
-
 use bytes::{Buf as _, Bytes};
 use lintas_proto::{
     canonical::{self, DecodeError, WrongSize, fixed},
@@ -17,7 +15,11 @@ use lintas_proto::{
 use thiserror::Error;
 
 use super::{
-    ledger::{Ledger, LivePacket, Seen, audit::Audit},
+    ledger::{
+        Ledger, Seen,
+        audit::Audit,
+        live::{LivePacket, Recipients, Units},
+    },
     queue::{Entry, Held},
     spent::Block,
 };
@@ -146,9 +148,9 @@ fn take(ledger: &mut Ledger, item: SnapshotItem) -> Result<(), SnapshotError> {
             let live = LivePacket {
                 packet_id: PacketId::from_bytes(&packet.packet_id)?,
                 digest,
-                originator: packet.originator.ok_or(SnapshotError::Incomplete)?,
-                recipients: recipients(packet.recipients, &packet.recipient_indices)?,
-                blobs: blobs?,
+                originator: ledger.units.get(packet.originator.as_ref().ok_or(SnapshotError::Incomplete)?),
+                recipients: recipients(&mut ledger.units, &packet.recipients, &packet.recipient_indices)?,
+                blobs: blobs?.into(),
                 remaining: packet.remaining,
                 bytes: packet.packet_bytes,
             };
@@ -168,14 +170,16 @@ fn take(ledger: &mut Ledger, item: SnapshotItem) -> Result<(), SnapshotError> {
     Ok(())
 }
 
-fn recipients(units: Vec<UnitRef>, indices: &[u32]) -> Result<BTreeMap<u32, UnitRef>, SnapshotError> {
-    if indices.is_empty() {
-        return Ok((0..).zip(units).collect());
+fn recipients(known: &mut Units, units: &[UnitRef], places: &[u32]) -> Result<Recipients, SnapshotError> {
+    let mut units = units.iter().map(|unit| known.get(unit));
+    if places.is_empty() {
+        return Ok(Recipients::new((0..).zip(units).collect()));
     }
-    if indices.len() != units.len() {
+    let ascending = places.iter().zip(places.iter().skip(1)).all(|(a, b)| a < b);
+    if places.len() != units.len() || !ascending {
         return Err(SnapshotError::Incomplete);
     }
-    Ok(indices.iter().copied().zip(units).collect())
+    Ok(Recipients::new(places.iter().copied().zip(&mut units).collect()))
 }
 
 fn take_entry(ledger: &mut Ledger, entry: SnapshotEntry) -> Result<(), SnapshotError> {
@@ -187,13 +191,13 @@ fn take_entry(ledger: &mut Ledger, entry: SnapshotEntry) -> Result<(), SnapshotE
         _ => return Err(SnapshotError::Incomplete),
     };
     let from = match ledger.packets.get(&entry.admission) {
-        Some(packet) => packet.originator.agency.clone(),
-        None if entry.admission == 0 => String::new(),
+        Some(packet) => packet.originator.agency.as_str(),
+        None if entry.admission == 0 => "",
         None => return Err(SnapshotError::Incomplete),
     };
     let (not_before_ms, deliver_by_ms) = (entry.not_before_ms, entry.deliver_by_ms);
     let queue = ledger.queues.entry(entry.agency).or_default();
-    queue.insert(entry.queue_sequence, Entry { held, not_before_ms, deliver_by_ms }, &from);
+    queue.insert(entry.queue_sequence, Entry { held, not_before_ms, deliver_by_ms }, from);
     Ok(())
 }
 
@@ -240,13 +244,15 @@ fn seen_item(id: &PacketId, seen: &Seen) -> SnapshotSeen {
 }
 
 fn packet_item(admission: u64, packet: &LivePacket) -> SnapshotPacket {
-    let gaps = !packet.recipients.keys().copied().eq((0..).take(packet.recipients.len()));
+    let (places, recipients): (Vec<u32>, Vec<UnitRef>) =
+        packet.recipients.iter().map(|(place, unit)| (place, unit.clone())).unzip();
+    let gaps = (0..).zip(&places).any(|(at, place)| at != *place);
     SnapshotPacket {
         admission,
         header_digest: Bytes::copy_from_slice(&packet.digest),
-        originator: Some(packet.originator.clone()),
-        recipients: packet.recipients.values().cloned().collect(),
-        recipient_indices: if gaps { packet.recipients.keys().copied().collect() } else { Vec::new() },
+        originator: Some(UnitRef::clone(&packet.originator)),
+        recipients,
+        recipient_indices: if gaps { places } else { Vec::new() },
         blobs: packet.blobs.iter().map(|blob| Bytes::copy_from_slice(blob)).collect(),
         remaining: packet.remaining,
         packet_id: Bytes::copy_from_slice(packet.packet_id.as_bytes()),

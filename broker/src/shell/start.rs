@@ -251,7 +251,8 @@ impl Engine {
         let (db, anchor) = index::open(&folder.index())?;
         let mut fold = Folding::default();
         let limits = journal_limits(settings, limits);
-        let (mut journal, _) = Journal::open(FileDisk::open(folder.journal())?, limits, anchor, &mut fold)?;
+        let disk = FileDisk::open(folder.journal())?;
+        let (mut journal, _) = Journal::open_untended(disk, limits, anchor, &mut fold)?;
         begin_log(&mut journal, &mut fold.ledger, &directory, &broker)?;
         let durable = journal.next_sequence().saturating_sub(1);
         let Folding { ledger, spent_bytes, spent_records } = fold;

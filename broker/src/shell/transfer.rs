@@ -251,7 +251,7 @@ fn allowed(session: &Session, get: &BlobGet) -> Option<(String, Digest)> {
             return None;
         }
         let mine = packet.recipients.iter().filter(|(_, unit)| unit.agency == session.agency);
-        let places: Vec<u32> = mine.map(|(at, _)| *at).collect();
+        let places: Vec<u32> = mine.map(|(at, _)| at).collect();
         (admission, packet.originator.agency.clone(), places, ledger.time_at(clock::now_ms()))
     };
     if uploader == session.agency {

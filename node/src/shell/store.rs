@@ -5,6 +5,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use bytes::Bytes;
 use lintas_journal::{
     Class, CommitError, CommitHandle, Committer, Fold, FoldError, Journal, Limits, NewRecord, OpenError,
     ReadError, Reader,
@@ -92,7 +93,9 @@ impl Fold for Folding<'_> {
     }
 
     fn replay(&mut self, record: &lintas_journal::Record) -> Result<(), FoldError> {
-        let decoded = Record::decode(record.kind, &record.payload).map_err(FoldError::new)?;
+        // The state keeps parts of it, and they are not to keep a whole segment in memory.
+        let payload = Bytes::copy_from_slice(&record.payload);
+        let decoded = Record::decode(record.kind, &payload).map_err(FoldError::new)?;
         self.0.apply(record.sequence, &decoded).map_err(FoldError::new)
     }
 }

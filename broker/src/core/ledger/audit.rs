@@ -115,8 +115,10 @@ impl Audit {
         if self.has_begun() && !self.members.contains_key(agency) {
             return Err("an event of an agency that has no slot");
         }
-        let size = self.sizes.entry(agency.to_owned()).or_default();
-        *size = size.saturating_add(events);
+        match self.sizes.get_mut(agency) {
+            Some(size) => *size = size.saturating_add(events),
+            None => drop(self.sizes.insert(agency.to_owned(), events)),
+        }
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! What the log is told of an admitted packet.
 
 use lintas_config::policy::Allowed;
-use lintas_proto::schema::{AuditEvent, EventType, Opening, Reason, UnitRef};
+use lintas_proto::schema::{AuditEvent, EventType, Opening, PolicyFacts, Reason, UnitRef};
 
 use crate::core::{
     admit::Verified,
@@ -11,12 +11,22 @@ use crate::core::{
 
 /// The events of an admitted packet.
 pub(super) struct PacketLog<'a> {
-    pub(super) verified: &'a Verified,
+    verified: &'a Verified,
     /// Of the roster.
-    pub(super) version: u64,
+    version: u64,
+    /// What all of them say of the packet.
+    common: AuditEvent,
+    facts: PolicyFacts,
 }
 
-impl PacketLog<'_> {
+impl<'a> PacketLog<'a> {
+    pub(super) fn new(verified: &'a Verified, version: u64) -> Self {
+        let (header, kind) = (verified.header(), EventType::Unspecified);
+        let core = header.core();
+        let common = about_packet(kind, "", (&core.packet_id, header.digest()), &core.originator);
+        Self { verified, version, common, facts: facts(core) }
+    }
+
     pub(super) fn recipients(&self) -> impl Iterator<Item = (UnitRef, bool, &Judgement)> {
         let unit = |opening: &Opening| UnitRef { agency: opening.agency.clone(), unit: opening.unit.clone() };
         let openings = self.verified.openings().iter();
@@ -24,14 +34,12 @@ impl PacketLog<'_> {
     }
 
     fn event(&self, kind: EventType, agency: &str) -> AuditEvent {
-        let header = self.verified.header();
-        about_packet(kind, agency, (&header.core().packet_id, header.digest()), &header.core().originator)
+        AuditEvent { r#type: kind as i32, agency: agency.to_owned(), ..self.common.clone() }
     }
 
     pub(super) fn submitted(&self) -> AuditEvent {
-        let core = self.verified.header().core();
-        let event = self.event(EventType::Submitted, &core.originator.agency);
-        AuditEvent { facts: Some(facts(core)), reason: Reason::Accepted as i32, ..event }
+        let event = self.event(EventType::Submitted, &self.verified.header().core().originator.agency);
+        AuditEvent { facts: Some(self.facts.clone()), reason: Reason::Accepted as i32, ..event }
     }
 
     pub(super) fn released(&self, unit: UnitRef, named: bool, allowed: &Allowed) -> AuditEvent {
@@ -53,7 +61,7 @@ impl PacketLog<'_> {
             policy_ids: ids(&allowed.accepted_by),
             reason: Reason::Accepted as i32,
             version: self.version,
-            facts: Some(facts(self.verified.header().core())),
+            facts: Some(self.facts.clone()),
             named,
             ..event
         }
@@ -69,6 +77,6 @@ impl PacketLog<'_> {
     pub(super) fn own(&self, one: &Denied, text_max: usize) -> Option<AuditEvent> {
         let event = self.event(EventType::NotAccepted, &one.recipient.agency);
         let event = denied(event, one, one.own.as_ref()?, text_max, self.version);
-        Some(AuditEvent { facts: Some(facts(self.verified.header().core())), ..event })
+        Some(AuditEvent { facts: Some(self.facts.clone()), ..event })
     }
 }

@@ -114,7 +114,7 @@ fn whoever_is_denied_appears_in_no_queue_and_nowhere_else() {
         assert!(ledger.queue("VN").is_none());
         let (admission, live) = ledger.packet_by_digest(&packet.digest).unwrap();
         assert_eq!((live.remaining, live.recipients.len()), (1, 1));
-        assert_eq!(live.recipients.get(&2), Some(&unit("KH", "A")));
+        assert_eq!(live.recipients.get(2), Some(&unit("KH", "A")));
         let queue = ledger.queue("KH").unwrap();
         let held: Vec<_> = queue.after(0).map(|(_, entry)| entry.held).collect();
         assert_eq!(held, [crate::core::queue::Held::Packet { admission, recipient_index: 2 }]);

@@ -51,13 +51,14 @@ fn reopened(
     name: &str,
     (count, empty): (usize, u64),
     note: &str,
-) -> [Row; 3] {
-    let (mut seconds, mut resident) = (Vec::new(), 0);
+) -> [Row; 4] {
+    let (mut seconds, mut processors, mut resident) = (Vec::new(), Vec::new(), 0);
     let (journal, _) = stock::journal_bytes(world);
     for _ in 0..ROUNDS {
         world.kill();
         bench.says("starting again");
         seconds.push(world.start_timed().as_secs_f64());
+        processors.push(world.cpu_seconds());
         resident = world.broker().resident_bytes();
     }
     let millions = count as f64 / 1e6;
@@ -68,6 +69,8 @@ fn reopened(
         Row::new(format!("{name}.per_million"), per_million, "s")
             .must_be(Target::AtMost(SECONDS_PER_MILLION_MAX))
             .note(format!("{note}; {} s", rounds.join(", "))),
+        Row::new(format!("{name}.cpu.per_million"), median(processors) / millions, "s")
+            .note("of all processors together, which a busy machine changes less"),
         Row::new(format!("{name}.journal"), journal as f64, "bytes"),
         Row::new(format!("{name}.memory.per_packet"), each, "bytes"),
     ]

@@ -64,7 +64,7 @@ pub(super) fn fill(bench: &Bench, world: &World, count: usize, shift: usize) -> 
     bytes
 }
 
-/// The agencies take what waits for them, and then there is nothing more: `each` deliveries or pieces of evidence.
+/// The agencies, as many as send, take what waits for them: `total` deliveries or pieces of evidence together.
 pub(super) fn drain(bench: &Bench, world: &World, agencies: impl Iterator<Item = usize>, total: usize) {
     let taker = |agency: usize| Taker {
         secrets: secrets_file(world.root(), &unit(agency).agency),

@@ -1,0 +1,96 @@
+//! Packets that some queue still holds. There may be millions of them, so each is short: units that many packets name are
+//! kept once.
+
+use std::{collections::HashSet, sync::Arc};
+
+use lintas_proto::{
+    id::{Digest, PacketId},
+    schema::UnitRef,
+};
+
+/// A packet that some queue still holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LivePacket {
+    /// UUIDv7.
+    pub packet_id: PacketId,
+    /// SHA-256 of its header.
+    pub digest: Digest,
+    /// Who sent it.
+    pub originator: Arc<UnitRef>,
+    /// Who may have it. Whoever was denied, at first or when it was to be handed over, is not in it.
+    pub recipients: Recipients,
+    /// Its attachments.
+    pub blobs: Box<[Digest]>,
+    /// Queue entries that still hold it.
+    pub remaining: u32,
+    /// Length of its record, bytes.
+    pub bytes: u64,
+}
+
+/// Units by their place among the commitments of a packet, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipients(Box<[(u32, Arc<UnitRef>)]>);
+
+impl Recipients {
+    /// `units` in ascending order of their places.
+    #[must_use]
+    pub fn new(units: Vec<(u32, Arc<UnitRef>)>) -> Self {
+        debug_assert!(units.is_sorted_by(|(a, _), (b, _)| a < b), "places out of order");
+        Self(units.into())
+    }
+
+    /// The one at that place.
+    #[must_use]
+    pub fn get(&self, place: u32) -> Option<&UnitRef> {
+        let at = self.0.binary_search_by_key(&place, |(place, _)| *place).ok()?;
+        self.0.get(at).map(|(_, unit)| unit.as_ref())
+    }
+
+    /// All, with their places.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &UnitRef)> {
+        self.0.iter().map(|(place, unit)| (*place, unit.as_ref()))
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes one out.
+    pub(super) fn remove(&mut self, place: u32) {
+        let kept = self.0.iter().filter(|(at, _)| *at != place);
+        self.0 = kept.cloned().collect();
+    }
+}
+
+/// Every unit that a packet has named, once. As many as the region has had; who is in it says nothing.
+#[derive(Debug, Clone, Default)]
+pub(in crate::core) struct Units(HashSet<Arc<UnitRef>>);
+
+impl Units {
+    /// The one that is kept of those equal to `unit`.
+    pub(in crate::core) fn get(&mut self, unit: &UnitRef) -> Arc<UnitRef> {
+        if let Some(known) = self.0.get(unit) {
+            return Arc::clone(known);
+        }
+        let new = Arc::new(unit.clone());
+        self.0.insert(Arc::clone(&new));
+        new
+    }
+}
+
+/// Ledgers that hold the same are the same, whatever they have seen before.
+impl PartialEq for Units {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Units {}
