@@ -60,7 +60,7 @@ pub(super) fn run(bench: &Bench) -> Outcome {
             rows.push(Row::new(format!("latency.curve.{pace}.{what}"), ours, "us").beside("bare", bare));
         }
     }
-    Outcome { rows, charts: vec![chart(&curve)] }
+    Outcome { rows, charts: vec![chart(&curve)], ..Outcome::default() }
 }
 
 /// Ours and the reference's, microseconds.

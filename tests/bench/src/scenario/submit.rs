@@ -62,7 +62,7 @@ pub(super) fn run(bench: &Bench) -> Outcome {
         rows.extend(costs(&name, &rounds, connections == CONNECTIONS));
         rows.extend(pair.put_away(&name));
     }
-    Outcome { rows, charts: vec![scaling(bench)] }
+    Outcome { rows, charts: vec![scaling(bench)], ..Outcome::default() }
 }
 
 fn latencies(name: &str, rounds: &[Round]) -> Vec<Row> {
