@@ -1,5 +1,6 @@
-//! Connections of the bare server. Each verifies its own packets in its own task: on a machine whose processors are all
-//! busy with verification anyway, handing packets to other threads only costs.
+//! Connections of the bare server. Each verifies its own packets in its own task, as many as have come at once: with as
+//! many connections as processors or more nothing is won by handing packets to other threads. One connection alone
+//! therefore verifies on one processor, as one session of the broker does.
 
 use std::{
     io::{self, Write as _},

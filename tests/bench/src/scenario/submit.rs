@@ -32,6 +32,8 @@ pub(super) const TEXT_BYTES: usize = 980;
 const PER_SECOND_MAX: usize = 30_000;
 /// Rounds of each, in turn; the median counts.
 const ROUNDS: usize = 3;
+/// Resident memory of the broker, bytes.
+const PEAK_BYTES_MAX: f64 = 64_000_000.0;
 /// Connections of the chart.
 const SCALING: [usize; 5] = [1, 2, 4, 8, 16];
 /// Most of a region.
@@ -60,7 +62,12 @@ pub(super) fn run(bench: &Bench) -> Outcome {
         );
         rows.extend(latencies(&name, &rounds));
         rows.extend(costs(&name, &rounds, connections == CONNECTIONS));
-        rows.extend(pair.put_away(&name));
+        let peak = pair.put_away(&name);
+        rows.push(if connections == CONNECTIONS {
+            peak.must_be(Target::AtMost(PEAK_BYTES_MAX))
+        } else {
+            peak
+        });
     }
     Outcome { rows, charts: vec![scaling(bench)], ..Outcome::default() }
 }
@@ -196,13 +203,13 @@ impl Pair {
     }
 
     /// What they have held at most.
-    fn put_away(mut self, name: &str) -> Vec<Row> {
+    fn put_away(mut self, name: &str) -> Row {
         let peak = |process: &lintas_tests::process::Process| process.peak_kib() as f64 * 1_024.0;
         let row = Row::new(format!("{name}.peak"), peak(self.world.broker()), "bytes")
             .beside("bare", peak(&self.bare.process))
             .note("most resident memory, after all rounds; nobody drains the queues");
         self.world.stop();
-        vec![row]
+        row
     }
 }
 
