@@ -47,6 +47,9 @@ use crate::core::{
 const BATCH_INTAKES_MAX: usize = 512;
 /// Bytes of packets after which a group is full; the last packet may exceed it.
 pub(super) const BATCH_BYTES: usize = 1024 * 1024;
+/// Rounds that may be under way to the disk: one that is being synced, and one that is ready behind it. While they are,
+/// what comes in gathers: a few long rounds cost much less than many short ones.
+const ROUNDS_MAX: usize = 2;
 /// Most expired entries ended in one round.
 const EXPIRED_MAX: usize = 256;
 /// How often the sequencer looks for what time has ended, milliseconds.
@@ -74,6 +77,8 @@ pub(crate) struct Sequencer {
     pub(crate) runtime: Handle,
     /// Last record handed to the journal.
     pub(crate) last_sequence: u64,
+    /// Last records of rounds that may not be durable yet, at most [`ROUNDS_MAX`].
+    pub(crate) rounds: VecDeque<u64>,
     /// Packets whose end is not yet durable, with the record that ends them: their attachments go then.
     pub(crate) ended: VecDeque<(u64, Ended)>,
     /// When to look again for what time has ended.
@@ -118,6 +123,9 @@ impl Sequencer {
 
     /// Waits for intakes, at most a tick, and drains what is there. None when every sender is gone.
     async fn next_batch(&mut self) -> Option<Vec<Intake>> {
+        if !self.wait_for_disk().await {
+            return None;
+        }
         let (mut batch, mut bytes) = (Vec::new(), 0);
         // While there is something to withhold nothing is waited for.
         let until_epoch_ms = self.logbook.wait_ms(clock::now_ms());
@@ -137,6 +145,28 @@ impl Sequencer {
             next = if full { None } else { self.intake.try_recv().ok() };
         }
         Some(batch)
+    }
+
+    /// Waits until the disk has caught up; false if it never will.
+    async fn wait_for_disk(&mut self) -> bool {
+        let (mut durable, mut failed) = (self.shared.durable.subscribe(), self.shared.failed.subscribe());
+        if self.rounds.back().is_none_or(|last| *last < self.last_sequence) {
+            self.rounds.push_back(self.last_sequence);
+        }
+        while let Some(first) = self.rounds.front().copied() {
+            if *durable.borrow() < first {
+                if self.rounds.len() < ROUNDS_MAX {
+                    break;
+                }
+                tokio::select! {
+                    biased;
+                    _ = failed.wait_for(|failed| *failed) => return false,
+                    _ = durable.wait_for(|durable| *durable >= first) => {}
+                }
+            }
+            self.rounds.pop_front();
+        }
+        true
     }
 
     /// One round: ends first, so that a full disk can drain; then submissions.

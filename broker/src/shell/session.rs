@@ -7,7 +7,7 @@
 //! What is handed over stays in the queue until its acknowledgement is durable, so a session that breaks is
 //! simply begun again: every entry that is still there is sent again, in order.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::ready, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use lintas_link::{CloseCode, Connection, FrameReader, FrameWriter, LinkError, decode};
@@ -18,7 +18,7 @@ use lintas_proto::{
     schema::{Acknowledgement, Delivery, EvidenceDelivery, WitnessAnswer},
 };
 use tokio::{
-    sync::{Semaphore, mpsc, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
     task::block_in_place,
     time::sleep,
 };
@@ -43,6 +43,9 @@ use crate::core::{
 
 /// Most submissions of one session that are not answered yet. A node beyond it waits.
 pub(crate) const IN_FLIGHT_MAX: usize = 256;
+/// Most frames of one session that are looked at before what they became is handed over: to wake the sequencer for each
+/// would cost more than its work.
+const BURST_MAX: usize = 16;
 /// Longest submission that is verified without telling the runtime that its thread is busy.
 const INLINE_BYTES_MAX: usize = 16 * 1024;
 /// How long a session sleeps at most before it looks at its queue again, milliseconds: entries whose time has
@@ -90,46 +93,79 @@ impl Session {
         error
     }
 
-    async fn receive(&self, mut reader: FrameReader, sender: mpsc::Sender<Answer>) -> Result<(), LinkError> {
+    /// Reads until the node ends its side or the broker stops. What had come by then is handed over in any case.
+    async fn receive(&self, reader: FrameReader, sender: mpsc::Sender<Answer>) -> Result<(), LinkError> {
+        let mut burst = Vec::new();
+        let read = self.read(reader, sender, &mut burst).await;
+        self.hand_over(&mut burst).await?;
+        read
+    }
+
+    async fn read(
+        &self,
+        mut reader: FrameReader,
+        sender: mpsc::Sender<Answer>,
+        burst: &mut Vec<Intake>,
+    ) -> Result<(), LinkError> {
         let places = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
         let mut stopping = self.shared.stopping.subscribe();
         let kinds = [FrameType::Submission, FrameType::Acknowledgement, FrameType::WitnessAnswer];
         loop {
-            let frame = tokio::select! {
-                frame = reader.next_of(&kinds) => frame?,
-                _ = stopping.wait_for(|stopping| *stopping) => None,
+            let come = tokio::select! {
+                biased;
+                _ = stopping.wait_for(|stopping| *stopping) => return Ok(()),
+                frame = reader.next_of(&kinds) => Some(frame?),
+                () = ready(()), if !burst.is_empty() => None,
+            };
+            let Some(frame) = come else {
+                self.hand_over(burst).await?;
+                continue;
             };
             let Some((kind, payload)) = frame else { return Ok(()) };
             if kind == FrameType::Acknowledgement {
-                self.acknowledge(decode(kind, &payload)?).await?;
-                continue;
-            }
-            if kind == FrameType::WitnessAnswer {
+                burst.extend(self.acknowledge(decode(kind, &payload)?));
+            } else if kind == FrameType::WitnessAnswer {
                 let answer: WitnessAnswer = decode(kind, &payload)?;
                 block_in_place(|| self.witness.answer(&self.shared, &answer))?;
-                continue;
+            } else {
+                let place = self.wait_for(&places, 1, burst).await?;
+                // At most the longest frame, which is less than all sessions may have.
+                let bytes = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+                let share = self.wait_for(&self.shared.intake_bytes, bytes, burst).await?;
+                let answer = AnswerTo { sender: sender.clone(), place };
+                burst.extend(self.submit(&payload, answer, share));
             }
-            let place = Arc::clone(&places).acquire_owned().await.map_err(|_| LinkError::StreamEnded)?;
-            self.submit(payload, AnswerTo { sender: sender.clone(), place }).await?;
+            if burst.len() >= BURST_MAX {
+                self.hand_over(burst).await?;
+            }
         }
     }
 
-    async fn submit(&self, payload: Bytes, answer: AnswerTo) -> Result<(), LinkError> {
-        // At most the longest frame, which is less than all sessions may have.
-        let bytes = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-        let shares = Arc::clone(&self.shared.intake_bytes);
-        let share = shares.acquire_many_owned(bytes).await.map_err(|_| LinkError::StreamEnded)?;
-        self.shared.metrics.submission_bytes.add(u64::from(bytes));
+    /// So many of `permits`. Nothing is held back while they are waited for: what is in the burst may hold them.
+    async fn wait_for(
+        &self,
+        permits: &Arc<Semaphore>,
+        count: u32,
+        burst: &mut Vec<Intake>,
+    ) -> Result<OwnedSemaphorePermit, LinkError> {
+        if let Ok(permit) = Arc::clone(permits).try_acquire_many_owned(count) {
+            return Ok(permit);
+        }
+        self.hand_over(burst).await?;
+        Arc::clone(permits).acquire_many_owned(count).await.map_err(|_| LinkError::StreamEnded)
+    }
+
+    /// What a submission becomes; none if it was answered at once.
+    fn submit(&self, payload: &Bytes, answer: AnswerTo, share: OwnedSemaphorePermit) -> Option<Intake> {
+        self.shared.metrics.submission_bytes.add(payload.len() as u64);
         let now_ms = clock::now_ms();
         let rules = self.shared.rules();
         let earlier = |hash: &Digest| self.shared.named(hash, now_ms);
-        let verify = || admit::verify(&payload, &self.agency, &rules, earlier, now_ms);
+        let verify = || admit::verify(payload, &self.agency, &rules, earlier, now_ms);
         // To make room on this thread for others costs as much as a short packet.
         let is_long = payload.len() > INLINE_BYTES_MAX;
         match if is_long { block_in_place(verify) } else { verify() } {
-            Ok(verified) => {
-                self.hand_over(Intake::Submit(Box::new(Submitted { verified, answer, share }))).await
-            }
+            Ok(verified) => Some(Intake::Submit(Box::new(Submitted { verified, answer, share }))),
             Err(refused) => {
                 tracing::debug!(
                     agency = self.agency,
@@ -137,15 +173,16 @@ impl Session {
                     "packet refused"
                 );
                 if refused.is_logged() {
-                    return self.hand_over(Intake::Refuse(Box::new(Refusing { refused, answer }))).await;
+                    return Some(Intake::Refuse(Box::new(Refusing { refused, answer })));
                 }
                 self.shared.refuse(answer, &refused, now_ms);
-                Ok(())
+                None
             }
         }
     }
 
-    async fn acknowledge(&self, acknowledgement: Acknowledgement) -> Result<(), LinkError> {
+    /// The end of an entry; none if it is not believed.
+    fn acknowledge(&self, acknowledgement: Acknowledgement) -> Option<Intake> {
         let Acknowledgement { queue_sequence, evidence } = acknowledgement;
         let how = if evidence.is_empty() {
             How::Taken
@@ -154,15 +191,19 @@ impl Session {
                 Ok(acknowledged) => How::Acknowledged(Box::new(acknowledged)),
                 Err(error) => {
                     tracing::warn!(agency = self.agency, queue_sequence, %error, "acknowledgement refused");
-                    return Ok(());
+                    return None;
                 }
             }
         };
-        self.hand_over(Intake::End(End { agency: self.agency.clone(), queue_sequence, how })).await
+        Some(Intake::End(End { agency: self.agency.clone(), queue_sequence, how }))
     }
 
-    async fn hand_over(&self, intake: Intake) -> Result<(), LinkError> {
-        self.intake.send(intake).await.map_err(|_| LinkError::StreamEnded)
+    /// Hands a burst over to the sequencer.
+    async fn hand_over(&self, burst: &mut Vec<Intake>) -> Result<(), LinkError> {
+        for intake in burst.drain(..) {
+            self.intake.send(intake).await.map_err(|_| LinkError::StreamEnded)?;
+        }
+        Ok(())
     }
 
     async fn send(
@@ -172,7 +213,7 @@ impl Session {
         mut notices: Notices,
     ) -> Result<(), LinkError> {
         let mut bell = self.shared.bell(&self.agency).unwrap_or_else(|| watch::channel(()).1);
-        let (mut cursor, mut ready) = (Cursor::default(), Vec::new());
+        let (mut cursor, mut due_answers) = (Cursor::default(), Vec::new());
         loop {
             bell.borrow_and_update();
             let Due { entries, more } = self.due(&mut cursor);
@@ -189,12 +230,12 @@ impl Session {
                 continue;
             }
             tokio::select! {
-                count = answers.recv_many(&mut ready, IN_FLIGHT_MAX) => {
+                count = answers.recv_many(&mut due_answers, IN_FLIGHT_MAX) => {
                     if count == 0 {
                         return writer.finish().await;
                     }
                     // Together: a commit answers many at once.
-                    let frames = ready.drain(..).map(|answer| (answer.kind, answer.payload));
+                    let frames = due_answers.drain(..).map(|answer| (answer.kind, answer.payload));
                     writer.send_many(frames).await?;
                 }
                 notice = notices.next(&self.shared) => {
@@ -230,7 +271,7 @@ impl Session {
             Ok(Turn::Denied(asked)) => {
                 let agency = self.agency.clone();
                 let denying = Denying { agency, queue_sequence: number, asked: *asked };
-                self.hand_over(Intake::Deny(Box::new(denying))).await?;
+                self.hand_over(&mut vec![Intake::Deny(Box::new(denying))]).await?;
                 Ok(false)
             }
             Err(error) => {

@@ -306,6 +306,7 @@ impl Engine {
             changed: shared.changed.subscribe(),
             runtime: tokio::runtime::Handle::current(),
             last_sequence: durable,
+            rounds: VecDeque::new(),
             ended: VecDeque::new(),
             tick_ms: 0,
             room: room::Room::new(spent_bytes, spent_records),
