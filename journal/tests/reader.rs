@@ -128,7 +128,11 @@ fn a_run_gives_what_single_reads_give_and_no_more_than_fits() {
         }
         assert_eq!(longest > 1, bytes_max >= 1_000, "{bytes_max}");
     }
-    assert_eq!(reader.read_run(last - 1, last - 1, 1 << 20).unwrap().len(), 1, "not beyond the last one asked for");
+    assert_eq!(
+        reader.read_run(last - 1, last - 1, 1 << 20).unwrap().len(),
+        1,
+        "not beyond the last one asked for"
+    );
     drop(journal);
     assert!(matches!(reader.read_run(last, last, 0), Err(ReadError::Closed)));
 }

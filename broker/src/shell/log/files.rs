@@ -119,7 +119,8 @@ impl<D: Disk> LogFiles<D> {
         for step in [&publication.contents, &publication.tiles] {
             for (target, write) in step {
                 let path = target.to_string();
-                let (Write::Whole(bytes) | Write::Append { bytes, .. } | Write::Overwrite { bytes, .. }) = write;
+                let (Write::Whole(bytes) | Write::Append { bytes, .. } | Write::Overwrite { bytes, .. }) =
+                    write;
                 self.unsynced = self.unsynced.saturating_add(bytes.len());
                 match write {
                     Write::Whole(bytes) => self.disk.write(&path, bytes),

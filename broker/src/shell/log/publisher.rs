@@ -207,8 +207,7 @@ impl<D: Disk> Publishing<D> {
 
     /// Publishes what is durable now, then signs the newest of it.
     fn work(&mut self) -> Result<(), PublishError> {
-        let (durable, mut entropy) =
-            (*self.shared.durable.borrow(), Pages::of(lintas_config::os_entropy()));
+        let (durable, mut entropy) = (*self.shared.durable.borrow(), Pages::of(lintas_config::os_entropy()));
         while self.next <= durable && !self.is_over() {
             let records = self.records(durable)?;
             if records.is_empty() {

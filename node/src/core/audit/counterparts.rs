@@ -164,11 +164,11 @@ pub(crate) fn compare(all: &[Halves], root_origin: &str, scope: &HashSet<&str>, 
     left.sort_by_key(|(half, here, _)| (*here, half.index));
     for (half, here, _) in left {
         let (what, packet, there) = (name(half.kind as i32), hex(half.packet.bytes()), &half.there);
-        let erased = all
-            .iter()
-            .any(|halves| halves.agency == there.as_ref() && halves.unseen.contains(&half.time_ms));
+        let erased =
+            all.iter().any(|halves| halves.agency == there.as_ref() && halves.unseen.contains(&half.time_ms));
         let (kind, text) = if erased {
-            let text = format!("the counterpart of packet {packet} ({what}) in the sub-log of {there} was erased");
+            let text =
+                format!("the counterpart of packet {packet} ({what}) in the sub-log of {there} was erased");
             (Kind::Note, text)
         } else {
             let text = format!(

@@ -68,9 +68,7 @@ pub(crate) fn open(
             keys.get(from..from.saturating_add(32)).and_then(|key| key.try_into().ok());
         let event = match (key, sealed.get(i).copied().flatten()) {
             (Some(ERASED), _) => Err("erased"),
-            (Some(key), Some(sealed)) => {
-                opening::open_event(&leaf, &key, sealed).map_err(|_| "damaged")
-            }
+            (Some(key), Some(sealed)) => opening::open_event(&leaf, &key, sealed).map_err(|_| "damaged"),
             (None, _) | (_, None) => Err("damaged"),
         };
         Opened { index: at(i), leaf, event_type, time_ms, event }

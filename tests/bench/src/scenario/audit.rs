@@ -73,10 +73,8 @@ fn append(bench: &Bench, world: &World, sources: Vec<Source>) -> Vec<Row> {
     vec![
         Row::new("audit.append.cpu", us, "us").note(format!("of one core, for each of {events} events")),
         Row::new("audit.append.events", 1e6 / us, "1/s").note("of one core, if it did nothing else"),
-        Row::new("audit.append.share", share, "of the broker's processor time").note(format!(
-            "while {:.0} packets a second were accepted",
-            told.per_second()
-        )),
+        Row::new("audit.append.share", share, "of the broker's processor time")
+            .note(format!("while {:.0} packets a second were accepted", told.per_second())),
         Row::new("audit.append.late", late.as_secs_f64(), "s")
             .must_be(Target::AtMost(within))
             .note("from the last accepted packet until all are published; an epoch lasts 10 s"),
@@ -106,7 +104,8 @@ fn verify(bench: &Bench, world: &World) -> Vec<Row> {
         Row::new("audit.verify.entries", rate("with their openings", &[]), "1/s")
             .must_be(Target::AtLeast(500_000.0))
             .note(note.clone()),
-        Row::new("audit.verify.closed", rate("without openings", &["--since", "2200-01-01"]), "1/s").note(note),
+        Row::new("audit.verify.closed", rate("without openings", &["--since", "2200-01-01"]), "1/s")
+            .note(note),
     ]
 }
 
@@ -177,8 +176,10 @@ struct Times {
 
 impl Times {
     fn of(broker: &Process) -> Self {
-        let (mut times, tasks) =
-            (Self { publisher: Duration::ZERO, broker: Duration::ZERO }, format!("/proc/{}/task", broker.id()));
+        let (mut times, tasks) = (
+            Self { publisher: Duration::ZERO, broker: Duration::ZERO },
+            format!("/proc/{}/task", broker.id()),
+        );
         for task in fs::read_dir(tasks).unwrap() {
             let task = task.unwrap().path();
             let Ok(time) = fs::read_to_string(task.join("schedstat")) else { continue };

@@ -127,7 +127,9 @@ impl Region {
         let each = agencies.div_ceil(threads);
         let make = |numbers: std::ops::Range<usize>| -> Vec<_> {
             let mut entropy = os_entropy();
-            numbers.map(|number| new_agency(REGION, member(number), now_ms(), &mut entropy).unwrap()).collect()
+            numbers
+                .map(|number| new_agency(REGION, member(number), now_ms(), &mut entropy).unwrap())
+                .collect()
         };
         let made = thread::scope(|scope| {
             let part = |at: usize| at * each..((at + 1) * each).min(agencies);
@@ -181,8 +183,7 @@ impl Region {
     fn change(&self, bundles: &[Arc<Bundle>], standing: &Policies, number: usize) -> Change {
         let (secrets, roster) = (&self.secrets[number], self.directory.shared_roster());
         let present = &bundles[number];
-        let said: PolicyBundle =
-            policy::said(secrets, &text(number), &cases(number), Some(present.said()));
+        let said: PolicyBundle = policy::said(secrets, &text(number), &cases(number), Some(present.said()));
         let bytes = canonical::encode(&sign(secrets, &said).unwrap());
         let began = Instant::now();
         let bundle = Bundle::open(&bytes, &self.directory).unwrap();
