@@ -1,7 +1,7 @@
 //! Everything that is in force at one time: the baseline and one bundle for each agency that has published any. A change of
 //! anything makes another one, with another hash; nothing is ever changed in place.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use lintas_proto::{
     id::{Digest, sha256},
@@ -24,10 +24,13 @@ pub struct Policies {
     /// As it was read, with what has left it.
     region: Arc<Baseline>,
     baseline: Vec<PolicySet>,
-    bundles: BTreeMap<String, Arc<Bundle>>,
+    baseline_hash: Digest,
+    /// One of each agency, in the order of their codes.
+    bundles: Vec<Arc<Bundle>>,
     hash: Digest,
     next_change_ms: Option<u64>,
-    memory: Memory,
+    /// Of everything that was decided under this roster.
+    memory: Arc<Memory>,
 }
 
 impl Policies {
@@ -41,47 +44,52 @@ impl Policies {
         now_ms: u64,
     ) -> Result<Self, Problem> {
         let region = Arc::new(Baseline::read(&roster)?);
-        Ok(Self::of(roster, region, bundles, now_ms))
+        Ok(Self::of(roster, region, Arc::default(), bundles, now_ms))
     }
 
     /// Of the same roster, with other bundles or at another time. Nothing is read again.
     #[must_use]
     pub fn with(&self, bundles: impl IntoIterator<Item = Arc<Bundle>>, now_ms: u64) -> Self {
-        Self::of(Arc::clone(&self.roster), Arc::clone(&self.region), bundles, now_ms)
+        let (roster, region) = (Arc::clone(&self.roster), Arc::clone(&self.region));
+        Self::of(roster, region, Arc::clone(&self.memory), bundles, now_ms)
     }
 
     fn of(
         roster: Arc<Roster>,
         region: Arc<Baseline>,
+        memory: Arc<Memory>,
         bundles: impl IntoIterator<Item = Arc<Bundle>>,
         now_ms: u64,
     ) -> Self {
         let (baseline, baseline_hash) = region.at(now_ms);
         let mut next = region.next_change_ms(now_ms);
-        let mut in_force: BTreeMap<String, Arc<Bundle>> = BTreeMap::new();
+        let mut in_force: Vec<Arc<Bundle>> = Vec::new();
         for bundle in bundles {
             let begins_ms = bundle.said().not_before_ms;
             if begins_ms > now_ms {
                 next = Some(next.map_or(begins_ms, |next| next.min(begins_ms)));
                 continue;
             }
-            let newer = in_force.get(bundle.owner()).is_none_or(|known| known.version() < bundle.version());
-            if newer {
-                in_force.insert(bundle.owner().to_owned(), bundle);
-            }
+            in_force.push(bundle);
         }
+        // Of each agency the newest. They mostly come in order, and then this is one look at each.
+        in_force.sort_by(|a, b| a.owner().cmp(b.owner()).then(b.version().cmp(&a.version())));
+        in_force.dedup_by(|older, newer| older.owner() == newer.owner());
         let mut hashed = [b"lintas/v1/policy-set\0".as_slice(), &baseline_hash].concat();
-        for (owner, bundle) in &in_force {
-            hashed.extend([owner.as_bytes(), b"\0", bundle.hash()].concat());
+        for bundle in &in_force {
+            hashed.extend_from_slice(bundle.owner().as_bytes());
+            hashed.push(0);
+            hashed.extend_from_slice(bundle.hash());
         }
         Self {
             baseline: baseline.into_iter().cloned().collect(),
+            baseline_hash,
             roster,
             region,
             bundles: in_force,
             hash: sha256(&[&hashed]),
             next_change_ms: next,
-            memory: Memory::default(),
+            memory,
         }
     }
 
@@ -101,12 +109,13 @@ impl Policies {
     /// An agency's bundle.
     #[must_use]
     pub fn bundle(&self, agency: &str) -> Option<&Arc<Bundle>> {
-        self.bundles.get(agency)
+        let at = self.bundles.binary_search_by(|bundle| bundle.owner().cmp(agency)).ok()?;
+        self.bundles.get(at)
     }
 
     /// All bundles, in the order of their owners.
     pub fn bundles(&self) -> impl Iterator<Item = &Arc<Bundle>> {
-        self.bundles.values()
+        self.bundles.iter()
     }
 
     /// The roster under which it decides.
@@ -118,9 +127,9 @@ impl Policies {
     /// The decision. Remembered: the question may be asked again and again.
     #[must_use]
     pub fn decide(&self, question: &Question<'_>, layers: Layers) -> Arc<Decision> {
-        let key = key(question, layers);
+        let asked = self.asked(question);
+        let key = key(question, layers, (asked, &self.baseline_hash));
         self.memory.recall(&key, question.now_ms).unwrap_or_else(|| {
-            let asked = self.asked(question);
             let decision = Arc::new(decide(asked, &self.roster, question, layers));
             self.memory.keep(key, &decision, question.now_ms, self.same_until_ms(question));
             decision
@@ -138,7 +147,7 @@ impl Policies {
     }
 
     fn asked(&self, question: &Question<'_>) -> Asked<'_> {
-        let of = |agency: &str| self.bundles.get(agency).map(|bundle| bundle.policies());
+        let of = |agency: &str| self.bundle(agency).map(|bundle| bundle.policies());
         Asked {
             baseline: &self.baseline,
             originator: of(&question.originator.agency),

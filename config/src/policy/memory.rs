@@ -1,6 +1,6 @@
-//! Decisions that were made before. Each belongs to one set of policies and one roster, because it lives and dies with
-//! [`Policies`](super::Policies), and to everything that a question says but the time; it is forgotten at the next moment that
-//! any policy asked names. Bounded: when it is full, it begins anew.
+//! Decisions that were made before. Each belongs to one roster, because the memory lives and dies with it; to the policies that
+//! were asked and to everything that a question says but the time. It is forgotten at the next moment that any policy asked
+//! names. So one agency's new policies are no reason to ask all the others again. Bounded: when it is full, it begins anew.
 
 use std::{
     collections::HashMap,
@@ -13,8 +13,9 @@ use lintas_proto::{
 };
 
 use super::{
-    decide::{Decision, Layers},
+    decide::{Asked, Decision, Layers},
     question::{Question, Way},
+    set::PolicySet,
 };
 
 /// Most decisions remembered.
@@ -47,19 +48,43 @@ impl Memory {
     }
 }
 
-/// Of everything that a question says but the time. Every part with its length: no two questions have one key.
-pub(super) fn key(question: &Question<'_>, layers: Layers) -> Digest {
+/// Of everything that a question says but the time, and of the policies that are asked. Every part with its length: no two
+/// questions have one key.
+pub(super) fn key(
+    question: &Question<'_>,
+    layers: Layers,
+    (asked, baseline): (Asked<'_>, &Digest),
+) -> Digest {
     let Question { originator, recipient, named, way, .. } = question;
     let (via, hops, consent) = match *way {
         Way::Direct => ("", 0, false),
         Way::Relayed { via, hops, consent } => (via, hops, consent),
     };
-    let flags =
-        [layers as u8, u8::from(*named), u8::from(consent), u8::from(matches!(way, Way::Relayed { .. }))];
+    let flags = [
+        layers as u8,
+        u8::from(*named),
+        u8::from(consent),
+        u8::from(matches!(way, Way::Relayed { .. })),
+        u8::from(asked.originator.is_some()),
+        u8::from(asked.recipient.is_some()),
+    ];
+    let hash = |set: Option<&PolicySet>| set.map_or(Digest::default(), |set| *set.hash());
+    let policies = [*baseline, hash(asked.originator), hash(asked.recipient)];
     let facts = canonical::encode(&question.facts());
     let codes = [&originator.agency, &originator.unit, &recipient.agency, &recipient.unit];
     let [a, b, c, d] = codes.map(|code| code.as_bytes());
     let lengths = [a, b, c, d, via.as_bytes()].map(|part| (part.len() as u64).to_be_bytes());
     let lengths = lengths.as_flattened();
-    sha256(&[&flags, &hops.to_be_bytes(), lengths, a, b, c, d, via.as_bytes(), &facts])
+    sha256(&[
+        &flags,
+        policies.as_flattened(),
+        &hops.to_be_bytes(),
+        lengths,
+        a,
+        b,
+        c,
+        d,
+        via.as_bytes(),
+        &facts,
+    ])
 }

@@ -26,7 +26,7 @@ use lintas_proto::{
 pub use self::report::{Cause, Found, Report};
 use super::{
     baseline::Baseline,
-    decide::{Decision, Layers, NOT_ACCEPTED, REVIEW_H3},
+    decide::{self, Decision, Layers, NOT_ACCEPTED, REVIEW_H3},
     memory::{Memory, key},
     question::{Question, Way},
     set::PolicySet,
@@ -244,7 +244,9 @@ impl<'a, A: Archive> Replay<'a, A> {
             (None, InForce::Nothing) => None,
             (None, InForce::Unknown) => return Err(Cause::UnknownBundle),
         };
-        let key = key(&question, layers);
+        // The ground has one baseline.
+        let sets = decide::Asked { baseline: &ground.baseline, originator: own, recipient: own };
+        let key = key(&question, layers, (sets, &[0; 32]));
         if let Some(known) = ground.memory.recall(&key, now_ms) {
             return Ok(known);
         }
