@@ -77,7 +77,16 @@ impl Arriving {
             root.update(piece.get(..count).unwrap_or_default());
         }
         file.seek(SeekFrom::Start(here))?;
-        Ok(Some(Self { file, part, target: target.to_owned(), root, here, synced: here, length, syncing: None }))
+        Ok(Some(Self {
+            file,
+            part,
+            target: target.to_owned(),
+            root,
+            here,
+            synced: here,
+            length,
+            syncing: None,
+        }))
     }
 
     /// How many bytes are here.

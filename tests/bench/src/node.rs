@@ -74,8 +74,7 @@ impl Node {
     pub(crate) fn start(&mut self) {
         let (key, data) = (self.key_file(), self.folder());
         let arguments = [OsStr::new(ROLE_NODE), OsStr::new("--data"), data.as_os_str(), OsStr::new("run")];
-        let environment =
-            [("LINTAS_KEY_FILE", key.as_os_str()), ("LINTAS_LOG", OsStr::new(LOG_LEVEL))];
+        let environment = [("LINTAS_KEY_FILE", key.as_os_str()), ("LINTAS_LOG", OsStr::new(LOG_LEVEL))];
         let mut process = Process::start(&self.program, &arguments, &self.log(), &environment);
         assert!(process.wait_for("session open", 0), "the node does not start:\n{}", process.said());
         self.process = Some(process);
@@ -104,7 +103,9 @@ impl Node {
 
     fn lintas<A: AsRef<OsStr>>(&self, arguments: &[A]) -> String {
         let mut command = Command::new(&self.program);
-        command.args([OsStr::new(ROLE_NODE), OsStr::new("--data"), self.folder().as_os_str()]).args(arguments);
+        command
+            .args([OsStr::new(ROLE_NODE), OsStr::new("--data"), self.folder().as_os_str()])
+            .args(arguments);
         let output = command.env("LINTAS_KEY_FILE", self.key_file()).output().unwrap();
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
@@ -150,7 +151,8 @@ mod tests {
 
     #[test]
     fn a_line_of_the_log_tells_time_and_packet() {
-        let line = "2026-11-22T16:41:40.123456Z DEBUG lintas_node::shell::desk: delivery kept packet=ab-cd unit=x";
+        let line =
+            "2026-11-22T16:41:40.123456Z DEBUG lintas_node::shell::desk: delivery kept packet=ab-cd unit=x";
         assert_eq!(kept(line), Some((1_795_365_700_123_456_000, "ab-cd".to_owned())));
         assert_eq!(nanoseconds("1970-01-01T00:00:00.000001Z"), 1_000);
         assert_eq!(nanoseconds("2000-02-29T23:59:59.5Z"), 951_868_799_500_000_000);

@@ -1,6 +1,11 @@
 //! A session with a broker, as a node has it.
 
-use std::{fs, net::{IpAddr, Ipv4Addr, SocketAddr}, path::Path, sync::Arc};
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use lintas_config::issue::seed;

@@ -134,9 +134,10 @@ impl Seen {
         let cpu = |part: usize, from: &Moment, to: &Moment| to.cpu[part] - from.cpu[part];
         let (name, slowest) = limits.slowest();
         let rate = |what: &str, from: &Moment, to: &Moment| {
-            let each = PARTS.iter().enumerate().map(|(at, part)| {
-                format!("{part} {:.2}", cpu(at, from, to) * 1e9 / sealed)
-            });
+            let each = PARTS
+                .iter()
+                .enumerate()
+                .map(|(at, part)| format!("{part} {:.2}", cpu(at, from, to) * 1e9 / sealed));
             Row::new(format!("attachment.{what}.rate"), sealed / seconds(from, to), "bytes/s")
                 .beside(name.clone(), slowest)
                 .must_be(Target::RatioAtLeast(RATIO_MIN))
@@ -186,7 +187,8 @@ impl Limits {
             "sha256" => "ring, on both ends at once, the slower one",
             _ => "write, then fdatasync",
         };
-        let row = |(name, rate)| Row::new(format!("attachment.limit.{name}"), rate, "bytes/s").note(note(name));
+        let row =
+            |(name, rate)| Row::new(format!("attachment.limit.{name}"), rate, "bytes/s").note(note(name));
         self.each().into_iter().map(row).collect()
     }
 }

@@ -50,8 +50,7 @@ pub(super) fn run(bench: &Bench) -> Outcome {
     let sources = [0, 1].map(|round| {
         let packets = world.root().join(format!("{round}.packets"));
         let count = PACE as usize * bench.seconds as usize;
-        let wanted =
-            Wanted { from: CONNECTIONS, to: &[CONNECTIONS + 1], count, text_bytes: TEXT_BYTES };
+        let wanted = Wanted { from: CONNECTIONS, to: &[CONNECTIONS + 1], count, text_bytes: TEXT_BYTES };
         packets::seal_into(bench, &world, &packets, wanted);
         Source { secrets: secrets_file(world.root(), &unit(CONNECTIONS).agency), packets }
     });
@@ -84,8 +83,7 @@ pub(super) fn run(bench: &Bench) -> Outcome {
 fn paced(bench: &Bench, world: &World, source: Source) -> Told {
     let wire = Wire::Lintas { broker: world.address() };
     let seconds = bench.time().as_secs_f64();
-    let plan =
-        Plan { wire, sources: vec![source], in_flight: PACED_IN_FLIGHT, pace: Some(PACE), seconds };
+    let plan = Plan { wire, sources: vec![source], in_flight: PACED_IN_FLIGHT, pace: Some(PACE), seconds };
     let told = load::run(bench, world.root(), &plan);
     assert_eq!(told.refused, 0, "refused: {}", told.refusal);
     told

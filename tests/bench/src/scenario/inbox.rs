@@ -65,11 +65,7 @@ pub(super) fn run(bench: &Bench) -> Outcome {
             .note("durable in the inbox, acknowledged, while the broker accepts"),
     );
     rows.push(Row::new(format!("{name}.accepts"), told.per_second(), "1/s"));
-    rows.push(Row::new(
-        format!("{name}.broker.peak"),
-        world.broker().peak_kib() as f64 * 1_024.0,
-        "bytes",
-    ));
+    rows.push(Row::new(format!("{name}.broker.peak"), world.broker().peak_kib() as f64 * 1_024.0, "bytes"));
     node.stop();
     world.stop();
     rows.into()
