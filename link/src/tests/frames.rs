@@ -11,7 +11,7 @@ use lintas_proto::{
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Pipe, soon};
-use crate::{CloseCode, Limits, LinkError, decode};
+use crate::{CloseCode, Limits, LinkError, decode, limits::RAW_GROUP_BYTES};
 
 /// The same numbers in every run.
 struct Dice(u64);
