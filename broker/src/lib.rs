@@ -19,6 +19,3 @@ mod shell;
 mod testing;
 
 pub use cli::main;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

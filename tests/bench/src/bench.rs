@@ -1,6 +1,9 @@
 //! What every scenario has: a folder, a bound on time, and a way to say what it does.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -9,7 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 pub(crate) struct Bench {
     /// This program, which also plays broker, nodes and load generators.
     pub(crate) program: PathBuf,
-    /// On the disk that is to be measured; a scenario makes a folder of its own in it and removes it.
+    /// On the disk that is to be measured; a scenario makes folders of its own in it.
     pub(crate) work: PathBuf,
     /// How long one measurement may take; preparing and putting away come on top.
     pub(crate) seconds: u64,
@@ -39,8 +42,19 @@ impl Bench {
         self.spinner.finish_and_clear();
     }
 
-    /// An empty folder for a scenario; it is removed when the value goes.
-    pub(crate) fn folder(&self, name: &str) -> tempfile::TempDir {
-        tempfile::Builder::new().prefix(name).tempdir_in(&self.work).unwrap()
+    /// An empty folder for a scenario. It is removed at the end of the run, not before: for minutes after many files were
+    /// deleted ext4 takes long to make new ones, and then what comes next would be measured wrong.
+    pub(crate) fn folder(&self, name: &str) -> Folder {
+        Folder(tempfile::Builder::new().prefix(name).tempdir_in(&self.work).unwrap().keep())
+    }
+}
+
+/// A scenario's folder.
+#[derive(Debug)]
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
     }
 }

@@ -23,7 +23,7 @@ const RATE_MIN: f64 = 0.9;
 struct Level {
     packets: usize,
     world: World,
-    _folder: tempfile::TempDir,
+    _folder: crate::bench::Folder,
     empty: Taken,
     full: Taken,
     rates: Vec<f64>,

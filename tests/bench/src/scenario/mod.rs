@@ -47,6 +47,7 @@ pub(crate) const ALL: &[Scenario] = &[
         says: "from the sender to the recipient's inbox, durable there",
         run: inbox::run,
     },
+    Scenario { name: "fanout", says: "one packet to 1, 10, 100 recipients", run: fanout::run },
     Scenario {
         name: "attachment",
         says: "a file of 4 GiB between two nodes: sealed, up, down",
@@ -72,6 +73,7 @@ pub(crate) const ALL: &[Scenario] = &[
         says: "what the audit log costs the broker, and how fast an auditor verifies a million entries",
         run: audit::run,
     },
+    Scenario { name: "disk", says: "disk taken by a packet, and after all were delivered", run: disk::run },
     Scenario {
         name: "growth",
         says: "whether anything gets slower as the store grows: 10,000 to 1,000,000 packets",

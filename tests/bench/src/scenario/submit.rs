@@ -9,8 +9,8 @@ use std::{
     time::Duration,
 };
 
+use crate::bench::Folder;
 use lintas_tests::region::free_address;
-use tempfile::TempDir;
 
 use super::limits::verify_per_second;
 use crate::{
@@ -131,7 +131,7 @@ pub(super) struct Pair {
     pub(super) world: World,
     bare: Bare,
     metrics: SocketAddr,
-    folder: TempDir,
+    folder: Folder,
 }
 
 /// One round of each, with the same packets.
