@@ -137,22 +137,18 @@ async fn receive(
     answer(writer, told).await
 }
 
-/// Writes what comes, to the announced length and not beyond; also what came before the end.
+/// Writes what comes, to the announced length and not beyond.
 async fn fill(
     session: &Session,
     upload: &mut Upload,
     reader: &mut FrameReader,
 ) -> Result<Result<(), BlobError>, LinkError> {
-    let mut pieces = Vec::new();
     while upload.missing() > 0 {
-        let gathered = reader.gather_raw(&mut pieces, upload.missing()).await;
-        session.shared.metrics.attachment_bytes.add(pieces.iter().map(|piece| piece.len() as u64).sum());
-        if let Err(error) = block_in_place(|| upload.write(&pieces)) {
+        let most = usize::try_from(upload.missing()).unwrap_or(usize::MAX);
+        let Some(bytes) = reader.read_raw(most).await? else { return Ok(Err(BlobError::Cut)) };
+        session.shared.metrics.attachment_bytes.add(bytes.len() as u64);
+        if let Err(error) = block_in_place(|| upload.write(&bytes)) {
             return Ok(Err(error));
-        }
-        pieces.clear();
-        if !gathered? {
-            return Ok(Err(BlobError::Cut));
         }
     }
     Ok(Ok(()))
@@ -195,6 +191,7 @@ async fn pour(
     (mut file, mut left): (File, u64),
     writer: &mut FrameWriter,
 ) -> Result<(), LinkError> {
+    let mut buffer = vec![0; READ_BYTES];
     loop {
         if still.is_to_be_asked(clock::now_ms()) && allowed(session, get).is_none() {
             tracing::info!(
@@ -203,15 +200,12 @@ async fn pour(
             );
             return Err(LinkError::StreamEnded);
         }
-        // Not copied again: the connection sends it from here.
-        let mut buffer = vec![0; READ_BYTES];
         let read = block_in_place(|| file.read(&mut buffer)).map_err(|_| LinkError::StreamEnded)?;
         left = left.checked_sub(read as u64).ok_or(LinkError::StreamEnded)?;
         if read == 0 {
             return if left == 0 { Ok(()) } else { Err(LinkError::StreamEnded) };
         }
-        buffer.truncate(read);
-        writer.write_raw(buffer.into()).await?;
+        writer.write_raw(Bytes::copy_from_slice(buffer.get(..read).unwrap_or_default())).await?;
         session.shared.metrics.attachment_bytes_given.add(read as u64);
     }
 }

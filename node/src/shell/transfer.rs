@@ -23,9 +23,9 @@ use super::{
 use crate::core::text::one_line;
 
 /// Bytes read from disk and sent at once.
-const PIECE_BYTES: usize = 256 * 1024;
-/// Groups of pieces received and not yet on disk.
-const GROUPS_MAX: usize = 4;
+const PIECE_BYTES: usize = 128 * 1024;
+/// Pieces received and not yet on disk.
+const PIECES_MAX: usize = 4;
 
 /// Why a blob was not transferred.
 #[derive(Debug, Error)]
@@ -205,54 +205,52 @@ pub(crate) async fn download(
     if status(&mut reader, &name, blob).await?.length != blob.length {
         return Err(wrong(&name, "the broker has another length of it than the packet names"));
     }
-    let (groups, arrived) = mpsc::channel(GROUPS_MAX);
+    let (pieces, arrived) = mpsc::channel(PIECES_MAX);
     let its_folder = folder.clone();
-    // Begun before anything is received; ends when `groups` is dropped, also by whoever drops this future.
+    // Begun before anything is received; ends when `pieces` is dropped, also by whoever drops this future.
     let written = spawn_blocking(move || write(arrived, part, &expected, &file_name, room, &its_folder));
-    let received = receive(&mut reader, &groups, blob.length - offset, &name, mark, offset).await;
-    drop(groups);
+    let received = receive(&mut reader, &pieces, blob.length - offset, &name, mark, offset).await;
+    drop(pieces);
     let written = written.await.map_err(|_| wrong(&name, "writing it failed"))?;
     received.and(written)
 }
 
-/// Passes bytes on until all are here, also those that come before an error.
+/// Passes bytes on until all are here; the peer must end the stream there.
 async fn receive(
     reader: &mut FrameReader,
-    groups: &mpsc::Sender<Vec<Bytes>>,
+    pieces: &mpsc::Sender<Bytes>,
     mut missing: u64,
     name: &str,
     mark: Mark<'_>,
     mut at: u64,
 ) -> Result<(), TransferError> {
     while missing > 0 {
-        let mut pieces = Vec::new();
-        let gathered = reader.gather_raw(&mut pieces, missing).await;
-        let count = pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
-        if groups.send(pieces).await.is_err() {
+        let max = usize::try_from(missing).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
+        let piece = reader.read_raw(max).await?;
+        let piece = piece.ok_or_else(|| wrong(name, "the broker ended it too early"))?;
+        let count = piece.len() as u64;
+        if pieces.send(piece).await.is_err() {
             // The writer has failed, and says why.
             return Ok(());
         }
         missing = missing.saturating_sub(count);
         at = at.saturating_add(count);
         mark.at(at);
-        if !gathered? {
-            return Err(wrong(name, "the broker ended it too early"));
-        }
     }
     Ok(())
 }
 
 /// Writes what comes. What is not whole when nothing more comes stays for the next transfer.
 fn write(
-    mut arrived: mpsc::Receiver<Vec<Bytes>>,
+    mut arrived: mpsc::Receiver<Bytes>,
     mut part: Arriving,
     blob: &AttachmentRef,
     name: &str,
     room: Room,
     folder: &Folder,
 ) -> Result<(), TransferError> {
-    while let Some(pieces) = arrived.blocking_recv() {
-        if part.write(&pieces).map_err(|error| failed(name, error))? {
+    while let Some(piece) = arrived.blocking_recv() {
+        if part.write(&piece).map_err(|error| failed(name, error))? {
             room.check(folder, part.missing())?;
         }
     }
