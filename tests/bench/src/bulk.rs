@@ -37,7 +37,7 @@ impl PeerDirectory for Anybody {
 }
 
 fn key(seed: u8) -> TransportKey {
-    TransportKey::from_seed(&[seed; 32].into()).unwrap()
+    TransportKey::from_seed(&[seed; 32]).unwrap()
 }
 
 fn loopback() -> SocketAddr {

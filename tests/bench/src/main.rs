@@ -19,6 +19,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::string_slice,
     clippy::disallowed_methods,
     clippy::cast_possible_truncation,
     reason = "a harness: whatever is not as it should be ends the run; measuring needs the clock"

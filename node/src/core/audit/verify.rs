@@ -255,7 +255,7 @@ fn follow_part(
         }
     };
     let mut done = std::thread::scope(|scope| {
-        let at_work: Vec<_> = (0..helpers).map(|_| scope.spawn(&work)).collect();
+        let at_work: Vec<_> = (0..helpers).map(|_| scope.spawn(work)).collect();
         let mut done = work();
         for work in at_work {
             // What a thread that panicked has seen is not known.
