@@ -3,6 +3,7 @@
 use std::{
     ffi::OsString,
     fs,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -91,8 +92,15 @@ fn run(arguments: &Arguments, chosen: &[&Scenario]) -> ExitCode {
     let bench = Bench::new(program, work.path().to_owned(), arguments.seconds);
     let (mut rows, mut charts, mut bars) = (quiet::look(&bench.work), vec![], vec![]);
     show(&bench, arguments.json, &rows);
+    let mut failed = false;
     for scenario in chosen {
-        let outcome = (scenario.run)(&bench);
+        // What goes wrong in one says nothing about the others.
+        let Ok(outcome) = catch_unwind(AssertUnwindSafe(|| (scenario.run)(&bench))) else {
+            bench.quiet();
+            eprintln!("{}: went wrong, see above", scenario.name);
+            failed = true;
+            continue;
+        };
         show(&bench, arguments.json, &outcome.rows);
         rows.extend(outcome.rows);
         charts.extend(outcome.charts);
@@ -106,7 +114,7 @@ fn run(arguments: &Arguments, chosen: &[&Scenario]) -> ExitCode {
     if !arguments.json {
         println!("\n{} of {looked} targets hold.", looked - missed);
     }
-    ExitCode::from(u8::from(missed > 0))
+    ExitCode::from(u8::from(missed > 0 || failed))
 }
 
 /// Shows what one scenario found.

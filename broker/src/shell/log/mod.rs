@@ -8,7 +8,6 @@
 mod asking;
 mod cosigned;
 pub(crate) mod disk;
-mod entropy;
 mod erasure;
 pub(crate) mod files;
 pub(crate) mod publisher;

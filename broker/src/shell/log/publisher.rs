@@ -20,7 +20,6 @@ use tokio::{runtime::Handle, sync::watch, time::sleep};
 use super::{
     super::{clock, shared::Shared},
     disk::{Disk, Files},
-    entropy::Pages,
     files::{FilesError, LogFiles, digest, told},
 };
 use crate::core::{
@@ -207,7 +206,7 @@ impl<D: Disk> Publishing<D> {
 
     /// Publishes what is durable now, then signs the newest of it.
     fn work(&mut self) -> Result<(), PublishError> {
-        let (durable, mut entropy) = (*self.shared.durable.borrow(), Pages::of(lintas_config::os_entropy()));
+        let (durable, mut entropy) = (*self.shared.durable.borrow(), lintas_config::os_entropy());
         while self.next <= durable && !self.is_over() {
             let records = self.records(durable)?;
             if records.is_empty() {

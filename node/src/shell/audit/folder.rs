@@ -128,11 +128,20 @@ impl LogFolder {
         agencies
     }
 
-    /// Origin of the root log: as its checkpoint says, else as the mirror's folder is called.
+    /// What a checkpoint claims to be of.
+    fn claimed(&self, agency: Option<&str>) -> Option<String> {
+        let bytes = files::read(&self.path(agency, LogFile::Checkpoint), 4 << 10).ok()?;
+        Some(SignedCheckpoint::parse(&bytes).ok()?.claim().origin.clone())
+    }
+
+    /// Origin of the root log: as its checkpoint says; if that is damaged, as those of the sub-logs say; else as the
+    /// mirror's folder is called.
     fn read_origin(&self) -> Option<String> {
-        let bytes = files::read(&self.path(None, LogFile::Checkpoint), 4 << 10).ok();
-        let claimed = bytes.and_then(|bytes| SignedCheckpoint::parse(&bytes).ok());
-        let claimed = claimed.map(|signed| signed.claim().origin.clone());
+        let of_agency = |agency: &String| {
+            let origin = self.claimed(Some(agency))?;
+            origin.strip_suffix(agency.as_str())?.strip_suffix('/').map(str::to_owned)
+        };
+        let claimed = self.claimed(None).or_else(|| self.agencies().iter().find_map(of_agency));
         let called = || {
             let name = self.root.parent()?.file_name()?.to_str()?;
             check_name(name).is_ok().then(|| format!("{name}/audit"))
