@@ -145,7 +145,7 @@ pub(super) async fn all<C: Client>(plan: &Plan) -> Told {
     for (client, wire) in ready {
         running.spawn(connection(plan.clone(), client, wire, start));
     }
-    let mut told = Told { seconds: 0.0, latencies: vec![], refused: 0, refusal: String::new() };
+    let mut told = Told::default();
     let mut last = start;
     while let Some(pending) = running.join_next().await {
         let pending = pending.unwrap();
