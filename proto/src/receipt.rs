@@ -95,28 +95,20 @@ impl Receipt {
     /// # Errors
     /// [`ReceiptError`].
     pub fn parse(bytes: &Bytes) -> Result<(Self, Vec<AuditEvent>), ReceiptError> {
-        let receipt = Self::parse_unopened(bytes)?;
-        let events = receipt.open()?;
-        Ok((receipt, events))
-    }
-
-    /// Reads canonical bytes and opens no event: for the broker that has just made them.
-    ///
-    /// # Errors
-    /// [`ReceiptError`].
-    pub fn parse_unopened(bytes: &Bytes) -> Result<Self, ReceiptError> {
         let wire: schema::Receipt = canonical::decode(bytes, limits::RECEIPT_BYTES_MAX)?;
         if wire.suite != u32::from(SUITE) {
             return Err(ReceiptError::Field("suite"));
         }
-        Ok(Self {
+        let receipt = Self {
             origin: wire.origin,
             packet_id: PacketId::from_bytes(&wire.packet_id)?,
             header_digest: fixed("header_digest", &wire.header_digest)?,
             time_ms: wire.time_ms,
             deadline_ms: wire.deadline_ms,
             events: wire.events,
-        })
+        };
+        let events = receipt.open()?;
+        Ok((receipt, events))
     }
 
     fn open(&self) -> Result<Vec<AuditEvent>, ReceiptError> {

@@ -131,8 +131,7 @@ impl LogFold {
             let agency = &unit.as_ref().ok_or_else(|| at.contradiction("a unit is missing"))?.agency;
             let signed: SignedReceipt =
                 canonical::decode(receipt, limits::FRAME_BYTES_MAX).map_err(|error| wrong(error.into()))?;
-            // Leaves and events were made together, by this broker. Whoever else reads them opens them.
-            let receipt = Receipt::parse_unopened(&signed.receipt).map_err(wrong)?;
+            let (receipt, _) = Receipt::parse(&signed.receipt).map_err(wrong)?;
             if receipt.origin != sub_log_origin(&self.log_name(), agency) {
                 return Err(wrong(ReceiptError::Field("origin")));
             }

@@ -194,8 +194,8 @@ impl<'a> Probe<'a> {
             || actions.iter().any(|action| {
                 let Ok(request) = slice.request(action) else { return true };
                 let response = Authorizer::new().is_authorized(&request, changed, slice.entities());
-                let said = response.diagnostics();
-                said.reason().next().is_some() || said.errors().next().is_some()
+                let diagnostics = response.diagnostics();
+                diagnostics.reason().next().is_some() || diagnostics.errors().next().is_some()
             })
     }
 
