@@ -1,13 +1,13 @@
 //! Signatures: Ed25519 over the DSSE pre-authentication encoding of the exact bytes.
 //!
 //! Strict everywhere, by one function: small-order, torsioned and non-canonical keys never become a
-//! [`VerifyingKey`]; small-order `R` is refused; `s` must be below the group order (ring does that).
+//! [`VerifyingKey`]; small-order `R` is refused; `s` must be below the group order (aws-lc does that).
 //! Sources: RFC 8032 section 5.1, DSSE protocol "PAE".
 
 use std::fmt;
 
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use curve25519_dalek::edwards::CompressedEdwardsY;
-use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -211,7 +211,7 @@ impl VerifyingKey {
 }
 
 /// The eight points of small order in their canonical encodings. Other encodings of them never pass as `R`,
-/// because ring compares `R` with a canonical encoding. (Chalkias et al., "Taming the many EdDSAs", table 6.)
+/// because aws-lc compares `R` with a canonical encoding. (Chalkias et al., "Taming the many EdDSAs", table 6.)
 const SMALL_ORDER_R: [[u8; 32]; 8] = [
     encoding(0x01, 0x00, 0x00),
     encoding(0xec, 0xff, 0x7f),

@@ -15,7 +15,7 @@ const GOPATH: &str = "/usr/share/gocode";
 /// What it stands on.
 const SUMDB: &str = "src/golang.org/x/mod/sumdb/tlog";
 /// Longest time that a log of a test may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The verifier, compiled.
 #[derive(Debug, Clone)]

@@ -72,23 +72,32 @@ pub fn facts(core: &Core) -> PolicyFacts {
 /// # Errors
 /// [`Denied`].
 pub fn judge(rules: &Rules, question: &Question<'_>) -> Judgement {
-    let decision = rules.policies().decide(question, Layers::All);
-    let denial = match decision.as_ref() {
-        Decision::Release(allowed) => return Ok(allowed.clone()),
-        Decision::Deny(denial) => denial.clone(),
-        Decision::Review(allowed) => unreviewed(allowed, question),
+    judge_until(rules, question).0
+}
+
+/// The same, and until when (not included) the policies say the same, milliseconds since 1970.
+fn judge_until(rules: &Rules, question: &Question<'_>) -> (Judgement, u64) {
+    let (decision, until_ms) = rules.policies().decide_until(question, Layers::All);
+    let judgement = match decision.as_ref() {
+        Decision::Release(allowed) => Ok(allowed.clone()),
+        Decision::Deny(denial) => Err(denied(denial, question)),
+        Decision::Review(allowed) => Err(denied(&unreviewed(allowed, question), question)),
     };
+    (judgement, until_ms)
+}
+
+fn denied(denial: &Denial, question: &Question<'_>) -> Box<Denied> {
     let recipient = question.recipient;
     let words = |denial: &Denial| Words {
         policy_id: denial.policy_id.clone(),
         text: sentence(&denial.sentence(question)),
     };
-    Err(Box::new(Denied {
+    Box::new(Denied {
         recipient: recipient.clone(),
         named: question.named,
         told: words(&denial.for_originator(recipient)),
-        own: (denial.by == DecidedBy::Recipient).then(|| words(&denial)),
-    }))
+        own: (denial.by == DecidedBy::Recipient).then(|| words(denial)),
+    })
 }
 
 fn unreviewed(allowed: &Allowed, question: &Question<'_>) -> Denial {
@@ -138,8 +147,9 @@ impl Judged {
         for opening in openings {
             let unit = UnitRef { agency: opening.agency.clone(), unit: opening.unit.clone() };
             let question = question(core, &unit, opening.named, now_ms);
-            until_ms = until_ms.min(rules.policies().same_until_ms(&question));
-            all.push(judge(rules, &question));
+            let (judgement, holds_until_ms) = judge_until(rules, &question);
+            until_ms = until_ms.min(holds_until_ms);
+            all.push(judgement);
         }
         Self { generation: rules.generation(), from_ms: now_ms, until_ms, all }
     }

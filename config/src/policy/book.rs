@@ -1,7 +1,7 @@
 //! Everything that is in force at one time: the baseline and one bundle for each agency that has published any. A change of
 //! anything makes another one, with another hash; nothing is ever changed in place.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use lintas_proto::{
     id::{Digest, sha256},
@@ -27,6 +27,9 @@ pub struct Policies {
     baseline_hash: Digest,
     /// One of each agency, in the order of their codes.
     bundles: Vec<Arc<Bundle>>,
+    /// Where each agency's stands: to search thousands of names in order costs more than all else of a decision that is
+    /// remembered.
+    places: HashMap<Box<str>, usize>,
     hash: Digest,
     next_change_ms: Option<u64>,
     /// Of everything that was decided under this roster.
@@ -86,6 +89,7 @@ impl Policies {
             baseline_hash,
             roster,
             region,
+            places: in_force.iter().enumerate().map(|(at, bundle)| (bundle.owner().into(), at)).collect(),
             bundles: in_force,
             hash: sha256(&[&hashed]),
             next_change_ms: next,
@@ -109,8 +113,7 @@ impl Policies {
     /// An agency's bundle.
     #[must_use]
     pub fn bundle(&self, agency: &str) -> Option<&Arc<Bundle>> {
-        let at = self.bundles.binary_search_by(|bundle| bundle.owner().cmp(agency)).ok()?;
-        self.bundles.get(at)
+        self.bundles.get(*self.places.get(agency)?)
     }
 
     /// All bundles, in the order of their owners.
@@ -127,20 +130,24 @@ impl Policies {
     /// The decision. Remembered: the question may be asked again and again.
     #[must_use]
     pub fn decide(&self, question: &Question<'_>, layers: Layers) -> Arc<Decision> {
+        self.decide_until(question, layers).0
+    }
+
+    /// The decision, and up to when it stays the same (not included) as long as this set is in force, milliseconds since
+    /// 1970.
+    #[must_use]
+    pub fn decide_until(&self, question: &Question<'_>, layers: Layers) -> (Arc<Decision>, u64) {
         let asked = self.asked(question);
         let key = key(question, layers, (asked, &self.baseline_hash));
         self.memory.recall(&key, question.now_ms).unwrap_or_else(|| {
             let decision = Arc::new(decide(asked, &self.roster, question, layers));
-            self.memory.keep(key, &decision, question.now_ms, self.same_until_ms(question));
-            decision
+            let until_ms = Self::same_until_ms(asked, question.now_ms);
+            self.memory.keep(key, &decision, question.now_ms, until_ms);
+            (decision, until_ms)
         })
     }
 
-    /// Up to when the answer to a question stays the same, as long as this set is in force.
-    #[must_use]
-    pub fn same_until_ms(&self, question: &Question<'_>) -> u64 {
-        let now_ms = question.now_ms;
-        let Asked { baseline, originator, recipient } = self.asked(question);
+    fn same_until_ms(Asked { baseline, originator, recipient }: Asked<'_>, now_ms: u64) -> u64 {
         let moment = |set: &PolicySet| set.next_moment_ms(now_ms);
         let moments = baseline.iter().filter_map(moment).chain(originator.and_then(moment));
         moments.chain(recipient.and_then(moment)).min().unwrap_or(u64::MAX)

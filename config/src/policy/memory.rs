@@ -33,10 +33,11 @@ struct Known {
 pub(super) struct Memory(Mutex<HashMap<Digest, Known>>);
 
 impl Memory {
-    pub(super) fn recall(&self, key: &Digest, now_ms: u64) -> Option<Arc<Decision>> {
+    /// The decision, and until when it holds.
+    pub(super) fn recall(&self, key: &Digest, now_ms: u64) -> Option<(Arc<Decision>, u64)> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = known.get(key).filter(|known| (known.from_ms..known.until_ms).contains(&now_ms))?;
-        Some(Arc::clone(&known.decision))
+        Some((Arc::clone(&known.decision), known.until_ms))
     }
 
     pub(super) fn keep(&self, key: Digest, decision: &Arc<Decision>, from_ms: u64, until_ms: u64) {
@@ -55,7 +56,7 @@ pub(super) fn key(
     layers: Layers,
     (asked, baseline): (Asked<'_>, &Digest),
 ) -> Digest {
-    let Question { originator, recipient, named, way, .. } = question;
+    let Question { originator, recipient, named, kind, label, onward, reviewed, way, now_ms: _ } = question;
     let (via, hops, consent) = match *way {
         Way::Direct => ("", 0, false),
         Way::Relayed { via, hops, consent } => (via, hops, consent),
@@ -63,28 +64,19 @@ pub(super) fn key(
     let flags = [
         layers as u8,
         u8::from(*named),
+        u8::from(*reviewed),
         u8::from(consent),
         u8::from(matches!(way, Way::Relayed { .. })),
         u8::from(asked.originator.is_some()),
         u8::from(asked.recipient.is_some()),
     ];
+    let numbers = [(*kind as i32).to_be_bytes(), (*onward as i32).to_be_bytes(), hops.to_be_bytes()];
     let hash = |set: Option<&PolicySet>| set.map_or(Digest::default(), |set| *set.hash());
     let policies = [*baseline, hash(asked.originator), hash(asked.recipient)];
-    let facts = canonical::encode(&question.facts());
     let codes = [&originator.agency, &originator.unit, &recipient.agency, &recipient.unit];
-    let [a, b, c, d] = codes.map(|code| code.as_bytes());
-    let lengths = [a, b, c, d, via.as_bytes()].map(|part| (part.len() as u64).to_be_bytes());
-    let lengths = lengths.as_flattened();
-    sha256(&[
-        &flags,
-        policies.as_flattened(),
-        &hops.to_be_bytes(),
-        lengths,
-        a,
-        b,
-        c,
-        d,
-        via.as_bytes(),
-        &facts,
-    ])
+    let ([a, b, c, d], e) = (codes.map(|code| code.as_bytes()), via.as_bytes());
+    let lengths = [a, b, c, d, e].map(|part| (part.len() as u64).to_be_bytes());
+    let fixed = [&flags, numbers.as_flattened(), policies.as_flattened(), lengths.as_flattened()];
+    let [flags, numbers, policies, lengths] = fixed;
+    sha256(&[flags, numbers, policies, lengths, a, b, c, d, e, &canonical::encode(*label)])
 }

@@ -247,7 +247,7 @@ impl<'a, A: Archive> Replay<'a, A> {
         // The ground has one baseline.
         let sets = decide::Asked { baseline: &ground.baseline, originator: own, recipient: own };
         let key = key(&question, layers, (sets, &[0; 32]));
-        if let Some(known) = ground.memory.recall(&key, now_ms) {
+        if let Some((known, _)) = ground.memory.recall(&key, now_ms) {
             return Ok(known);
         }
         let decision = Arc::new(seen(&ground.baseline, own, &ground.roster, &question, layers));

@@ -128,13 +128,13 @@ fn signature_with_small_order_r(secret: Scalar, r: &[u8; 32], message: &[u8]) ->
 }
 
 #[test]
-fn a_small_order_r_is_refused_although_ring_takes_it() {
+fn a_small_order_r_is_refused_although_libraries_take_it() {
     let secret = Scalar::from_bytes_mod_order([7; 32]);
     let public = (ED25519_BASEPOINT_POINT * secret).compress().to_bytes();
     let key = VerifyingKey::parse(&public).unwrap();
     let identity = EdwardsPoint::default().compress().to_bytes();
     // s B = k A + identity: the owner of the key gives the secret away (s / k), and the signature is no proof
-    // that anything random went into it. ring accepts.
+    // that anything random went into it. aws-lc accepts.
     let forged = signature_with_small_order_r(secret, &identity, b"message");
     UnparsedPublicKey::new(&ED25519, &public).verify(b"message", &forged).unwrap();
     assert_eq!(key.verify_raw(b"message", &forged), Err(SignatureError::BadSignature));
@@ -224,6 +224,44 @@ fn s_beyond_the_group_order_is_refused() {
     }
     assert_ne!(other, signature);
     assert_eq!(public.verify(Signed::Header, b"body", &other), Err(SignatureError::BadSignature));
+}
+
+/// ring has another implementation of the same: whoever verifies with it must come to the same verdict, or one would
+/// acknowledge what the other refuses.
+#[test]
+fn two_libraries_agree_on_what_is_a_signature() {
+    let verdicts = |key: &[u8; 32], message: &[u8], signature: &[u8]| {
+        let ours = UnparsedPublicKey::new(&ED25519, key).verify(message, signature).is_ok();
+        let other = ring::signature::UnparsedPublicKey::new(&ring::signature::ED25519, key);
+        (ours, other.verify(message, signature).is_ok())
+    };
+    let mut accepted = 0;
+    for seed in 0..8 {
+        let secret = SigningKey::from_seed(KeyRole::Packet, &Zeroizing::new([seed; 32])).unwrap();
+        let (key, message) = (secret.public_key(), [seed; 70]);
+        let signature = secret.sign_raw(&message);
+        let (ours, other) = verdicts(&key, &message, &signature);
+        accepted += usize::from(ours && other);
+        for bit in 0..512 {
+            let mut flipped = signature;
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(verdicts(&key, &message, &flipped), (false, false), "bit {bit}");
+        }
+    }
+    assert_eq!(accepted, 8);
+    // Keys and nonces of small order, which none of our keys has: neither library looks at the order.
+    let (canonical, others) = small_order_encodings();
+    let mut passed = 0;
+    for key in canonical.iter().chain(&others) {
+        for r in canonical.iter().chain(&others) {
+            for message in 0..16u8 {
+                let (ours, other) = verdicts(key, &[message], &[*r, [0; 32]].concat());
+                assert_eq!(ours, other);
+                passed += usize::from(ours);
+            }
+        }
+    }
+    assert!(passed > 0, "the test must have tried a forgery that passes");
 }
 
 #[test]
