@@ -276,7 +276,7 @@ impl<D: Disk> Space<D> {
 }
 
 /// Overwrites a file with zeros, the header last: as long as the header is there it tells that the rest is
-/// not needed, and once it is gone nothing is left of the rest.
+/// not needed, and once it is gone nothing is left of the rest. Piece by piece, as a new file is made: commits go on.
 pub(crate) fn wipe<D: Disk>(disk: &D, file: u64, length: u64) -> std::io::Result<()> {
     let zeros = vec![0; CHUNK_BYTES];
     let header = u64::from(SEGMENT_HEADER_BYTES).min(length);
@@ -284,9 +284,9 @@ pub(crate) fn wipe<D: Disk>(disk: &D, file: u64, length: u64) -> std::io::Result
     while at < length {
         let count = usize::try_from(length.saturating_sub(at)).unwrap_or(usize::MAX).min(CHUNK_BYTES);
         disk.write(file, at, zeros.get(..count).unwrap_or_default())?;
+        disk.sync(file)?;
         at = at.saturating_add(count as u64);
     }
-    disk.sync(file)?;
     disk.write(file, 0, zeros.get(..usize::try_from(header).unwrap_or(0)).unwrap_or_default())?;
     disk.sync(file)
 }

@@ -151,7 +151,8 @@ impl Disk for FileDisk {
 }
 
 /// Reserves the room first, so that a full disk is noticed before anything is written; then writes zeros, so
-/// that a commit changes no metadata and fdatasync has only data to flush.
+/// that a commit changes no metadata and fdatasync has only data to flush. Piece by piece: the commits that go on meanwhile
+/// wait behind a piece on the same disk, not behind a segment.
 fn fill(file: &File, bytes: u64) -> io::Result<()> {
     match rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), 0, bytes) {
         Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {}
@@ -162,6 +163,7 @@ fn fill(file: &File, bytes: u64) -> io::Result<()> {
     while at < bytes {
         let count = usize::try_from(bytes.saturating_sub(at)).unwrap_or(usize::MAX).min(CHUNK_BYTES);
         file.write_all_at(zeros.get(..count).unwrap_or_default(), at)?;
+        file.sync_data()?;
         at = at.saturating_add(count as u64);
     }
     file.sync_all()
