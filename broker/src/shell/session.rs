@@ -7,7 +7,7 @@
 //! What is handed over stays in the queue until its acknowledgement is durable, so a session that breaks is
 //! simply begun again: every entry that is still there is sent again, in order.
 
-use std::{future::ready, sync::Arc, time::Duration};
+use std::{future::ready, iter::Peekable, sync::Arc, time::Duration, vec::IntoIter};
 
 use bytes::Bytes;
 use lintas_link::{CloseCode, Connection, FrameReader, FrameWriter, LinkError, decode};
@@ -46,6 +46,8 @@ pub(crate) const IN_FLIGHT_MAX: usize = 256;
 /// Most frames of one session that are looked at before what they became is handed over: to wake the sequencer for each
 /// would cost more than its work.
 const BURST_MAX: usize = 16;
+/// From how many bytes on a group of deliveries takes no further one.
+const GROUP_BYTES: usize = 256 * 1024;
 /// Longest submission that is verified without telling the runtime that its thread is busy.
 const INLINE_BYTES_MAX: usize = 16 * 1024;
 /// How long a session sleeps at most before it looks at its queue again, milliseconds: entries whose time has
@@ -217,15 +219,19 @@ impl Session {
         loop {
             bell.borrow_and_update();
             let Due { entries, more } = self.due(&mut cursor);
-            for (number, entry) in &entries {
-                if !self.deliver(&mut writer, *number, entry).await? {
-                    cursor.put_off(*number, clock::now_ms());
-                }
+            let goes_on = more || !entries.is_empty();
+            let mut entries = entries.into_iter().peekable();
+            while entries.peek().is_some() {
+                let Group { mut frames, denied } = self.group(&mut entries)?;
                 while let Ok(answer) = answers.try_recv() {
-                    writer.send(answer.kind, answer.payload).await?;
+                    frames.push((answer.kind, answer.payload));
                 }
+                writer.send_many(frames).await?;
+                denied.iter().for_each(|denying| cursor.put_off(denying.queue_sequence, clock::now_ms()));
+                self.hand_over(&mut denied.into_iter().map(|one| Intake::Deny(Box::new(one))).collect())
+                    .await?;
             }
-            if more || !entries.is_empty() {
+            if goes_on {
                 tokio::task::yield_now().await;
                 continue;
             }
@@ -258,35 +264,47 @@ impl Session {
         }
     }
 
-    /// Hands over an entry; false if the agency may not have it.
-    async fn deliver(&self, writer: &mut FrameWriter, number: u64, entry: &Entry) -> Result<bool, LinkError> {
-        match block_in_place(|| self.frame(number, entry)) {
-            Ok(Turn::Frame(kind, payload)) => {
-                writer.send(kind, payload).await?;
-                let metrics = &self.shared.metrics;
-                let packet = kind == FrameType::Delivery;
-                if packet { &metrics.deliveries } else { &metrics.evidence }.add(1);
-                Ok(true)
-            }
-            Ok(Turn::Denied(asked)) => {
-                let agency = self.agency.clone();
-                let denying = Denying { agency, queue_sequence: number, asked: *asked };
-                self.hand_over(&mut vec![Intake::Deny(Box::new(denying))]).await?;
-                Ok(false)
-            }
-            Err(error) => {
-                // Ended meanwhile, its packet may be gone with an old segment.
-                let ledger = self.shared.ledger();
-                if ledger.queue(&self.agency).and_then(|queue| queue.get(number)).is_none() {
-                    return Ok(true);
+    /// Entries that go out together: many short ones cost little more than one.
+    fn group(&self, entries: &mut Peekable<IntoIter<(u64, Entry)>>) -> Result<Group, LinkError> {
+        let is_recent = entries.peek().is_some_and(|(_, entry)| self.shared.recent.has(entry.record()));
+        let mut gather = || {
+            let (mut group, mut bytes) = (Group::default(), 0);
+            while let Some((number, entry)) = entries.next_if(|_| bytes < GROUP_BYTES) {
+                match self.turn(number, &entry)? {
+                    Some(Turn::Frame(kind, payload)) => {
+                        bytes += payload.len();
+                        let metrics = &self.shared.metrics;
+                        let packet = kind == FrameType::Delivery;
+                        if packet { &metrics.deliveries } else { &metrics.evidence }.add(1);
+                        group.frames.push((kind, payload));
+                    }
+                    Some(Turn::Denied(asked)) => {
+                        let agency = self.agency.clone();
+                        group.denied.push(Denying { agency, queue_sequence: number, asked: *asked });
+                    }
+                    None => {}
                 }
-                self.shared.fail(&error);
-                Err(LinkError::StreamEnded)
             }
-        }
+            Ok(group)
+        };
+        // To make room on this thread for others costs more than what need not be read.
+        if is_recent { gather() } else { block_in_place(gather) }
     }
 
-    /// One entry as a frame, from the journal.
+    /// What becomes of an entry whose turn has come; none if it has ended meanwhile.
+    fn turn(&self, number: u64, entry: &Entry) -> Result<Option<Turn>, LinkError> {
+        self.frame(number, entry).map(Some).or_else(|error| {
+            // Ended meanwhile, its packet may be gone with an old segment.
+            let ledger = self.shared.ledger();
+            if ledger.queue(&self.agency).and_then(|queue| queue.get(number)).is_none() {
+                return Ok(None);
+            }
+            self.shared.fail(&error);
+            Err(LinkError::StreamEnded)
+        })
+    }
+
+    /// One entry as a frame.
     fn frame(&self, queue_sequence: u64, entry: &Entry) -> Result<Turn, StoredError> {
         match entry.held {
             Held::Evidence { outcome, .. } => {
@@ -320,6 +338,14 @@ impl Session {
             }
         }
     }
+}
+
+/// What goes out together.
+#[derive(Default)]
+struct Group {
+    frames: Vec<(FrameType, Bytes)>,
+    /// Entries that the agency may not have.
+    denied: Vec<Denying>,
 }
 
 /// An entry whose turn has come.
