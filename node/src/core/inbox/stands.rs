@@ -1,9 +1,10 @@
 //! The last look at a verdict, when it is to be kept: several deliveries are judged at the same time, and others may have
 //! been kept since it was made.
 
+use lintas_proto::schema::Reason;
+
 use super::{Fault, REPLAY, Verdict, answered, is_replay};
 use crate::core::state::State;
-use lintas_proto::schema::Reason;
 
 /// What a verdict is worth now.
 #[derive(Debug)]
