@@ -50,8 +50,8 @@ pub const BROKER_KEYS: [Key; 10] = [
     },
     Key {
         name: "credit",
-        default: Some("64"),
-        example: "64",
+        default: Some("256"),
+        example: "256",
         says: "How many deliveries a node may leave unacknowledged: 1 to 1,024.",
     },
     Key {
@@ -231,7 +231,7 @@ impl BrokerSettings {
         let journal_mib_min = BROKER_SEGMENTS_MIN * segment_mib.max(BROKER_SEGMENT_MIB_MIN);
         Ok(Self {
             listen: address(&top, "listen", BROKER_KEYS[0].example, |_| true, ANY_ADDRESS)?,
-            credit: number(&top, "credit", RANGE_1024, 64)?,
+            credit: number(&top, "credit", RANGE_1024, 256)?,
             queue_entries_max: number(&top, "queue_entries_max", RANGE_TEN_MILLION, 100_000)?,
             submissions_per_minute: number(&top, "submissions_per_minute", 0..=10_000_000, 6_000)?,
             segment_mib,

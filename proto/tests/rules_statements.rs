@@ -188,6 +188,10 @@ fn a_group_proof_that_cannot_be_is_refused() {
     assert_eq!(with(|proof| proof.size = 6), signature);
     assert_eq!(with(|proof| proof.signature.truncate(63)), signature);
     assert_eq!(with(|proof| proof.key_id = vec![1; 32].into()), ReceiptError::Group(GroupError::UnknownKey));
+    // That it held under one key does not let it hold under another.
+    let other = scene::signer(0x99, KeyRole::Receipt);
+    let other = VerifyingKey::parse(&other.public_key()).unwrap();
+    assert_eq!(verify_receipt(&signed[2], |_| Some(&other)).unwrap_err(), signature);
     // Evidence of one's own cannot stand for a receipt: the group has another PAE type.
     let evidence =
         lintas_proto::audit::group::sign(lintas_proto::audit::group::GroupOf::Evidence, &receipts, &key);

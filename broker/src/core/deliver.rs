@@ -15,7 +15,7 @@ pub const CREDIT_HELD_MS: u64 = 60_000;
 /// full or other rules are in force by then.
 pub const DENIED_AGAIN_MS: u64 = 10_000;
 /// Entries that a session may leave without an acknowledgement, as a multiple of its credit.
-const UNANSWERED_CREDITS_MAX: usize = 64;
+const UNANSWERED_CREDITS_MAX: usize = 16;
 
 /// How far one session is in its agency's queue. Each entry is looked at once a session, and once more when its
 /// time has come.
@@ -25,7 +25,7 @@ pub struct Cursor {
     after: u64,
     /// Entries whose time has not come: when it does, and their numbers.
     deferred: BTreeSet<(u64, u64)>,
-    /// Handed over in this session and not ended yet: their numbers, and when that was.
+    /// Handed over in this session, not acknowledged and not ended yet: their numbers, and when that was.
     handed: BTreeMap<u64, u64>,
 }
 
@@ -68,6 +68,11 @@ impl Cursor {
         }
         self.handed.extend(entries.iter().map(|(number, _)| (*number, now_ms)));
         Due { entries, more: looked >= LOOK_ENTRIES_MAX }
+    }
+
+    /// An entry was acknowledged: it holds no credit any more, while its end is on its way to the disk.
+    pub fn acknowledged(&mut self, number: u64) {
+        self.handed.remove(&number);
     }
 
     /// An entry was due and is not handed over: it holds no credit, and what comes behind it goes on.
@@ -122,6 +127,18 @@ mod tests {
         assert!(cursor.due(&queue, 9, 1, 2).entries.is_empty());
         queue.remove(2, "TH");
         assert_eq!(numbers(&cursor.due(&queue, 9, 1, 2)), [3]);
+    }
+
+    #[test]
+    fn what_was_acknowledged_holds_no_credit_before_its_end_is_durable() {
+        let queue = queue(&[packet(2, 0, 100), packet(4, 0, 100), packet(6, 0, 100)]);
+        let mut cursor = Cursor::default();
+        assert_eq!(numbers(&cursor.due(&queue, 9, 1, 2)), [1, 2]);
+        cursor.acknowledged(1);
+        cursor.acknowledged(1);
+        cursor.acknowledged(7);
+        assert_eq!(numbers(&cursor.due(&queue, 9, 1, 2)), [3], "1 is not handed over again");
+        assert!(cursor.due(&queue, 9, 1, 2).entries.is_empty());
     }
 
     #[test]

@@ -181,7 +181,7 @@ impl Blobs {
             whole,
             inventory,
             room,
-            _turn: turn,
+            turn: Arc::new(turn),
         };
         let outstanding = self.inventory.outstanding();
         let open = move || {

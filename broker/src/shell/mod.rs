@@ -23,7 +23,7 @@
 //! Beside both:
 //!
 //! - [`places`]: how many streams of one agency are served at once
-//! - [`shared`], [`blobs`] and their [`inventory`], [`index`], [`folder`], [`clock`]: what they stand on
+//! - [`shared`], [`recent`], [`blobs`] and their [`inventory`], [`index`], [`folder`], [`clock`]: what they stand on
 //! - [`metrics`]: what is counted; [`operator`]: where the operator asks for it, and for health
 //! - [`start`]: all of it up, and down again; [`run_error`]: or why not; [`recover`]: from the journal; [`check`](mod@check): looks only
 
@@ -49,6 +49,7 @@ mod offer;
 mod operator;
 mod places;
 mod policies;
+mod recent;
 mod recover;
 mod run_error;
 mod sequencer;

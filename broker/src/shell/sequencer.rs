@@ -270,6 +270,7 @@ impl Sequencer {
         then: impl FnOnce(Committed) + Send + 'static,
     ) -> Result<(), Fatal> {
         let records: Vec<NewRecord> = facts.iter().map(Fact::to_record).collect();
+        let bytes: Vec<usize> = records.iter().map(|record| record.payload.len()).collect();
         let agencies: BTreeSet<&str> = facts.iter().flat_map(Fact::agencies).collect();
         let agencies: BTreeSet<String> = agencies.into_iter().map(str::to_owned).collect();
         let (shared, index, ringing) = (Arc::clone(&self.shared), Arc::clone(&self.index), agencies.clone());
@@ -294,6 +295,7 @@ impl Sequencer {
         for (agency, blob) in facts.iter().flat_map(Fact::blobs) {
             self.shared.blobs.name(agency, &blob);
         }
+        self.shared.recent.add(first, bytes.into_iter().zip(facts));
         // The group may have been durable before it was folded in: then nobody saw the new entries.
         if *self.shared.durable.borrow() >= self.last_sequence {
             self.shared.ring(&agencies);

@@ -7,7 +7,14 @@
 //! What is handed over stays in the queue until its acknowledgement is durable, so a session that breaks is
 //! simply begun again: every entry that is still there is sent again, in order.
 
-use std::{future::ready, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    future::ready,
+    iter::Peekable,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+    vec::IntoIter,
+};
 
 use bytes::Bytes;
 use lintas_link::{CloseCode, Connection, FrameReader, FrameWriter, LinkError, decode};
@@ -18,7 +25,7 @@ use lintas_proto::{
     schema::{Acknowledgement, Delivery, EvidenceDelivery, WitnessAnswer},
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch},
     task::block_in_place,
     time::sleep,
 };
@@ -46,6 +53,10 @@ pub(crate) const IN_FLIGHT_MAX: usize = 256;
 /// Most frames of one session that are looked at before what they became is handed over: to wake the sequencer for each
 /// would cost more than its work.
 const BURST_MAX: usize = 16;
+/// Most acknowledgements that the sending half of a session has not seen yet.
+const ACKNOWLEDGED_MAX: usize = 1_024;
+/// From how many bytes on a group of deliveries takes no further one.
+const GROUP_BYTES: usize = 256 * 1024;
 /// Longest submission that is verified without telling the runtime that its thread is busy.
 const INLINE_BYTES_MAX: usize = 16 * 1024;
 /// How long a session sleeps at most before it looks at its queue again, milliseconds: entries whose time has
@@ -69,14 +80,15 @@ impl Session {
     /// its side first gets the answers that are still due.
     pub(super) async fn serve(self, writer: FrameWriter, reader: FrameReader, notices: Notices) -> LinkError {
         let (sender, answers) = mpsc::channel(IN_FLIGHT_MAX);
+        let acknowledged = Acknowledged::default();
         let receiving = async {
-            match self.receive(reader, sender).await {
+            match self.receive(reader, sender, &acknowledged).await {
                 // The answers end with the last submission, and `sending` with them.
                 Ok(()) => std::future::pending().await,
                 Err(error) => Err(error),
             }
         };
-        let sending = self.send(writer, answers, notices);
+        let sending = self.send(writer, answers, notices, &acknowledged);
         let blobs = transfer::serve(&self);
         let ended = tokio::select! {
             result = receiving => result,
@@ -94,9 +106,14 @@ impl Session {
     }
 
     /// Reads until the node ends its side or the broker stops. What had come by then is handed over in any case.
-    async fn receive(&self, reader: FrameReader, sender: mpsc::Sender<Answer>) -> Result<(), LinkError> {
+    async fn receive(
+        &self,
+        reader: FrameReader,
+        sender: mpsc::Sender<Answer>,
+        acknowledged: &Acknowledged,
+    ) -> Result<(), LinkError> {
         let mut burst = Vec::new();
-        let read = self.read(reader, sender, &mut burst).await;
+        let read = self.read(reader, sender, &mut burst, acknowledged).await;
         self.hand_over(&mut burst).await?;
         read
     }
@@ -106,6 +123,7 @@ impl Session {
         mut reader: FrameReader,
         sender: mpsc::Sender<Answer>,
         burst: &mut Vec<Intake>,
+        acknowledged: &Acknowledged,
     ) -> Result<(), LinkError> {
         let places = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
         let mut stopping = self.shared.stopping.subscribe();
@@ -123,7 +141,9 @@ impl Session {
             };
             let Some((kind, payload)) = frame else { return Ok(()) };
             if kind == FrameType::Acknowledgement {
-                burst.extend(self.acknowledge(decode(kind, &payload)?));
+                let end = self.acknowledge(decode(kind, &payload)?);
+                acknowledged.add(end.as_ref());
+                burst.extend(end.map(Intake::End));
             } else if kind == FrameType::WitnessAnswer {
                 let answer: WitnessAnswer = decode(kind, &payload)?;
                 block_in_place(|| self.witness.answer(&self.shared, &answer))?;
@@ -182,7 +202,7 @@ impl Session {
     }
 
     /// The end of an entry; none if it is not believed.
-    fn acknowledge(&self, acknowledgement: Acknowledgement) -> Option<Intake> {
+    fn acknowledge(&self, acknowledgement: Acknowledgement) -> Option<End> {
         let Acknowledgement { queue_sequence, evidence } = acknowledgement;
         let how = if evidence.is_empty() {
             How::Taken
@@ -195,7 +215,7 @@ impl Session {
                 }
             }
         };
-        Some(Intake::End(End { agency: self.agency.clone(), queue_sequence, how }))
+        Some(End { agency: self.agency.clone(), queue_sequence, how })
     }
 
     /// Hands a burst over to the sequencer.
@@ -211,21 +231,27 @@ impl Session {
         mut writer: FrameWriter,
         mut answers: mpsc::Receiver<Answer>,
         mut notices: Notices,
+        acknowledged: &Acknowledged,
     ) -> Result<(), LinkError> {
         let mut bell = self.shared.bell(&self.agency).unwrap_or_else(|| watch::channel(()).1);
         let (mut cursor, mut due_answers) = (Cursor::default(), Vec::new());
         loop {
             bell.borrow_and_update();
+            acknowledged.take().into_iter().for_each(|number| cursor.acknowledged(number));
             let Due { entries, more } = self.due(&mut cursor);
-            for (number, entry) in &entries {
-                if !self.deliver(&mut writer, *number, entry).await? {
-                    cursor.put_off(*number, clock::now_ms());
-                }
+            let goes_on = more || !entries.is_empty();
+            let mut entries = entries.into_iter().peekable();
+            while entries.peek().is_some() {
+                let Group { mut frames, denied } = self.group(&mut entries)?;
                 while let Ok(answer) = answers.try_recv() {
-                    writer.send(answer.kind, answer.payload).await?;
+                    frames.push((answer.kind, answer.payload));
                 }
+                writer.send_many(frames).await?;
+                denied.iter().for_each(|denying| cursor.put_off(denying.queue_sequence, clock::now_ms()));
+                self.hand_over(&mut denied.into_iter().map(|one| Intake::Deny(Box::new(one))).collect())
+                    .await?;
             }
-            if more || !entries.is_empty() {
+            if goes_on {
                 tokio::task::yield_now().await;
                 continue;
             }
@@ -244,6 +270,7 @@ impl Session {
                 request = self.witness.next(&self.shared) => {
                     writer.send_message(FrameType::WitnessRequest, &request).await?;
                 }
+                () = acknowledged.added.notified() => {}
                 rung = bell.changed() => rung.map_err(|_| LinkError::StreamEnded)?,
                 () = sleep(Duration::from_millis(LOOK_MS)) => {}
             }
@@ -258,35 +285,47 @@ impl Session {
         }
     }
 
-    /// Hands over an entry; false if the agency may not have it.
-    async fn deliver(&self, writer: &mut FrameWriter, number: u64, entry: &Entry) -> Result<bool, LinkError> {
-        match block_in_place(|| self.frame(number, entry)) {
-            Ok(Turn::Frame(kind, payload)) => {
-                writer.send(kind, payload).await?;
-                let metrics = &self.shared.metrics;
-                let packet = kind == FrameType::Delivery;
-                if packet { &metrics.deliveries } else { &metrics.evidence }.add(1);
-                Ok(true)
-            }
-            Ok(Turn::Denied(asked)) => {
-                let agency = self.agency.clone();
-                let denying = Denying { agency, queue_sequence: number, asked: *asked };
-                self.hand_over(&mut vec![Intake::Deny(Box::new(denying))]).await?;
-                Ok(false)
-            }
-            Err(error) => {
-                // Ended meanwhile, its packet may be gone with an old segment.
-                let ledger = self.shared.ledger();
-                if ledger.queue(&self.agency).and_then(|queue| queue.get(number)).is_none() {
-                    return Ok(true);
+    /// Entries that go out together: many short ones cost little more than one.
+    fn group(&self, entries: &mut Peekable<IntoIter<(u64, Entry)>>) -> Result<Group, LinkError> {
+        let is_recent = entries.peek().is_some_and(|(_, entry)| self.shared.recent.has(entry.record()));
+        let mut gather = || {
+            let (mut group, mut bytes) = (Group::default(), 0);
+            while let Some((number, entry)) = entries.next_if(|_| bytes < GROUP_BYTES) {
+                match self.turn(number, &entry)? {
+                    Some(Turn::Frame(kind, payload)) => {
+                        bytes += payload.len();
+                        let metrics = &self.shared.metrics;
+                        let packet = kind == FrameType::Delivery;
+                        if packet { &metrics.deliveries } else { &metrics.evidence }.add(1);
+                        group.frames.push((kind, payload));
+                    }
+                    Some(Turn::Denied(asked)) => {
+                        let agency = self.agency.clone();
+                        group.denied.push(Denying { agency, queue_sequence: number, asked: *asked });
+                    }
+                    None => {}
                 }
-                self.shared.fail(&error);
-                Err(LinkError::StreamEnded)
             }
-        }
+            Ok(group)
+        };
+        // To make room on this thread for others costs more than what need not be read.
+        if is_recent { gather() } else { block_in_place(gather) }
     }
 
-    /// One entry as a frame, from the journal.
+    /// What becomes of an entry whose turn has come; none if it has ended meanwhile.
+    fn turn(&self, number: u64, entry: &Entry) -> Result<Option<Turn>, LinkError> {
+        self.frame(number, entry).map(Some).or_else(|error| {
+            // Ended meanwhile, its packet may be gone with an old segment.
+            let ledger = self.shared.ledger();
+            if ledger.queue(&self.agency).and_then(|queue| queue.get(number)).is_none() {
+                return Ok(None);
+            }
+            self.shared.fail(&error);
+            Err(LinkError::StreamEnded)
+        })
+    }
+
+    /// One entry as a frame.
     fn frame(&self, queue_sequence: u64, entry: &Entry) -> Result<Turn, StoredError> {
         match entry.held {
             Held::Evidence { outcome, .. } => {
@@ -320,6 +359,40 @@ impl Session {
             }
         }
     }
+}
+
+/// Numbers of entries whose acknowledgements are on their way to the disk, from the receiving to the sending half. What finds
+/// no room here holds its credit until the entry has ended.
+#[derive(Debug, Default)]
+struct Acknowledged {
+    numbers: Mutex<BTreeSet<u64>>,
+    added: Notify,
+}
+
+impl Acknowledged {
+    fn add(&self, end: Option<&End>) {
+        let mut numbers = self.numbers();
+        if let Some(end) = end.filter(|_| numbers.len() < ACKNOWLEDGED_MAX) {
+            numbers.insert(end.queue_sequence);
+            self.added.notify_one();
+        }
+    }
+
+    fn take(&self) -> BTreeSet<u64> {
+        std::mem::take(&mut *self.numbers())
+    }
+
+    fn numbers(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What goes out together.
+#[derive(Default)]
+struct Group {
+    frames: Vec<(FrameType, Bytes)>,
+    /// Entries that the agency may not have.
+    denied: Vec<Denying>,
 }
 
 /// An entry whose turn has come.

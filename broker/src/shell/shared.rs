@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, watch};
 
 use super::{
     answer::AnswerTo, blobs::Blobs, folder::Folder, in_force::InForce, log::LogState, metrics::Metrics,
-    policies::Store,
+    policies::Store, recent::Recent,
 };
 use crate::core::{
     earlier::Earlier,
@@ -76,6 +76,8 @@ pub(crate) struct Shared {
     pub(crate) log: LogState,
     pub(crate) blobs: Blobs,
     pub(crate) reader: Reader<FileDisk>,
+    /// What the journal was given last.
+    pub(crate) recent: Recent,
     /// Most unacknowledged deliveries of one session.
     pub(crate) credit: usize,
     /// Highest record that is durable; nothing above it is shown to anybody.
@@ -126,6 +128,7 @@ impl Shared {
             log: LogState::new(log_key, folder),
             blobs,
             reader,
+            recent: Recent::default(),
             credit,
             durable: watch::Sender::new(durable),
             intake_bytes: Arc::new(Semaphore::new(INTAKE_BYTES_MAX)),
@@ -237,9 +240,16 @@ impl Shared {
         answer.refuse(refused, &self.speaker(), now_ms);
     }
 
+    fn fact(&self, sequence: u64) -> Result<Fact, StoredError> {
+        match self.recent.get(sequence) {
+            Some(fact) => Ok(fact),
+            None => Ok(Fact::from_record(&self.reader.read(sequence)?)?),
+        }
+    }
+
     /// A stored admission.
     pub(crate) fn admission(&self, sequence: u64) -> Result<StoredAdmission, StoredError> {
-        let Fact::Admission(admission) = Fact::from_record(&self.reader.read(sequence)?)? else {
+        let Fact::Admission(admission) = self.fact(sequence)? else {
             return Err(other(sequence, "an admission"));
         };
         Ok(admission)
@@ -247,7 +257,7 @@ impl Shared {
 
     /// A stored outcome.
     pub(crate) fn outcome(&self, sequence: u64) -> Result<StoredOutcome, StoredError> {
-        let Fact::Outcome(outcome) = Fact::from_record(&self.reader.read(sequence)?)? else {
+        let Fact::Outcome(outcome) = self.fact(sequence)? else {
             return Err(other(sequence, "an outcome"));
         };
         Ok(outcome)
@@ -256,7 +266,7 @@ impl Shared {
     /// The packet of an admission: it stands in the record just before.
     pub(crate) fn packet(&self, admission: u64) -> Result<Submission, StoredError> {
         let sequence = admission.saturating_sub(1);
-        let Fact::Packet(bytes) = Fact::from_record(&self.reader.read(sequence)?)? else {
+        let Fact::Packet(bytes) = self.fact(sequence)? else {
             return Err(other(sequence, "a packet"));
         };
         canonical::decode(&bytes, limits::FRAME_BYTES_MAX)

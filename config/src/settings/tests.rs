@@ -47,7 +47,7 @@ fn values_are_read() {
     let settings = broker("metrics = \"[::1]:9\"\nsubmissions_per_minute = 0\nlog = \"json\"").unwrap();
     assert_eq!(settings.metrics, Some("[::1]:9".parse().unwrap()));
     assert_eq!((settings.submissions_per_minute, settings.log), (0, LogFormat::Json));
-    assert_eq!((settings.credit, settings.segment_mib, settings.queue_entries_max), (64, 64, 100_000));
+    assert_eq!((settings.credit, settings.segment_mib, settings.queue_entries_max), (256, 64, 100_000));
 }
 
 #[test]

@@ -1,8 +1,11 @@
-//! A delivery: verify everything again, open, ask the own policy ([`taken`]), and decide what to answer ([`settle()`]).
-//! Nothing is stored here.
+//! A delivery: verify everything again, open, ask the own policy ([`taken`]), look once more when it is to be kept
+//! ([`stands()`]), and decide what to answer ([`settle()`]). Nothing is stored here.
 
 mod settle;
+mod stands;
 mod taken;
+
+use std::sync::MutexGuard;
 
 use bytes::Bytes;
 use lintas_config::{Directory, policy::Policies};
@@ -23,12 +26,18 @@ use lintas_proto::{
     },
 };
 
-pub(crate) use self::settle::{Verdict, settle};
 use self::taken::denied;
+pub(crate) use self::{
+    settle::{Verdict, settle},
+    stands::{Stands, stands},
+};
 use super::{answer::check_receipt, keys::Keys, state::State, text::shorten};
 
 /// Purpose under which content keys of received packets are sealed; the id is [`incoming_id`].
 pub(crate) const INCOMING_PURPOSE: &str = "lintas/v1/store/incoming";
+
+/// Why a packet is not taken whose id another one has.
+const REPLAY: &str = "this packet id was used before for another packet";
 
 /// Names a received packet for one unit.
 pub(crate) fn incoming_id(digest: &Digest, unit: &str) -> Vec<u8> {
@@ -36,10 +45,10 @@ pub(crate) fn incoming_id(digest: &Digest, unit: &str) -> Vec<u8> {
 }
 
 /// What a judgement rests on.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(crate) struct Bench<'a> {
-    /// What was received before.
-    pub(crate) state: &'a State,
+    /// What was received before. Looked at for moments: others are judged and kept meanwhile.
+    pub(crate) state: &'a dyn Fn() -> MutexGuard<'a, State>,
     /// Whose keys count.
     pub(crate) directory: &'a Directory,
     /// The baseline and the own release policy; none if they cannot be read.
@@ -48,6 +57,25 @@ pub(crate) struct Bench<'a> {
     pub(crate) keys: &'a Keys,
     /// Now.
     pub(crate) now_ms: u64,
+}
+
+impl Bench<'_> {
+    /// The record that answered this delivery before, and whether nothing changes that answer: what was kept stays, and
+    /// what a policy did not take is not taken when the policy is another one.
+    fn answered(&self, digest: &Digest, unit: &str) -> Option<(u64, bool)> {
+        answered(&(self.state)(), digest, unit)
+    }
+}
+
+fn answered(state: &State, digest: &Digest, unit: &str) -> Option<(u64, bool)> {
+    let record = state.answered(digest, unit)?;
+    let rejection = state.rejection(record);
+    Some((record, rejection.is_none_or(|rejection| rejection.reason == Reason::Policy)))
+}
+
+/// Whether an originator's packet id was used before for another packet.
+fn is_replay(state: &State, agency: &str, packet_id: PacketId, digest: &Digest) -> bool {
+    state.digest_of(agency, packet_id).is_some_and(|before| before != digest)
 }
 
 /// What is to be done with a delivery.
@@ -122,6 +150,15 @@ impl Fault {
     fn new(reason: Reason, text: impl ToString) -> Self {
         Self { reason, text: text.to_string(), too_new: false }
     }
+
+    /// `evidence` says yet that the packet was taken.
+    fn reject(self, evidence: Evidence) -> Rejected {
+        let text = shorten(&self.text, limits::SENTENCE_BYTES_MAX);
+        let (digest, unit) = (evidence.header_digest, evidence.actor.unit.clone());
+        let (outcome, reason) = (Outcome::Failure, self.reason);
+        let evidence = Evidence { outcome, reason, text: text.clone(), ..evidence };
+        Rejected { digest, unit, text, evidence }
+    }
 }
 
 /// Judges a delivery.
@@ -137,18 +174,14 @@ pub(crate) fn judge(delivery: &Delivery, bench: Bench<'_>) -> Judgement {
         return Judgement::UnknownUnit(unit.unit);
     }
     let digest = sha256(&[&delivery.header]);
-    let before = bench.state.answered(&digest, &unit.unit);
-    let rejection = before.and_then(|sequence| bench.state.rejection(sequence));
-    // What was kept stays; and what a policy did not take is not taken when the policy is another one.
-    if let Some(sequence) = before
-        && rejection.is_none_or(|rejection| rejection.reason == Reason::Policy)
-    {
+    let before = bench.answered(&digest, &unit.unit);
+    if let Some((sequence, true)) = before {
         return Judgement::Again(sequence);
     }
     let judgement = judge_new(delivery, opening, (digest, unit), bench);
     // What was rejected may have been a damaged copy; only a good one changes the answer.
     match (before, judgement) {
-        (Some(sequence), Judgement::Reject(_) | Judgement::TooNew(_) | Judgement::NoPolicy) => {
+        (Some((sequence, _)), Judgement::Reject(_) | Judgement::TooNew(_) | Judgement::NoPolicy) => {
             Judgement::Again(sequence)
         }
         (_, judgement) => judgement,
@@ -198,15 +231,8 @@ fn judge_new(
     if fault.too_new {
         return Judgement::TooNew(fault.text);
     }
-    let text = shorten(&fault.text, limits::SENTENCE_BYTES_MAX);
-    let evidence = Evidence {
-        outcome: Outcome::Failure,
-        reason: fault.reason,
-        text: text.clone(),
-        leaf,
-        ..said(bench, packet_id, digest, &unit)
-    };
-    Judgement::Reject(Box::new(Rejected { digest, unit: unit.unit, text, evidence }))
+    let evidence = Evidence { leaf, ..said(bench, packet_id, digest, &unit) };
+    Judgement::Reject(Box::new(fault.reject(evidence)))
 }
 
 /// What the receipt that came with a delivery says.
@@ -253,9 +279,8 @@ fn examine(delivery: &Delivery, opening: &Opening, seen: &Seen, bench: Bench<'_>
     if core.packet_id != seen.packet_id {
         return Err(Fault::new(Reason::Malformed, "the broker's receipt names another packet id"));
     }
-    let before = bench.state.digest_of(&core.originator.agency, core.packet_id);
-    if before.is_some_and(|before| before != header.digest()) {
-        return Err(Fault::new(Reason::Replay, "this packet id was used before for another packet"));
+    if is_replay(&(bench.state)(), &core.originator.agency, core.packet_id, header.digest()) {
+        return Err(Fault::new(Reason::Replay, REPLAY));
     }
     let secret = bench.keys.decryption_key(&opening.unit, &opening.enc_key_id);
     let secret = secret.ok_or_else(|| {

@@ -5,6 +5,7 @@
 //! asked of the log. Whichever ends, ends the session; what was unanswered is submitted again, and what was not acknowledged is delivered again.
 
 use std::{
+    future::ready,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{Arc, Weak},
     time::Duration,
@@ -23,18 +24,18 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-use self::ended::Ended;
+use self::{ended::Ended, line::Line};
 use super::{
     clock,
     courier::{self, WaitingRoom},
-    desk::{Broken, Desk, Heard, Step, Work},
+    desk::{Broken, Desk, Heard, Work},
     failure::Failure,
     follow, log_link,
 };
 use crate::core::outbox::{reconnect_after_ms, refused_after_ms};
 
-/// Frames waiting to be written.
-const FRAMES_MAX: usize = 16;
+/// Groups of frames waiting to be written.
+const GROUPS_MAX: usize = 16;
 /// Most frames judged and kept together.
 const BATCH_FRAMES_MAX: usize = 64;
 /// From how many bytes on a batch takes no further frame.
@@ -187,7 +188,7 @@ impl Session {
     }
 
     async fn converse(&self, connection: &Connection, writer: FrameWriter, reader: FrameReader) -> Ended {
-        let (frames, outgoing) = mpsc::channel(FRAMES_MAX);
+        let (frames, outgoing) = mpsc::channel(GROUPS_MAX);
         let ended = tokio::select! {
             ended = write(writer, outgoing) => ended,
             ended = self.submit(connection, frames.clone()) => ended,
@@ -212,7 +213,7 @@ impl Session {
             match work.map_err(|error| Ended::from(Broken::Store(error)))? {
                 Work::Submit(submission) => {
                     let frame = (FrameType::Submission, submission.bytes);
-                    frames.send(frame).await.map_err(|_| closed())?;
+                    frames.send(vec![frame]).await.map_err(|_| closed())?;
                 }
                 Work::Upload(upload) => {
                     uploads.spawn(courier::upload(Arc::clone(&self.desk), connection.clone(), upload));
@@ -239,43 +240,42 @@ impl Session {
         mut reader: FrameReader,
         frames: Frames,
     ) -> Result<(), Ended> {
-        let mut again_at = None;
+        let (mut again_at, mut end) = (None, None);
         let mut room = WaitingRoom::new(Arc::clone(&self.desk), connection.clone());
-        let mut batch = Batch::default();
+        let (mut batch, mut line) = (Batch::default(), Line::new(Arc::clone(&self.desk)));
         loop {
-            let left_at = room.again_at();
-            let Batch { heard, end } = tokio::select! {
-                () = gather(&mut reader, &mut batch) => std::mem::take(&mut batch),
-                delivery = room.next() => Batch { heard: vec![delivery?], end: None },
+            if let Some(end) = end.take_if(|_| line.is_empty()) {
+                return Result::map_err(end, Ended::from);
+            }
+            let (left_at, goes_on) = (room.again_at(), end.is_none() && line.has_room());
+            let done = tokio::select! {
+                done = line.next() => done?,
+                () = gather(&mut reader, &mut batch), if goes_on => {
+                    let Batch { heard, end: ended } = std::mem::take(&mut batch);
+                    end = ended;
+                    line.begin(heard);
+                    continue;
+                }
+                delivery = room.next(), if goes_on => {
+                    line.begin(vec![delivery?]);
+                    continue;
+                }
                 () = until(again_at.into_iter().chain(left_at).min()) => {
                     return Err(Ended::Link("connecting again for deliveries that stayed at the broker".to_owned()));
                 }
             };
-            // In one go: each change of threads costs as much as a signature.
-            let judge_and_settle = move |desk: &Desk| {
-                let is_fetch = |step: &Step| matches!(step, Step::Fetch { .. });
-                let (fetches, steps) = desk.judge(heard).into_iter().partition(is_fetch);
-                (fetches, desk.settle(steps))
-            };
-            let (fetches, settled) = self.blocking(judge_and_settle).await?;
-            room.hold(fetches);
-            let settled = settled?;
+            room.hold(done.fetches);
+            let settled = done.settled?;
             if settled.full && again_at.is_none() {
                 again_at = Some(Instant::now() + Duration::from_millis(AGAIN_MS));
             }
-            for answer in settled.witness_answers {
-                let frame = (FrameType::WitnessAnswer, canonical::encode(&answer));
-                frames.send(frame).await.map_err(|_| closed())?;
-            }
-            for acknowledgement in settled.acknowledgements {
-                let frame = (FrameType::Acknowledgement, canonical::encode(&acknowledgement));
-                frames.send(frame).await.map_err(|_| closed())?;
-            }
+            let witness = |answer| (FrameType::WitnessAnswer, canonical::encode(&answer));
+            let answers = settled.witness_answers.into_iter().map(witness);
+            let taken = |taken| (FrameType::Acknowledgement, canonical::encode(&taken));
+            let answers: Vec<_> = answers.chain(settled.acknowledgements.into_iter().map(taken)).collect();
+            frames.send(answers).await.map_err(|_| closed())?;
             if let Some(broken) = settled.broken {
                 return Err(broken.into());
-            }
-            if let Some(end) = end {
-                return end.map_err(Ended::from);
             }
         }
     }
@@ -291,20 +291,18 @@ impl Session {
     }
 }
 
-type Frames = mpsc::Sender<(FrameType, Bytes)>;
+/// Frames that go out together.
+type Group = Vec<(FrameType, Bytes)>;
+type Frames = mpsc::Sender<Group>;
 
 fn closed() -> Ended {
     Ended::Link("the session stream has ended".to_owned())
 }
 
-async fn write(
-    mut writer: FrameWriter,
-    mut outgoing: mpsc::Receiver<(FrameType, Bytes)>,
-) -> Result<(), Ended> {
-    while let Some(first) = outgoing.recv().await {
-        let mut group = vec![first];
+async fn write(mut writer: FrameWriter, mut outgoing: mpsc::Receiver<Group>) -> Result<(), Ended> {
+    while let Some(mut group) = outgoing.recv().await {
         while let Ok(next) = outgoing.try_recv() {
-            group.push(next);
+            group.extend(next);
         }
         writer.send_many(group).await?;
     }
@@ -323,13 +321,10 @@ struct Batch {
 async fn gather(reader: &mut FrameReader, batch: &mut Batch) {
     let mut bytes = batch.heard.iter().map(|heard| heard.payload.len()).sum::<usize>();
     while batch.heard.len() < BATCH_FRAMES_MAX && bytes < BATCH_BYTES && batch.end.is_none() {
-        let next = if batch.heard.is_empty() {
-            reader.next().await
-        } else {
-            match timeout(Duration::ZERO, reader.next()).await {
-                Ok(next) => next,
-                Err(_) => break,
-            }
+        let next = tokio::select! {
+            biased;
+            next = reader.next() => next,
+            () = ready(()), if !batch.heard.is_empty() => break,
         };
         match next {
             Ok(Some((kind, payload))) => {
@@ -353,6 +348,7 @@ async fn until(deadline: Option<Instant>) {
 mod compare;
 mod directory;
 mod ended;
+mod line;
 mod policies;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! One signature for a group of statements: it covers the Merkle root over all of them, and each carries its
 //! path. A signature each would cost a broker a third of its throughput.
 
-use std::num::NonZeroU64;
+use std::{cell::RefCell, collections::VecDeque, num::NonZeroU64};
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -9,11 +9,20 @@ use thiserror::Error;
 use super::merkle;
 use crate::{
     canonical::fixed,
-    id::Digest,
+    id::{Digest, sha256},
     limits,
     schema::GroupProof,
     sign::{Signed, SigningKey, VerifyingKey},
 };
+
+/// Most groups whose signatures a thread remembers.
+const HELD_MAX: usize = 8;
+
+thread_local! {
+    /// Signatures that held, verified on this thread last: SHA-256 of key, kind, root, size and signature. The statements of a
+    /// group mostly come one after another, and to verify a signature costs more than all else about them.
+    static HELD: RefCell<VecDeque<Digest>> = const { RefCell::new(VecDeque::new()) };
+}
 
 /// What a group holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,8 +100,17 @@ pub fn verify<'k>(
     let root =
         merkle::root_from_path(leaf, proof.index.into(), size, &path).map_err(|_| GroupError::Malformed)?;
     let key = find(&fixed("key_id", &proof.key_id).map_err(malformed)?).ok_or(GroupError::UnknownKey)?;
-    key.verify(of.signed(), &signed_bytes(&root, proof.size), &proof.signature)
-        .map_err(|_| GroupError::Signature)
+    let signed = signed_bytes(&root, proof.size);
+    let name = sha256(&[key.as_bytes(), &[of as u8], &signed, &proof.signature]);
+    if HELD.with_borrow(|held| held.contains(&name)) {
+        return Ok(());
+    }
+    key.verify(of.signed(), &signed, &proof.signature).map_err(|_| GroupError::Signature)?;
+    HELD.with_borrow_mut(|held| {
+        held.truncate(HELD_MAX - 1);
+        held.push_front(name);
+    });
+    Ok(())
 }
 
 /// Root ‖ size, 36 bytes.

@@ -11,3 +11,4 @@ pub mod seal;
 pub mod segment;
 pub mod verify;
 pub mod wrap;
+mod xwing;

@@ -17,7 +17,10 @@ use rand_core::CryptoRng;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::chunk::ContentKey;
+use super::{
+    chunk::ContentKey,
+    xwing::{Expanded, SecretKey},
+};
 use crate::{
     id::Digest,
     sign::{KeyRole, key_id},
@@ -79,9 +82,9 @@ impl fmt::Debug for EncryptionKey {
     }
 }
 
-/// A unit's secret encryption key: the 32-byte seed of X-Wing.
+/// A unit's secret encryption key: the 32-byte seed of X-Wing, and what it expands to.
 pub struct DecryptionKey {
-    key: <XWing as hpke::Kem>::PrivateKey,
+    key: SecretKey,
     public: EncryptionKey,
 }
 
@@ -91,9 +94,8 @@ impl DecryptionKey {
     /// # Errors
     /// [`WrapError::BadKey`]; does not happen for a uniformly random seed.
     pub fn from_seed(seed: &Zeroizing<[u8; 32]>) -> Result<Self, WrapError> {
-        let key =
-            <XWing as hpke::Kem>::PrivateKey::from_bytes(seed.as_ref()).map_err(|_| WrapError::BadKey)?;
-        let public = EncryptionKey::parse(&XWing::sk_to_pk(&key).to_bytes())?;
+        let key = SecretKey::from_bytes(seed.as_ref()).map_err(|_| WrapError::BadKey)?;
+        let public = EncryptionKey::parse(&Expanded::sk_to_pk(&key).to_bytes())?;
         Ok(Self { key, public })
     }
 
@@ -162,8 +164,8 @@ pub fn unwrap(secret: &DecryptionKey, info: &[u8], wrap: &[u8]) -> Result<Wrappe
     if x25519.first_chunk().is_none_or(small_order) {
         return Err(WrapError::CannotOpen);
     }
-    let encapsulated = <XWing as hpke::Kem>::EncappedKey::from_bytes(encapsulated);
-    let plain = hpke::single_shot_open::<ChaCha20Poly1305, HkdfSha256, XWing>(
+    let encapsulated = <Expanded as hpke::Kem>::EncappedKey::from_bytes(encapsulated);
+    let plain = hpke::single_shot_open::<ChaCha20Poly1305, HkdfSha256, Expanded>(
         &OpModeR::Base,
         &secret.key,
         &encapsulated.map_err(|_| WrapError::CannotOpen)?,

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use lintas_proto::{
     canonical,
     evidence::{Evidence, EvidenceError, sign_evidence},
-    id::PacketId,
+    id::{Digest, PacketId},
     schema::{StoredIncoming, StoredRejection},
 };
 use rand_core::CryptoRng;
@@ -37,6 +37,14 @@ pub(crate) enum Verdict {
 }
 
 impl Verdict {
+    /// SHA-256 of the header, and for which unit.
+    pub(crate) fn delivery(&self) -> (&Digest, &str) {
+        match self {
+            Self::Accept(accepted) => (&accepted.digest, &accepted.unit),
+            Self::Reject(rejected) => (&rejected.digest, &rejected.unit),
+        }
+    }
+
     /// The packet, if it was opened.
     pub(crate) fn taken(&self) -> Option<PacketId> {
         match self {

@@ -207,17 +207,20 @@ impl Batch {
         self.final_answers.iter().filter(|(_, at)| holds(*at)).map(|(digest, _)| *digest).collect()
     }
 
+    /// Whether another packet under the same id is in this batch.
+    pub(super) fn clashes(&self, verdict: &Verdict) -> bool {
+        let Some(packet) = verdict.taken() else { return false };
+        let is_other =
+            |before: &&Verdict| before.taken() == Some(packet) && before.delivery().0 != verdict.delivery().0;
+        self.verdicts.iter().any(|before| is_other(&before))
+    }
+
     /// Where a verdict stands in this batch. Of the same delivery twice, an acceptance counts; a rejection finds
     /// a place only while fewer than `rejections_max` are here.
-    pub(super) fn place(
-        &mut self,
-        digest: Digest,
-        unit: String,
-        verdict: Verdict,
-        rejections_max: usize,
-    ) -> Option<usize> {
+    pub(super) fn place(&mut self, verdict: Verdict, rejections_max: usize) -> Option<usize> {
         let is_rejection = |verdict: &Verdict| matches!(verdict, Verdict::Reject(_));
-        let key = (digest, unit);
+        let (digest, unit) = verdict.delivery();
+        let key = (*digest, unit.to_owned());
         if let Some(at) = self.places.get(&key) {
             if let Some(before) = self.verdicts.get_mut(*at).filter(|before| is_rejection(before)) {
                 *before = verdict;

@@ -5,14 +5,18 @@
 //! | `seen/rosters/<version>.bin` | every roster that was in force here, or lay between two that were: `SignedRoster` |
 //! | `seen/keysets/<AGENCY>.<version>.<digits of its hash>.bin` | every keyset under which something kept was signed: `SignedKeyset` |
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::PoisonError,
+};
 
 use bytes::Bytes;
-use lintas_config::directory::PastRosters;
+use lintas_config::{Directory, directory::PastRosters};
 use lintas_proto::{
     canonical,
     evidence::Evidence,
-    id::{hex, sha256},
+    id::{Digest, hex, sha256},
     limits,
     schema::{DirectoryBundle, EvidenceFile, Header, Keyset, SignedEvidence, SignedKeyset, Submission},
 };
@@ -52,6 +56,26 @@ struct Kept {
     signature: Bytes,
     receipt: Bytes,
     evidence: Vec<Bytes>,
+}
+
+/// What lies in `seen/` for sure: of a directory the roster, and the keysets of these agencies.
+#[derive(Debug, Default)]
+pub(super) struct Remembered {
+    directory: Digest,
+    agencies: BTreeSet<String>,
+}
+
+impl Remembered {
+    fn holds(&self, directory: &Digest, agencies: &BTreeSet<String>) -> bool {
+        self.directory == *directory && agencies.is_subset(&self.agencies)
+    }
+
+    fn add(&mut self, directory: Digest, agencies: BTreeSet<String>) {
+        if self.directory != directory {
+            *self = Self { directory, agencies: BTreeSet::new() };
+        }
+        self.agencies.extend(agencies);
+    }
 }
 
 impl Desk {
@@ -155,15 +179,28 @@ impl Desk {
     }
 
     /// Keeps the rosters that lead to the directory in force, and its keysets of those who signed these records, or are
-    /// of this agency. What cannot be kept is told: the packets are kept all the same.
+    /// of this agency. What cannot be kept is told: the packets are kept all the same. Reads the whole directory only
+    /// where something may be missing.
     pub(super) fn remember(&self, steps: &[Bytes], records: &[Record]) {
-        if let Err(error) = self.try_remember(steps, records) {
-            tracing::warn!(%error, "keys of others were not kept for later evidence");
+        let directory = self.directory();
+        let mut agencies: BTreeSet<String> = records.iter().filter_map(signer).collect();
+        agencies.insert(self.keys().agency.clone());
+        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        if steps.is_empty() && remembered.holds(directory.hash(), &agencies) {
+            return;
+        }
+        match self.try_remember(&directory, steps, &agencies) {
+            Ok(()) => remembered.add(*directory.hash(), agencies),
+            Err(error) => tracing::warn!(%error, "keys of others were not kept for later evidence"),
         }
     }
 
-    fn try_remember(&self, steps: &[Bytes], records: &[Record]) -> std::io::Result<()> {
-        let directory = self.directory();
+    fn try_remember(
+        &self,
+        directory: &Directory,
+        steps: &[Bytes],
+        agencies: &BTreeSet<String>,
+    ) -> std::io::Result<()> {
         let bundle: DirectoryBundle = canonical::decode(directory.bytes(), limits::DIRECTORY_BYTES_MAX)
             .map_err(std::io::Error::other)?;
         for folder in ["seen", ROSTERS, KEYSETS] {
@@ -175,8 +212,6 @@ impl Desk {
             let version = evidence_file::roster_of(roster).map_err(std::io::Error::other)?.version;
             self.write_once(&format!("{ROSTERS}/{version:012}.bin"), roster)?;
         }
-        let mut agencies: Vec<String> = records.iter().filter_map(signer).collect();
-        agencies.push(self.keys().agency.clone());
         for bytes in &bundle.keysets {
             let Some(keyset) = keyset_of(bytes).filter(|keyset| agencies.contains(&keyset.agency)) else {
                 continue;

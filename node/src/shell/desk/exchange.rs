@@ -1,6 +1,6 @@
 //! What the session asks of the desk: how to introduce itself, and what to answer to what it heard.
 
-use std::sync::RwLockReadGuard;
+use std::{iter::Peekable, sync::RwLockReadGuard, vec::IntoIter};
 
 use bytes::Bytes;
 use lintas_config::os_entropy;
@@ -15,7 +15,7 @@ use super::{Desk, answers::Batch};
 use crate::{
     core::{
         freshness::sighting,
-        inbox::{Bench, Judgement, Verdict, judge, settle},
+        inbox::{Bench, Judgement, Stands, Verdict, judge, settle, stands},
         records::{Record, RecordError},
         text::one_line,
     },
@@ -63,10 +63,6 @@ pub(crate) enum Step {
     Verdict {
         /// Its place in the queue.
         queue_sequence: u64,
-        /// SHA-256 of its header.
-        digest: Digest,
-        /// For which unit.
-        unit: String,
         /// What to keep.
         verdict: Verdict,
     },
@@ -81,7 +77,7 @@ pub(crate) enum Step {
 }
 
 /// What is to be said to the broker.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Settled {
     /// About what is durable.
     pub(crate) acknowledgements: Vec<Acknowledgement>,
@@ -184,8 +180,7 @@ impl Desk {
         let judgement = {
             let (directory, keys, now_ms) = (self.directory(), self.keys(), clock::now_ms());
             let policies = self.policies(&directory).ok();
-            let state = self.store.state();
-            let policies = policies.as_deref();
+            let (state, policies) = (|| self.store.state(), policies.as_deref());
             judge(&delivery, Bench { state: &state, directory: &directory, policies, keys: &keys, now_ms })
         };
         let queue_sequence = delivery.queue_sequence;
@@ -196,8 +191,7 @@ impl Desk {
                 self.hear_checkpoint(&accepted.originator, &accepted.root_checkpoint);
                 let (digest, attachments) = (accepted.digest, self.missing(&accepted.attachments));
                 if attachments.is_empty() {
-                    let unit = accepted.unit.clone();
-                    Step::Verdict { queue_sequence, digest, unit, verdict: Verdict::Accept(accepted) }
+                    Step::Verdict { queue_sequence, verdict: Verdict::Accept(accepted) }
                 } else {
                     let packet = accepted.packet_id().to_string();
                     Step::Fetch { queue_sequence, digest, packet, attachments, payload: heard.payload }
@@ -205,12 +199,7 @@ impl Desk {
             }
             Judgement::Reject(rejected) => {
                 tracing::warn!(unit = rejected.unit, why = one_line(&rejected.text), "delivery rejected");
-                Step::Verdict {
-                    queue_sequence,
-                    digest: rejected.digest,
-                    unit: rejected.unit.clone(),
-                    verdict: Verdict::Reject(rejected),
-                }
+                Step::Verdict { queue_sequence, verdict: Verdict::Reject(rejected) }
             }
             Judgement::TooNew(why) => Step::Leave(format!(
                 "a packet waits at the broker because this node's directory is older than its sender's or the \
@@ -256,24 +245,30 @@ impl Desk {
 
     /// Keeps what was judged, then says what to acknowledge. Nothing is said about what is not durable.
     pub(crate) fn settle(&self, steps: Vec<Step>) -> Result<Settled, Broken> {
+        let (mut steps, mut all) = (steps.into_iter().peekable(), Settled::default());
+        while all.broken.is_none() && steps.peek().is_some() {
+            let settled = self.settle_group(&mut steps)?;
+            all.acknowledgements.extend(settled.acknowledgements);
+            all.witness_answers.extend(settled.witness_answers);
+            all.full |= settled.full;
+            all.broken = settled.broken;
+        }
+        Ok(all)
+    }
+
+    /// Keeps together what may be kept together. Of two packets under one id the second has to wait until the first is
+    /// kept, which refuses it.
+    fn settle_group(&self, steps: &mut Peekable<IntoIter<Step>>) -> Result<Settled, Broken> {
         // Until the records are kept: meanwhile no page is destroyed, and no attachment of a packet that is purged.
         let sealing = self.sealing();
         let mut batch = Batch::default();
         let (mut broken, mut gone) = (None, false);
         let mut witness_answers = Vec::new();
-        for step in steps {
+        let fits = |step: &Step, batch: &Batch| !matches!(step, Step::Verdict { verdict, .. } if batch.clashes(verdict));
+        while let Some(step) = steps.next_if(|step| broken.is_none() && fits(step, &batch)) {
             match step {
-                Step::Answer(heard) => match self.answered(&heard, &mut batch) {
-                    Ok(()) => {}
-                    Err(error) => {
-                        broken = Some(error);
-                        break;
-                    }
-                },
-                Step::Again { queue_sequence, record } => {
-                    let evidence = self.evidence_of(record).map_err(Broken::Store)?;
-                    batch.acknowledgements.push(Acknowledgement { queue_sequence, evidence });
-                }
+                Step::Answer(heard) => broken = self.answered(&heard, &mut batch).err(),
+                Step::Again { queue_sequence, record } => self.again(queue_sequence, record, &mut batch)?,
                 Step::Verdict { verdict: Verdict::Accept(accepted), .. }
                     if !self.missing(&accepted.attachments).is_empty() =>
                 {
@@ -283,22 +278,16 @@ impl Desk {
                     );
                     gone = true;
                 }
-                Step::Verdict { queue_sequence, digest, unit, verdict } => {
-                    let rejected = self.store.state().rejections().count();
-                    match batch.place(digest, unit, verdict, REJECTIONS_MAX.saturating_sub(rejected)) {
-                        Some(at) => batch.queued.push((queue_sequence, at)),
-                        None => self.trouble(
-                            "too many deliveries were rejected; those that are rejected now stay at the broker: \
-                             ask its operator what it sends",
-                        ),
+                Step::Verdict { queue_sequence, verdict } => {
+                    let stands = stands(verdict, &self.store.state());
+                    match stands {
+                        Stands::Again(record) => self.again(queue_sequence, record, &mut batch)?,
+                        Stands::Verdict(verdict) => self.place(queue_sequence, verdict, &mut batch),
                     }
                 }
                 Step::Witness(request) => match self.cosign(&request) {
                     Ok(answer) => witness_answers.push(answer),
-                    Err(why) => {
-                        broken = Some(Broken::Protocol(why));
-                        break;
-                    }
+                    Err(why) => broken = Some(Broken::Protocol(why)),
                 },
                 // Whoever fetches takes these out before.
                 Step::Nothing | Step::Fetch { .. } => {}
@@ -314,6 +303,24 @@ impl Desk {
         self.tell_leaks(leaks);
         self.tell_broken_promises();
         Ok(Settled { broken, full: settled.full || gone, witness_answers, ..settled })
+    }
+
+    /// Answers a delivery as before.
+    fn again(&self, queue_sequence: u64, record: u64, batch: &mut Batch) -> Result<(), Broken> {
+        let evidence = self.evidence_of(record).map_err(Broken::Store)?;
+        batch.acknowledgements.push(Acknowledgement { queue_sequence, evidence });
+        Ok(())
+    }
+
+    fn place(&self, queue_sequence: u64, verdict: Verdict, batch: &mut Batch) {
+        let rejected = self.store.state().rejections().count();
+        match batch.place(verdict, REJECTIONS_MAX.saturating_sub(rejected)) {
+            Some(at) => batch.queued.push((queue_sequence, at)),
+            None => self.trouble(
+                "too many deliveries were rejected; those that are rejected now stay at the broker: ask its operator \
+                 what it sends",
+            ),
+        }
     }
 
     fn finish(&self, mut batch: Batch, _sealing: &RwLockReadGuard<'_, ()>) -> Result<Settled, Broken> {

@@ -4,8 +4,10 @@ use bytes::Bytes;
 use lintas_config::os_entropy;
 use lintas_proto::{
     canonical,
+    envelope::seal::seal,
     evidence::{Evidence, sign_evidence},
     frame::FrameType,
+    id::PacketId,
     limits,
     schema::{
         Acknowledgement, EventType, EvidenceDelivery, Outcome, Reason, Refusal, SignedEvidence, Stage,
@@ -14,7 +16,11 @@ use lintas_proto::{
 };
 
 use super::*;
-use crate::core::{records::Record, view::Standing};
+use crate::core::{
+    draft::{Attachments, Draft, Sender, compose},
+    records::Record,
+    view::Standing,
+};
 use crate::testing::{AMBER, BROKER, REGION, Region, core, digest, draft, submission_events};
 
 /// Seals a packet from Thailand to Cambodia.
@@ -332,4 +338,55 @@ fn a_daemon_that_ends_before_it_answers_is_told_apart() {
     ended.join().unwrap();
     assert_eq!((failure.code, failure.code as u8), (Code::DaemonEnded, 11));
     assert!(failure.message.contains("look at `lintas outbox` before you send again"));
+}
+
+/// A packet of Thailand to Cambodia under that id.
+fn packet_under(desk: &Desk, packet_id: PacketId) -> Submission {
+    let directory = desk.directory();
+    let draft = Draft::parse(&draft(&["KH/KH-AHT"], "t", AMBER, "NONE"), &[], None).unwrap();
+    let originator = draft.originator(&directory, "TH").unwrap();
+    let clearing = super::send::Clearing::again(false);
+    let cleared = desk.clear(&draft, &originator, &directory, clearing).unwrap().recipients;
+    let sender = Sender { originator, packet_id, reviewed: false };
+    let draft = compose(draft, sender, cleared, Attachments::new(), &directory, &desk.store.state());
+    seal(draft, &desk.keys().packet, &mut os_entropy()).unwrap().submission
+}
+
+#[test]
+fn of_two_packets_under_one_id_the_first_is_kept_and_of_one_delivery_twice_one_however_they_come() {
+    let region = Region::new();
+    let (thailand, cambodia) = (region.desk("TH"), region.desk("KH"));
+    for round in 0..3_usize {
+        let id = PacketId::new(clock::now_ms(), &mut os_entropy());
+        let (first, second) = (packet_under(&thailand, id), packet_under(&thailand, id));
+        let heard = |(packet, sequence)| {
+            let (kind, payload) = delivered(&region.delivery(packet, 0, sequence));
+            Heard { kind, payload }
+        };
+        let come = [(&first, 1), (&second, 2), (&first, 3)];
+        let groups: Vec<Vec<Step>> = match round {
+            // All in one batch, or each in its own, judged before any of them is kept.
+            0 => vec![cambodia.judge(come.map(heard).into())],
+            1 => come.map(|one| cambodia.judge(vec![heard(one)])).into(),
+            _ => vec![],
+        };
+        let settle = |steps| cambodia.settle(steps).unwrap().acknowledgements;
+        let answers: Vec<Acknowledgement> = if groups.is_empty() {
+            come.into_iter().flat_map(|one| settle(cambodia.judge(vec![heard(one)]))).collect()
+        } else {
+            groups.into_iter().flat_map(settle).collect()
+        };
+        assert_eq!(answers.iter().map(|answer| answer.queue_sequence).collect::<Vec<_>>(), [1, 2, 3]);
+        let said = |answer: &Acknowledgement| {
+            let signed: SignedEvidence =
+                canonical::decode(&answer.evidence, limits::SIGNED_EVIDENCE_BYTES_MAX).unwrap();
+            Evidence::parse(&signed.evidence).unwrap()
+        };
+        let [kept, refused, again] = [0, 1, 2].map(|at: usize| said(&answers[at]));
+        assert_eq!((kept.outcome, kept.header_digest), (Outcome::Acceptance, digest(&first)));
+        assert_eq!((refused.outcome, refused.reason), (Outcome::Failure, Reason::Replay), "round {round}");
+        assert_eq!((refused.header_digest, refused.packet_id), (digest(&second), id));
+        assert_eq!(kept, again, "the same answer");
+        assert_eq!(cambodia.status().received, round + 1);
+    }
 }

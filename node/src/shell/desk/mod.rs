@@ -71,7 +71,7 @@ use crate::core::{
 
 pub(crate) use ask::{Reply, Request};
 pub(crate) use audit::piece_bytes;
-pub(crate) use exchange::{Broken, Heard, Step};
+pub(crate) use exchange::{Broken, Heard, Settled, Step};
 pub(crate) use fresh::begin as begin_attested;
 pub(crate) use inclusion::Pending;
 pub(crate) use keyring::{Opening, Secret};
@@ -106,6 +106,8 @@ pub(crate) struct Desk {
     waits_for_policy: AtomicBool,
     /// How new a directory others have, by packets that are not kept. Those that are kept are in the journal.
     sighted: Mutex<Seen>,
+    /// What evidence of later needs, and is on the disk.
+    remembered: Mutex<evidence::Remembered>,
     /// Refusals that wait for a newer directory.
     pending: Mutex<reseal::Pending>,
     /// Held while a review is decided: one decision counts.
@@ -181,6 +183,7 @@ impl Desk {
             left_aside: AtomicBool::new(false),
             waits_for_policy: AtomicBool::new(false),
             sighted: Mutex::default(),
+            remembered: Mutex::default(),
             pending: Mutex::default(),
             reviewing: Mutex::default(),
             key_file: Mutex::new(wrapping),
