@@ -68,6 +68,8 @@ struct Admitted {
     admission: StoredAdmission,
     /// The originator's, then one for each recipient that gets it.
     receipts: Vec<Bytes>,
+    /// What these receipts promise, in their order.
+    promised: Vec<StoredEvent>,
     /// In the sub-logs of those whose own policy does not accept it.
     events: Vec<StoredEvent>,
 }
@@ -101,6 +103,8 @@ pub struct Planned {
 pub struct Sealed {
     /// In the order in which they are to be written.
     pub facts: Vec<Fact>,
+    /// The events of each admission among them, as its receipts hold them.
+    pub promised: Vec<Vec<StoredEvent>>,
     /// Signed receipts of the originators, in the order of admission.
     pub receipts: Vec<Bytes>,
 }
@@ -246,12 +250,19 @@ impl<'a> Plan<'a> {
             };
             sender_events.push(self.scribe.write(event, entropy));
         }
+        let stored = |agency: &str, event: &LoggedEvent| StoredEvent {
+            agency: agency.to_owned(),
+            event: Some(event.clone()),
+        };
+        let mut promised: Vec<_> =
+            sender_events.iter().map(|event| stored(&originator.agency, event)).collect();
         let mut receipts = vec![self.receipt(core.packet_id, digest, &originator.agency, sender_events)];
         let mut recipients = Vec::with_capacity(verified.openings().len());
         for (unit, named, judged) in log.recipients() {
             recipients.push(StoredRecipient { unit: Some(unit.clone()), receipt: Bytes::new() });
             let Ok(allowed) = judged else { continue };
             let received = self.scribe.write(log.received(unit.clone(), named, allowed), entropy);
+            promised.push(stored(&unit.agency, &received));
             receipts.push(self.receipt(core.packet_id, digest, &unit.agency, vec![received]));
             let queue = self.queued.entry(unit.agency).or_default();
             match queue.get_mut(&originator.agency) {
@@ -274,7 +285,7 @@ impl<'a> Plan<'a> {
             packet_bytes: verified.submission().len() as u64,
             time_ms: self.scribe.time_ms(),
         };
-        Admitted { verified, admission, receipts, events }
+        Admitted { verified, admission, receipts, promised, events }
     }
 
     fn receipt(&self, packet_id: PacketId, digest: Digest, agency: &str, events: Vec<LoggedEvent>) -> Bytes {
@@ -331,7 +342,9 @@ impl Planned {
         let mut signed = signed.into_iter();
         let mut next = || signed.next().ok_or(GroupError::Malformed);
         let (mut facts, mut receipts) = (Vec::with_capacity(2 * self.admitted.len()), Vec::new());
-        for Admitted { verified, mut admission, events, .. } in self.admitted {
+        let mut all_promised = Vec::with_capacity(self.admitted.len());
+        for Admitted { verified, mut admission, promised, events, .. } in self.admitted {
+            all_promised.push(promised);
             admission.receipt = next()?;
             for (recipient, judged) in admission.recipients.iter_mut().zip(&verified.judged().all) {
                 if judged.is_ok() {
@@ -345,7 +358,7 @@ impl Planned {
                 facts.push(Fact::Events(StoredEvents { events, ..StoredEvents::default() }));
             }
         }
-        Ok(Sealed { facts, receipts })
+        Ok(Sealed { facts, promised: all_promised, receipts })
     }
 }
 

@@ -19,7 +19,7 @@ use std::{
 };
 
 use lintas_journal::{Class, CommitError, CommitHandle, Committed, FileDisk, NewRecord};
-use lintas_proto::{audit::group::GroupError, limits};
+use lintas_proto::{audit::group::GroupError, limits, schema::StoredEvent};
 use thiserror::Error;
 use tokio::{
     runtime::Handle,
@@ -95,6 +95,19 @@ pub(crate) struct Sequencer {
     pub(super) is_behind: bool,
     /// The search for entries whose recipients have left.
     pub(crate) leavers: Leavers,
+}
+
+/// Facts that are written together.
+struct Group {
+    facts: Vec<Fact>,
+    /// The events of each admission among them.
+    promised: Vec<Vec<StoredEvent>>,
+}
+
+impl From<Vec<Fact>> for Group {
+    fn from(facts: Vec<Fact>) -> Self {
+        Self { facts, promised: Vec::new() }
+    }
 }
 
 /// Tells the process when the sequencer ends by a panic.
@@ -247,12 +260,12 @@ impl Sequencer {
     /// As [`commit`](Self::commit); false when the journal has no room.
     fn commit_if_room(
         &mut self,
-        facts: Vec<Fact>,
+        group: impl Into<Group>,
         class: Class,
         now_ms: u64,
         then: impl FnOnce(Committed) + Send + 'static,
     ) -> Result<bool, Fatal> {
-        match self.commit(facts, class, then) {
+        match self.commit(group.into(), class, then) {
             Err(Fatal::Journal(CommitError::DiskFull)) => {
                 self.room.is_short(now_ms);
                 Ok(false)
@@ -265,7 +278,7 @@ impl Sequencer {
     /// durable; it must not lock the ledger.
     fn commit(
         &mut self,
-        facts: Vec<Fact>,
+        Group { facts, promised }: Group,
         class: Class,
         then: impl FnOnce(Committed) + Send + 'static,
     ) -> Result<(), Fatal> {
@@ -281,6 +294,7 @@ impl Sequencer {
             }
         };
         let first = self.journal.commit(records, class, Box::new(done))?;
+        self.shared.log.fresh.put(first, &facts, promised);
         {
             let mut ledger = self.shared.ledger_mut();
             for (sequence, fact) in (first..).zip(&facts) {

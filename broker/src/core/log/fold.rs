@@ -111,6 +111,25 @@ impl LogFold {
         Ok((self.out_events >= PART_EVENTS_MAX).then(|| self.give()))
     }
 
+    /// As [`apply`](Self::apply), of a record that was written just now: these are the events that it holds, in their order, by
+    /// whoever put them there. They were sealed into their leaves by the same process, so they are not opened again.
+    ///
+    /// # Errors
+    /// [`LogError`].
+    pub fn apply_events(
+        &mut self,
+        sequence: u64,
+        events: &[StoredEvent],
+        entropy: &mut dyn CryptoRng,
+    ) -> Result<Option<Publication>, LogError> {
+        let mut at = Record { sequence, entropy };
+        for stored in events {
+            let event = stored.event.as_ref().ok_or_else(|| at.contradiction("an event is missing"))?;
+            self.event(&mut at, &stored.agency, event)?;
+        }
+        Ok((self.out_events >= PART_EVENTS_MAX).then(|| self.give()))
+    }
+
     /// Name of the root log: `<log>/audit`.
     #[must_use]
     pub fn root_origin(&self) -> String {

@@ -138,13 +138,23 @@ fn the_published_log_has_every_event_at_its_place() {
     let members = crate::core::events::members(&book.ledger, &world.rules, NOW, entropy).unwrap();
     book.apply(members).unwrap();
     let other = world.packet("VN", &[unit("KH", "B"), unit("KH", "A"), unit("TH", "A")]);
-    book.submit(&world, &[&packet, &other, &packet]);
-    let mut fold = LogFold::new(crate::testing::BROKER, 0);
+    let (_, group) = book.submit(&world, &[&packet, &other, &packet]);
+    book.apply(crate::core::events::epoch(&book.ledger, &world.rules, NOW)).unwrap();
+    // Once as the records say it, and once as it is handed on beside them.
+    let (mut read, mut handed) =
+        (LogFold::new(crate::testing::BROKER, 0), LogFold::new(crate::testing::BROKER, 0));
+    let (mut promised, mut ends) = (group.promised.into_iter(), Vec::new());
     for (sequence, fact) in (1..).zip(&book.facts) {
         // The test's speaker names the log as the broker.
-        let Err(error) = fold.apply(sequence, fact, &mut os_entropy()) else { continue };
-        panic!("record {sequence}: {error}");
+        let one = read.apply(sequence, fact, entropy).unwrap_or_else(|error| panic!("{sequence}: {error}"));
+        let other = match fact {
+            Fact::Admission(_) => handed.apply_events(sequence, &promised.next().unwrap(), entropy),
+            fact => handed.apply(sequence, fact, entropy),
+        };
+        ends.push((one.and_then(|one| one.end), other.unwrap().and_then(|other| other.end)));
     }
+    let (read, handed) = ends.pop().unwrap();
+    assert!(read.is_some() && read == handed && promised.next().is_none());
 }
 
 #[test]

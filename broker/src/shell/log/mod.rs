@@ -1,5 +1,6 @@
 //! The audit log on its way out: published, cosigned, read.
 //!
+//! - [`fresh`]: from the sequencer to the [`publisher`], which writes [`files`] on a [`disk`]
 //! - [`reading`], [`tiles`]: the log on the disk, as far as it is published
 //! - [`standing`]: nothing is signed before the witnesses have said what they know; a restored backup stops
 //! - [`asking`]: one session's witness; [`witnesses`]: what all of them say of one head; [`cosigned`]: what is kept of it
@@ -10,6 +11,7 @@ mod cosigned;
 pub(crate) mod disk;
 mod erasure;
 pub(crate) mod files;
+mod fresh;
 pub(crate) mod publisher;
 mod reading;
 mod standing;
@@ -34,7 +36,7 @@ pub(super) use self::{
     streams::LogDesk,
     witnesses::UNWITNESSED_MS_MAX,
 };
-use self::{reading::LogFiles, witnesses::Cosignature};
+use self::{fresh::Fresh, reading::LogFiles, witnesses::Cosignature};
 use super::{folder::Folder, shared::Shared};
 
 /// Most cosignatures on their way to the one task that counts them: each witness has at most one.
@@ -58,6 +60,8 @@ pub(crate) struct Published {
 pub(crate) struct LogState {
     /// Signs checkpoints.
     pub(crate) key: SigningKey,
+    /// What the publisher need not read.
+    pub(super) fresh: Fresh,
     /// Told by the publisher, when it is durable and before it is signed; known before the first node is let in.
     pub(crate) published: watch::Sender<Published>,
     /// The root checkpoint that was signed last; to be cosigned.
@@ -84,6 +88,7 @@ impl LogState {
         let (cosignatures, cosigned_by) = mpsc::channel(COSIGNATURES_MAX);
         Self {
             key,
+            fresh: Fresh::default(),
             published: watch::Sender::default(),
             head: watch::Sender::default(),
             may_sign: watch::Sender::default(),

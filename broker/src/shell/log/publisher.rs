@@ -14,6 +14,7 @@ use lintas_proto::{
     receipt::sub_log_origin,
     schema::PublishedLog,
 };
+use rand_core::CryptoRng;
 use thiserror::Error;
 use tokio::{runtime::Handle, sync::watch, time::sleep};
 
@@ -23,7 +24,11 @@ use super::{
     files::{FilesError, LogFiles, digest, told},
 };
 use crate::core::{
-    log::{LogError, fold::LogFold, publication::Target},
+    log::{
+        LogError,
+        fold::LogFold,
+        publication::{Publication, Target},
+    },
     record::{Fact, RecordError},
 };
 
@@ -208,23 +213,41 @@ impl<D: Disk> Publishing<D> {
     fn work(&mut self) -> Result<(), PublishError> {
         let (durable, mut entropy) = (*self.shared.durable.borrow(), lintas_config::os_entropy());
         while self.next <= durable && !self.is_over() {
-            let records = self.records(durable)?;
-            if records.is_empty() {
-                self.next += 1;
+            let fresh = self.shared.log.fresh.take(self.next, durable);
+            for (sequence, events) in &fresh {
+                let publication = self.fold.apply_events(*sequence, events, &mut entropy)?;
+                self.publish(publication)?;
+                self.next = sequence.saturating_add(1);
             }
-            for record in records {
-                let fact = Fact::from_record(&record)?;
-                if let Some(publication) = self.fold.apply(self.next, &fact, &mut entropy)? {
-                    let is_end = publication.end.is_some();
-                    self.files.publish(publication)?;
-                    if is_end {
-                        self.tell();
-                    }
-                }
-                self.next += 1;
+            if fresh.is_empty() {
+                self.read_on(self.shared.log.fresh.read_until(durable), &mut entropy)?;
             }
         }
         if self.is_over() { Ok(()) } else { self.sign() }
+    }
+
+    /// Folds in the next records of the journal, up to `last`: as many as one read gives.
+    fn read_on(&mut self, last: u64, entropy: &mut dyn CryptoRng) -> Result<(), PublishError> {
+        let records = self.records(last)?;
+        if records.is_empty() {
+            self.next += 1;
+        }
+        for record in records {
+            let publication = self.fold.apply(self.next, &Fact::from_record(&record)?, entropy)?;
+            self.publish(publication)?;
+            self.next += 1;
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, publication: Option<Publication>) -> Result<(), PublishError> {
+        let Some(publication) = publication else { return Ok(()) };
+        let is_end = publication.end.is_some();
+        self.files.publish(publication)?;
+        if is_end {
+            self.tell();
+        }
+        Ok(())
     }
 
     /// Whether the broker stops, or is gone.

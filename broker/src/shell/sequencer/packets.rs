@@ -12,7 +12,7 @@ use lintas_proto::{
 };
 use tokio::runtime::Handle;
 
-use super::{BATCH_BYTES, Fatal, Refusing, Sequencer, Submitted};
+use super::{BATCH_BYTES, Fatal, Group, Refusing, Sequencer, Submitted};
 use crate::{
     core::{
         events, hand_over,
@@ -168,7 +168,7 @@ impl Sequencer {
 
     fn admit(
         &mut self,
-        Sealed { facts, receipts }: Sealed,
+        Sealed { facts, promised, receipts }: Sealed,
         waiting: Vec<(usize, Refused, AnswerTo)>,
         now_ms: u64,
     ) -> Result<(), Fatal> {
@@ -181,7 +181,8 @@ impl Sequencer {
                 answer.send(FrameType::Receipt, receipt);
             }
         };
-        if !self.commit_if_room(facts, Class::Ordinary, now_ms, answer_all)? {
+        let group = Group { facts, promised };
+        if !self.commit_if_room(group, Class::Ordinary, now_ms, answer_all)? {
             tracing::error!("the disk is full; packets are refused, deliveries go on");
             for (_, full, answer) in waiting.take() {
                 self.shared.refuse(answer, &full, now_ms);
