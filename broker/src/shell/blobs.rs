@@ -181,7 +181,7 @@ impl Blobs {
             whole,
             inventory,
             room,
-            turn: Arc::new(turn),
+            _turn: turn,
         };
         let outstanding = self.inventory.outstanding();
         let open = move || {

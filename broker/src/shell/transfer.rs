@@ -20,8 +20,8 @@ use lintas_proto::{
     schema::{AttachmentRef, BlobGet, BlobPut, BlobStatus, Reason},
 };
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
-    task::{JoinSet, block_in_place, spawn_blocking},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::{JoinSet, block_in_place},
     time::timeout,
 };
 
@@ -30,8 +30,6 @@ use crate::core::hand_over::{Asked, may_have};
 
 /// Bytes read from a file at once.
 const READ_BYTES: usize = 256 * 1024;
-/// What was read and not sent yet, or came and is not written yet: as many pieces, or groups of them.
-const GROUPS_MAX: usize = 4;
 
 /// Most transfers of one session at once; more wait. The transport caps how many a peer may begin.
 const SESSION_TRANSFERS_MAX: usize = 8;
@@ -120,17 +118,17 @@ async fn receive(
     if session.shared.blobs.has(&session.agency, &id) {
         return answer(writer, all()).await;
     }
-    let upload = match session.shared.blobs.upload(&session.agency, id, blob.length).await {
+    let mut upload = match session.shared.blobs.upload(&session.agency, id, blob.length).await {
         Ok(Some(upload)) => upload,
         Ok(None) => return answer(writer, all()).await,
         Err(error) => return answer(writer, failed(session, &id, &error)).await,
     };
-    let (upload, outcome) = if upload.missing() == 0 {
+    let outcome = if upload.missing() == 0 {
         // Only the check was cut off.
-        (upload, Ok(()))
+        Ok(())
     } else {
         writer.send_message(FrameType::BlobStatus, &status(&id, Reason::Accepted, "", upload.here())).await?;
-        fill(session, upload, &mut reader).await?
+        fill(session, &mut upload, &mut reader).await?
     };
     let told = match outcome.and_then(|()| block_in_place(|| upload.keep())) {
         Ok(()) => all(),
@@ -139,53 +137,21 @@ async fn receive(
     answer(writer, told).await
 }
 
-/// Writes what comes, to the announced length and not beyond; also what came before the end. The network goes on while
-/// what came is hashed and written. Dropped, it leaves to the writing thread what has come by then.
+/// Writes what comes, to the announced length and not beyond.
 async fn fill(
     session: &Session,
-    upload: Upload,
+    upload: &mut Upload,
     reader: &mut FrameReader,
-) -> Result<(Upload, Result<(), BlobError>), LinkError> {
-    let (groups, come) = mpsc::channel(GROUPS_MAX);
-    let missing = upload.missing();
-    let writing = spawn_blocking(move || write(upload, come));
-    let taken = take(session, missing, reader, groups).await;
-    let (upload, written) = writing.await.map_err(|_| LinkError::StreamEnded)?;
-    let whole = if taken? { Ok(()) } else { Err(BlobError::Cut) };
-    Ok((upload, written.and(whole)))
-}
-
-/// Passes on what comes; false if it ends too early.
-async fn take(
-    session: &Session,
-    mut missing: u64,
-    reader: &mut FrameReader,
-    groups: mpsc::Sender<Vec<Bytes>>,
-) -> Result<bool, LinkError> {
-    while missing > 0 {
-        let mut pieces = Vec::new();
-        let gathered = reader.gather_raw(&mut pieces, missing).await;
-        let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
-        session.shared.metrics.attachment_bytes.add(bytes);
-        missing = missing.saturating_sub(bytes);
-        if groups.send(pieces).await.is_err() {
-            // The writing has failed, and says why.
-            return Ok(true);
-        }
-        if !gathered? {
-            return Ok(false);
+) -> Result<Result<(), BlobError>, LinkError> {
+    while upload.missing() > 0 {
+        let most = usize::try_from(upload.missing()).unwrap_or(usize::MAX);
+        let Some(bytes) = reader.read_raw(most).await? else { return Ok(Err(BlobError::Cut)) };
+        session.shared.metrics.attachment_bytes.add(bytes.len() as u64);
+        if let Err(error) = block_in_place(|| upload.write(&bytes)) {
+            return Ok(Err(error));
         }
     }
-    Ok(true)
-}
-
-fn write(mut upload: Upload, mut come: mpsc::Receiver<Vec<Bytes>>) -> (Upload, Result<(), BlobError>) {
-    while let Some(pieces) = come.blocking_recv() {
-        if let Err(error) = upload.write(&pieces) {
-            return (upload, Err(error));
-        }
-    }
-    (upload, Ok(()))
+    Ok(Ok(()))
 }
 
 /// Gives a blob, from the asked offset on, to the originator, or to a recipient, of a packet in the queues that
@@ -217,16 +183,15 @@ async fn give(session: &Session, get: BlobGet, mut writer: FrameWriter) -> Resul
     }
 }
 
-/// The rest of a file, as long as the agency may have it. It is read a little ahead of the network.
+/// The rest of a file, as long as the agency may have it.
 async fn pour(
     session: &Session,
     get: &BlobGet,
     still: &mut Still,
-    (file, mut left): (File, u64),
+    (mut file, mut left): (File, u64),
     writer: &mut FrameWriter,
 ) -> Result<(), LinkError> {
-    let (pieces, mut ahead) = mpsc::channel(GROUPS_MAX);
-    spawn_blocking(move || read(&file, &pieces));
+    let mut buffer = vec![0; READ_BYTES];
     loop {
         if still.is_to_be_asked(clock::now_ms()) && allowed(session, get).is_none() {
             tracing::info!(
@@ -235,25 +200,13 @@ async fn pour(
             );
             return Err(LinkError::StreamEnded);
         }
-        let Some(piece) = ahead.recv().await else {
+        let read = block_in_place(|| file.read(&mut buffer)).map_err(|_| LinkError::StreamEnded)?;
+        left = left.checked_sub(read as u64).ok_or(LinkError::StreamEnded)?;
+        if read == 0 {
             return if left == 0 { Ok(()) } else { Err(LinkError::StreamEnded) };
-        };
-        let bytes = piece.len() as u64;
-        left = left.checked_sub(bytes).ok_or(LinkError::StreamEnded)?;
-        writer.write_raw(piece).await?;
-        session.shared.metrics.attachment_bytes_given.add(bytes);
-    }
-}
-
-/// Reads to the end, or until nobody wants more. After an error nothing follows, and the reader sees that something is
-/// missing.
-fn read(file: &File, pieces: &mpsc::Sender<Bytes>) {
-    loop {
-        let mut piece = Vec::with_capacity(READ_BYTES);
-        match file.take(READ_BYTES as u64).read_to_end(&mut piece) {
-            Ok(1..) if pieces.blocking_send(piece.into()).is_ok() => {}
-            Ok(_) | Err(_) => return,
         }
+        writer.write_raw(Bytes::copy_from_slice(buffer.get(..read).unwrap_or_default())).await?;
+        session.shared.metrics.attachment_bytes_given.add(read as u64);
     }
 }
 

@@ -2,14 +2,11 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, IoSlice, Read as _, Seek as _, SeekFrom, Write as _},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::PathBuf,
-    sync::Arc,
-    thread::{self, JoinHandle},
 };
 
-use bytes::Bytes;
 use lintas_proto::{
     envelope::segment::{SegmentRoot, blob_id, boundary},
     id::Digest,
@@ -42,8 +39,8 @@ pub(super) struct Place {
     pub(super) whole: PathBuf,
     pub(super) inventory: Inventory,
     pub(super) room: Room,
-    /// One upload of a blob at a time; a sync that is still running counts as one.
-    pub(super) turn: Arc<OwnedSemaphorePermit>,
+    /// One upload of a blob at a time.
+    pub(super) _turn: OwnedSemaphorePermit,
 }
 
 /// An upload in progress. Dropped, it leaves its part for the next one.
@@ -54,8 +51,6 @@ pub(crate) struct Upload {
     root: SegmentRoot,
     here: u64,
     synced: u64,
-    /// Of what was written before, beside what is being written.
-    syncing: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Upload {
@@ -87,7 +82,7 @@ impl Upload {
         };
         let (file, root, here) = open().map_err(BlobError::Io)?;
         place.inventory.progress(&place.agency, &place.blob, here, clock::now_ms());
-        Ok(Self { place, file, root, here, synced: here, syncing: None })
+        Ok(Self { place, file, root, here, synced: here })
     }
 
     /// How many bytes are here.
@@ -101,12 +96,12 @@ impl Upload {
     }
 
     /// Writes what came, at most what is missing.
-    pub(crate) fn write(&mut self, pieces: &[Bytes]) -> Result<(), BlobError> {
-        pieces.iter().for_each(|piece| self.root.update(piece));
-        let written = write_all(&mut self.file, pieces).map_err(BlobError::Io)?;
-        self.here = self.here.saturating_add(written);
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), BlobError> {
+        self.root.update(bytes);
+        self.file.write_all(bytes).map_err(BlobError::Io)?;
+        self.here = self.here.saturating_add(bytes.len() as u64);
         if self.here.saturating_sub(self.synced) >= SYNC_BYTES {
-            let synced = self.begin_sync();
+            let synced = self.file.sync_data();
             self.or_begin_anew(synced)?;
             self.synced = self.here;
             self.note();
@@ -119,15 +114,14 @@ impl Upload {
     #[allow(clippy::disallowed_methods, reason = "file and folder are synced around the rename")]
     pub(crate) fn keep(mut self) -> Result<(), BlobError> {
         let (root, length) = std::mem::take(&mut self.root).finish();
-        if length != self.place.length || blob_id(&root, length) != self.place.blob {
-            let Place { agency, blob, part, inventory, .. } = &self.place;
+        let Place { agency, blob, folder, part, whole, inventory, .. } = &self.place;
+        if length != self.place.length || blob_id(&root, length) != *blob {
             fs::remove_file(part).map_err(BlobError::Io)?;
             inventory.remove_part(agency, blob);
             return Err(BlobError::Mismatch);
         }
-        let synced = self.end_sync().and_then(|()| self.file.sync_all());
+        let synced = self.file.sync_all();
         self.or_begin_anew(synced)?;
-        let Place { agency, blob, folder, part, whole, inventory, .. } = &self.place;
         let keep = || -> io::Result<()> {
             fs::rename(part, whole)?;
             sync_folder(folder)
@@ -136,29 +130,6 @@ impl Upload {
         // Only now may a packet name it.
         inventory.keep(agency, *blob, length, Some(clock::now_ms()));
         Ok(())
-    }
-
-    /// Begins to sync what was written so far, once the sync before has ended. The network goes on meanwhile. If nobody
-    /// waits for its end any more, it still empties the part when it fails, before anybody else may go on with it.
-    fn begin_sync(&mut self) -> io::Result<()> {
-        self.end_sync()?;
-        let (file, turn) = (self.file.try_clone()?, Arc::clone(&self.place.turn));
-        self.syncing = Some(thread::Builder::new().name("blob sync".to_owned()).spawn(move || {
-            let synced = file.sync_data();
-            if synced.is_err() {
-                // If this fails too, the disk takes nothing any more.
-                let _ = file.set_len(0);
-            }
-            drop(turn);
-            synced
-        })?);
-        Ok(())
-    }
-
-    /// Waits for the sync that runs.
-    fn end_sync(&mut self) -> io::Result<()> {
-        let Some(syncing) = self.syncing.take() else { return Ok(()) };
-        syncing.join().unwrap_or_else(|_| Err(io::Error::other("a sync panicked")))
     }
 
     /// After a failed sync the cache may show bytes that the disk never gets, and a later sync may succeed all the same:
@@ -179,24 +150,6 @@ impl Upload {
         let Place { agency, blob, inventory, .. } = &self.place;
         inventory.progress(agency, blob, self.here, clock::now_ms());
     }
-}
-
-/// Writes all pieces with as few calls as there can be; their bytes.
-fn write_all(file: &mut File, pieces: &[Bytes]) -> io::Result<u64> {
-    let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
-    let (mut rest, mut written) = (slices.as_mut_slice(), 0);
-    while !rest.is_empty() {
-        match file.write_vectored(rest) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => {
-                written += count as u64;
-                IoSlice::advance_slices(&mut rest, count);
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(written)
 }
 
 impl Drop for Upload {
@@ -220,7 +173,7 @@ mod tests {
         let blobs = Blobs::open(folder.path().to_owned(), Room::new(100, 0), |_, _| false).unwrap();
         let begin = async || blobs.upload("TH", [7; 32], 3_000_000).await.unwrap().unwrap();
         let mut upload = begin().await;
-        upload.write(&[Bytes::from(vec![1; 2_200_000])]).unwrap();
+        upload.write(&[1; 2_200_000]).unwrap();
         drop(upload);
         let upload = begin().await;
         assert!(upload.here() > 0);

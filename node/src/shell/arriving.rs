@@ -3,13 +3,11 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, IoSlice, Read as _, Seek as _, SeekFrom, Write as _},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
-    thread::{self, JoinHandle},
 };
 
-use bytes::Bytes;
 use lintas_proto::{
     envelope::segment::{SegmentRoot, boundary},
     schema::AttachmentRef,
@@ -34,8 +32,6 @@ pub(crate) struct Arriving {
     here: u64,
     synced: u64,
     length: u64,
-    /// Of what was written before, beside what is being written.
-    syncing: Option<JoinHandle<io::Result<()>>>,
 }
 
 /// What came of the last check.
@@ -77,16 +73,7 @@ impl Arriving {
             root.update(piece.get(..count).unwrap_or_default());
         }
         file.seek(SeekFrom::Start(here))?;
-        Ok(Some(Self {
-            file,
-            part,
-            target: target.to_owned(),
-            root,
-            here,
-            synced: here,
-            length,
-            syncing: None,
-        }))
+        Ok(Some(Self { file, part, target: target.to_owned(), root, here, synced: here, length }))
     }
 
     /// How many bytes are here.
@@ -99,39 +86,18 @@ impl Arriving {
         self.length.saturating_sub(self.here)
     }
 
-    /// Writes what came; true when a sync of it was begun.
-    pub(crate) fn write(&mut self, pieces: &[Bytes]) -> io::Result<bool> {
-        pieces.iter().for_each(|piece| self.root.update(piece));
-        self.here = self.here.saturating_add(write_all(&mut self.file, pieces)?);
+    /// Writes what came; true when it was synced.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<bool> {
+        self.root.update(bytes);
+        self.file.write_all(bytes)?;
+        self.here = self.here.saturating_add(bytes.len() as u64);
         let due = self.here.saturating_sub(self.synced) >= SYNC_BYTES;
         if due {
-            let synced = self.begin_sync();
+            let synced = self.file.sync_data();
             self.or_begin_anew(synced)?;
             self.synced = self.here;
         }
         Ok(due)
-    }
-
-    /// Begins to sync what was written so far, once the sync before has ended. The network goes on meanwhile. If nobody
-    /// waits for its end any more, it still empties the part when it fails: it holds the lock until then.
-    fn begin_sync(&mut self) -> io::Result<()> {
-        self.end_sync()?;
-        let file = self.file.try_clone()?;
-        self.syncing = Some(thread::Builder::new().name("blob sync".to_owned()).spawn(move || {
-            let synced = file.sync_data();
-            if synced.is_err() {
-                // If this fails too, the disk takes nothing any more.
-                let _ = file.set_len(0);
-            }
-            synced
-        })?);
-        Ok(())
-    }
-
-    /// Waits for the sync that runs.
-    fn end_sync(&mut self) -> io::Result<()> {
-        let Some(syncing) = self.syncing.take() else { return Ok(()) };
-        syncing.join().unwrap_or_else(|_| Err(io::Error::other("a sync panicked")))
     }
 
     /// After a failed sync the cache may show bytes that the disk never gets, and a later sync may succeed all the same:
@@ -151,30 +117,12 @@ impl Arriving {
             self.file.set_len(0)?;
             return Ok(Check::ThrownAway);
         }
-        let synced = self.end_sync().and_then(|()| self.file.sync_all());
+        let synced = self.file.sync_all();
         self.or_begin_anew(synced)?;
         renameat_with(CWD, &self.part, CWD, &self.target, RenameFlags::NOREPLACE)?;
         sync_folder(self.target.parent().unwrap_or(Path::new("/")))?;
         Ok(Check::Kept)
     }
-}
-
-/// Writes all pieces with as few calls as there can be; their bytes.
-fn write_all(file: &mut File, pieces: &[Bytes]) -> io::Result<u64> {
-    let mut slices: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
-    let (mut rest, mut written) = (slices.as_mut_slice(), 0);
-    while !rest.is_empty() {
-        match file.write_vectored(rest) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => {
-                written += count as u64;
-                IoSlice::advance_slices(&mut rest, count);
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(written)
 }
 
 /// Name of the part of a blob.
@@ -186,6 +134,7 @@ fn part_of(target: &Path) -> io::Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use lintas_proto::envelope::segment::segment_root;
 
     use super::*;
@@ -206,12 +155,12 @@ mod tests {
         let target = folder.path().join("ab");
         let (bytes, reference) = blob(3_000_000);
         let mut first = open(&target, &reference);
-        first.write(&[Bytes::copy_from_slice(&bytes[..2_200_000])]).unwrap();
+        first.write(&bytes[..2_200_000]).unwrap();
         drop(first);
         let mut second = open(&target, &reference);
         let here = usize::try_from(second.here()).unwrap();
         assert_eq!(here, 1_049_656 + 1_049_600);
-        second.write(&bytes[here..].chunks(1_400).map(Bytes::copy_from_slice).collect::<Vec<_>>()).unwrap();
+        second.write(&bytes[here..]).unwrap();
         assert_eq!(second.finish(&reference).unwrap(), Check::Kept);
         assert_eq!(std::fs::read(&target).unwrap(), bytes);
         assert!(Arriving::open(&target, reference.length).unwrap().is_none());
@@ -224,7 +173,7 @@ mod tests {
         let target = folder.path().join("ab");
         let (bytes, reference) = blob(3_000_000);
         let mut part = open(&target, &reference);
-        part.write(&[Bytes::copy_from_slice(&bytes[..2_200_000])]).unwrap();
+        part.write(&bytes[..2_200_000]).unwrap();
         part.or_begin_anew(Ok(())).unwrap();
         drop(part);
         let part = open(&target, &reference);
@@ -241,7 +190,7 @@ mod tests {
         let (mut bytes, reference) = blob(1_200_000);
         bytes[7] ^= 1;
         let mut part = open(&target, &reference);
-        part.write(&[bytes.into()]).unwrap();
+        part.write(&bytes).unwrap();
         drop(part);
         // Whole but wrong, found by the next process.
         let part = open(&target, &reference);

@@ -1,7 +1,7 @@
 //! Blobs over streams of their own, a piece at a time; always ciphertext. A transfer that was cut goes on where
 //! the receiving side stands.
 
-use std::{fs::File, io::Read as _, os::unix::fs::FileExt as _, path::PathBuf};
+use std::{fs::File, io::Read as _, os::unix::fs::FileExt as _, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use lintas_link::{Connection, FrameReader, LinkError};
@@ -23,9 +23,9 @@ use super::{
 use crate::core::text::one_line;
 
 /// Bytes read from disk and sent at once.
-const PIECE_BYTES: usize = 256 * 1024;
-/// Pieces read and not yet sent, or groups of pieces received and not yet on disk.
-const GROUPS_MAX: usize = 4;
+const PIECE_BYTES: usize = 128 * 1024;
+/// Pieces received and not yet on disk.
+const PIECES_MAX: usize = 4;
 
 /// Why a blob was not transferred.
 #[derive(Debug, Error)]
@@ -127,13 +127,12 @@ pub(crate) async fn upload(
     if stored > blob.length {
         return Err(wrong(&name, "the broker claims to have more of it than there is"));
     }
-    let (pieces, mut ahead) = mpsc::channel(GROUPS_MAX);
-    let length = blob.length;
-    spawn_blocking(move || read(&file, stored, length, &pieces));
     let mut at = stored;
     let sent = loop {
-        let Some(piece) = ahead.recv().await else { break writer.finish().await };
-        let piece = piece.map_err(|error| failed(&name, error))?;
+        if at == blob.length {
+            break writer.finish().await;
+        }
+        let piece = piece(&file, at, blob.length).await.map_err(|error| failed(&name, error))?;
         at += piece.len() as u64;
         if let Err(error) = writer.write_raw(piece).await {
             break Err(error);
@@ -206,54 +205,52 @@ pub(crate) async fn download(
     if status(&mut reader, &name, blob).await?.length != blob.length {
         return Err(wrong(&name, "the broker has another length of it than the packet names"));
     }
-    let (groups, arrived) = mpsc::channel(GROUPS_MAX);
+    let (pieces, arrived) = mpsc::channel(PIECES_MAX);
     let its_folder = folder.clone();
-    // Begun before anything is received; ends when `groups` is dropped, also by whoever drops this future.
+    // Begun before anything is received; ends when `pieces` is dropped, also by whoever drops this future.
     let written = spawn_blocking(move || write(arrived, part, &expected, &file_name, room, &its_folder));
-    let received = receive(&mut reader, &groups, blob.length - offset, &name, mark, offset).await;
-    drop(groups);
+    let received = receive(&mut reader, &pieces, blob.length - offset, &name, mark, offset).await;
+    drop(pieces);
     let written = written.await.map_err(|_| wrong(&name, "writing it failed"))?;
     received.and(written)
 }
 
-/// Passes bytes on until all are here, also those that come before an error.
+/// Passes bytes on until all are here; the peer must end the stream there.
 async fn receive(
     reader: &mut FrameReader,
-    groups: &mpsc::Sender<Vec<Bytes>>,
+    pieces: &mpsc::Sender<Bytes>,
     mut missing: u64,
     name: &str,
     mark: Mark<'_>,
     mut at: u64,
 ) -> Result<(), TransferError> {
     while missing > 0 {
-        let mut pieces = Vec::new();
-        let gathered = reader.gather_raw(&mut pieces, missing).await;
-        let count = pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
-        if groups.send(pieces).await.is_err() {
+        let max = usize::try_from(missing).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
+        let piece = reader.read_raw(max).await?;
+        let piece = piece.ok_or_else(|| wrong(name, "the broker ended it too early"))?;
+        let count = piece.len() as u64;
+        if pieces.send(piece).await.is_err() {
             // The writer has failed, and says why.
             return Ok(());
         }
         missing = missing.saturating_sub(count);
         at = at.saturating_add(count);
         mark.at(at);
-        if !gathered? {
-            return Err(wrong(name, "the broker ended it too early"));
-        }
     }
     Ok(())
 }
 
 /// Writes what comes. What is not whole when nothing more comes stays for the next transfer.
 fn write(
-    mut arrived: mpsc::Receiver<Vec<Bytes>>,
+    mut arrived: mpsc::Receiver<Bytes>,
     mut part: Arriving,
     blob: &AttachmentRef,
     name: &str,
     room: Room,
     folder: &Folder,
 ) -> Result<(), TransferError> {
-    while let Some(pieces) = arrived.blocking_recv() {
-        if part.write(&pieces).map_err(|error| failed(name, error))? {
+    while let Some(piece) = arrived.blocking_recv() {
+        if part.write(&piece).map_err(|error| failed(name, error))? {
             room.check(folder, part.missing())?;
         }
     }
@@ -291,27 +288,22 @@ async fn status(
     Ok(status)
 }
 
-fn open(path: &PathBuf, blob: &AttachmentRef) -> std::io::Result<File> {
+fn open(path: &PathBuf, blob: &AttachmentRef) -> std::io::Result<Arc<File>> {
     let file = File::open(path)?;
     if file.metadata()?.len() != blob.length {
         return Err(std::io::Error::other("the sealed file has another length than the packet names"));
     }
-    Ok(file)
+    Ok(Arc::new(file))
 }
 
-/// Reads a little ahead of the network, until nobody wants more.
-fn read(file: &File, from: u64, length: u64, pieces: &mpsc::Sender<std::io::Result<Bytes>>) {
-    let mut at = from;
-    while at < length {
-        let count = usize::try_from(length - at).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
+async fn piece(file: &Arc<File>, at: u64, length: u64) -> std::io::Result<Bytes> {
+    let count = usize::try_from(length - at).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
+    let file = Arc::clone(file);
+    let read = spawn_blocking(move || {
         let mut piece = vec![0; count];
-        let read = file.read_exact_at(&mut piece, at).map(|()| Bytes::from(piece));
-        at += count as u64;
-        let failed = read.is_err();
-        if pieces.blocking_send(read).is_err() || failed {
-            return;
-        }
-    }
+        file.read_exact_at(&mut piece, at).map(|()| Bytes::from(piece))
+    });
+    read.await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
 }
 
 fn failed(name: &str, error: std::io::Error) -> TransferError {

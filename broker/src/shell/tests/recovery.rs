@@ -187,6 +187,11 @@ async fn a_record_that_cannot_be_read_again_ends_the_process() {
     let sealed = world.packet("TH", &[unit("KH", "A")]);
     let mut th = Node::connect(&world, &broker, "TH").await;
     th.receipt(&sealed).await;
+    // What was committed just now is in memory as well; others push it out.
+    world.title_bytes = 900_000;
+    for _ in 0..3 {
+        th.receipt(&world.packet("TH", &[unit("VN", "A")])).await;
+    }
     let needle = &sealed.submission.body[..64];
     let mut spoiled = 0;
     for file in std::fs::read_dir(folder.path().join("journal")).unwrap() {
