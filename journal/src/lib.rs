@@ -46,20 +46,24 @@ pub mod disk;
 mod error;
 mod group;
 mod image;
+mod index;
 mod journal;
 mod layout;
 mod limits;
 mod mailbox;
 mod map;
+mod newest;
 mod recover;
 mod replay;
 mod run;
 mod scan;
+mod sealed;
 mod segment;
 mod space;
 mod survey;
 mod tail;
 mod types;
+mod verify;
 
 pub use check::{Checked, check};
 pub use commit::{CommitHandle, Committer, Done};
@@ -70,6 +74,7 @@ pub use error::{CommitError, Cut, Damage, Evidence, Field, FoldError, LimitsErro
 pub use journal::Journal;
 pub use limits::{Limits, SEGMENT_BYTES_MAX};
 pub use map::Reader;
+pub use recover::Depth;
 pub use types::{
     Anchor, Class, Committed, CompactReport, Compaction, Fold, Group, Live, NewRecord, OpenReport, Record,
 };

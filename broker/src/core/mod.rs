@@ -9,11 +9,12 @@
 //! - [`deliver`]: what a session hands over next; [`hand_over`]: whether its recipient may still have it
 //! - [`events`]: what the log is told beside that; [`erase`]: what it is to forget; [`scribe`] gives every event its place
 //! - [`ledger`]: the state that is folded over the journal, of [`queue`]s and more
-//! - [`record`]: what the journal holds, byte by byte
+//! - [`record`]: what the journal holds, byte by byte; `brief`: what is folded of it; `terse`: numbers and texts in few bytes
 //! - [`log`]: the audit log as it is published, folded over the same records
 //! - [`snapshot`]: the ledger as bytes, so that old segments can go; [`spent`] are the records that go with them
 
 pub mod admit;
+mod brief;
 pub mod deliver;
 pub mod earlier;
 pub mod erase;
@@ -34,3 +35,4 @@ pub mod rules;
 pub mod scribe;
 pub mod snapshot;
 pub mod spent;
+mod terse;

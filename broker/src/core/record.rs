@@ -26,10 +26,12 @@ use lintas_proto::{
 };
 use thiserror::Error;
 
-const PACKET: u16 = 1;
-const ADMISSION: u16 = 2;
-const OUTCOME: u16 = 3;
-const TAKEN: u16 = 4;
+use super::brief::Brief;
+
+pub(super) const PACKET: u16 = 1;
+pub(super) const ADMISSION: u16 = 2;
+pub(super) const OUTCOME: u16 = 3;
+pub(super) const TAKEN: u16 = 4;
 const EPOCH: u16 = 5;
 const EVENTS: u16 = 6;
 const SLOT_KEY: u16 = 7;
@@ -112,7 +114,14 @@ impl Fact {
             Self::Erasure(erasure) => (ERASURE, canonical::encode(erasure)),
             Self::LogBegun(begun) => (LOG_BEGUN, canonical::encode(begun)),
         };
-        NewRecord { kind, payload }
+        NewRecord { kind, payload, brief: self.brief() }
+    }
+
+    /// What the ledger folds of it, where that is less than all of it. What has none because something is wrong with it is
+    /// refused by the ledger.
+    #[must_use]
+    pub fn brief(&self) -> Option<Bytes> {
+        Brief::of(self).ok().flatten().map(|brief| brief.to_bytes())
     }
 
     /// Agencies whose queues it changes.

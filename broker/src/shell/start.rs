@@ -9,7 +9,7 @@ use lintas_config::{
     policy::Policies,
     settings::BrokerSettings,
 };
-use lintas_journal::{Committer, FileDisk, Journal, Limits};
+use lintas_journal::{Committer, Depth, FileDisk, Journal, Limits};
 use lintas_link::{CloseCode, Server, TransportKey};
 use lintas_proto::{
     id::hex,
@@ -252,10 +252,13 @@ impl Engine {
         let mut fold = Folding::default();
         let limits = journal_limits(settings, limits);
         let disk = FileDisk::open(folder.journal())?;
-        let (mut journal, _) = Journal::open_untended(disk, limits, anchor, &mut fold)?;
+        // Once damage was found, nobody is let in before everything was verified.
+        let depth = if folder.journal_was_damaged() { Depth::Whole } else { Depth::Indexes };
+        let (mut journal, _) = Journal::open_untended(disk, limits, anchor, &mut fold, depth)?;
+        folder.journal_is_whole()?;
         begin_log(&mut journal, &mut fold.ledger, &directory, &broker)?;
         let durable = journal.next_sequence().saturating_sub(1);
-        let Folding { ledger, spent_bytes, spent_records } = fold;
+        let Folding { ledger, spent_bytes, spent_records, .. } = fold;
         let room = Room::new(settings.attachments_mib_max, settings.free_mib_min);
         let blobs = Blobs::open(folder.blobs(), room, |agency, blob| ledger.names_blob(agency, blob))?;
         for (agency, blob) in ledger.named_blobs().filter(|(agency, blob)| !blobs.has(agency, blob)) {
@@ -300,6 +303,7 @@ impl Engine {
         let index = Arc::new(Index::start(db)?);
         let sequencer = Sequencer {
             shared: Arc::clone(&shared),
+            folder: folder.clone(),
             journal: committer.handle(),
             index: Arc::clone(&index),
             intake: intakes,
@@ -326,9 +330,10 @@ impl Engine {
     pub(super) async fn stop(self) -> Result<(), RunError> {
         let Self { shared, committer, index, publisher, sequencer } = self;
         if *shared.failed.borrow() {
+            let damaged = committer.handle().damage().map(|damage| RunError::Damaged(damage.to_string()));
             let parting = tokio::task::spawn_blocking(move || drop((sequencer, publisher, committer)));
             let _ = timeout(Duration::from_millis(PARTING_MS_MAX), parting).await;
-            return Err(RunError::Failed);
+            return Err(damaged.unwrap_or(RunError::Failed));
         }
         // A sequencer that panicked has said so.
         let threads = move || {

@@ -1,12 +1,14 @@
 //! Packets that some queue still holds. There may be millions of them, so each is short: units that many packets name are
 //! kept once.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use lintas_proto::{
     id::{Digest, PacketId},
     schema::UnitRef,
 };
+
+use crate::core::brief::Unit;
 
 /// A packet that some queue still holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,16 +74,17 @@ impl Recipients {
 
 /// Every unit that a packet has named, once. As many as the region has had; who is in it says nothing.
 #[derive(Debug, Clone, Default)]
-pub(in crate::core) struct Units(HashSet<Arc<UnitRef>>);
+pub(in crate::core) struct Units(BTreeMap<String, BTreeMap<String, Arc<UnitRef>>>);
 
 impl Units {
-    /// The one that is kept of those equal to `unit`.
-    pub(in crate::core) fn get(&mut self, unit: &UnitRef) -> Arc<UnitRef> {
-        if let Some(known) = self.0.get(unit) {
+    /// The one that is kept of those equal to this one.
+    pub(in crate::core) fn get(&mut self, (agency, name): Unit<'_>) -> Arc<UnitRef> {
+        if let Some(known) = self.0.get(agency).and_then(|of_agency| of_agency.get(name)) {
             return Arc::clone(known);
         }
-        let new = Arc::new(unit.clone());
-        self.0.insert(Arc::clone(&new));
+        let new = Arc::new(UnitRef { agency: agency.to_owned(), unit: name.to_owned() });
+        let of_agency = self.0.entry(agency.to_owned()).or_default();
+        of_agency.insert(name.to_owned(), Arc::clone(&new));
         new
     }
 }

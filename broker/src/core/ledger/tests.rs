@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use lintas_config::os_entropy;
-use lintas_proto::schema::{EventType, StoredRecipient};
+use lintas_proto::schema::{EventType, StoredAdmission, StoredOutcome, StoredRecipient, StoredTaken};
 
 use super::*;
 use crate::{
@@ -182,7 +182,7 @@ fn a_record_reads_back_and_an_unknown_one_is_refused() {
     use lintas_journal::{NewRecord, Record};
     let facts = [packet(), Fact::Admission(admission(1, &["KH"])), outcome("KH", 1), taken("TH", 1)];
     for (fact, expected) in facts.iter().zip(1u16..) {
-        let NewRecord { kind, payload } = fact.to_record();
+        let NewRecord { kind, payload, brief: _ } = fact.to_record();
         assert_eq!(kind, expected, "kinds are stable");
         let record = Record { sequence: 7, kind, payload: payload.clone() };
         assert_eq!(&Fact::from_record(&record).unwrap(), fact);
