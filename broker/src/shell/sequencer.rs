@@ -31,7 +31,6 @@ use self::room::Room;
 pub(super) use self::{log::Logbook, packets::Refusals};
 use super::{
     clock,
-    folder::Folder,
     index::Index,
     intake::{End, Intake, Refusing, Submitted},
     leavers::Leavers,
@@ -70,7 +69,6 @@ enum Fatal {
 #[derive(Debug)]
 pub(crate) struct Sequencer {
     pub(crate) shared: Arc<Shared>,
-    pub(crate) folder: Folder,
     pub(crate) journal: CommitHandle<FileDisk>,
     pub(crate) index: Arc<Index>,
     pub(crate) intake: mpsc::Receiver<Intake>,
@@ -118,13 +116,7 @@ impl Sequencer {
         while let Some(batch) = runtime.block_on(self.next_batch()) {
             if let Err(error) = self.round(batch) {
                 self.shared.fail(&error);
-                break;
-            }
-        }
-        if let Some(damage) = self.journal.damage() {
-            self.shared.fail(&damage);
-            if let Err(error) = self.folder.journal_is_damaged(&damage.to_string()) {
-                tracing::error!(%error, "the next start does not know that the journal is damaged");
+                return;
             }
         }
     }

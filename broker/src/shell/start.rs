@@ -232,6 +232,7 @@ impl Me {
 
 /// Everything behind the listener.
 pub(super) struct Engine {
+    folder: Folder,
     pub(super) shared: Arc<Shared>,
     committer: Committer<FileDisk>,
     index: Arc<Index>,
@@ -303,7 +304,6 @@ impl Engine {
         let index = Arc::new(Index::start(db)?);
         let sequencer = Sequencer {
             shared: Arc::clone(&shared),
-            folder: folder.clone(),
             journal: committer.handle(),
             index: Arc::clone(&index),
             intake: intakes,
@@ -322,18 +322,22 @@ impl Engine {
         };
         let thread = std::thread::Builder::new().name("sequencer".to_owned());
         let sequencer = thread.spawn(move || sequencer.run())?;
-        Ok((Self { shared, committer, index, publisher, sequencer }, intake))
+        let folder = folder.clone();
+        Ok((Self { folder, shared, committer, index, publisher, sequencer }, intake))
     }
 
     /// Waits for the sequencer, which ends with the last session, and closes the journal. When the disk has
     /// failed nothing is waited for: a thread may hang on it.
     pub(super) async fn stop(self) -> Result<(), RunError> {
-        let Self { shared, committer, index, publisher, sequencer } = self;
+        let Self { folder, shared, committer, index, publisher, sequencer } = self;
         if *shared.failed.borrow() {
-            let damaged = committer.handle().damage().map(|damage| RunError::Damaged(damage.to_string()));
+            let damaged = committer.handle().damage().map(ToString::to_string);
+            if let Some(what) = &damaged {
+                folder.journal_is_damaged(what)?;
+            }
             let parting = tokio::task::spawn_blocking(move || drop((sequencer, publisher, committer)));
             let _ = timeout(Duration::from_millis(PARTING_MS_MAX), parting).await;
-            return Err(damaged.unwrap_or(RunError::Failed));
+            return Err(damaged.map_or(RunError::Failed, RunError::Damaged));
         }
         // A sequencer that panicked has said so.
         let threads = move || {
