@@ -191,6 +191,12 @@ impl<D: Disk> CommitHandle<D> {
         self.shared.reader.clone()
     }
 
+    /// Live segments, with the one being written.
+    #[must_use]
+    pub fn segments(&self) -> u64 {
+        self.shared.reader.map.read().segments.len() as u64
+    }
+
     /// The damage that was found in a sealed segment after opening, which has poisoned the journal.
     #[must_use]
     pub fn damage(&self) -> Option<&OpenError> {
