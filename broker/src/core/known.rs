@@ -47,6 +47,12 @@ impl Known {
         self.rows.get_mut(place / CHUNK)?.get_mut(place % CHUNK).map(|row| &mut row.seen)
     }
 
+    /// Makes room for so many more, if there will be: a table that grows is built anew each time.
+    pub(super) fn reserve(&mut self, more: usize) {
+        let Self { rows, places, hasher, .. } = self;
+        places.reserve(more, |place| row(rows, *place).map_or(0, |row| hasher.hash_one(row.id)));
+    }
+
     /// Remembers a packet id, once; false if it is known.
     pub(super) fn insert(&mut self, id: PacketId, seen: Seen) -> bool {
         let Self { rows, free, places, forget, hasher } = self;

@@ -22,7 +22,9 @@ use self::{
     live::{LivePacket, Recipients, Units},
 };
 use super::{
+    ascending::Ascending,
     brief::{Admitted, Brief, Told},
+    known::Known,
     queue::{Entry, Held, Queue},
     record::{Fact, RecordError},
     spent::Spent,
@@ -56,14 +58,14 @@ pub struct Ended {
 /// The state of a broker.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ledger {
-    pub(super) seen: HashMap<PacketId, Seen>,
-    pub(super) forget: BTreeSet<(u64, PacketId)>,
+    pub(super) known: Known,
     /// Highest time of an admission, event or epoch: what could have been forgotten by then is.
     pub(super) time_ms: u64,
     pub(super) queues: BTreeMap<String, Queue>,
     /// By sequence of the admission record.
-    pub(super) packets: BTreeMap<u64, LivePacket>,
-    pub(super) by_digest: HashMap<Digest, u64>,
+    pub(super) packets: Ascending<u64, LivePacket>,
+    /// Those with attachments, which are asked for by header digest.
+    by_digest: HashMap<Digest, u64>,
     /// Of the packets.
     pub(super) units: Units,
     /// How many packets name a blob of an agency.
@@ -78,7 +80,7 @@ impl Ledger {
     /// What is known of a packet id.
     #[must_use]
     pub fn seen(&self, id: &PacketId) -> Option<&Seen> {
-        self.seen.get(id)
+        self.known.get(id)
     }
 
     /// Whether an id used with that `deliver_by_ms` may have been forgotten, so that a packet with it cannot be
@@ -124,7 +126,7 @@ impl Ledger {
         self.packets.get(&admission)
     }
 
-    /// A packet that some queue still holds, by its header digest, with the admission's record.
+    /// A packet with attachments that some queue still holds, by its header digest, with the admission's record.
     #[must_use]
     pub fn packet_by_digest(&self, digest: &Digest) -> Option<(u64, &LivePacket)> {
         let admission = *self.by_digest.get(digest)?;
@@ -242,7 +244,7 @@ impl Ledger {
         }
         self.pass(admitted.time_ms)?;
         let forget_ms = forget_ms(deliver_by_ms);
-        if self.remember(packet_id, Seen { digest, admission: sequence, forget_ms }).is_some() {
+        if !self.known.insert(packet_id, Seen { digest, admission: sequence, forget_ms }) {
             return Err("packet id was used before");
         }
         self.audit.grow(&originator.agency, 1 + u64::from(admitted.all))?;
@@ -257,18 +259,14 @@ impl Ledger {
         Ok(())
     }
 
-    /// Remembers that a packet id was used; what was remembered of it before, if anything.
-    pub(super) fn remember(&mut self, id: PacketId, seen: Seen) -> Option<Seen> {
-        self.forget.insert((seen.forget_ms, id));
-        self.seen.insert(id, seen)
-    }
-
     /// Puts a packet among those that queues hold.
     pub(super) fn hold(&mut self, admission: u64, packet: LivePacket) {
         for blob in &packet.blobs {
             *self.named.entry((packet.originator.agency.clone(), *blob)).or_default() += 1;
         }
-        self.by_digest.insert(packet.digest, admission);
+        if !packet.blobs.is_empty() {
+            self.by_digest.insert(packet.digest, admission);
+        }
         self.packets.insert(admission, packet);
     }
 
@@ -296,9 +294,11 @@ impl Ledger {
     /// Takes a packet out that no queue holds.
     fn let_go(&mut self, admission: u64) -> Option<Ended> {
         let packet = self.packets.remove(&admission)?;
-        self.by_digest.remove(&packet.digest);
+        if !packet.blobs.is_empty() {
+            self.by_digest.remove(&packet.digest);
+        }
         self.spent.insert(admission.saturating_sub(1));
-        if self.seen.get(&packet.packet_id).is_none_or(|seen| seen.admission != admission) {
+        if self.known.get(&packet.packet_id).is_none_or(|seen| seen.admission != admission) {
             self.spent.insert_logged(admission);
         }
         let originator = packet.originator.agency.clone();
@@ -334,10 +334,8 @@ impl Ledger {
             return Err("time goes back");
         }
         self.time_ms = self.time_ms.max(time_ms);
-        while let Some((at, id)) = self.forget.first().copied().filter(|(at, _)| *at <= self.time_ms) {
-            self.forget.remove(&(at, id));
-            let seen = self.seen.remove(&id).filter(|seen| !self.packets.contains_key(&seen.admission));
-            if let Some(seen) = seen.filter(|seen| seen.admission > 0) {
+        while let Some(seen) = self.known.forget(self.time_ms) {
+            if seen.admission > 0 && !self.packets.contains_key(&seen.admission) {
                 self.spent.insert_logged(seen.admission);
             }
         }

@@ -115,9 +115,9 @@ fn write_packets(ledger: &Ledger, out: &mut Writing) {
     let place = |unit: &UnitRef| places.get(&of(unit)).copied().unwrap_or(0);
     out.number(ledger.packets.len() as u64);
     let mut from = 0;
-    for (admission, packet) in &ledger.packets {
+    for (admission, packet) in ledger.packets.iter() {
         out.number(admission.saturating_sub(from));
-        from = *admission;
+        from = admission;
         out.bytes(packet.packet_id.as_bytes());
         out.bytes(&packet.digest);
         out.number(place(&packet.originator));
@@ -130,7 +130,7 @@ fn write_packets(ledger: &Ledger, out: &mut Writing) {
         out.bytes(packet.blobs.as_flattened());
         out.number(u64::from(packet.remaining));
         out.number(packet.bytes);
-        out.number(remembered(ledger, *admission, packet).map_or(0, |forget_ms| forget_ms.saturating_add(1)));
+        out.number(remembered(ledger, admission, packet).map_or(0, |forget_ms| forget_ms.saturating_add(1)));
     }
 }
 
@@ -144,17 +144,16 @@ fn write_others(ledger: &Ledger, out: &mut Writing) {
         let packet = ledger.packets.get(&seen.admission).filter(|packet| packet.packet_id == *id);
         packet.is_none_or(|packet| packet.digest != seen.digest)
     };
-    // `forget` gives the packet ids in a fixed order.
-    let all = ledger.forget.iter().filter_map(|(_, id)| Some((id, ledger.seen.get(id)?)));
-    let others = all.filter(|(id, seen)| is_other(id, seen));
-    out.number(others.clone().count() as u64);
+    let mut others = ledger.known.in_order();
+    others.retain(|(id, seen)| is_other(id, seen));
+    out.number(others.len() as u64);
     let mut from = 0;
     for (id, Seen { digest, admission, forget_ms }) in others {
         out.bytes(id.as_bytes());
-        out.bytes(digest);
-        out.number(*admission);
+        out.bytes(&digest);
+        out.number(admission);
         out.number(forget_ms.saturating_sub(from));
-        from = *forget_ms;
+        from = forget_ms;
     }
 }
 
@@ -235,7 +234,7 @@ pub fn decode(bytes: &[u8]) -> Result<Ledger, SnapshotError> {
         let (packet_id, digest) = (id(&mut reading)?, array(&mut reading)?);
         let (admission, forget_ms) = (number(&mut reading)?, sum(from, &mut reading)?);
         from = forget_ms;
-        ledger.remember(packet_id, Seen { digest, admission, forget_ms });
+        ledger.known.insert(packet_id, Seen { digest, admission, forget_ms });
     }
     for _ in 0..number(&mut reading)? {
         read_queue(&mut ledger, &mut reading)?;
@@ -277,8 +276,10 @@ fn read_packets(ledger: &mut Ledger, reading: &mut Reading<'_>) -> Result<(), Sn
     let units = several(reading, read_unit).ok_or(SnapshotError::Truncated)?;
     let units: Vec<_> = units.into_iter().map(|unit| ledger.units.get(unit)).collect();
     let unit = |reading: &mut Reading<'_>| Some(units.get(usize::try_from(reading.number()?).ok()?)?.clone());
-    let mut admission = 0;
-    for _ in 0..number(reading)? {
+    let (mut admission, count) = (0, number(reading)?);
+    // None is shorter than its id and digest.
+    ledger.known.reserve(usize::try_from(count).unwrap_or(0).min(reading.0.len() / 48));
+    for _ in 0..count {
         admission = sum(admission, reading)?;
         let (packet_id, digest): (_, Digest) = (id(reading)?, array(reading)?);
         let originator = unit(reading).ok_or(SnapshotError::Incomplete)?;
@@ -292,7 +293,7 @@ fn read_packets(ledger: &mut Ledger, reading: &mut Reading<'_>) -> Result<(), Sn
         let remaining = reading.place().ok_or(SnapshotError::Truncated)?;
         let (bytes, remembered) = (number(reading)?, number(reading)?);
         if let Some(forget_ms) = remembered.checked_sub(1) {
-            ledger.remember(packet_id, Seen { digest, admission, forget_ms });
+            ledger.known.insert(packet_id, Seen { digest, admission, forget_ms });
         }
         let (recipients, blobs) = (Recipients::new(recipients), blobs.into());
         let live = LivePacket { packet_id, digest, originator, recipients, blobs, remaining, bytes };

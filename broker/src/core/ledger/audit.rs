@@ -265,7 +265,7 @@ impl Ledger {
             return Err("a packet is erased that somebody waits for");
         }
         for id in &ids {
-            if let Some(seen) = self.seen.get_mut(id).filter(|seen| seen.admission > 0) {
+            if let Some(seen) = self.known.get_mut(id).filter(|seen| seen.admission > 0) {
                 self.spent.insert_logged(seen.admission);
                 seen.admission = 0;
             }

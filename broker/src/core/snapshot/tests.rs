@@ -191,8 +191,9 @@ fn audit_facts(book: &Book, step: &Step) -> Vec<Fact> {
             due.map(|read| events::told(read, &mut scribe, &mut entropy)).collect()
         }
         Step::Erase { agency, first } => {
-            let packets = ledger.seen.keys().filter(|id| id.as_bytes()[5] % 3 == 0);
-            let packets = packets.filter(|id| ledger.waits_for(&[**id].into()).is_none()).copied().collect();
+            let known = ledger.known.in_order().into_iter().map(|(id, _)| id);
+            let packets = known.filter(|id| id.as_bytes()[5] % 3 == 0);
+            let packets = packets.filter(|id| ledger.waits_for(&[*id].into()).is_none()).collect();
             let order = Bytes::from_static(b"order");
             let (agency, indices) = (AGENCIES[*agency], [*first, first + 2]);
             let erasure = Erasure { agency, indices: &indices, packets: &packets, order: &order };
@@ -254,7 +255,7 @@ proptest! {
         prop_assert_eq!(&fold(Ledger::default(), &book.facts, 1), &book.ledger);
         prop_assert_eq!(&fold_briefs(&book.facts), &book.ledger);
         // A receipt that may be asked for is not spent, nor what the log was not given yet.
-        for seen in book.ledger.seen.values().filter(|seen| seen.admission > 0) {
+        for (_, seen) in book.ledger.known.in_order().into_iter().filter(|(_, seen)| seen.admission > 0) {
             prop_assert!(!book.ledger.spent().contains(seen.admission, u64::MAX));
         }
         for (sequence, fact) in (1..).zip(&book.facts) {
