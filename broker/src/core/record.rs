@@ -3,7 +3,7 @@
 //! | kind | name | payload |
 //! |---|---|---|
 //! | 1 | PACKET | canonical `Submission`, as it came |
-//! | 2 | ADMISSION | `StoredAdmission`; the packet is the record just before |
+//! | 2 | ADMISSION | `StoredAdmission`, squeezed; the packet is the record just before |
 //! | 3 | OUTCOME | `StoredOutcome` |
 //! | 4 | TAKEN | `StoredTaken` |
 //! | 5 | EPOCH | `StoredEpoch` |
@@ -26,7 +26,10 @@ use lintas_proto::{
 };
 use thiserror::Error;
 
-use super::brief::Brief;
+use super::{
+    brief::Brief,
+    squeeze::{squeeze, unsqueeze},
+};
 
 pub(super) const PACKET: u16 = 1;
 pub(super) const ADMISSION: u16 = 2;
@@ -78,6 +81,12 @@ pub enum RecordError {
         /// What is wrong.
         error: DecodeError,
     },
+    /// An admission of which not even the message can be read.
+    #[error("record {sequence} breaks off, or is squeezed otherwise; use the version that wrote it")]
+    Squeezed {
+        /// Sequence of the record.
+        sequence: u64,
+    },
     /// A kind that this version does not know.
     #[error(
         "record {sequence} is of kind {kind}, which this version does not know; use the version that wrote it"
@@ -104,7 +113,7 @@ impl Fact {
     pub fn to_record(&self) -> NewRecord {
         let (kind, payload) = match self {
             Self::Packet(submission) => (PACKET, submission.clone()),
-            Self::Admission(admission) => (ADMISSION, canonical::encode(admission)),
+            Self::Admission(admission) => (ADMISSION, squeeze(&canonical::encode(admission)).into()),
             Self::Outcome(outcome) => (OUTCOME, canonical::encode(outcome)),
             Self::Taken(taken) => (TAKEN, canonical::encode(taken)),
             Self::Epoch(epoch) => (EPOCH, canonical::encode(epoch)),
@@ -171,10 +180,15 @@ impl Fact {
     pub fn from_record(record: &Record) -> Result<Self, RecordError> {
         let (sequence, payload) = (record.sequence, &record.payload);
         let max = RECORD_BYTES_MAX;
+        let whole = match record.kind {
+            ADMISSION => unsqueeze(payload, max).ok_or(RecordError::Squeezed { sequence })?,
+            _ => Vec::new(),
+        };
+        let whole = Bytes::from(whole);
         let read = || -> Result<Option<Self>, DecodeError> {
             Ok(Some(match record.kind {
                 PACKET => Self::Packet(payload.clone()),
-                ADMISSION => Self::Admission(canonical::decode(payload, max)?),
+                ADMISSION => Self::Admission(canonical::decode(&whole, max)?),
                 OUTCOME => Self::Outcome(canonical::decode(payload, max)?),
                 TAKEN => Self::Taken(canonical::decode(payload, max)?),
                 EPOCH => Self::Epoch(canonical::decode(payload, max)?),
