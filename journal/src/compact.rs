@@ -143,7 +143,8 @@ impl<D: Disk> Journal<D> {
     fn segments_for(&self, carried: u64, records: u64, snapshot: u64) -> u64 {
         let stays = self.map.read().segments.len() as u64;
         let image = snapshot.saturating_add(stays.saturating_mul(u64::from(KEPT_BYTES)));
-        let part_overhead = u64::from(GROUP_HEADER_BYTES + FRAME_BYTES + PART_PREFIX_BYTES + 8 + CARRIED_BYTES);
+        let part_overhead =
+            u64::from(GROUP_HEADER_BYTES + FRAME_BYTES + PART_PREFIX_BYTES + 8 + CARRIED_BYTES);
         let parts = image.div_ceil(self.part_bytes()).saturating_mul(part_overhead);
         // A carried record has a group of its own at worst.
         let groups = records.saturating_mul(u64::from(GROUP_HEADER_BYTES + FRAME_BYTES + 8 + CARRIED_BYTES));

@@ -58,12 +58,7 @@ impl Kept {
     }
 
     pub(crate) fn decode(take: &mut Take<'_>) -> Option<Self> {
-        Some(Self {
-            number: take.u64()?,
-            index_at: take.u32()?,
-            end: take.u32()?,
-            hash: take.array()?,
-        })
+        Some(Self { number: take.u64()?, index_at: take.u32()?, end: take.u32()?, hash: take.array()? })
     }
 }
 

@@ -144,7 +144,8 @@ mod tests {
         growing.add(Contents::Owner, 6200, &record(4, None));
         growing.add(Contents::Moved, 6300, &record(0xFF03, None));
         let payload = growing.payload();
-        let entries = u64::from(CARRIED_BYTES + IMAGE_BYTES) + own_bytes(Some(b"brief")) + 2 * own_bytes(None);
+        let entries =
+            u64::from(CARRIED_BYTES + IMAGE_BYTES) + own_bytes(Some(b"brief")) + 2 * own_bytes(None);
         assert_eq!((payload.len() as u64, growing.bytes()), (12 + entries, entries));
         let raw = |kind, payload| RawRecord { kind, payload, ..RawRecord::default() };
         let index = Index::decode(&raw(KIND_INDEX, &payload)).unwrap();

@@ -83,7 +83,11 @@ pub(crate) fn chain(survey: &Survey, last: &SegmentHeader, floor: u64) -> Result
 }
 
 /// The segments that the snapshot says stay, in order.
-pub(crate) fn kept_segments(survey: &Survey, mut kept: Vec<Kept>, image: &Image) -> Result<Vec<Sealed>, OpenError> {
+pub(crate) fn kept_segments(
+    survey: &Survey,
+    mut kept: Vec<Kept>,
+    image: &Image,
+) -> Result<Vec<Sealed>, OpenError> {
     let evidence = Evidence::Snapshot { segment: image.segment };
     kept.sort_by_key(|kept| kept.number);
     let sealed = kept.into_iter().map(|Kept { number, index_at, end, hash }| {

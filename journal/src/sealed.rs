@@ -127,11 +127,10 @@ impl Sealed {
     /// `Damaged`.
     pub(crate) fn check_end(&self, map: &SegmentMap, next_sequence: u64) -> Result<(), OpenError> {
         let wrong = |field| Err(self.damage(map.end, field, next_sequence));
-        match () {
-            () if map.end != self.end => wrong(Field::SegmentEnd),
-            () if map.hash != self.hash => wrong(Field::SegmentEndHash),
-            () => Ok(()),
+        if map.end != self.end {
+            return wrong(Field::SegmentEnd);
         }
+        if map.hash == self.hash { Ok(()) } else { wrong(Field::SegmentEndHash) }
     }
 }
 

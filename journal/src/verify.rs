@@ -19,13 +19,7 @@ pub(crate) struct Pane {
 
 impl Pane {
     /// Holds at least `count` bytes from `at` on, as far as `end`.
-    fn show<D: Disk>(
-        &mut self,
-        disk: &D,
-        sealed: &Sealed,
-        at: u32,
-        count: u32,
-    ) -> Result<(), OpenError> {
+    fn show<D: Disk>(&mut self, disk: &D, sealed: &Sealed, at: u32, count: u32) -> Result<(), OpenError> {
         let left = sealed.end.saturating_sub(at);
         let count = count.min(left);
         if at.checked_sub(self.base).is_some_and(|from| window(&self.bytes, from, count).is_some()) {

@@ -52,7 +52,11 @@ fn a_flipped_bit_in_any_field_of_any_group_and_record_is_named() {
     let groups = groups(&disk);
     let last = *groups.iter().max_by_key(|(_, at, segment, _)| (*segment, *at)).unwrap();
     let contents: std::collections::BTreeSet<u16> = groups.iter().map(|(.., contents)| *contents).collect();
-    assert_eq!(contents.into_iter().collect::<Vec<_>>(), [1, 2, 3, 4, 6], "owner, carried, snapshot, moved, index");
+    assert_eq!(
+        contents.into_iter().collect::<Vec<_>>(),
+        [1, 2, 3, 4, 6],
+        "owner, carried, snapshot, moved, index"
+    );
     // Offsets of the byte tables in docs/JOURNAL.md, and what each must be called.
     let fields: [(usize, &[Field]); 18] = [
         (0, &[Field::GroupMagic]),

@@ -61,7 +61,10 @@ fn damage_in_a_sealed_segment_is_found_soon_after_opening_and_named() {
         let place = |text: &str| text.split("; ").next().map(str::to_owned);
         let found = verified(journal).unwrap();
         assert_eq!(place(&found), place(&refused.to_string()));
-        assert!(found.contains(&format!("acknowledged records from {} on", refused.sequence.unwrap())), "{found}");
+        assert!(
+            found.contains(&format!("acknowledged records from {} on", refused.sequence.unwrap())),
+            "{found}"
+        );
     }
 }
 

@@ -80,7 +80,8 @@ pub(super) struct Logged<'a> {
 impl<'a> Logged<'a> {
     pub(super) fn of(stored: &'a StoredEvent) -> Result<Self, &'static str> {
         let event = stored.event.as_ref().ok_or("an event that is none")?;
-        let time = event.leaf.get(2..10).and_then(|time| time.try_into().ok()).ok_or("a leaf that is none")?;
+        let time =
+            event.leaf.get(2..10).and_then(|time| time.try_into().ok()).ok_or("a leaf that is none")?;
         Ok(Self { agency: &stored.agency, index: event.index, time_ms: u64::from_be_bytes(time) })
     }
 }
@@ -225,11 +226,7 @@ impl<'a> Told<'a> {
                 _ => return None,
             },
             events: several(reading, |reading| {
-                Some(Logged {
-                    agency: reading.text()?,
-                    index: reading.number()?,
-                    time_ms: reading.number()?,
-                })
+                Some(Logged { agency: reading.text()?, index: reading.number()?, time_ms: reading.number()? })
             })?,
         })
     }

@@ -138,7 +138,8 @@ mod tests {
             assert!(order.is_sorted() && order.len() == ids.len());
             assert_eq!(known, known.clone());
             assert_eq!(known.forget(999), None);
-            let gone: Vec<u64> = std::iter::from_fn(|| known.forget(1_499)).map(|seen| seen.forget_ms).collect();
+            let gone: Vec<u64> =
+                std::iter::from_fn(|| known.forget(1_499)).map(|seen| seen.forget_ms).collect();
             assert!(gone.len() == 1_000 && gone.is_sorted() && gone.last() == Some(&1_499));
             assert_eq!(ids.iter().filter(|id| known.get(id).is_some()).count(), 1_000);
             while known.forget(u64::MAX).is_some() {}

@@ -255,7 +255,10 @@ impl Ledger {
             push(&mut self.queues, &unit.agency, entry, &originator.agency);
         }
         let (blobs, bytes) = (admitted.blobs.as_slice().into(), admitted.packet_bytes);
-        self.hold(sequence, LivePacket { packet_id, digest, originator, recipients, blobs, remaining, bytes });
+        self.hold(
+            sequence,
+            LivePacket { packet_id, digest, originator, recipients, blobs, remaining, bytes },
+        );
         Ok(())
     }
 

@@ -6,7 +6,11 @@ use lintas_journal::{Class, FileDisk, Fold, FoldError, Journal, Record};
 use lintas_proto::schema::StoredLogBegun;
 
 use super::{clock, run_error::RunError};
-use crate::core::{ledger::{Ended, Ledger}, record::Fact, snapshot};
+use crate::core::{
+    ledger::{Ended, Ledger},
+    record::Fact,
+    snapshot,
+};
 
 /// Recovery: the same fold as the forward path.
 #[derive(Debug, Default)]

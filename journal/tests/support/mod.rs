@@ -83,10 +83,11 @@ pub fn open_at(
 /// What opens whole opens by the indexes of its segments as well, and holds the same.
 fn by_indexes(disk: &SimDisk, anchor: Option<Anchor>, whole: &Seen, report: OpenReport) {
     let mut seen = Seen::default();
-    let (journal, glanced) = match Journal::open_untended(disk.clone(), limits(), anchor, &mut seen, Depth::Indexes) {
-        Err(OpenError::Io { .. }) => return, // A disk that fails on demand.
-        opened => opened.unwrap(),
-    };
+    let (journal, glanced) =
+        match Journal::open_untended(disk.clone(), limits(), anchor, &mut seen, Depth::Indexes) {
+            Err(OpenError::Io { .. }) => return, // A disk that fails on demand.
+            opened => opened.unwrap(),
+        };
     assert_eq!((glanced, &seen.snapshot), (report, &whole.snapshot));
     assert_eq!(seen.records.len(), whole.records.len());
     for ((sequence, kind, read), (same, of_kind, payload)) in seen.records.iter().zip(&whole.records) {
@@ -105,11 +106,7 @@ fn brief(payload: &[u8]) -> Option<Bytes> {
 }
 
 pub fn record(payload: impl AsRef<[u8]>) -> NewRecord {
-    NewRecord {
-        kind: 7,
-        payload: Bytes::copy_from_slice(payload.as_ref()),
-        brief: brief(payload.as_ref()),
-    }
+    NewRecord { kind: 7, payload: Bytes::copy_from_slice(payload.as_ref()), brief: brief(payload.as_ref()) }
 }
 
 pub fn group(payloads: &[&str]) -> Vec<NewRecord> {

@@ -19,11 +19,7 @@
 use bytes::Bytes;
 use lintas_broker::core::record::Fact;
 use lintas_journal::{FileDisk, Fold, FoldError, Limits, Record, check};
-use lintas_proto::{
-    canonical, limits,
-    receipt::Receipt,
-    schema::SignedReceipt,
-};
+use lintas_proto::{canonical, limits, receipt::Receipt, schema::SignedReceipt};
 
 use super::stock;
 use crate::{
@@ -103,7 +99,8 @@ pub(super) fn run(bench: &Bench) -> Outcome {
         beside(Row::new("disk.journal", each(journal_full - journal), "bytes"))
             .must_be(Target::RatioAtMost(RATIO_MAX))
             .note(note),
-        Row::new("disk.receipts", each(sum.receipt_bytes), "bytes").note("beside the events, before they are squeezed"),
+        Row::new("disk.receipts", each(sum.receipt_bytes), "bytes")
+            .note("beside the events, before they are squeezed"),
         beside(Row::new("disk.audit", each(audit_full - audit), "bytes")),
         Row::new("disk.index", index_full.saturating_sub(index) as f64, "bytes").note("altogether"),
     ];
