@@ -8,22 +8,24 @@ use super::terse::{Reading, Writing};
 
 /// What comes again is looked for by so many bytes.
 const KEY: usize = 6;
-/// Places that are remembered at a time, as a power of two.
-const PLACES_BITS: u32 = 11;
+/// Places that are remembered at a time.
+const PLACES: usize = 1_024;
 
 /// In fewer bytes, or in hardly more.
 pub(super) fn squeeze(bytes: &[u8]) -> Vec<u8> {
     let mut out = Writing(Vec::with_capacity(bytes.len()));
     out.number(bytes.len() as u64);
-    // One more than the place where such bytes were seen last.
-    let mut places = [0u32; 1 << PLACES_BITS];
+    // What such bytes are mixed to, and one more than the place where they were seen last.
+    let mut places = [(0u32, 0u32); PLACES];
     let (mut at, mut written) = (0usize, 0usize);
     while let Some(ahead) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
         let key = u64::from_le_bytes(*ahead) << (64 - 8 * KEY);
-        let slot = key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - PLACES_BITS);
-        let place = usize::try_from(slot).ok().and_then(|slot| places.get_mut(slot));
-        let here = u32::try_from(at + 1).unwrap_or(0);
-        let before = place.and_then(|place| std::mem::replace(place, here).checked_sub(1));
+        let [_, _, _, a, b, c, d, e] = key.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
+        let (mixed, slot) =
+            (u32::from_le_bytes([a, b, c, d]), usize::from(u16::from_le_bytes([d, e])) % PLACES);
+        let here = (mixed, u32::try_from(at + 1).unwrap_or(0));
+        let before = places.get_mut(slot).map(|place| std::mem::replace(place, here));
+        let before = before.filter(|(was, _)| *was == mixed).and_then(|(_, place)| place.checked_sub(1));
         let same = before.map_or(0, |before| same(bytes, before as usize, at));
         if same < KEY {
             at += 1;
