@@ -8,9 +8,9 @@
 //! | 0 | 4 | count of the records first written here |
 //! | 4 | 4 | count of the carried records |
 //! | 8 | 4 | count of the records of a snapshot |
-//! | 12 | 16 each | a carried record: sequence (8), offset (4), length (4) |
+//! | 12 | 10 and more each | a record first written here: offset (4), kind (2), length of its brief (4), its brief |
+//! | | 16 each | a carried record: sequence (8), offset (4), length (4) |
 //! | | 8 each | a record of a snapshot: offset (4), length (4) |
-//! | | 10 and more each | a record first written here: offset (4), kind (2), length of its brief (4), its brief |
 //!
 //! A record without a brief has the length 0xFFFFFFFF there. Offsets are those of frames in the segment, ascending.
 
@@ -28,15 +28,17 @@ pub(crate) const IMAGE_BYTES: u32 = 8;
 /// What a record of the owner takes beside its brief, bytes.
 const OWN_BYTES: u32 = 10;
 const NO_BRIEF: u32 = u32::MAX;
+const COUNTS_BYTES: usize = 12;
 
 /// What a record of the owner takes in the index, bytes.
 pub(crate) fn own_bytes(brief: Option<&[u8]>) -> u64 {
     u64::from(OWN_BYTES).saturating_add(brief.map_or(0, <[u8]>::len) as u64)
 }
 
-/// The index of the segment that is being written.
+/// The index of the segment that is being written. It may become some MiB long, and is not copied.
 #[derive(Debug, Default)]
 pub(crate) struct Growing {
+    /// Behind room for the counts.
     own: Section,
     carried: Section,
     image: Section,
@@ -63,6 +65,9 @@ impl Growing {
             Contents::Owner => {
                 let brief = record.brief.and_then(|brief| Some((u32::try_from(brief.len()).ok()?, brief)));
                 let (length, brief) = brief.unwrap_or((NO_BRIEF, &[]));
+                if self.own.bytes.is_empty() {
+                    self.own.bytes.extend([0; COUNTS_BYTES]);
+                }
                 self.own.put([&offset[..], &record.kind.to_le_bytes(), &length.to_le_bytes(), brief]);
             }
             Contents::Carried => self.carried.put([&record.sequence.to_le_bytes()[..], &offset, &length]),
@@ -73,15 +78,19 @@ impl Growing {
 
     /// Bytes that the entries take.
     pub(crate) fn bytes(&self) -> u64 {
-        [&self.own, &self.carried, &self.image].iter().map(|section| section.bytes.len() as u64).sum()
+        let own = self.own.bytes.len().saturating_sub(COUNTS_BYTES);
+        [own, self.carried.bytes.len(), self.image.bytes.len()].iter().map(|bytes| *bytes as u64).sum()
     }
 
     /// The payload of its record.
-    pub(crate) fn payload(&self) -> Vec<u8> {
-        let sections = [&self.own, &self.carried, &self.image];
-        let counts = sections.map(|section| section.count.to_le_bytes());
-        let parts = [&self.carried.bytes, &self.image.bytes, &self.own.bytes].map(Vec::as_slice);
-        [counts.as_flattened(), parts.concat().as_slice()].concat()
+    pub(crate) fn payload(self) -> Vec<u8> {
+        let counts = [&self.own, &self.carried, &self.image].map(|section| section.count.to_le_bytes());
+        let mut payload = self.own.bytes;
+        payload.resize(payload.len().max(COUNTS_BYTES), 0);
+        payload.iter_mut().zip(counts.as_flattened()).for_each(|(to, from)| *to = *from);
+        payload.extend_from_slice(&self.carried.bytes);
+        payload.extend_from_slice(&self.image.bytes);
+        payload
     }
 }
 
@@ -109,10 +118,10 @@ impl<'a> Index<'a> {
     pub(crate) fn decode(record: &RawRecord<'a>) -> Option<Self> {
         let mut take = Take(record.payload);
         let (own, carried, images) = (take.u32()?, take.u32()?, take.u32()?);
+        let own = (0..own).map(|_| Own::take(&mut take)).collect::<Option<Vec<_>>>()?;
         let carried = (0..carried).map(|_| Some((take.u64()?, take.u32()?, take.u32()?)));
         let carried = carried.collect::<Option<Vec<_>>>()?;
         let images = (0..images).map(|_| Some((take.u32()?, take.u32()?))).collect::<Option<Vec<_>>>()?;
-        let own = (0..own).map(|_| Own::take(&mut take)).collect::<Option<Vec<_>>>()?;
         (record.kind == KIND_INDEX && take.0.is_empty()).then_some(Self { carried, images, own })
     }
 }
@@ -143,10 +152,11 @@ mod tests {
         growing.add(Contents::Owner, 6100, &record(3, Some(b"")));
         growing.add(Contents::Owner, 6200, &record(4, None));
         growing.add(Contents::Moved, 6300, &record(0xFF03, None));
+        let bytes = growing.bytes();
         let payload = growing.payload();
         let entries =
             u64::from(CARRIED_BYTES + IMAGE_BYTES) + own_bytes(Some(b"brief")) + 2 * own_bytes(None);
-        assert_eq!((payload.len() as u64, growing.bytes()), (12 + entries, entries));
+        assert_eq!((payload.len() as u64, bytes), (12 + entries, entries));
         let raw = |kind, payload| RawRecord { kind, payload, ..RawRecord::default() };
         let index = Index::decode(&raw(KIND_INDEX, &payload)).unwrap();
         assert_eq!((index.carried, index.images), (vec![(9, 4184, 27)], vec![(5000, 27)]));

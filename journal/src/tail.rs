@@ -7,6 +7,7 @@ use crate::error::Field;
 use crate::group::{Contents, FRAME_BYTES, GROUP_HEADER_BYTES, Position, RawRecord, encode};
 use crate::index::{EMPTY_BYTES, Growing, KIND_INDEX};
 use crate::layout::Hash;
+use crate::limits::CHUNK_BYTES;
 use crate::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, TAIL_BYTES};
 
 /// Groups are staged in memory, written with one call, and durable after one sync.
@@ -132,6 +133,8 @@ impl Tail {
         if !self.staged.is_empty() {
             disk.write(self.file, u64::from(self.written), &self.staged)?;
             self.staged.clear();
+            // A long one, as an index is, comes seldom.
+            self.staged.shrink_to(CHUNK_BYTES);
             self.written = self.end;
         }
         Ok(())
