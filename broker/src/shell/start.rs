@@ -9,7 +9,7 @@ use lintas_config::{
     policy::Policies,
     settings::BrokerSettings,
 };
-use lintas_journal::{Committer, Depth, FileDisk, Journal, Limits};
+use lintas_journal::{Anchor, Committer, Depth, FileDisk, Journal, Limits};
 use lintas_link::{CloseCode, Server, TransportKey};
 use lintas_proto::{
     id::hex,
@@ -251,12 +251,7 @@ impl Engine {
     ) -> Result<(Self, mpsc::Sender<Intake>), RunError> {
         let (db, anchor) = index::open(&folder.index())?;
         let mut fold = Folding::default();
-        let limits = journal_limits(settings, limits);
-        let disk = FileDisk::open(folder.journal())?;
-        // Once damage was found, nobody is let in before everything was verified.
-        let depth = if folder.journal_was_damaged() { Depth::Whole } else { Depth::Indexes };
-        let (mut journal, _) = Journal::open_untended(disk, limits, anchor, &mut fold, depth)?;
-        folder.journal_is_whole()?;
+        let mut journal = open_journal(folder, journal_limits(settings, limits), anchor, &mut fold)?;
         begin_log(&mut journal, &mut fold.ledger, &directory, &broker)?;
         let durable = journal.next_sequence().saturating_sub(1);
         let Folding { ledger, spent_bytes, spent_records, .. } = fold;
@@ -354,6 +349,20 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Once damage was found, nobody is let in before everything was verified.
+fn open_journal(
+    folder: &Folder,
+    limits: Limits,
+    anchor: Option<Anchor>,
+    fold: &mut Folding,
+) -> Result<Journal<FileDisk>, RunError> {
+    let depth = if folder.journal_was_damaged() { Depth::Whole } else { Depth::Indexes };
+    let disk = FileDisk::open(folder.journal())?;
+    let (journal, _) = Journal::open_untended(disk, limits, anchor, fold, depth)?;
+    folder.journal_is_whole()?;
+    Ok(journal)
 }
 
 fn transport_key(secrets: &BrokerSecrets) -> Result<TransportKey, RunError> {
