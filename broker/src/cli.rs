@@ -268,6 +268,7 @@ fn exit_code(error: &RunError) -> u8 {
         | RunError::Publish(_)
         | RunError::Commit(_)
         | RunError::Record(_)
+        | RunError::Damaged(_)
         | RunError::Failed => 4,
         RunError::Link(_) | RunError::Metrics(..) => 5,
         RunError::Behind(_) => 6,

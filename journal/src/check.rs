@@ -7,7 +7,7 @@ use crate::disk::Disk;
 use crate::error::OpenError;
 use crate::limits::Limits;
 use crate::map::{Reader, SharedMap};
-use crate::recover::examine;
+use crate::recover::{Depth, examine};
 use crate::survey::survey;
 use crate::{Anchor, Fold, OpenReport};
 
@@ -39,10 +39,10 @@ pub fn check<D: Disk>(
     limits.check()?;
     let survey = survey(disk, limits)?;
     let files = survey.files;
-    let (report, map) = match examine(disk, &survey, anchor, fold)? {
+    let (report, map) = match examine(disk, &survey, anchor, fold, Depth::Whole)? {
         Some(examined) => {
             let mut map = examined.map;
-            map.insert(examined.last.found.header.number, examined.last_map);
+            map.insert(examined.last.found.header.number, examined.last.scan.map);
             (examined.report, map)
         }
         None => (OpenReport { next_sequence: 1, ..OpenReport::default() }, crate::map::Map::default()),

@@ -1,28 +1,34 @@
 //! The committer: one thread that owns the journal and turns everything pending into one write and one fsync.
 //!
 //! There is no timer. While one batch is being synced the next one gathers in the mailbox, so that the fsync
-//! itself is the window. A second thread, the tender, makes the next segment ready and overwrites old ones.
+//! itself is the window. A second thread, the tender, makes the next segment ready and overwrites old ones. A third, the
+//! verifier, reads what was sealed before the journal was opened, and ends.
 
 use std::fmt;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use tracing::warn;
 
 use crate::disk::Disk;
-use crate::error::CommitError;
+use crate::error::{CommitError, OpenError};
 use crate::journal::{Journal, check_group};
 use crate::limits::Limits;
 use crate::mailbox::{Admitted, Mailbox, Work};
 use crate::map::Reader;
+use crate::sealed::Sealed;
 use crate::space::Space;
+use crate::verify::{Pane, verify};
 use crate::{Anchor, Class, Committed, CompactReport, Compaction, NewRecord};
 
 /// The committer's, as `nice` counts.
 const PRIORITY: i32 = -10;
+/// The verifier's: nobody waits for it.
+const VERIFIER_PRIORITY: i32 = 19;
 
 /// Answers one group, on the committer's thread: it must be quick and must not wait for the committer.
 pub type Done = Box<dyn FnOnce(Result<Committed, CommitError>) + Send>;
@@ -49,6 +55,10 @@ struct Shared<D: Disk> {
     mailbox: Mailbox,
     reader: Reader<D>,
     tender: Bell,
+    /// The verifier is to end.
+    stopping: AtomicBool,
+    /// What the verifier found.
+    damage: OnceLock<OpenError>,
 }
 
 /// Wakes the tender.
@@ -67,17 +77,19 @@ enum Rung {
 }
 
 impl<D: Disk> Committer<D> {
-    /// Starts the two threads.
+    /// Starts the threads.
     ///
     /// # Errors
     /// The operating system's, if it gives no thread.
-    pub fn start(journal: Journal<D>) -> io::Result<Self> {
+    pub fn start(mut journal: Journal<D>) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             limits: journal.limits.clone(),
             space: Arc::clone(&journal.space),
             mailbox: Mailbox::new(journal.next_sequence()),
             reader: journal.reader(),
             tender: Bell::default(),
+            stopping: AtomicBool::new(false),
+            damage: OnceLock::new(),
         });
         let mut committer =
             Self { handle: CommitHandle { shared: Arc::clone(&shared) }, threads: Vec::new() };
@@ -86,6 +98,12 @@ impl<D: Disk> Committer<D> {
             tended.tender.ring(Rung::Tend);
         }
         committer.threads.push(spawn("journal-tender", move || tend(&tended))?);
+        let unverified = std::mem::take(&mut journal.unverified);
+        if !unverified.is_empty() {
+            let verified = Arc::clone(&shared);
+            let work = move || verify_all(&verified, &unverified);
+            committer.threads.push(spawn("journal-verifier", work)?);
+        }
         committer.threads.push(spawn("journal-committer", move || Desk { journal, shared }.run())?);
         Ok(committer)
     }
@@ -108,6 +126,7 @@ impl<D: Disk> Committer<D> {
 impl<D: Disk> Drop for Committer<D> {
     fn drop(&mut self) {
         self.handle.shared.mailbox.shut();
+        self.handle.shared.stopping.store(true, Ordering::Relaxed);
         self.handle.shared.tender.ring(Rung::Stop);
         let here = std::thread::current().id();
         for thread in self.threads.drain(..).filter(|thread| thread.thread().id() != here) {
@@ -172,7 +191,19 @@ impl<D: Disk> CommitHandle<D> {
         self.shared.reader.clone()
     }
 
-    /// Whether a write failed, so that nothing is accepted any more and the process should stop.
+    /// Live segments, with the one being written.
+    #[must_use]
+    pub fn segments(&self) -> u64 {
+        self.shared.reader.map.read().segments.len() as u64
+    }
+
+    /// The damage that was found in a sealed segment after opening, which has poisoned the journal.
+    #[must_use]
+    pub fn damage(&self) -> Option<&OpenError> {
+        self.shared.damage.get()
+    }
+
+    /// Whether a write failed, or damage was found, so that nothing is accepted any more and the process should stop.
     #[must_use]
     pub fn is_poisoned(&self) -> bool {
         self.shared.space.is_poisoned()
@@ -271,6 +302,33 @@ fn come_first() {
     if let Err(error) = rustix::process::setpriority_process(thread, PRIORITY) {
         tracing::debug!(%error, "the committer runs at ordinary priority");
     }
+}
+
+/// The verifier's thread: what was opened by its indexes alone is read whole.
+fn verify_all<D: Disk>(shared: &Shared<D>, unverified: &[Sealed]) {
+    let thread = Some(rustix::thread::gettid());
+    if let Err(error) = rustix::process::setpriority_process(thread, VERIFIER_PRIORITY) {
+        tracing::debug!(%error, "the verifier runs at ordinary priority");
+    }
+    let (mut pane, mut bytes) = (Pane::default(), 0u64);
+    for sealed in unverified {
+        if shared.space.is_poisoned() {
+            return;
+        }
+        let number = sealed.found.header.number;
+        match verify(&shared.reader.disk, sealed, &mut pane, &shared.stopping) {
+            Ok(true) => bytes = bytes.saturating_add(u64::from(sealed.end)),
+            Ok(false) => return,
+            // It went meanwhile, and its file with it.
+            Err(_) if !shared.reader.map.read().segments.contains_key(&number) => {}
+            Err(error) => {
+                let error = shared.damage.get_or_init(|| error);
+                shared.space.poison("verify a sealed segment", error);
+                return;
+            }
+        }
+    }
+    tracing::info!(segments = unverified.len(), bytes, "the journal's sealed segments are verified");
 }
 
 /// The tender's thread.

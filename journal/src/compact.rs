@@ -11,6 +11,7 @@ use crate::group::{Contents, FRAME_BYTES, GROUP_HEADER_BYTES, RawRecord, encoded
 use crate::image::{
     END_BYTES, ImageEnd, KEPT_BYTES, KIND_END, KIND_PART, Kept, PART_PREFIX_BYTES, encode_part,
 };
+use crate::index::{CARRIED_BYTES, IMAGE_BYTES};
 use crate::map::{Place, SegmentMap};
 use crate::space::Room;
 use crate::{CompactReport, Compaction, Journal, Record};
@@ -142,11 +143,12 @@ impl<D: Disk> Journal<D> {
     fn segments_for(&self, carried: u64, records: u64, snapshot: u64) -> u64 {
         let stays = self.map.read().segments.len() as u64;
         let image = snapshot.saturating_add(stays.saturating_mul(u64::from(KEPT_BYTES)));
-        let part_overhead = u64::from(GROUP_HEADER_BYTES + FRAME_BYTES + PART_PREFIX_BYTES + 8);
+        let part_overhead =
+            u64::from(GROUP_HEADER_BYTES + FRAME_BYTES + PART_PREFIX_BYTES + 8 + CARRIED_BYTES);
         let parts = image.div_ceil(self.part_bytes()).saturating_mul(part_overhead);
         // A carried record has a group of its own at worst.
-        let groups = records.saturating_mul(u64::from(GROUP_HEADER_BYTES + FRAME_BYTES + 8));
-        let end = encoded_bytes([u64::from(END_BYTES)]);
+        let groups = records.saturating_mul(u64::from(GROUP_HEADER_BYTES + FRAME_BYTES + 8 + CARRIED_BYTES));
+        let end = encoded_bytes([u64::from(END_BYTES + CARRIED_BYTES)]);
         let output = [carried, groups, image, parts, end].into_iter().fold(0, u64::saturating_add);
         let each = self.limits.fresh_bytes().saturating_sub(u64::from(self.limits.group_bytes_max)).max(1);
         output.div_ceil(each)
@@ -154,7 +156,7 @@ impl<D: Disk> Journal<D> {
 
     /// Content of one part of a snapshot: its group is as long as a group may be.
     fn part_bytes(&self) -> u64 {
-        let overhead = u64::from(GROUP_HEADER_BYTES + FRAME_BYTES + PART_PREFIX_BYTES + 8);
+        let overhead = u64::from(GROUP_HEADER_BYTES + FRAME_BYTES + PART_PREFIX_BYTES + 8 + CARRIED_BYTES);
         u64::from(self.limits.group_bytes_max).saturating_sub(overhead).max(1)
     }
 
@@ -178,44 +180,46 @@ impl<D: Disk> Journal<D> {
         sources: &[Candidate],
         carried: &[Record],
     ) -> Result<(), CommitError> {
+        self.rotate(0)?;
+        let id = self.tail.number;
         let mut joined = Vec::new();
         let mut kept = 0u32;
-        for (number, segment) in &self.map.read().segments {
+        for (number, segment) in self.map.read().segments.range(..id) {
             if sources.iter().all(|source| source.number != *number) {
-                Kept { number: *number, end: segment.end, hash: segment.hash }.encode(&mut joined);
+                let SegmentMap { index_at, end, hash, .. } = *segment;
+                Kept { number: *number, index_at, end, hash }.encode(&mut joined);
                 kept = kept.saturating_add(1);
             }
         }
         joined.extend_from_slice(snapshot);
 
-        self.settle(0)?;
-        self.rotate()?;
-        let id = self.tail.number;
         for record in carried {
-            let raw = RawRecord { sequence: record.sequence, kind: record.kind, payload: &record.payload };
+            let raw = RawRecord {
+                sequence: record.sequence,
+                kind: record.kind,
+                payload: &record.payload,
+                brief: None,
+            };
             self.stage_fitting(Contents::Carried, raw)?;
         }
         let mut parts = 0u32;
         let part_bytes = usize::try_from(self.part_bytes()).unwrap_or(usize::MAX);
         for content in joined.chunks(part_bytes) {
             let payload = encode_part(id, parts, content);
-            self.stage_fitting(
-                Contents::Image,
-                RawRecord { sequence: 0, kind: KIND_PART, payload: &payload },
-            )?;
+            self.stage_fitting(Contents::Image, own(KIND_PART, &payload))?;
             parts = parts.saturating_add(1);
         }
         let hash = hash_of(&joined);
         let end = ImageEnd { id, covers, parts, kept, snapshot_bytes: snapshot.len() as u64, hash }.encode();
-        self.stage_fitting(Contents::Image, RawRecord { sequence: 0, kind: KIND_END, payload: &end })?;
+        self.stage_fitting(Contents::Image, own(KIND_END, &end))?;
         self.settle(0)
     }
 
     /// Stages a group of one record, in the next segment if this one is full.
     fn stage_fitting(&mut self, contents: Contents, record: RawRecord<'_>) -> Result<(), CommitError> {
-        if encoded_bytes([record.payload.len() as u64]) > self.tail.free() {
-            self.settle(0)?;
-            self.rotate()?;
+        let index = u64::from(CARRIED_BYTES.max(IMAGE_BYTES));
+        if encoded_bytes([record.payload.len() as u64]).saturating_add(index) > self.tail.free() {
+            self.rotate(0)?;
         }
         self.stage(contents, std::iter::once(record))
     }
@@ -245,6 +249,11 @@ impl<D: Disk> Journal<D> {
             must_go_left: 0,
         }
     }
+}
+
+/// One of the journal's own records.
+fn own(kind: u16, payload: &[u8]) -> RawRecord<'_> {
+    RawRecord { kind, payload, ..RawRecord::default() }
 }
 
 /// Sequence, offset and span of every record in a segment, first written there or carried there.

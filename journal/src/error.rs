@@ -400,6 +400,9 @@ pub enum Field {
     /// Some byte of the record.
     #[error("the checksum of a record")]
     RecordChecksum,
+    /// The index at the end of a segment is none, or does not say what stands there.
+    #[error("the index of the segment")]
+    SegmentIndex,
     /// The last record of a snapshot.
     #[error("the closing record of the snapshot")]
     SnapshotEnd,

@@ -11,7 +11,7 @@
 //! | 24 | 4 | `synced`: everything of this segment below this offset was durable before this group was written |
 //! | 28 | 4 | bytes of the records, without the padding |
 //! | 32 | 4 | count of the records |
-//! | 36 | 2 | contents: 1 owner, 2 carried, 3 snapshot, 4 moved, 5 closed |
+//! | 36 | 2 | contents: 1 owner, 2 carried, 3 snapshot, 4 moved, 5 closed, 6 index |
 //! | 38 | 2 | zero |
 //! | 40 | 8 | sequence of the first record (owner), else of the next one to come |
 //! | 48 | 32 | SHA-256 of the group before this one, also across segments |
@@ -56,6 +56,8 @@ pub(crate) enum Contents {
     Moved,
     /// The owner closed the journal; everything before is durable.
     Closed,
+    /// What stands in this segment, which is complete; see `index`.
+    Index,
 }
 
 impl Contents {
@@ -66,6 +68,7 @@ impl Contents {
             Self::Image => 3,
             Self::Moved => 4,
             Self::Closed => 5,
+            Self::Index => 6,
         }
     }
 
@@ -76,6 +79,7 @@ impl Contents {
             3 => Some(Self::Image),
             4 => Some(Self::Moved),
             5 => Some(Self::Closed),
+            6 => Some(Self::Index),
             _ => None,
         }
     }
@@ -106,11 +110,13 @@ pub(crate) struct Position {
 }
 
 /// One record in a segment's bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct RawRecord<'a> {
     pub(crate) sequence: u64,
     pub(crate) kind: u16,
     pub(crate) payload: &'a [u8],
+    /// For the index, when it is written; it is not read back with the record.
+    pub(crate) brief: Option<&'a [u8]>,
 }
 
 impl RawRecord<'_> {
@@ -283,18 +289,28 @@ impl GroupHeader {
 /// # Errors
 /// The field that is wrong: a length beyond `bytes`, or the checksum.
 pub(crate) fn decode_record(bytes: &[u8], segment: u64) -> Result<RawRecord<'_>, Field> {
-    let (frame, rest) = bytes.split_at_checked(FRAME_BYTES as usize).ok_or(Field::RecordLength)?;
+    let record = parse_record(bytes)?;
+    let (frame, _) = bytes.split_at_checked(FRAME_BYTES as usize).ok_or(Field::RecordLength)?;
     let (covered, crc) = frame.split_at_checked(16).ok_or(Field::RecordLength)?;
-    let mut take = Take(covered);
+    if Take(crc).u32() != Some(record_crc(segment, covered, record.payload)) {
+        return Err(Field::RecordChecksum);
+    }
+    Ok(record)
+}
+
+/// The same, of bytes whose checksum was verified before.
+///
+/// # Errors
+/// A length beyond `bytes`.
+pub(crate) fn parse_record(bytes: &[u8]) -> Result<RawRecord<'_>, Field> {
+    let (frame, rest) = bytes.split_at_checked(FRAME_BYTES as usize).ok_or(Field::RecordLength)?;
+    let mut take = Take(frame);
     let length = take.u32().ok_or(Field::RecordLength)?;
     let kind = take.u16().ok_or(Field::RecordLength)?;
     let _zero = take.u16();
     let sequence = take.u64().ok_or(Field::RecordLength)?;
     let payload = rest.get(..length as usize).ok_or(Field::RecordLength)?;
-    if Take(crc).u32() != Some(record_crc(segment, covered, payload)) {
-        return Err(Field::RecordChecksum);
-    }
-    Ok(RawRecord { sequence, kind, payload })
+    Ok(RawRecord { sequence, kind, payload, brief: None })
 }
 
 #[cfg(test)]
@@ -310,7 +326,7 @@ mod tests {
         #[test]
         fn round_trip(payloads in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..80), 1..8)) {
             let mut out = vec![1, 2, 3];
-            let records = payloads.iter().zip(10u64..).map(|(payload, sequence)| RawRecord { sequence, kind: 4, payload });
+            let records = payloads.iter().zip(10u64..).map(|(payload, sequence)| RawRecord { sequence, kind: 4, payload, brief: None });
             let hash = encode(&mut out, &position(), Contents::Owner, records).unwrap();
             let group = &out[3..];
             prop_assert_eq!(group.len() as u64, encoded_bytes(payloads.iter().map(|p| p.len() as u64)));

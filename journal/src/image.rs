@@ -1,6 +1,6 @@
 //! A snapshot as records: parts, then one closing record that makes them valid.
 //!
-//! The parts, joined, are first the segments that stay (44 bytes each), then the owner's snapshot.
+//! The parts, joined, are first the segments that stay (48 bytes each), then the owner's snapshot.
 //!
 //! | offset | bytes | a part, kind 0xFF01 |
 //! |---|---|---|
@@ -20,8 +20,9 @@
 //! | offset | bytes | a segment that stays |
 //! |---|---|---|
 //! | 0 | 8 | its number |
-//! | 8 | 4 | offset at which it ends |
-//! | 12 | 32 | SHA-256 of its last group |
+//! | 8 | 4 | offset of its last group, the index |
+//! | 12 | 4 | offset at which it ends |
+//! | 16 | 32 | SHA-256 of its last group |
 
 use crate::group::RawRecord;
 use crate::layout::{Hash, Take};
@@ -36,13 +37,14 @@ pub(crate) const KIND_RESERVED: u16 = 0xFF00;
 
 /// Bytes before the content of a part.
 pub(crate) const PART_PREFIX_BYTES: u32 = 12;
-pub(crate) const KEPT_BYTES: u32 = 44;
+pub(crate) const KEPT_BYTES: u32 = 48;
 pub(crate) const END_BYTES: u32 = 64;
 
 /// A sealed segment that stays, and where it ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Kept {
     pub(crate) number: u64,
+    pub(crate) index_at: u32,
     pub(crate) end: u32,
     pub(crate) hash: Hash,
 }
@@ -50,12 +52,13 @@ pub(crate) struct Kept {
 impl Kept {
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.number.to_le_bytes());
+        out.extend_from_slice(&self.index_at.to_le_bytes());
         out.extend_from_slice(&self.end.to_le_bytes());
         out.extend_from_slice(&self.hash);
     }
 
     pub(crate) fn decode(take: &mut Take<'_>) -> Option<Self> {
-        Some(Self { number: take.u64()?, end: take.u32()?, hash: take.array()? })
+        Some(Self { number: take.u64()?, index_at: take.u32()?, end: take.u32()?, hash: take.array()? })
     }
 }
 
@@ -122,7 +125,7 @@ mod tests {
         let end = ImageEnd { id: 4, covers: 99, parts: 2, kept: 1, snapshot_bytes: 1000, hash: [8; 32] };
         let bytes = end.encode();
         assert_eq!(bytes.len(), END_BYTES as usize);
-        let record = |kind, payload| RawRecord { sequence: 0, kind, payload };
+        let record = |kind, payload| RawRecord { kind, payload, ..RawRecord::default() };
         assert_eq!(ImageEnd::decode(&record(KIND_END, &bytes)), Some(end));
         assert_eq!(ImageEnd::decode(&record(KIND_PART, &bytes)), None);
         assert_eq!(ImageEnd::decode(&record(KIND_END, &bytes[1..])), None);
@@ -133,7 +136,7 @@ mod tests {
         assert_eq!(decode_part(&record(KIND_PART, &part)), Some((4, 1, &b"content"[..])));
         assert_eq!(decode_part(&record(KIND_PART, &part[..11])), None);
 
-        let kept = Kept { number: 3, end: 5000, hash: [1; 32] };
+        let kept = Kept { number: 3, index_at: 4500, end: 5000, hash: [1; 32] };
         let mut bytes = Vec::new();
         kept.encode(&mut bytes);
         assert_eq!(bytes.len(), KEPT_BYTES as usize);

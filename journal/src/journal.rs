@@ -8,9 +8,11 @@ use crate::disk::Disk;
 use crate::error::{CommitError, OpenError};
 use crate::group::{Contents, RawRecord, encoded_bytes};
 use crate::image::{KIND_CLOSED, KIND_RESERVED};
+use crate::index::own_bytes;
 use crate::limits::Limits;
 use crate::map::{Reader, SegmentMap, SharedMap};
-use crate::recover::{self, Recovered};
+use crate::recover::{self, Depth, Recovered};
+use crate::sealed::Sealed;
 use crate::segment::SegmentHeader;
 use crate::space::Space;
 use crate::tail::{Tail, mark};
@@ -33,6 +35,8 @@ pub struct Journal<D: Disk> {
     pub(crate) covers: u64,
     pub(crate) next_sequence: u64,
     pub(crate) next_number: u64,
+    /// Sealed segments of which only the index was read, until somebody reads them.
+    pub(crate) unverified: Vec<Sealed>,
     _lock: D::Lock,
 }
 
@@ -51,14 +55,15 @@ impl<D: Disk> Journal<D> {
         anchor: Option<Anchor>,
         fold: &mut impl Fold,
     ) -> Result<(Self, OpenReport), OpenError> {
-        let (journal, report) = Self::open_untended(disk, limits, anchor, fold)?;
+        let (journal, report) = Self::open_untended(disk, limits, anchor, fold, Depth::Whole)?;
         journal.space.tend().map_err(preparing)?;
         Ok((journal, report))
     }
 
-    /// The same, but leaves it to the tender of a [`crate::Committer`] to overwrite what is not live and to make the next
-    /// segments ready: it does so at once, while the owner goes on. A failure poisons the journal. If the last use was
-    /// ended before its tender was done, this waits for all of it, so that files do not pile up.
+    /// The same, but leaves to the threads of a [`crate::Committer`] what can be done while the owner goes on; they begin at
+    /// once, and a failure poisons the journal. One overwrites what is not live and makes the next segments ready. If the
+    /// last use was ended before that was done, this waits for all of it, so that files do not pile up. The other verifies
+    /// the sealed segments, if of those only the indexes are read here, and each record that has no brief.
     ///
     /// # Errors
     /// [`OpenError`]; nothing was published then.
@@ -67,12 +72,13 @@ impl<D: Disk> Journal<D> {
         limits: Limits,
         anchor: Option<Anchor>,
         fold: &mut impl Fold,
+        depth: Depth,
     ) -> Result<(Self, OpenReport), OpenError> {
         limits.check()?;
         let lock = disk.lock().map_err(|source| OpenError::Io { doing: "lock the journal", source })?;
         let lock = lock.ok_or(OpenError::Locked)?;
-        let Recovered { map, tail, stock, image, covers, next_sequence, report } =
-            recover::recover(&disk, &limits, anchor, fold)?;
+        let Recovered { map, tail, stock, image, covers, next_sequence, report, unverified } =
+            recover::recover(&disk, &limits, anchor, fold, depth)?;
         let space = Arc::new(Space::new(disk.clone(), limits.clone(), stock, tail.free()));
         let OpenReport { segments, replayed, clean_close, rewritten_bytes, next_sequence: next, .. } = report;
         info!(segments, replayed, clean_close, rewritten_bytes, next_sequence = next, "journal open");
@@ -81,8 +87,19 @@ impl<D: Disk> Journal<D> {
         if report.overwritten_files > 1 {
             space.tend().map_err(preparing)?;
         }
-        let journal =
-            Self { disk, limits, space, map, tail, image, covers, next_sequence, next_number, _lock: lock };
+        let journal = Self {
+            disk,
+            limits,
+            space,
+            map,
+            tail,
+            image,
+            covers,
+            next_sequence,
+            next_number,
+            unverified,
+            _lock: lock,
+        };
         Ok((journal, report))
     }
 
@@ -177,16 +194,16 @@ impl<D: Disk> Journal<D> {
         self.check_alive()?;
         let mut unsettled = 0u64;
         for group in groups {
-            let bytes = encoded_bytes(group.iter().map(|record| record.payload.len() as u64));
+            let bytes = footprint(group);
             if bytes > self.tail.free() {
-                self.settle(std::mem::take(&mut unsettled))?;
-                self.rotate()?;
+                self.rotate(std::mem::take(&mut unsettled))?;
             }
             let first_sequence = self.next_sequence;
             let records = (first_sequence..).zip(group).map(|(sequence, record)| RawRecord {
                 sequence,
                 kind: record.kind,
                 payload: &record.payload,
+                brief: record.kept_brief(),
             });
             self.stage(Contents::Owner, records)?;
             self.next_sequence = first_sequence.saturating_add(group.len() as u64);
@@ -218,14 +235,20 @@ impl<D: Disk> Journal<D> {
         Ok(())
     }
 
-    /// Goes on in a fresh segment. Everything staged must be durable: the new header vouches for it.
-    pub(crate) fn rotate(&mut self) -> Result<(), CommitError> {
+    /// Ends the segment with its index and goes on in a fresh one. Everything staged, of which so many bytes were admitted,
+    /// is durable before that is begun: the new header vouches for it.
+    pub(crate) fn rotate(&mut self, admitted_bytes: u64) -> Result<(), CommitError> {
+        let index_at = self.tail.stage_index(self.next_sequence);
+        let index_at = index_at.map_err(|field| self.space.poison("encode an index", &field))?;
+        self.settle(admitted_bytes)?;
+        self.map.write().seal(self.tail.number, index_at);
         let file = self.space.take_spare();
         let file = file.ok_or_else(|| self.space.poison("rotate", &"the promised segment is not there"))?;
         let header = SegmentHeader {
             number: self.next_number,
             previous: self.tail.number,
             previous_end: self.tail.end,
+            previous_index: index_at,
             previous_hash: self.tail.hash,
             replaces: 0,
             image: self.image,
@@ -250,7 +273,13 @@ impl<D: Disk> Drop for Journal<D> {
     }
 }
 
-/// Bytes of the encoded group, if the limits allow it.
+/// Bytes of the encoded group and of what it takes in the index.
+fn footprint(group: &[NewRecord]) -> u64 {
+    let index = group.iter().map(|record| own_bytes(record.kept_brief())).fold(0, u64::saturating_add);
+    encoded_bytes(group.iter().map(|record| record.payload.len() as u64)).saturating_add(index)
+}
+
+/// Bytes of the encoded group and its part of the index, if the limits allow it.
 ///
 /// # Errors
 /// `Empty`, `ReservedKind`, `RecordTooLarge`, `GroupTooLarge`.
@@ -268,7 +297,7 @@ pub(crate) fn check_group(limits: &Limits, group: &[NewRecord]) -> Result<u64, C
             return Err(CommitError::RecordTooLarge { bytes, max });
         }
     }
-    let bytes = encoded_bytes(group.iter().map(|record| record.payload.len() as u64));
+    let bytes = footprint(group);
     let (records, records_max) = (group.len() as u64, u64::from(limits.group_records_max));
     let bytes_max = u64::from(limits.group_bytes_max);
     if bytes > bytes_max || records > records_max {

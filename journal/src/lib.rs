@@ -14,9 +14,10 @@
 //! | close, and remember how far it went | [`Journal::close`], [`Anchor`] |
 //! | run it on files, or on a disk that fails on demand | [`FileDisk`], [`SimDisk`] |
 //!
-//! Inside, from the bytes up: `segment`, `group` and `image` are the formats, one kind of bytes each; `scan`
+//! Inside, from the bytes up: `segment`, `group`, `image` and `index` are the formats, one kind of bytes each; `scan`
 //! walks the groups of a segment and tells damage from a torn end; `tail` is the segment being written; `map`
-//! knows where each record lies, `run` reads many at once; `space` is the account of free room. `survey`, `recover` and `replay` open, `journal`
+//! knows where each record lies, `run` reads many at once; `space` is the account of free room. `survey`, `recover`, `newest` (the
+//! snapshot), `sealed` and `replay` open, `verify` reads later what opening did not, `journal`
 //! commits, `compact` makes room; `mailbox` and `commit` are the committer.
 //!
 //! # What fails, what is on the disk then, and what happens
@@ -35,6 +36,7 @@
 //! | a read, while opening | unchanged | [`OpenError::Io`] |
 //! | a read, or damage, of one record | unchanged | [`ReadError`]; a compaction that needs it is refused before it writes |
 //! | damage before a later group, a later segment or what a snapshot needs | unchanged | [`OpenError::Damaged`] says where, which field, from which record on, and how it is known |
+//! | damage in a sealed segment, where opening read its index alone | unchanged | poisoned as soon as it is found; [`CommitHandle::damage`] says what such a refusal would |
 //! | damage at the very end | unchanged | with an [`Anchor`] beyond it [`OpenError::ShortOfAnchor`]; without, it is a torn end like any other |
 //! | a second opener | unchanged | [`OpenError::Locked`] |
 //! | a callback of the owner panics | its group is durable | poisoned, the others of its batch are answered first |
@@ -46,20 +48,24 @@ pub mod disk;
 mod error;
 mod group;
 mod image;
+mod index;
 mod journal;
 mod layout;
 mod limits;
 mod mailbox;
 mod map;
+mod newest;
 mod recover;
 mod replay;
 mod run;
 mod scan;
+mod sealed;
 mod segment;
 mod space;
 mod survey;
 mod tail;
 mod types;
+mod verify;
 
 pub use check::{Checked, check};
 pub use commit::{CommitHandle, Committer, Done};
@@ -70,6 +76,7 @@ pub use error::{CommitError, Cut, Damage, Evidence, Field, FoldError, LimitsErro
 pub use journal::Journal;
 pub use limits::{Limits, SEGMENT_BYTES_MAX};
 pub use map::Reader;
+pub use recover::Depth;
 pub use types::{
     Anchor, Class, Committed, CompactReport, Compaction, Fold, Group, Live, NewRecord, OpenReport, Record,
 };

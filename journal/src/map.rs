@@ -9,6 +9,7 @@ use crate::Record;
 use crate::disk::Disk;
 use crate::error::{Damage, Evidence, Field, ReadError};
 use crate::group::{Contents, FRAME_BYTES, decode_record};
+use crate::index::Index;
 use crate::layout::{Hash, Take};
 use crate::limits::READ_ATTEMPTS_MAX;
 use crate::scan::Group;
@@ -35,6 +36,10 @@ pub(crate) struct SegmentMap {
     pub(crate) offsets: Vec<u32>,
     /// Sequence, offset and length of each record that was carried here.
     pub(crate) carried: Vec<(u64, u32, u32)>,
+    /// Offset behind the last record that was first written here.
+    own_end: u32,
+    /// Offset of the index; 0 while the segment is being written.
+    pub(crate) index_at: u32,
     /// Offset behind the last group.
     pub(crate) end: u32,
     /// SHA-256 of the last group.
@@ -43,21 +48,39 @@ pub(crate) struct SegmentMap {
 
 impl SegmentMap {
     pub(crate) fn new(file: u64, first_sequence: u64, end: u32, hash: Hash) -> Self {
-        Self { file, first_sequence, offsets: Vec::new(), carried: Vec::new(), end, hash }
+        let (offsets, carried) = (Vec::new(), Vec::new());
+        Self { file, first_sequence, offsets, carried, own_end: end, index_at: 0, end, hash }
     }
 
     /// Takes over a group that is durable.
     pub(crate) fn add(&mut self, group: &Group<'_>) {
         let records = group.records.iter();
         match group.header.contents {
-            Contents::Owner => self.offsets.extend(records.map(|(offset, _)| *offset)),
+            Contents::Owner => {
+                self.offsets.extend(records.map(|(offset, _)| *offset));
+                self.own_end = group.end;
+            }
             Contents::Carried => self
                 .carried
                 .extend(records.map(|(at, record)| (record.sequence, *at, record.encoded_bytes()))),
+            Contents::Index => self.index_at = group.header.offset,
             Contents::Image | Contents::Moved | Contents::Closed => {}
         }
         self.end = group.end;
         self.hash = group.hash;
+    }
+
+    /// Of a sealed segment, by its index, which lies at `at` and ends the segment at `end`.
+    pub(crate) fn of_index(
+        file: u64,
+        first_sequence: u64,
+        index: &Index<'_>,
+        (at, end): (u32, u32),
+        hash: Hash,
+    ) -> Self {
+        let offsets = index.own.iter().map(|own| own.offset).collect();
+        let carried = index.carried.clone();
+        Self { file, first_sequence, offsets, carried, own_end: at, index_at: at, end, hash }
     }
 
     /// The last sequence first written here; `None` if there is none.
@@ -67,7 +90,7 @@ impl SegmentMap {
 
     /// Sequence, offset and span of every record first written here.
     pub(crate) fn own(&self) -> impl Iterator<Item = (u64, u32, u32)> {
-        let ends = self.offsets.iter().skip(1).copied().chain([self.end]);
+        let ends = self.offsets.iter().skip(1).copied().chain([self.own_end]);
         let spans = self.offsets.iter().zip(ends);
         (self.first_sequence..)
             .zip(spans)
@@ -77,7 +100,7 @@ impl SegmentMap {
     fn own_place(&self, number: u64, sequence: u64) -> Option<Place> {
         let index = usize::try_from(sequence.checked_sub(self.first_sequence)?).ok()?;
         let offset = *self.offsets.get(index)?;
-        let end = self.offsets.get(index.checked_add(1)?).copied().unwrap_or(self.end);
+        let end = self.offsets.get(index.checked_add(1)?).copied().unwrap_or(self.own_end);
         Some(Place { segment: number, file: self.file, offset, span: end.saturating_sub(offset) })
     }
 }
@@ -110,6 +133,9 @@ impl Map {
     /// Takes over what became durable at the end of a segment.
     pub(crate) fn extend(&mut self, number: u64, notes: Notes, end: u32, hash: Hash) {
         let Some(segment) = self.segments.get_mut(&number) else { return };
+        if !notes.offsets.is_empty() {
+            segment.own_end = end;
+        }
         segment.offsets.extend(notes.offsets);
         segment.end = end;
         segment.hash = hash;
@@ -123,6 +149,14 @@ impl Map {
             );
         }
         segment.carried.extend(notes.carried);
+    }
+
+    /// A segment is complete; its index lies at `index_at`.
+    pub(crate) fn seal(&mut self, number: u64, index_at: u32) {
+        if let Some(segment) = self.segments.get_mut(&number) {
+            segment.index_at = index_at;
+            segment.offsets.shrink_to_fit();
+        }
     }
 
     /// Forgets a segment; records that lie nowhere else are gone.

@@ -1,19 +1,22 @@
 //! From a directory to an open journal: find the end, find what is live, fold it, make it safe.
 
+use bytes::Bytes;
 use tracing::warn;
 
 use crate::disk::{Disk, no_room};
-use crate::error::{Cut, Damage, Evidence, Field, OpenError};
-use crate::group::{Contents, hash_of};
-use crate::image::{ImageEnd, KIND_MOVED, Kept, decode_part};
-use crate::layout::Take;
+use crate::error::{Cut, Evidence, Field, OpenError};
+use crate::group::{Contents, RawRecord};
+use crate::image::KIND_MOVED;
+use crate::index::{CARRIED_BYTES, own_bytes};
 use crate::limits::Limits;
 use crate::map::{Map, SegmentMap};
-use crate::replay::{Sealed, replay};
+use crate::newest::{Image, chain, kept_segments, newest_image, snapshot};
+use crate::replay::{replay_indexed, replay_last, replay_whole};
 use crate::scan::{Fault, Walk, used_bytes};
+use crate::sealed::Sealed;
 use crate::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, TAIL_BYTES};
 use crate::space::Stock;
-use crate::survey::{Last, Survey, read_whole, scan, survey};
+use crate::survey::{Last, Survey, survey};
 use crate::tail::{Tail, mark};
 use crate::{Anchor, Fold, OpenReport};
 
@@ -27,14 +30,17 @@ pub(crate) struct Recovered {
     pub(crate) covers: u64,
     pub(crate) next_sequence: u64,
     pub(crate) report: OpenReport,
+    /// Sealed segments of which only the index was read.
+    pub(crate) unverified: Vec<Sealed>,
 }
 
-/// The newest complete snapshot.
-#[derive(Debug)]
-struct Image {
-    /// The segment that ends it.
-    segment: u64,
-    end: ImageEnd,
+/// How much is read before a journal is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Every byte of every live segment.
+    Whole,
+    /// The last segment and the snapshot to the last byte; of the other segments the indexes.
+    Indexes,
 }
 
 /// Recovers the journal. Nothing is written before everything was read and folded.
@@ -46,15 +52,16 @@ pub(crate) fn recover<D: Disk>(
     limits: &Limits,
     anchor: Option<Anchor>,
     fold: &mut impl Fold,
+    depth: Depth,
 ) -> Result<Recovered, OpenError> {
     let mut survey = survey(disk, limits)?;
-    let Some(Examined { last, image, map, last_map: _, mut report }) = examine(disk, &survey, anchor, fold)?
-    else {
+    let examined = examine(disk, &survey, anchor, fold, depth)?;
+    let Some(Examined { last, image, sealed, map, briefs, mut report }) = examined else {
         return begin(disk, limits, survey);
     };
     let (cut, next_sequence) = (report.cut, report.next_sequence);
     let covers = image.as_ref().map_or(0, |image| image.end.covers);
-    let (tail, map) = relocate(disk, limits, &mut survey, &last, map)?;
+    let (tail, map) = relocate(disk, limits, &mut survey, (&last, &briefs), map)?;
     report.rewritten_bytes = u64::from(last.scan.end.saturating_sub(SEGMENT_HEADER_BYTES));
     report.segments = map.segments.len() as u64;
     let in_last = image.as_ref().is_some_and(|image| image.segment == last.found.header.number);
@@ -64,21 +71,23 @@ pub(crate) fn recover<D: Disk>(
     }
     let stock = stock(survey, &map);
     report.overwritten_files = stock.condemned.len() as u64;
-    Ok(Recovered { map, tail, stock, image, covers, next_sequence, report })
+    let unverified = if depth == Depth::Whole { Vec::new() } else { sealed };
+    Ok(Recovered { map, tail, stock, image, covers, next_sequence, report, unverified })
 }
 
 /// What was read of a journal that is there; nothing was written.
 pub(crate) struct Examined {
     pub(crate) last: Last,
     image: Option<Image>,
+    sealed: Vec<Sealed>,
     /// The sealed segments.
     pub(crate) map: Map,
-    /// The last one, as far as it is valid.
-    pub(crate) last_map: SegmentMap,
+    /// Of the records first written in the last segment.
+    briefs: Vec<Option<Bytes>>,
     pub(crate) report: OpenReport,
 }
 
-/// Verifies everything that is live and folds it; `None` if nothing was ever written.
+/// Verifies what is live, as far as `depth` says, and folds it; `None` if nothing was ever written.
 ///
 /// # Errors
 /// [`OpenError`].
@@ -87,6 +96,7 @@ pub(crate) fn examine<D: Disk>(
     survey: &Survey,
     anchor: Option<Anchor>,
     fold: &mut impl Fold,
+    depth: Depth,
 ) -> Result<Option<Examined>, OpenError> {
     let Some(last) = survey.last(disk)? else {
         check_anchor(anchor, 0, None)?;
@@ -95,7 +105,7 @@ pub(crate) fn examine<D: Disk>(
     let next_sequence = last.scan.next_sequence;
     let cut = last.scan.fault.map(|fault| cut(&last, fault));
     check_anchor(anchor, next_sequence.saturating_sub(1), cut)?;
-    let image = newest_image(disk, survey, &last)?;
+    let image = newest_image(disk, survey, &last, depth)?;
     let floor = image.as_ref().map_or(0, |image| image.end.id);
     let mut sealed = chain(survey, &last.found.header, floor)?;
     let clean_close = last.scan.closed && cut.is_none();
@@ -103,14 +113,18 @@ pub(crate) fn examine<D: Disk>(
     let mut covers = 0;
     if let Some(image) = &image {
         covers = image.end.covers;
-        let (kept, snapshot) = snapshot(disk, &sealed, &last, image)?;
+        let (kept, snapshot) = snapshot(disk, &sealed, &last, image, depth)?;
         sealed.splice(0..0, kept_segments(survey, kept, image)?);
         fold.restore(&snapshot).map_err(|source| OpenError::Fold { sequence: None, source })?;
         report.snapshot_covers = Some(covers);
     }
-    let (map, last_map) = replay(disk, &sealed, &last, covers, fold, &mut report)?;
+    let map = match depth {
+        Depth::Whole => replay_whole(disk, &sealed, &last, covers, fold, &mut report)?,
+        Depth::Indexes => replay_indexed(disk, &sealed, &last, covers, fold, &mut report)?,
+    };
+    let briefs = replay_last(&last, covers, fold, &mut report)?;
     report.segments = (map.segments.len() as u64).saturating_add(1);
-    Ok(Some(Examined { last, image, map, last_map, report }))
+    Ok(Some(Examined { last, image, sealed, map, briefs, report }))
 }
 
 fn check_anchor(anchor: Option<Anchor>, last: u64, cut: Option<Cut>) -> Result<(), OpenError> {
@@ -133,131 +147,13 @@ fn cut(last: &Last, fault: Fault) -> Cut {
     }
 }
 
-/// The newest complete snapshot: in the last segment, or where its header points.
-fn newest_image<D: Disk>(disk: &D, survey: &Survey, last: &Last) -> Result<Option<Image>, OpenError> {
-    let header = &last.found.header;
-    if let Some(end) = &last.scan.image {
-        return Ok(Some(Image { segment: header.number, end: end.clone() }));
-    }
-    if header.image == 0 {
-        return Ok(None);
-    }
-    let evidence = Evidence::LaterSegment { number: header.number };
-    let found = survey.get(header.image, evidence)?;
-    let scan = scan(&found.header, &read_whole(disk, found, found.length)?);
-    let no_end =
-        Fault { offset: scan.end, field: Field::SnapshotEnd, sequence: scan.next_sequence, records: None };
-    let end = scan.image.ok_or_else(|| found.damage(scan.fault.unwrap_or(no_end), evidence))?;
-    Ok(Some(Image { segment: header.image, end }))
-}
-
-/// The sealed segments from `floor` on that lead to the last one, in order. Each is vouched for by the header
-/// of the next.
-fn chain(survey: &Survey, last: &SegmentHeader, floor: u64) -> Result<Vec<Sealed>, OpenError> {
-    let mut sealed = Vec::new();
-    let mut next = last;
-    while next.previous != 0 && next.previous >= floor {
-        let evidence = Evidence::LaterSegment { number: next.number };
-        let found = survey.get(next.previous, evidence)?;
-        sealed.push(Sealed {
-            found: found.clone(),
-            end: next.previous_end,
-            hash: next.previous_hash,
-            evidence,
-        });
-        next = &found.header;
-    }
-    sealed.reverse();
-    Ok(sealed)
-}
-
-/// The segments that the snapshot says stay, in order.
-fn kept_segments(survey: &Survey, mut kept: Vec<Kept>, image: &Image) -> Result<Vec<Sealed>, OpenError> {
-    let evidence = Evidence::Snapshot { segment: image.segment };
-    kept.sort_by_key(|kept| kept.number);
-    let sealed = kept.into_iter().map(|Kept { number, end, hash }| {
-        let found = survey.get(number, evidence)?.clone();
-        Ok(Sealed { found, end, hash, evidence })
-    });
-    sealed.collect()
-}
-
-/// Joins the parts of the snapshot: the segments that stay, and the owner's bytes.
-fn snapshot<D: Disk>(
-    disk: &D,
-    sealed: &[Sealed],
-    last: &Last,
-    image: &Image,
-) -> Result<(Vec<Kept>, Vec<u8>), OpenError> {
-    let mut joined = Vec::new();
-    let mut next_part = 0u32;
-    for segment in sealed.iter().filter(|segment| segment.found.header.number <= image.segment) {
-        let bytes = read_whole(disk, &segment.found, segment.end)?;
-        let fault = collect_parts(&segment.found.header, &bytes, image.end.id, &mut next_part, &mut joined);
-        fault.map_err(|fault| segment.found.damage(fault, segment.evidence))?;
-    }
-    if last.found.header.number == image.segment {
-        let bytes = last.bytes.get(..last.scan.end as usize).unwrap_or_default();
-        let fault = collect_parts(&last.found.header, bytes, image.end.id, &mut next_part, &mut joined);
-        fault.map_err(|fault| last.found.damage(fault, Evidence::Acknowledged))?;
-    }
-    let bad = || {
-        let file = sealed.iter().map(|sealed| &sealed.found).chain([&last.found]);
-        let file = file.filter(|found| found.header.number == image.segment).map(|found| found.file).next();
-        let evidence = Evidence::Snapshot { segment: image.segment };
-        let field = Field::SnapshotParts;
-        OpenError::Damaged(Box::new(Damage {
-            segment: image.segment,
-            file,
-            offset: 0,
-            sequence: None,
-            field,
-            evidence,
-        }))
-    };
-    if next_part != image.end.parts || hash_of(&joined) != image.end.hash {
-        return Err(bad());
-    }
-    let mut take = Take(&joined);
-    let kept: Option<Vec<Kept>> = (0..image.end.kept).map(|_| Kept::decode(&mut take)).collect();
-    let kept = kept.filter(|_| take.0.len() as u64 == image.end.snapshot_bytes).ok_or_else(bad)?;
-    let kept_bytes = joined.len().saturating_sub(take.0.len());
-    joined.drain(..kept_bytes);
-    Ok((kept, joined))
-}
-
-/// Appends the parts of snapshot `id` in this segment that come next.
-fn collect_parts(
-    header: &SegmentHeader,
-    bytes: &[u8],
-    id: u64,
-    next_part: &mut u32,
-    joined: &mut Vec<u8>,
-) -> Result<(), Fault> {
-    let mut walk = Walk::new(header, bytes);
-    while let Some(group) = walk.step()? {
-        if group.header.contents != Contents::Image {
-            continue;
-        }
-        for (_, record) in &group.records {
-            if let Some((of, index, content)) = decode_part(record)
-                && of == id
-                && index == *next_part
-            {
-                joined.extend_from_slice(content);
-                *next_part = next_part.saturating_add(1);
-            }
-        }
-    }
-    Ok(())
-}
-
 /// Begins an empty journal.
 fn begin<D: Disk>(disk: &D, limits: &Limits, mut survey: Survey) -> Result<Recovered, OpenError> {
     let header = SegmentHeader {
         number: survey.highest().saturating_add(1),
         previous: 0,
         previous_end: 0,
+        previous_index: 0,
         previous_hash: [0; 32],
         replaces: 0,
         image: 0,
@@ -269,7 +165,8 @@ fn begin<D: Disk>(disk: &D, limits: &Limits, mut survey: Survey) -> Result<Recov
     map.insert(tail.number, SegmentMap::new(file, 1, tail.end, tail.hash));
     let report = OpenReport { segments: 1, next_sequence: 1, ..OpenReport::default() };
     let stock = stock(survey, &map);
-    Ok(Recovered { map, tail, stock, image: 0, covers: 0, next_sequence: 1, report })
+    let unverified = Vec::new();
+    Ok(Recovered { map, tail, stock, image: 0, covers: 0, next_sequence: 1, report, unverified })
 }
 
 /// Writes the valid groups of the last segment again, to a fresh file under a new number, and makes them
@@ -279,23 +176,34 @@ fn relocate<D: Disk>(
     disk: &D,
     limits: &Limits,
     survey: &mut Survey,
-    last: &Last,
+    (last, briefs): (&Last, &[Option<Bytes>]),
     mut map: Map,
 ) -> Result<(Tail, Map), OpenError> {
     let old = &last.found.header;
     let number = survey.highest().saturating_add(1);
     let header = SegmentHeader { number, replaces: old.number, ..old.clone() };
-    let (file, length) = fresh_file(disk, limits, survey, last.scan.end)?;
+    let carried = last.scan.map.carried.len().saturating_add(last.scan.image_records);
+    let index = briefs.iter().map(|brief| own_bytes(brief.as_deref())).fold(0, u64::saturating_add);
+    let index = index.saturating_add((carried as u64).saturating_mul(u64::from(CARRIED_BYTES)));
+    let index = u32::try_from(index).unwrap_or(u32::MAX);
+    let (file, length) = fresh_file(disk, limits, survey, last.scan.end.saturating_add(index))?;
     let mut tail = Tail::begin(disk, file, length, &header).map_err(rewriting)?;
     let unencodable = |field: Field| rewriting(std::io::Error::other(field));
-    let bytes = last.bytes.get(..last.scan.end as usize).unwrap_or_default();
-    let mut walk = Walk::new(old, bytes);
+    let bytes = last.valid();
+    let mut walk = Walk::again(old, &bytes);
+    let mut briefs = briefs.iter();
     while let Some(group) = walk.step().map_err(|fault| last.found.damage(fault, Evidence::Acknowledged))? {
-        if matches!(group.header.contents, Contents::Moved | Contents::Closed) {
-            continue; // An earlier move or close means nothing in the new segment.
+        let contents = group.header.contents;
+        if matches!(contents, Contents::Moved | Contents::Closed | Contents::Index) {
+            continue; // An earlier move, close or end means nothing in the new segment.
         }
-        let records = group.records.iter().map(|(_, record)| *record);
-        tail.stage(group.header.contents, group.header.first_sequence, records).map_err(unencodable)?;
+        let mut brief = || briefs.next().and_then(Option::as_deref);
+        let records = group.records.iter();
+        let records: Vec<RawRecord<'_>> = match contents == Contents::Owner {
+            true => records.map(|(_, record)| RawRecord { brief: brief(), ..*record }).collect(),
+            false => records.map(|(_, record)| *record).collect(),
+        };
+        tail.stage(contents, group.header.first_sequence, records.into_iter()).map_err(unencodable)?;
         if tail.staged_bytes() >= limits.group_bytes_max as usize {
             tail.flush(disk).map_err(rewriting)?;
         }

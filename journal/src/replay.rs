@@ -1,10 +1,10 @@
-//! Verifying the live segments and handing their records to the owner.
+//! Handing the records of the live segments to the owner: verified to the last byte, or by the indexes of the sealed ones.
 //!
-//! Reading and hashing is what opening a long journal costs, and segments can be verified one without the
+//! Reading and hashing is what verifying a long journal costs, and segments can be verified one without the
 //! other. So a few threads do that ahead, and this one folds what they hand over, in order.
 
 use std::num::NonZero;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -12,22 +12,12 @@ use bytes::{Bytes, BytesMut};
 use crate::disk::Disk;
 use crate::error::{Evidence, Field, OpenError};
 use crate::group::Contents;
-use crate::layout::Hash;
 use crate::limits::VERIFY_THREADS_MAX;
 use crate::map::{Map, SegmentMap};
 use crate::scan::{Fault, Walk};
-use crate::segment::SEGMENT_HEADER_BYTES;
+use crate::sealed::Sealed;
 use crate::survey::{Found, Last, read_into};
 use crate::{Fold, OpenReport, Record};
-
-/// A sealed segment of the live journal, and what vouches for its end.
-#[derive(Debug)]
-pub(crate) struct Sealed {
-    pub(crate) found: Found,
-    pub(crate) end: u32,
-    pub(crate) hash: Hash,
-    pub(crate) evidence: Evidence,
-}
 
 /// Memory of segments that were folded, for those that come: to get as much afresh for each takes as long as hashing it.
 #[derive(Debug, Default)]
@@ -60,55 +50,148 @@ struct Verified {
     next_sequence: u64,
 }
 
-/// Verifies every live segment to its end, maps its records and hands those beyond `covers` to the owner. The map of
-/// the last segment is by itself: recovery writes that one anew.
+/// Verifies every sealed segment to its end, maps its records and hands those beyond `covers` to the owner.
 ///
 /// # Errors
 /// `Io`, `Damaged`, `Fold`: the first one in the order of the segments.
-pub(crate) fn replay<D: Disk>(
+pub(crate) fn replay_whole<D: Disk>(
     disk: &D,
     sealed: &[Sealed],
     last: &Last,
     covers: u64,
     fold: &mut impl Fold,
     report: &mut OpenReport,
-) -> Result<(Map, SegmentMap), OpenError> {
-    let mut map = Map::default();
-    let mut expected = 1;
-    in_order(disk, sealed, covers, |segment, verified| {
-        check_continues(&segment.found, expected, covers, segment.evidence)?;
-        expected = verified.next_sequence;
-        fold_records(&verified, fold, report)?;
-        let Verified { bytes, map: of_segment, .. } = verified;
-        map.insert(segment.found.header.number, of_segment);
-        Ok(bytes)
-    })?;
+) -> Result<Map, OpenError> {
+    let (mut map, mut expected, buffers) = (Map::default(), 1, Buffers::default());
+    in_order(
+        sealed,
+        |segment| verify_sealed(disk, segment, &buffers, covers),
+        |segment, verified| {
+            check_continues(&segment.found, expected, covers, segment.evidence)?;
+            expected = verified.next_sequence;
+            for record in &verified.records {
+                replay(record, fold)?;
+            }
+            report.count(verified.map.offsets.len(), verified.records.len());
+            map.insert(segment.found.header.number, verified.map);
+            buffers.put(verified.bytes);
+            Ok(())
+        },
+    )?;
     check_continues(&last.found, expected, covers, Evidence::Acknowledged)?;
-    let bytes = last.bytes.slice(..last.bytes.len().min(last.scan.end as usize));
-    let verified = verify(&last.found, bytes, Evidence::Acknowledged, covers)?;
-    fold_records(&verified, fold, report)?;
-    Ok((map, verified.map))
+    Ok(map)
 }
 
-/// Verifies the segments on a few threads and gives them to `take` in order, which gives back their bytes. Each thread is
-/// at most one segment ahead of what was taken from it.
-fn in_order<D: Disk>(
+/// Maps every sealed segment by its index, and hands what the index says of records beyond `covers` to the owner. Of
+/// the segments nothing else is read, but for records without a brief.
+///
+/// # Errors
+/// As [`replay_whole`].
+pub(crate) fn replay_indexed<D: Disk>(
     disk: &D,
     sealed: &[Sealed],
+    last: &Last,
     covers: u64,
-    mut take: impl FnMut(&Sealed, Verified) -> Result<Bytes, OpenError>,
+    fold: &mut impl Fold,
+    report: &mut OpenReport,
+) -> Result<Map, OpenError> {
+    let (mut map, mut expected) = (Map::default(), 1);
+    in_order(
+        sealed,
+        |segment| segment.read_index(disk),
+        |segment, bytes| {
+            let (index, next_sequence) = segment.index(&bytes)?;
+            check_continues(&segment.found, expected, covers, segment.evidence)?;
+            expected = next_sequence;
+            let mut replayed = 0;
+            for (sequence, own) in (segment.found.header.first_sequence..).zip(&index.own) {
+                if sequence <= covers {
+                    continue;
+                }
+                replayed += 1;
+                match own.brief {
+                    Some(brief) => fold
+                        .replay_brief(sequence, own.kind, brief)
+                        .map_err(|source| OpenError::Fold { sequence: Some(sequence), source })?,
+                    None => replay(&segment.record(disk, own.offset, sequence)?, fold)?,
+                }
+            }
+            report.count(index.own.len(), replayed);
+            map.insert(segment.found.header.number, segment.map(&index));
+            Ok(())
+        },
+    )?;
+    check_continues(&last.found, expected, covers, Evidence::Acknowledged)?;
+    Ok(map)
+}
+
+/// Hands the records of the last segment that lie beyond `covers` to the owner, and gives their briefs, one for each
+/// record first written there.
+///
+/// # Errors
+/// `Fold`.
+pub(crate) fn replay_last(
+    last: &Last,
+    covers: u64,
+    fold: &mut impl Fold,
+    report: &mut OpenReport,
+) -> Result<Vec<Option<Bytes>>, OpenError> {
+    let bytes = last.valid();
+    let mut walk = Walk::again(&last.found.header, &bytes);
+    let (mut briefs, mut replayed) = (Vec::new(), 0);
+    while let Some(group) = walk.step().map_err(|fault| last.found.damage(fault, Evidence::Acknowledged))? {
+        if group.header.contents != Contents::Owner {
+            continue;
+        }
+        for (_, raw) in &group.records {
+            if raw.sequence <= covers {
+                briefs.push(None);
+                continue;
+            }
+            let payload = bytes.slice_ref(raw.payload);
+            let record = Record { sequence: raw.sequence, kind: raw.kind, payload };
+            replay(&record, fold)?;
+            briefs.push(fold.brief(&record).filter(|brief| brief.len() <= record.payload.len()));
+            replayed += 1;
+        }
+    }
+    report.count(briefs.len(), replayed);
+    Ok(briefs)
+}
+
+fn replay(record: &Record, fold: &mut impl Fold) -> Result<(), OpenError> {
+    let sequence = Some(record.sequence);
+    fold.replay(record).map_err(|source| OpenError::Fold { sequence, source })
+}
+
+impl OpenReport {
+    fn count(&mut self, records: usize, replayed: usize) {
+        self.records = self.records.saturating_add(records as u64);
+        self.replayed = self.replayed.saturating_add(replayed as u64);
+    }
+}
+
+/// Reads the segments on a few threads with `read` and gives what it says to `take`, in order. Each thread is at most one
+/// segment ahead of what was taken from it.
+fn in_order<T: Send>(
+    sealed: &[Sealed],
+    read: impl Fn(&Sealed) -> Result<T, OpenError> + Sync,
+    mut take: impl FnMut(&Sealed, T) -> Result<(), OpenError>,
 ) -> Result<(), OpenError> {
     let threads = std::thread::available_parallelism().map_or(1, NonZero::get).clamp(1, VERIFY_THREADS_MAX);
     let threads = threads.min(sealed.len()).max(1);
-    let buffers = Buffers::default();
-    let buffers = &buffers;
+    let read = &read;
     std::thread::scope(|scope| {
         let mut lanes = Vec::new();
         for lane in 0..threads {
             let (send, receive) = sync_channel(0);
             let work = move || {
-                let segments = sealed.iter().skip(lane).step_by(threads);
-                verify_lane(disk, segments, buffers, covers, &send);
+                for segment in sealed.iter().skip(lane).step_by(threads) {
+                    // Nobody listens any more once one has failed.
+                    if send.send(read(segment)).is_err() {
+                        return;
+                    }
+                }
             };
             let spawned =
                 std::thread::Builder::new().name("journal-verify".to_owned()).spawn_scoped(scope, work);
@@ -121,25 +204,10 @@ fn in_order<D: Disk>(
                 doing: "verify a segment",
                 source: std::io::Error::other("thread ended"),
             };
-            buffers.put(take(segment, lane.recv().map_err(gone)??)?);
+            take(segment, lane.recv().map_err(gone)??)?;
         }
         Ok(())
     })
-}
-
-/// One thread's share, until all is done or nobody listens any more.
-fn verify_lane<'a, D: Disk>(
-    disk: &D,
-    segments: impl Iterator<Item = &'a Sealed>,
-    buffers: &Buffers,
-    covers: u64,
-    send: &SyncSender<Result<Verified, OpenError>>,
-) {
-    for segment in segments {
-        if send.send(verify_sealed(disk, segment, buffers, covers)).is_err() {
-            return;
-        }
-    }
 }
 
 fn verify_sealed<D: Disk>(
@@ -148,32 +216,12 @@ fn verify_sealed<D: Disk>(
     buffers: &Buffers,
     covers: u64,
 ) -> Result<Verified, OpenError> {
-    let Sealed { found, end, hash, evidence } = sealed;
+    let Sealed { found, end, evidence, .. } = sealed;
     let mut bytes = buffers.get((*end).min(found.length) as usize);
     read_into(disk, found, &mut bytes)?;
-    let verified = verify(found, bytes.freeze(), *evidence, covers)?;
-    let fault = |field| {
-        let fault =
-            Fault { offset: verified.map.end, field, sequence: verified.next_sequence, records: None };
-        found.damage(fault, *evidence)
-    };
-    if verified.map.end != *end {
-        return Err(fault(Field::SegmentEnd));
-    }
-    if verified.map.hash != *hash {
-        return Err(fault(Field::SegmentEndHash));
-    }
-    Ok(verified)
-}
-
-/// The records share `bytes`.
-fn verify(found: &Found, bytes: Bytes, evidence: Evidence, covers: u64) -> Result<Verified, OpenError> {
-    let header = &found.header;
-    let mut walk = Walk::new(header, &bytes);
-    let mut map =
-        SegmentMap::new(found.file, header.first_sequence, SEGMENT_HEADER_BYTES, header.previous_hash);
-    let mut records = Vec::new();
-    while let Some(group) = walk.step().map_err(|fault| found.damage(fault, evidence))? {
+    let bytes = bytes.freeze();
+    let (mut walk, mut map, mut records) = (Walk::new(&found.header, &bytes), found.empty_map(), Vec::new());
+    while let Some(group) = walk.step().map_err(|fault| found.damage(fault, *evidence))? {
         map.add(&group);
         if group.header.contents == Contents::Owner {
             let beyond = group.records.iter().filter(|(_, record)| record.sequence > covers);
@@ -183,19 +231,11 @@ fn verify(found: &Found, bytes: Bytes, evidence: Evidence, covers: u64) -> Resul
                 payload: bytes.slice_ref(record.payload),
             }));
         }
+        sealed.check_index(&map, &group)?;
     }
     let next_sequence = walk.next_sequence;
+    sealed.check_end(&map, next_sequence)?;
     Ok(Verified { bytes, map, records, next_sequence })
-}
-
-fn fold_records(verified: &Verified, fold: &mut impl Fold, report: &mut OpenReport) -> Result<(), OpenError> {
-    for record in &verified.records {
-        let sequence = Some(record.sequence);
-        fold.replay(record).map_err(|source| OpenError::Fold { sequence, source })?;
-    }
-    report.records = report.records.saturating_add(verified.map.offsets.len() as u64);
-    report.replayed = report.replayed.saturating_add(verified.records.len() as u64);
-    Ok(())
 }
 
 /// Records beyond the snapshot follow each other without a gap; below it, segments may be gone.
@@ -220,6 +260,7 @@ mod tests {
                 number: 2,
                 previous: 1,
                 previous_end: 0,
+                previous_index: 0,
                 previous_hash: [0; 32],
                 replaces: 0,
                 image: 0,

@@ -3,12 +3,12 @@
 //! | offset | bytes | field |
 //! |---|---|---|
 //! | 0 | 8 | magic `LJSEGM01` |
-//! | 8 | 4 | format version, 1 |
+//! | 8 | 4 | format version, 2 |
 //! | 12 | 4 | zero |
 //! | 16 | 8 | segment number, from 1; it only grows, and a reused file takes a new one: it is the generation |
 //! | 24 | 8 | number of the segment before this one; 0 for none |
 //! | 32 | 4 | offset at which that segment ends |
-//! | 36 | 4 | zero |
+//! | 36 | 4 | offset of the last group of that segment, its index |
 //! | 40 | 32 | SHA-256 of the last group of that segment |
 //! | 72 | 8 | number of the segment that this one replaces (recovery moved it here); 0 for none |
 //! | 80 | 8 | number of the segment that ends the newest snapshot; 0 for none |
@@ -23,11 +23,12 @@ use crate::layout::{Hash, Take, all_zero};
 
 pub(crate) const SEGMENT_HEADER_BYTES: u32 = 4096;
 
-/// Room at the end of every segment that only the two closing marks (moved, closed) may use.
+/// Room at the end of every segment that only the two closing marks (moved, closed) and the index without its entries may
+/// use. Those have their room with what they stand for.
 pub(crate) const TAIL_BYTES: u32 = 512;
 
 const MAGIC: [u8; 8] = *b"LJSEGM01";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const CRC_AT: usize = 4092;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +36,7 @@ pub(crate) struct SegmentHeader {
     pub(crate) number: u64,
     pub(crate) previous: u64,
     pub(crate) previous_end: u32,
+    pub(crate) previous_index: u32,
     pub(crate) previous_hash: Hash,
     pub(crate) replaces: u64,
     pub(crate) image: u64,
@@ -51,7 +53,7 @@ impl SegmentHeader {
         out.extend_from_slice(&self.number.to_le_bytes());
         out.extend_from_slice(&self.previous.to_le_bytes());
         out.extend_from_slice(&self.previous_end.to_le_bytes());
-        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&self.previous_index.to_le_bytes());
         out.extend_from_slice(&self.previous_hash);
         out.extend_from_slice(&self.replaces.to_le_bytes());
         out.extend_from_slice(&self.image.to_le_bytes());
@@ -90,12 +92,21 @@ impl SegmentHeader {
         let number = take.u64()?;
         let previous = take.u64()?;
         let previous_end = take.u32()?;
-        let _zero: [u8; 4] = take.array()?;
+        let previous_index = take.u32()?;
         let previous_hash = take.array()?;
         let replaces = take.u64()?;
         let image = take.u64()?;
         let first_sequence = take.u64()?;
-        let header = Self { number, previous, previous_end, previous_hash, replaces, image, first_sequence };
+        let header = Self {
+            number,
+            previous,
+            previous_end,
+            previous_index,
+            previous_hash,
+            replaces,
+            image,
+            first_sequence,
+        };
         // A header may only point backwards; recovery relies on it to end its walk.
         let backwards = previous < number && replaces < number && image < number && first_sequence > 0;
         backwards.then_some(header)
@@ -110,6 +121,7 @@ mod tests {
         SegmentHeader {
             number: 9,
             previous: 7,
+            previous_index: 4500,
             previous_end: 4242,
             previous_hash: [3; 32],
             replaces: 8,

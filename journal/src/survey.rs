@@ -10,6 +10,7 @@ use crate::error::{Damage, Evidence, Field, OpenError};
 use crate::group::Contents;
 use crate::image::ImageEnd;
 use crate::limits::{Limits, SEGMENT_BYTES_MAX};
+use crate::map::SegmentMap;
 use crate::scan::{Fault, Walk, later_group};
 use crate::segment::{SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::space::blank_from;
@@ -53,6 +54,10 @@ pub(crate) struct Scan {
     pub(crate) closed: bool,
     /// The last closing record of a snapshot.
     pub(crate) image: Option<ImageEnd>,
+    /// Records of snapshots.
+    pub(crate) image_records: usize,
+    /// Where the records are.
+    pub(crate) map: SegmentMap,
     pub(crate) fault: Option<Fault>,
 }
 
@@ -137,7 +142,7 @@ impl Survey {
     pub(crate) fn last<D: Disk>(&self, disk: &D) -> Result<Option<Last>, OpenError> {
         for (number, found) in self.segments.iter().rev() {
             let bytes = read_whole(disk, found, found.length)?;
-            let scan = scan(&found.header, &bytes);
+            let scan = scan(found, &bytes);
             if let Some(fault) = scan.fault
                 && let Some(later) = later_group(&bytes, *number, fault.offset)
             {
@@ -162,7 +167,20 @@ impl Survey {
     }
 }
 
+impl Last {
+    /// The segment as far as it is valid.
+    pub(crate) fn valid(&self) -> Bytes {
+        self.bytes.slice(..self.bytes.len().min(self.scan.end as usize))
+    }
+}
+
 impl Found {
+    /// A map of the segment with nothing in it yet.
+    pub(crate) fn empty_map(&self) -> SegmentMap {
+        let SegmentHeader { first_sequence, previous_hash, .. } = self.header;
+        SegmentMap::new(self.file, first_sequence, SEGMENT_HEADER_BYTES, previous_hash)
+    }
+
     pub(crate) fn damage(&self, fault: Fault, evidence: Evidence) -> OpenError {
         OpenError::Damaged(Box::new(Damage {
             segment: self.header.number,
@@ -194,21 +212,24 @@ pub(crate) fn read_into<D: Disk>(disk: &D, found: &Found, bytes: &mut [u8]) -> R
 }
 
 /// Walks a segment as far as it is valid.
-pub(crate) fn scan(header: &SegmentHeader, bytes: &[u8]) -> Scan {
-    let mut walk = Walk::new(header, bytes);
-    let (mut moved, mut closed, mut image) = (false, false, None);
+pub(crate) fn scan(found: &Found, bytes: &[u8]) -> Scan {
+    let mut walk = Walk::new(&found.header, bytes);
+    let mut map = found.empty_map();
+    let (mut moved, mut closed, mut image, mut image_records) = (false, false, None, 0usize);
     let fault = loop {
         match walk.step() {
             Ok(None) => break None,
             Err(fault) => break Some(fault),
             Ok(Some(group)) => {
+                map.add(&group);
                 closed = group.header.contents == Contents::Closed;
                 moved |= group.header.contents == Contents::Moved;
                 if group.header.contents == Contents::Image {
+                    image_records = image_records.saturating_add(group.records.len());
                     image = group.records.iter().find_map(|(_, record)| ImageEnd::decode(record)).or(image);
                 }
             }
         }
     };
-    Scan { end: walk.at, next_sequence: walk.next_sequence, moved, closed, image, fault }
+    Scan { end: walk.at, next_sequence: walk.next_sequence, moved, closed, image, image_records, map, fault }
 }

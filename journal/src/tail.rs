@@ -5,7 +5,9 @@ use std::io;
 use crate::disk::Disk;
 use crate::error::Field;
 use crate::group::{Contents, FRAME_BYTES, GROUP_HEADER_BYTES, Position, RawRecord, encode};
+use crate::index::{EMPTY_BYTES, Growing, KIND_INDEX};
 use crate::layout::Hash;
+use crate::limits::CHUNK_BYTES;
 use crate::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, TAIL_BYTES};
 
 /// Groups are staged in memory, written with one call, and durable after one sync.
@@ -26,6 +28,7 @@ pub(crate) struct Tail {
     pub(crate) hash: Hash,
     staged: Vec<u8>,
     notes: Notes,
+    index: Growing,
 }
 
 /// Where the staged records will be, for the map, once they are durable.
@@ -59,11 +62,13 @@ impl Tail {
             hash: header.previous_hash,
             staged: Vec::new(),
             notes: Notes::default(),
+            index: Growing::default(),
         })
     }
 
+    /// Room for groups and what they take in the index.
     pub(crate) fn free(&self) -> u64 {
-        u64::from(self.usable_end.saturating_sub(self.end))
+        u64::from(self.usable_end.saturating_sub(self.end)).saturating_sub(self.index.bytes())
     }
 
     pub(crate) fn staged_bytes(&self) -> usize {
@@ -98,14 +103,26 @@ impl Tail {
             match contents {
                 Contents::Owner => self.notes.offsets.push(at),
                 Contents::Carried => self.notes.carried.push((record.sequence, at, bytes)),
-                Contents::Image | Contents::Moved | Contents::Closed => {}
+                Contents::Image | Contents::Moved | Contents::Closed | Contents::Index => {}
             }
+            self.index.add(contents, at, &record);
             at = at.saturating_add(bytes);
         }
         self.groups = self.groups.saturating_add(1);
         let staged = u32::try_from(self.staged.len()).map_err(|_| Field::GroupLength)?;
         self.end = self.written.checked_add(staged).ok_or(Field::GroupLength)?;
         Ok(())
+    }
+
+    /// Appends the index, the last group of a segment, and gives its offset.
+    ///
+    /// # Errors
+    /// As [`stage`](Self::stage).
+    pub(crate) fn stage_index(&mut self, next_sequence: u64) -> Result<u32, Field> {
+        let (at, payload) = (self.end, std::mem::take(&mut self.index).payload());
+        let record = RawRecord { kind: KIND_INDEX, payload: &payload, ..RawRecord::default() };
+        self.stage(Contents::Index, next_sequence, std::iter::once(record))?;
+        Ok(at)
     }
 
     /// Gives what is staged to the disk with one write. It is not durable yet.
@@ -116,6 +133,8 @@ impl Tail {
         if !self.staged.is_empty() {
             disk.write(self.file, u64::from(self.written), &self.staged)?;
             self.staged.clear();
+            // A long one, as an index is, comes seldom.
+            self.staged.shrink_to(CHUNK_BYTES);
             self.written = self.end;
         }
         Ok(())
@@ -137,7 +156,7 @@ impl Tail {
 
 /// A journal's own record without content (moved, closed), as one group's records.
 pub(crate) fn mark(kind: u16) -> impl Iterator<Item = RawRecord<'static>> + Clone {
-    std::iter::once(RawRecord { sequence: 0, kind, payload: &[] })
+    std::iter::once(RawRecord { kind, ..RawRecord::default() })
 }
 
-const _: () = assert!(TAIL_BYTES >= 2 * (GROUP_HEADER_BYTES + FRAME_BYTES + 8));
+const _: () = assert!(TAIL_BYTES >= 2 * (GROUP_HEADER_BYTES + FRAME_BYTES + 8) + EMPTY_BYTES);

@@ -13,6 +13,16 @@ pub struct NewRecord {
     pub kind: u16,
     /// At most `record_bytes_max` bytes.
     pub payload: Bytes,
+    /// What [`Fold::replay_brief`] needs of it, which opening then reads in its place. Without one, or with one that is
+    /// longer than the payload, the record itself is read.
+    pub brief: Option<Bytes>,
+}
+
+impl NewRecord {
+    /// The brief, if it is worth being kept.
+    pub(crate) fn kept_brief(&self) -> Option<&[u8]> {
+        self.brief.as_deref().filter(|brief| brief.len() <= self.payload.len())
+    }
 }
 
 /// One record as it is read back.
@@ -82,6 +92,21 @@ pub trait Fold {
     /// # Errors
     /// The owner's reason why it is unusable; the journal then does not open.
     fn replay(&mut self, record: &Record) -> Result<(), FoldError>;
+
+    /// As [`replay`](Self::replay), of a record in a sealed segment, by its brief.
+    ///
+    /// # Errors
+    /// The owner's reason why it is unusable; the journal then does not open.
+    fn replay_brief(&mut self, sequence: u64, kind: u16, brief: &[u8]) -> Result<(), FoldError> {
+        let _ = (sequence, kind, brief);
+        Err(FoldError::new("this version makes no briefs; another one wrote it"))
+    }
+
+    /// The brief of a record that was just replayed; what is in no sealed segment yet is written again with it.
+    fn brief(&mut self, record: &Record) -> Option<Bytes> {
+        let _ = record;
+        None
+    }
 }
 
 /// Whether the owner still needs the record with this sequence.

@@ -52,7 +52,11 @@ fn a_flipped_bit_in_any_field_of_any_group_and_record_is_named() {
     let groups = groups(&disk);
     let last = *groups.iter().max_by_key(|(_, at, segment, _)| (*segment, *at)).unwrap();
     let contents: std::collections::BTreeSet<u16> = groups.iter().map(|(.., contents)| *contents).collect();
-    assert_eq!(contents.into_iter().collect::<Vec<_>>(), [1, 2, 3, 4], "owner, carried, snapshot, moved");
+    assert_eq!(
+        contents.into_iter().collect::<Vec<_>>(),
+        [1, 2, 3, 4, 6],
+        "owner, carried, snapshot, moved, index"
+    );
     // Offsets of the byte tables in docs/JOURNAL.md, and what each must be called.
     let fields: [(usize, &[Field]); 18] = [
         (0, &[Field::GroupMagic]),
@@ -174,7 +178,7 @@ fn a_damaged_segment_header_is_never_taken_for_a_blank_file() {
         assert_eq!(damage(open(&bad).unwrap_err()).field, Field::SegmentMagic);
         let bad = disk.fork();
         let mut later = bad.content(file)[..HEADER].to_vec();
-        later[8] = 2;
+        later[8] = 3;
         let crc = crc32c::crc32c(&later[..4092]);
         later[4092..].copy_from_slice(&crc.to_le_bytes());
         bad.plant(file, 0, &later);
@@ -359,11 +363,12 @@ fn a_whole_group_from_another_history_is_refused() {
 fn a_sealed_segment_must_end_where_and_with_what_its_successor_says() {
     let last_of_first = |disk: &SimDisk| {
         let first: Vec<_> = groups(disk).into_iter().filter(|(_, _, segment, _)| *segment == 1).collect();
-        (first.len() as u64, first[first.len() - 1])
+        // Its last group is the index; the one before holds its last record.
+        (first.len() as u64 - 1, first[first.len() - 2], first[first.len() - 1])
     };
-    let (tag, _) = last_of_first(&twins(0).0);
+    let (tag, ..) = last_of_first(&twins(0).0);
     let (disk, other) = twins(tag);
-    let (_, (file, at, ..)) = last_of_first(&disk);
+    let (_, (file, at, ..), (_, index_at, ..)) = last_of_first(&disk);
 
     let bad = disk.fork();
     bad.plant(file, at, &other.content(file)[at..]);
@@ -371,7 +376,11 @@ fn a_sealed_segment_must_end_where_and_with_what_its_successor_says() {
     assert_eq!((replaced.field, replaced.segment), (Field::SegmentEndHash, 1));
     assert_eq!(replaced.evidence, Evidence::LaterSegment { number: 2 });
 
-    disk.plant(file, at, &[0; 2000]);
+    let cut = disk.fork();
+    cut.plant(file, index_at, &[0; 2000]);
+    let shortened = damage(open(&cut).unwrap_err());
+    assert_eq!((shortened.field, shortened.offset), (Field::SegmentEnd, index_at as u64));
+    disk.plant(file, at, &[0; 4000]);
     let shortened = damage(open(&disk).unwrap_err());
     assert_eq!((shortened.field, shortened.offset), (Field::SegmentEnd, at as u64));
     assert_eq!(shortened.sequence, Some(tag), "the first record that is missing");

@@ -52,7 +52,7 @@ impl Cursor {
         {
             self.deferred.remove(&(at, number));
             let entry = queue.get(number).filter(|entry| now_ms < entry.deliver_by_ms);
-            entries.extend(entry.map(|entry| (number, *entry)));
+            entries.extend(entry.map(|entry| (number, entry)));
         }
         let mut looked = 0;
         for (number, entry) in queue.after(self.after) {
@@ -63,7 +63,7 @@ impl Cursor {
             if entry.not_before_ms > now_ms {
                 self.deferred.insert((entry.not_before_ms, number));
             } else if now_ms < entry.deliver_by_ms {
-                entries.push((number, *entry));
+                entries.push((number, entry));
             }
         }
         self.handed.extend(entries.iter().map(|(number, _)| (*number, now_ms)));

@@ -13,10 +13,8 @@ pub mod live;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use lintas_proto::{
-    canonical::fixed,
     id::{Digest, PacketId},
     limits,
-    schema::{EventType, LoggedEvent, StoredAdmission, StoredOutcome, StoredTaken},
 };
 
 use self::{
@@ -24,10 +22,16 @@ use self::{
     live::{LivePacket, Recipients, Units},
 };
 use super::{
+    ascending::Ascending,
+    brief::{Admitted, Brief, Told},
+    known::Known,
     queue::{Entry, Held, Queue},
     record::{Fact, RecordError},
     spent::Spent,
 };
+
+/// What stands behind a packet.
+const NOT_ALONE: &str = "behind a packet stands its admission";
 
 /// A packet id that was used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,14 +58,14 @@ pub struct Ended {
 /// The state of a broker.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ledger {
-    pub(super) seen: HashMap<PacketId, Seen>,
-    pub(super) forget: BTreeSet<(u64, PacketId)>,
+    pub(super) known: Known,
     /// Highest time of an admission, event or epoch: what could have been forgotten by then is.
     pub(super) time_ms: u64,
     pub(super) queues: BTreeMap<String, Queue>,
     /// By sequence of the admission record.
-    pub(super) packets: BTreeMap<u64, LivePacket>,
-    pub(super) by_digest: HashMap<Digest, u64>,
+    pub(super) packets: Ascending<u64, LivePacket>,
+    /// Those with attachments, which are asked for by header digest.
+    by_digest: HashMap<Digest, u64>,
     /// Of the packets.
     pub(super) units: Units,
     /// How many packets name a blob of an agency.
@@ -76,7 +80,7 @@ impl Ledger {
     /// What is known of a packet id.
     #[must_use]
     pub fn seen(&self, id: &PacketId) -> Option<&Seen> {
-        self.seen.get(id)
+        self.known.get(id)
     }
 
     /// Whether an id used with that `deliver_by_ms` may have been forgotten, so that a packet with it cannot be
@@ -122,7 +126,7 @@ impl Ledger {
         self.packets.get(&admission)
     }
 
-    /// A packet that some queue still holds, by its header digest, with the admission's record.
+    /// A packet with attachments that some queue still holds, by its header digest, with the admission's record.
     #[must_use]
     pub fn packet_by_digest(&self, digest: &Digest) -> Option<(u64, &LivePacket)> {
         let admission = *self.by_digest.get(digest)?;
@@ -175,66 +179,85 @@ impl Ledger {
     /// [`RecordError::Contradiction`] when the record does not follow from those before it. The ledger is not
     /// to be used then.
     pub fn apply(&mut self, sequence: u64, fact: &Fact) -> Result<Option<Ended>, RecordError> {
-        let pending = self.pending.take();
-        let done = match (fact, pending) {
-            (Fact::Packet(_), None) => {
-                self.pending = Some(sequence);
-                Ok(None)
+        let done = match Brief::of(fact) {
+            Ok(Some(brief)) => self.fold(sequence, &brief),
+            Ok(None) if self.pending.take().is_some() => Err(NOT_ALONE),
+            Ok(None) => match fact {
+                Fact::Epoch(epoch) => self.end_epoch(sequence, epoch),
+                Fact::Events(events) => self.tell(sequence, events),
+                Fact::SlotKey(key) => self.set_slot_key(sequence, key),
+                Fact::Members(members) => self.set_members(sequence, members),
+                Fact::Erasure(erasure) => self.erase(sequence, erasure),
+                Fact::LogBegun(begun) => self.begin_log(sequence, begun),
+                Fact::Packet(_) | Fact::Admission(_) | Fact::Outcome(_) | Fact::Taken(_) => {
+                    Err("it has no brief")
+                }
             }
-            (Fact::Admission(admission), Some(packet)) if packet.checked_add(1) == Some(sequence) => {
-                self.admit(sequence, admission).map(|()| None)
-            }
-            (Fact::Admission(_), _) => Err("an admission stands behind its packet"),
-            (_, Some(_)) => Err("behind a packet stands its admission"),
-            (Fact::Outcome(outcome), None) => self.end(sequence, outcome),
-            (Fact::Taken(taken), None) => self.take(sequence, taken).map(|()| None),
-            (Fact::Epoch(epoch), None) => self.end_epoch(sequence, epoch).map(|()| None),
-            (Fact::Events(events), None) => self.tell(sequence, events).map(|()| None),
-            (Fact::SlotKey(key), None) => self.set_slot_key(sequence, key).map(|()| None),
-            (Fact::Members(members), None) => self.set_members(sequence, members).map(|()| None),
-            (Fact::Erasure(erasure), None) => self.erase(sequence, erasure).map(|()| None),
-            (Fact::LogBegun(begun), None) => self.begin_log(sequence, begun).map(|()| None),
+            .map(|()| None),
+            Err(what) => Err(what),
         };
         done.map_err(|what| RecordError::Contradiction { sequence, what })
     }
 
-    fn admit(&mut self, sequence: u64, admission: &StoredAdmission) -> Result<(), &'static str> {
-        let id = PacketId::from_bytes(&admission.packet_id).map_err(|_| "packet id is none")?;
-        let digest: Digest =
-            fixed("header_digest", &admission.header_digest).map_err(|_| "digest is none")?;
-        let originator = self.units.get(admission.originator.as_ref().ok_or("no originator")?);
-        let blobs: Result<Vec<Digest>, _> = admission.blobs.iter().map(|blob| fixed("blob", blob)).collect();
-        let all = u32::try_from(admission.recipients.len()).map_err(|_| "too many recipients")?;
-        let released = (0u32..).zip(&admission.recipients).filter(|(_, to)| !to.receipt.is_empty());
-        let mut recipients = Vec::with_capacity(admission.recipients.len());
-        for (recipient_index, recipient) in released {
-            let unit = recipient.unit.as_ref().ok_or("no recipient")?;
-            recipients.push((recipient_index, self.units.get(unit)));
+    /// Folds one record in by its brief.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub fn apply_brief(
+        &mut self,
+        sequence: u64,
+        kind: u16,
+        brief: &[u8],
+    ) -> Result<Option<Ended>, RecordError> {
+        let brief = Brief::read(kind, brief).ok_or("its brief is none");
+        brief
+            .and_then(|brief| self.fold(sequence, &brief))
+            .map_err(|what| RecordError::Contradiction { sequence, what })
+    }
+
+    fn fold(&mut self, sequence: u64, brief: &Brief<'_>) -> Result<Option<Ended>, &'static str> {
+        match (brief, self.pending.take()) {
+            (Brief::Packet, None) => {
+                self.pending = Some(sequence);
+                Ok(None)
+            }
+            (Brief::Admission(admitted), Some(packet)) if packet.checked_add(1) == Some(sequence) => {
+                self.admit(sequence, admitted).map(|()| None)
+            }
+            (Brief::Admission(_), _) => Err("an admission stands behind its packet"),
+            (_, Some(_)) => Err(NOT_ALONE),
+            (Brief::Outcome(told), None) => self.end(sequence, told),
+            (Brief::Taken(agency, queue_sequence), None) => {
+                self.take(sequence, agency, *queue_sequence).map(|()| None)
+            }
         }
-        let recipients = Recipients::new(recipients);
+    }
+
+    fn admit(&mut self, sequence: u64, admitted: &Admitted<'_>) -> Result<(), &'static str> {
+        let Admitted { packet_id, digest, not_before_ms, deliver_by_ms, .. } = *admitted;
+        let originator = self.units.get(admitted.originator);
+        let released = admitted.released.iter().map(|(place, unit)| (*place, self.units.get(*unit)));
+        let recipients = Recipients::new(released.collect());
         let remaining = u32::try_from(recipients.len()).map_err(|_| "too many recipients")?;
         if remaining == 0 {
             return Err("no recipient");
         }
-        self.pass(admission.time_ms)?;
-        let forget_ms = forget_ms(admission.deliver_by_ms);
-        if self.seen.insert(id, Seen { digest, admission: sequence, forget_ms }).is_some() {
+        self.pass(admitted.time_ms)?;
+        let forget_ms = forget_ms(deliver_by_ms);
+        if !self.known.insert(packet_id, Seen { digest, admission: sequence, forget_ms }) {
             return Err("packet id was used before");
         }
-        self.forget.insert((forget_ms, id));
-        self.audit.grow(&originator.agency, 1 + u64::from(all))?;
+        self.audit.grow(&originator.agency, 1 + u64::from(admitted.all))?;
         for (recipient_index, unit) in recipients.iter() {
             self.audit.grow(&unit.agency, 1)?;
             let held = Held::Packet { admission: sequence, recipient_index };
-            let (not_before_ms, deliver_by_ms) = (admission.not_before_ms, admission.deliver_by_ms);
             let entry = Entry { held, not_before_ms, deliver_by_ms };
             push(&mut self.queues, &unit.agency, entry, &originator.agency);
         }
-        let (blobs, bytes) = (blobs.map_err(|_| "blob id is none")?, admission.packet_bytes);
-        let blobs = blobs.into();
+        let (blobs, bytes) = (admitted.blobs.as_slice().into(), admitted.packet_bytes);
         self.hold(
             sequence,
-            LivePacket { packet_id: id, digest, originator, recipients, blobs, remaining, bytes },
+            LivePacket { packet_id, digest, originator, recipients, blobs, remaining, bytes },
         );
         Ok(())
     }
@@ -244,12 +267,14 @@ impl Ledger {
         for blob in &packet.blobs {
             *self.named.entry((packet.originator.agency.clone(), *blob)).or_default() += 1;
         }
-        self.by_digest.insert(packet.digest, admission);
+        if !packet.blobs.is_empty() {
+            self.by_digest.insert(packet.digest, admission);
+        }
         self.packets.insert(admission, packet);
     }
 
-    fn end(&mut self, sequence: u64, outcome: &StoredOutcome) -> Result<Option<Ended>, &'static str> {
-        let queue = self.queues.get_mut(&outcome.agency).ok_or("no such queue")?;
+    fn end(&mut self, sequence: u64, outcome: &Told<'_>) -> Result<Option<Ended>, &'static str> {
+        let queue = self.queues.get_mut(outcome.agency).ok_or("no such queue")?;
         let held = queue.get(outcome.queue_sequence).ok_or("no such queue entry")?.held;
         let Held::Packet { admission, recipient_index } = held else {
             return Err("the queue entry holds no packet");
@@ -259,11 +284,11 @@ impl Ledger {
         let (originator, over, id) =
             (packet.originator.agency.clone(), packet.remaining == 0, packet.packet_id);
         // What is withheld once is not given later.
-        if outcome.events.iter().flat_map(|event| &event.event).any(is_withheld) {
+        if outcome.is_withheld {
             packet.recipients.remove(recipient_index);
         }
         queue.remove(outcome.queue_sequence, &originator);
-        self.log(&outcome.events)?;
+        outcome.events.iter().try_for_each(|event| self.log(event))?;
         let ended = if over { self.let_go(admission) } else { None };
         self.queues.entry(originator).or_default().push(Entry::evidence(sequence, id), "");
         Ok(ended)
@@ -272,9 +297,11 @@ impl Ledger {
     /// Takes a packet out that no queue holds.
     fn let_go(&mut self, admission: u64) -> Option<Ended> {
         let packet = self.packets.remove(&admission)?;
-        self.by_digest.remove(&packet.digest);
+        if !packet.blobs.is_empty() {
+            self.by_digest.remove(&packet.digest);
+        }
         self.spent.insert(admission.saturating_sub(1));
-        if self.seen.get(&packet.packet_id).is_none_or(|seen| seen.admission != admission) {
+        if self.known.get(&packet.packet_id).is_none_or(|seen| seen.admission != admission) {
             self.spent.insert_logged(admission);
         }
         let originator = packet.originator.agency.clone();
@@ -292,13 +319,13 @@ impl Ledger {
         Some(Ended { originator, blobs, bytes: packet.bytes })
     }
 
-    fn take(&mut self, sequence: u64, taken: &StoredTaken) -> Result<(), &'static str> {
-        let queue = self.queues.get_mut(&taken.agency).ok_or("no such queue")?;
-        let entry = queue.get(taken.queue_sequence).ok_or("no such queue entry")?;
+    fn take(&mut self, sequence: u64, agency: &str, queue_sequence: u64) -> Result<(), &'static str> {
+        let queue = self.queues.get_mut(agency).ok_or("no such queue")?;
+        let entry = queue.get(queue_sequence).ok_or("no such queue entry")?;
         let Held::Evidence { outcome, .. } = entry.held else {
             return Err("the queue entry holds no evidence");
         };
-        queue.remove(taken.queue_sequence, "");
+        queue.remove(queue_sequence, "");
         self.spent.insert_logged(outcome);
         self.spent.insert(sequence);
         Ok(())
@@ -310,10 +337,8 @@ impl Ledger {
             return Err("time goes back");
         }
         self.time_ms = self.time_ms.max(time_ms);
-        while let Some((at, id)) = self.forget.first().copied().filter(|(at, _)| *at <= self.time_ms) {
-            self.forget.remove(&(at, id));
-            let seen = self.seen.remove(&id).filter(|seen| !self.packets.contains_key(&seen.admission));
-            if let Some(seen) = seen.filter(|seen| seen.admission > 0) {
+        while let Some(seen) = self.known.forget(self.time_ms) {
+            if seen.admission > 0 && !self.packets.contains_key(&seen.admission) {
                 self.spent.insert_logged(seen.admission);
             }
         }
@@ -327,10 +352,6 @@ fn push(queues: &mut BTreeMap<String, Queue>, agency: &str, entry: Entry, from: 
         Some(queue) => queue.push(entry, from),
         None => queues.entry(agency.to_owned()).or_default().push(entry, from),
     }
-}
-
-fn is_withheld(event: &LoggedEvent) -> bool {
-    audit::kind(&event.leaf) == EventType::Withheld
 }
 
 /// From when on a packet cannot come again.

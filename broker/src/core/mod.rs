@@ -8,18 +8,23 @@
 //! - [`earlier`]: directories that packets may name; [`pace`]: how often something may change
 //! - [`deliver`]: what a session hands over next; [`hand_over`]: whether its recipient may still have it
 //! - [`events`]: what the log is told beside that; [`erase`]: what it is to forget; [`scribe`] gives every event its place
-//! - [`ledger`]: the state that is folded over the journal, of [`queue`]s and more
-//! - [`record`]: what the journal holds, byte by byte
+//! - [`ledger`]: the state that is folded over the journal, of [`queue`]s, `known` packet ids and more; `ascending` holds many
+//!   of anything
+//! - [`record`]: what the journal holds, byte by byte; `brief`: what is folded of it; `terse`: numbers and texts in few bytes; `squeeze`:
+//!   whatever repeats itself
 //! - [`log`]: the audit log as it is published, folded over the same records
 //! - [`snapshot`]: the ledger as bytes, so that old segments can go; [`spent`] are the records that go with them
 
 pub mod admit;
+mod ascending;
+mod brief;
 pub mod deliver;
 pub mod earlier;
 pub mod erase;
 pub mod events;
 pub mod hand_over;
 pub mod judge;
+mod known;
 pub mod leave;
 pub mod ledger;
 pub mod log;
@@ -34,3 +39,5 @@ pub mod rules;
 pub mod scribe;
 pub mod snapshot;
 pub mod spent;
+mod squeeze;
+mod terse;

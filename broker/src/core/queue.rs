@@ -1,8 +1,10 @@
 //! Queues: what an agency still has to be handed, in the order of admission.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use lintas_proto::id::PacketId;
+
+use super::ascending::Ascending;
 
 /// What a queue entry holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,14 +53,43 @@ impl Entry {
     }
 }
 
+/// An entry as it is kept: there may be millions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    Packet { admission: u64, not_before_ms: u64, deliver_by_ms: u64, recipient_index: u32 },
+    Evidence { outcome: u64, packet: PacketId },
+}
+
+impl From<Entry> for Kept {
+    fn from(Entry { held, not_before_ms, deliver_by_ms }: Entry) -> Self {
+        match held {
+            Held::Packet { admission, recipient_index } => {
+                Self::Packet { admission, not_before_ms, deliver_by_ms, recipient_index }
+            }
+            Held::Evidence { outcome, packet } => Self::Evidence { outcome, packet },
+        }
+    }
+}
+
+impl From<Kept> for Entry {
+    fn from(kept: Kept) -> Self {
+        match kept {
+            Kept::Packet { admission, not_before_ms, deliver_by_ms, recipient_index } => {
+                Self { held: Held::Packet { admission, recipient_index }, not_before_ms, deliver_by_ms }
+            }
+            Kept::Evidence { outcome, packet } => Self::evidence(outcome, packet),
+        }
+    }
+}
+
 /// An agency's queue, in the order of admission.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Queue {
     /// Number of the next entry, from 1.
     pub(super) next: u64,
-    entries: BTreeMap<u64, Entry>,
+    entries: Ascending<u64, Kept>,
     /// Packets by end of their time, and number.
-    deadlines: BTreeSet<(u64, u64)>,
+    deadlines: Ascending<(u64, u64), ()>,
     /// Packets by originator.
     from: BTreeMap<String, usize>,
 }
@@ -74,18 +105,18 @@ impl Queue {
     /// Puts an entry where it stood.
     pub(super) fn insert(&mut self, number: u64, entry: Entry, from: &str) {
         if let Held::Packet { .. } = entry.held {
-            self.deadlines.insert((entry.deliver_by_ms, number));
+            self.deadlines.insert((entry.deliver_by_ms, number), ());
             match self.from.get_mut(from) {
                 Some(packets) => *packets += 1,
                 None => drop(self.from.insert(from.to_owned(), 1)),
             }
         }
-        self.entries.insert(number, entry);
+        self.entries.insert(number, entry.into());
     }
 
     /// Takes an entry out.
     pub(super) fn remove(&mut self, number: u64, from: &str) -> Option<Entry> {
-        let entry = self.entries.remove(&number)?;
+        let entry = Entry::from(self.entries.remove(&number)?);
         if let Held::Packet { .. } = entry.held {
             self.deadlines.remove(&(entry.deliver_by_ms, number));
             match self.from.get_mut(from) {
@@ -97,19 +128,20 @@ impl Queue {
     }
 
     /// Entries after number `after`, in order.
-    pub fn after(&self, after: u64) -> impl Iterator<Item = (u64, &Entry)> {
-        self.entries.range(after.saturating_add(1)..).map(|(number, entry)| (*number, entry))
+    pub fn after(&self, after: u64) -> impl Iterator<Item = (u64, Entry)> {
+        self.entries.from(after.saturating_add(1)).map(|(number, kept)| (number, (*kept).into()))
     }
 
     /// The entry with that number.
     #[must_use]
-    pub fn get(&self, number: u64) -> Option<&Entry> {
-        self.entries.get(&number)
+    pub fn get(&self, number: u64) -> Option<Entry> {
+        self.entries.get(&number).map(|kept| (*kept).into())
     }
 
     /// Packets that may no longer be handed over at `now_ms`, the longest overdue first.
     pub fn expired(&self, now_ms: u64) -> impl Iterator<Item = u64> {
-        self.deadlines.range(..=(now_ms, u64::MAX)).map(|(_, number)| *number)
+        let over = self.deadlines.iter().take_while(move |((at, _), ())| *at <= now_ms);
+        over.map(|((_, number), ())| number)
     }
 
     /// How many packets of one originator wait.

@@ -3,7 +3,7 @@
 //! | kind | name | payload |
 //! |---|---|---|
 //! | 1 | PACKET | canonical `Submission`, as it came |
-//! | 2 | ADMISSION | `StoredAdmission`; the packet is the record just before |
+//! | 2 | ADMISSION | `StoredAdmission`, squeezed; the packet is the record just before |
 //! | 3 | OUTCOME | `StoredOutcome` |
 //! | 4 | TAKEN | `StoredTaken` |
 //! | 5 | EPOCH | `StoredEpoch` |
@@ -26,10 +26,15 @@ use lintas_proto::{
 };
 use thiserror::Error;
 
-const PACKET: u16 = 1;
-const ADMISSION: u16 = 2;
-const OUTCOME: u16 = 3;
-const TAKEN: u16 = 4;
+use super::{
+    brief::Brief,
+    squeeze::{squeeze, unsqueeze},
+};
+
+pub(super) const PACKET: u16 = 1;
+pub(super) const ADMISSION: u16 = 2;
+pub(super) const OUTCOME: u16 = 3;
+pub(super) const TAKEN: u16 = 4;
 const EPOCH: u16 = 5;
 const EVENTS: u16 = 6;
 const SLOT_KEY: u16 = 7;
@@ -76,6 +81,12 @@ pub enum RecordError {
         /// What is wrong.
         error: DecodeError,
     },
+    /// An admission of which not even the message can be read.
+    #[error("record {sequence} breaks off, or is squeezed otherwise; use the version that wrote it")]
+    Squeezed {
+        /// Sequence of the record.
+        sequence: u64,
+    },
     /// A kind that this version does not know.
     #[error(
         "record {sequence} is of kind {kind}, which this version does not know; use the version that wrote it"
@@ -102,7 +113,7 @@ impl Fact {
     pub fn to_record(&self) -> NewRecord {
         let (kind, payload) = match self {
             Self::Packet(submission) => (PACKET, submission.clone()),
-            Self::Admission(admission) => (ADMISSION, canonical::encode(admission)),
+            Self::Admission(admission) => (ADMISSION, squeeze(&canonical::encode(admission)).into()),
             Self::Outcome(outcome) => (OUTCOME, canonical::encode(outcome)),
             Self::Taken(taken) => (TAKEN, canonical::encode(taken)),
             Self::Epoch(epoch) => (EPOCH, canonical::encode(epoch)),
@@ -112,7 +123,14 @@ impl Fact {
             Self::Erasure(erasure) => (ERASURE, canonical::encode(erasure)),
             Self::LogBegun(begun) => (LOG_BEGUN, canonical::encode(begun)),
         };
-        NewRecord { kind, payload }
+        NewRecord { kind, payload, brief: self.brief() }
+    }
+
+    /// What the ledger folds of it, where that is less than all of it. What has none because something is wrong with it is
+    /// refused by the ledger.
+    #[must_use]
+    pub fn brief(&self) -> Option<Bytes> {
+        Brief::of(self).ok().flatten().map(|brief| brief.to_bytes())
     }
 
     /// Agencies whose queues it changes.
@@ -162,10 +180,15 @@ impl Fact {
     pub fn from_record(record: &Record) -> Result<Self, RecordError> {
         let (sequence, payload) = (record.sequence, &record.payload);
         let max = RECORD_BYTES_MAX;
+        let whole = match record.kind {
+            ADMISSION => unsqueeze(payload, max).ok_or(RecordError::Squeezed { sequence })?,
+            _ => Vec::new(),
+        };
+        let whole = Bytes::from(whole);
         let read = || -> Result<Option<Self>, DecodeError> {
             Ok(Some(match record.kind {
                 PACKET => Self::Packet(payload.clone()),
-                ADMISSION => Self::Admission(canonical::decode(payload, max)?),
+                ADMISSION => Self::Admission(canonical::decode(&whole, max)?),
                 OUTCOME => Self::Outcome(canonical::decode(payload, max)?),
                 TAKEN => Self::Taken(canonical::decode(payload, max)?),
                 EPOCH => Self::Epoch(canonical::decode(payload, max)?),

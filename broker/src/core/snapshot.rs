@@ -1,34 +1,53 @@
 //! The ledger as bytes. Written into the journal so that old segments can go, and read back when it opens.
 //!
-//! A run of canonical `SnapshotItem` messages, each behind its length (u32 big-endian).
+//! There may be millions of packets, so this is short, and read without looking back. Numbers and texts as in
+//! [`terse`](super::terse), a unit as in [`brief`](super::brief); what there are several of stands behind its count; "from"
+//! says that a number is the difference to the one before it, or to 0.
+//!
+//! | what | how |
+//! |---|---|
+//! | magic | `LEDGER02` |
+//! | time | time_ms; `before` of the spent records |
+//! | units that packets name | each: unit |
+//! | packets in queues | each: admission, from; packet id (16); header digest (32); place of its originator among the units; recipients: place among the commitments, place among the units; blobs (32 each); entries that hold it; bytes; 1 + forget_ms if the id is remembered with this admission, else 0 |
+//! | other packet ids that are remembered | each: packet id (16), header digest (32), admission, forget_ms, from |
+//! | queues | each: agency, next number, entries: number, from; its record, from; 0 and recipient, not_before_ms, deliver_by_ms, or 1 and packet id (16) |
+//! | spent records | each: block, from; its two sets (8 each, little-endian) |
+//! | the audit log | `SnapshotItem` messages, each behind its length |
 
-use bytes::{Buf as _, Bytes};
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
 use lintas_proto::{
     canonical::{self, DecodeError, WrongSize, fixed},
     id::{Digest, IdError, PacketId},
     limits,
-    schema::{
-        SnapshotAudit, SnapshotEntry, SnapshotItem, SnapshotLog, SnapshotPacket, SnapshotQueue, SnapshotRead,
-        SnapshotSeen, SnapshotSlotKey, SnapshotSpent, UnitRef,
-    },
+    schema::{SnapshotAudit, SnapshotItem, SnapshotLog, SnapshotRead, SnapshotSlotKey, UnitRef},
 };
 use thiserror::Error;
 
 use super::{
+    brief::{Unit, read_unit, several, write_unit},
     ledger::{
         Ledger, Seen,
         audit::Audit,
-        live::{LivePacket, Recipients, Units},
+        live::{LivePacket, Recipients},
     },
-    queue::{Entry, Held},
+    queue::{Entry, Held, Queue},
     spent::Block,
+    terse::{Reading, Writing},
 };
+
+const MAGIC: [u8; 8] = *b"LEDGER02";
 
 /// Why a snapshot was refused. The journal then does not open.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SnapshotError {
-    /// The bytes end inside an item.
-    #[error("snapshot ends inside an item")]
+    /// Another version wrote it.
+    #[error("snapshot is of another version of this software, which can open it")]
+    Version,
+    /// The bytes end inside something, or something is out of its range.
+    #[error("snapshot breaks off, or holds a number beyond its range")]
     Truncated,
     /// An item is not canonical.
     #[error("snapshot: {0}")]
@@ -47,39 +66,120 @@ pub enum SnapshotError {
 /// The ledger's bytes.
 #[must_use]
 pub fn encode(ledger: &Ledger) -> Vec<u8> {
-    let mut out = Vec::new();
-    let mut put = |item: SnapshotItem| {
-        let bytes = canonical::encode(&item);
-        out.extend_from_slice(&u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_be_bytes());
-        out.extend_from_slice(&bytes);
-    };
-    if ledger.time_ms > 0 {
-        put(SnapshotItem { time_ms: ledger.time_ms, ..SnapshotItem::default() });
-    }
-    // `forget` gives the packet ids in a fixed order.
-    for (id, seen) in ledger.forget.iter().filter_map(|(_, id)| Some((id, ledger.seen.get(id)?))) {
-        put(SnapshotItem { seen: Some(seen_item(id, seen)), ..SnapshotItem::default() });
-    }
-    for (admission, packet) in &ledger.packets {
-        put(SnapshotItem { packet: Some(packet_item(*admission, packet)), ..SnapshotItem::default() });
-    }
+    let mut out = Writing::default();
+    out.bytes(&MAGIC);
+    out.number(ledger.time_ms);
+    out.number(ledger.spent.before);
+    write_packets(ledger, &mut out);
+    write_others(ledger, &mut out);
+    out.number(ledger.queues.len() as u64);
     for (agency, queue) in &ledger.queues {
-        let item = SnapshotQueue { agency: agency.clone(), next: queue.next };
-        put(SnapshotItem { queue: Some(item), ..SnapshotItem::default() });
-        for (number, entry) in queue.after(0) {
-            let entry = entry_item(agency, number, entry);
-            put(SnapshotItem { entry: Some(entry), ..SnapshotItem::default() });
+        write_queue(agency, queue, &mut out);
+    }
+    out.number(ledger.spent.blocks.len() as u64);
+    let mut from = 0;
+    for (block, Block { bits, logged }) in &ledger.spent.blocks {
+        out.number(block.saturating_sub(from));
+        out.bytes(&bits.to_le_bytes());
+        out.bytes(&logged.to_le_bytes());
+        from = *block;
+    }
+    let items: Vec<Bytes> = audit_items(&ledger.audit).map(|item| canonical::encode(&item)).collect();
+    out.number(items.len() as u64);
+    for item in items {
+        out.number(item.len() as u64);
+        out.bytes(&item);
+    }
+    out.0
+}
+
+/// What is remembered of the id of a packet that a queue holds, if that is this packet.
+fn remembered(ledger: &Ledger, admission: u64, packet: &LivePacket) -> Option<u64> {
+    let seen = ledger.seen(&packet.packet_id)?;
+    (seen.admission == admission && seen.digest == packet.digest).then_some(seen.forget_ms)
+}
+
+fn write_packets(ledger: &Ledger, out: &mut Writing) {
+    let mut places: BTreeMap<Unit<'_>, u64> = BTreeMap::new();
+    for packet in ledger.packets.values() {
+        let recipients = packet.recipients.iter().map(|(_, unit)| unit);
+        for unit in recipients.chain([packet.originator.as_ref()]) {
+            places.insert(of(unit), 0);
         }
     }
-    for (block, Block { bits, logged }) in &ledger.spent.blocks {
-        let item = SnapshotSpent { block: *block, bits: *bits, logged: *logged };
-        put(SnapshotItem { spent: Some(item), ..SnapshotItem::default() });
+    out.number(places.len() as u64);
+    for ((unit, place), number) in places.iter_mut().zip(0..) {
+        write_unit(out, *unit);
+        *place = number;
     }
-    if ledger.spent.before > 0 {
-        put(SnapshotItem { spent_before: ledger.spent.before, ..SnapshotItem::default() });
+    let place = |unit: &UnitRef| places.get(&of(unit)).copied().unwrap_or(0);
+    out.number(ledger.packets.len() as u64);
+    let mut from = 0;
+    for (admission, packet) in ledger.packets.iter() {
+        out.number(admission.saturating_sub(from));
+        from = admission;
+        out.bytes(packet.packet_id.as_bytes());
+        out.bytes(&packet.digest);
+        out.number(place(&packet.originator));
+        out.number(packet.recipients.len() as u64);
+        for (at, unit) in packet.recipients.iter() {
+            out.number(u64::from(at));
+            out.number(place(unit));
+        }
+        out.number(packet.blobs.len() as u64);
+        out.bytes(packet.blobs.as_flattened());
+        out.number(u64::from(packet.remaining));
+        out.number(packet.bytes);
+        out.number(remembered(ledger, admission, packet).map_or(0, |forget_ms| forget_ms.saturating_add(1)));
     }
-    audit_items(&ledger.audit).for_each(put);
-    out
+}
+
+fn of(unit: &UnitRef) -> Unit<'_> {
+    (&unit.agency, &unit.unit)
+}
+
+/// Packet ids that are remembered, but for those that stand with their packets.
+fn write_others(ledger: &Ledger, out: &mut Writing) {
+    let is_other = |id: &PacketId, seen: &Seen| {
+        let packet = ledger.packets.get(&seen.admission).filter(|packet| packet.packet_id == *id);
+        packet.is_none_or(|packet| packet.digest != seen.digest)
+    };
+    let mut others = ledger.known.in_order();
+    others.retain(|(id, seen)| is_other(id, seen));
+    out.number(others.len() as u64);
+    let mut from = 0;
+    for (id, Seen { digest, admission, forget_ms }) in others {
+        out.bytes(id.as_bytes());
+        out.bytes(&digest);
+        out.number(admission);
+        out.number(forget_ms.saturating_sub(from));
+        from = forget_ms;
+    }
+}
+
+fn write_queue(agency: &str, queue: &Queue, out: &mut Writing) {
+    out.text(agency);
+    out.number(queue.next);
+    out.number(queue.len() as u64);
+    let (mut from, mut from_record) = (0, 0);
+    for (number, entry) in queue.after(0) {
+        let record = entry.record();
+        out.number(number.saturating_sub(from));
+        out.number(record.saturating_sub(from_record));
+        (from, from_record) = (number, record);
+        match entry.held {
+            Held::Packet { recipient_index, .. } => {
+                out.number(0);
+                out.number(u64::from(recipient_index));
+                out.number(entry.not_before_ms);
+                out.number(entry.deliver_by_ms);
+            }
+            Held::Evidence { packet, .. } => {
+                out.number(1);
+                out.bytes(packet.as_bytes());
+            }
+        }
+    }
 }
 
 /// What the audit log needs.
@@ -121,83 +221,107 @@ fn policies(audit: &Audit) -> Vec<Bytes> {
 /// # Errors
 /// [`SnapshotError`].
 pub fn decode(bytes: &[u8]) -> Result<Ledger, SnapshotError> {
-    let mut bytes = Bytes::copy_from_slice(bytes);
-    let mut ledger = Ledger::default();
-    while bytes.has_remaining() {
-        let length = bytes.try_get_u32().map_err(|_| SnapshotError::Truncated)? as usize;
-        if length > bytes.remaining() {
-            return Err(SnapshotError::Truncated);
-        }
-        take(&mut ledger, canonical::decode(&bytes.split_to(length), limits::FRAME_BYTES_MAX)?)?;
+    let mut reading = Reading(bytes);
+    if reading.array() != Some(MAGIC) {
+        return Err(SnapshotError::Version);
     }
-    Ok(ledger)
+    let mut ledger = Ledger::default();
+    ledger.time_ms = number(&mut reading)?;
+    ledger.spent.restore_before(number(&mut reading)?);
+    read_packets(&mut ledger, &mut reading)?;
+    let mut from = 0;
+    for _ in 0..number(&mut reading)? {
+        let (packet_id, digest) = (id(&mut reading)?, array(&mut reading)?);
+        let (admission, forget_ms) = (number(&mut reading)?, sum(from, &mut reading)?);
+        from = forget_ms;
+        ledger.known.insert(packet_id, Seen { digest, admission, forget_ms });
+    }
+    for _ in 0..number(&mut reading)? {
+        read_queue(&mut ledger, &mut reading)?;
+    }
+    let mut from = 0;
+    for _ in 0..number(&mut reading)? {
+        from = sum(from, &mut reading)?;
+        let (bits, logged) = (array(&mut reading)?, array(&mut reading)?);
+        let block = Block { bits: u64::from_le_bytes(bits), logged: u64::from_le_bytes(logged) };
+        ledger.spent.restore(from, block);
+    }
+    for _ in 0..number(&mut reading)? {
+        let length = usize::try_from(number(&mut reading)?).ok();
+        let item = length.and_then(|length| reading.bytes(length)).ok_or(SnapshotError::Truncated)?;
+        let item = canonical::decode(&Bytes::copy_from_slice(item), limits::FRAME_BYTES_MAX)?;
+        take_audit(&mut ledger.audit, item)?;
+    }
+    if reading.is_over() { Ok(ledger) } else { Err(SnapshotError::Incomplete) }
 }
 
-fn take(ledger: &mut Ledger, item: SnapshotItem) -> Result<(), SnapshotError> {
-    match item {
-        SnapshotItem { seen: Some(seen), .. } => {
-            let id = PacketId::from_bytes(&seen.packet_id)?;
-            let digest = fixed("header_digest", &seen.header_digest)?;
-            let (admission, forget_ms) = (seen.admission, seen.forget_ms);
-            ledger.seen.insert(id, Seen { digest, admission, forget_ms });
-            ledger.forget.insert((forget_ms, id));
+fn number(reading: &mut Reading<'_>) -> Result<u64, SnapshotError> {
+    reading.number().ok_or(SnapshotError::Truncated)
+}
+
+/// A number that stands as the difference to `from`.
+fn sum(from: u64, reading: &mut Reading<'_>) -> Result<u64, SnapshotError> {
+    from.checked_add(number(reading)?).ok_or(SnapshotError::Truncated)
+}
+
+fn array<const N: usize>(reading: &mut Reading<'_>) -> Result<[u8; N], SnapshotError> {
+    reading.array().ok_or(SnapshotError::Truncated)
+}
+
+fn id(reading: &mut Reading<'_>) -> Result<PacketId, SnapshotError> {
+    Ok(PacketId::from_bytes(&array::<16>(reading)?)?)
+}
+
+fn read_packets(ledger: &mut Ledger, reading: &mut Reading<'_>) -> Result<(), SnapshotError> {
+    let units = several(reading, read_unit).ok_or(SnapshotError::Truncated)?;
+    let units: Vec<_> = units.into_iter().map(|unit| ledger.units.get(unit)).collect();
+    let unit = |reading: &mut Reading<'_>| Some(units.get(usize::try_from(reading.number()?).ok()?)?.clone());
+    let (mut admission, count) = (0, number(reading)?);
+    // None is shorter than its id and digest.
+    ledger.known.reserve(usize::try_from(count).unwrap_or(0).min(reading.0.len() / 48));
+    for _ in 0..count {
+        admission = sum(admission, reading)?;
+        let (packet_id, digest): (_, Digest) = (id(reading)?, array(reading)?);
+        let originator = unit(reading).ok_or(SnapshotError::Incomplete)?;
+        let recipients = several(reading, |reading| Some((reading.place()?, unit(reading)?)));
+        let recipients = recipients.ok_or(SnapshotError::Incomplete)?;
+        if !recipients.is_sorted_by(|(a, _), (b, _)| a < b) {
+            return Err(SnapshotError::Incomplete);
         }
-        SnapshotItem { packet: Some(packet), .. } => {
-            let digest: Digest = fixed("header_digest", &packet.header_digest)?;
-            let blobs: Result<Vec<Digest>, _> = packet.blobs.iter().map(|blob| fixed("blob", blob)).collect();
-            let live = LivePacket {
-                packet_id: PacketId::from_bytes(&packet.packet_id)?,
-                digest,
-                originator: ledger.units.get(packet.originator.as_ref().ok_or(SnapshotError::Incomplete)?),
-                recipients: recipients(&mut ledger.units, &packet.recipients, &packet.recipient_indices)?,
-                blobs: blobs?.into(),
-                remaining: packet.remaining,
-                bytes: packet.packet_bytes,
-            };
-            ledger.hold(packet.admission, live);
+        let blobs: Vec<Digest> =
+            several(reading, |reading| reading.array()).ok_or(SnapshotError::Truncated)?;
+        let remaining = reading.place().ok_or(SnapshotError::Truncated)?;
+        let (bytes, remembered) = (number(reading)?, number(reading)?);
+        if let Some(forget_ms) = remembered.checked_sub(1) {
+            ledger.known.insert(packet_id, Seen { digest, admission, forget_ms });
         }
-        SnapshotItem { queue: Some(queue), .. } => {
-            ledger.queues.entry(queue.agency).or_default().next = queue.next
-        }
-        SnapshotItem { entry: Some(entry), .. } => take_entry(ledger, entry)?,
-        SnapshotItem { spent: Some(SnapshotSpent { block, bits, logged }), .. } => {
-            ledger.spent.restore(block, Block { bits, logged });
-        }
-        SnapshotItem { spent_before, .. } if spent_before > 0 => ledger.spent.restore_before(spent_before),
-        SnapshotItem { time_ms, .. } if time_ms > 0 => ledger.time_ms = time_ms,
-        item => take_audit(&mut ledger.audit, item)?,
+        let (recipients, blobs) = (Recipients::new(recipients), blobs.into());
+        let live = LivePacket { packet_id, digest, originator, recipients, blobs, remaining, bytes };
+        ledger.hold(admission, live);
     }
     Ok(())
 }
 
-fn recipients(known: &mut Units, units: &[UnitRef], places: &[u32]) -> Result<Recipients, SnapshotError> {
-    let mut units = units.iter().map(|unit| known.get(unit));
-    if places.is_empty() {
-        return Ok(Recipients::new((0..).zip(units).collect()));
-    }
-    let ascending = places.iter().zip(places.iter().skip(1)).all(|(a, b)| a < b);
-    if places.len() != units.len() || !ascending {
-        return Err(SnapshotError::Incomplete);
-    }
-    Ok(Recipients::new(places.iter().copied().zip(&mut units).collect()))
-}
-
-fn take_entry(ledger: &mut Ledger, entry: SnapshotEntry) -> Result<(), SnapshotError> {
-    let held = match (entry.admission, entry.outcome) {
-        (0, outcome) if outcome > 0 => {
-            Held::Evidence { outcome, packet: PacketId::from_bytes(&entry.packet_id)? }
+fn read_queue(ledger: &mut Ledger, reading: &mut Reading<'_>) -> Result<(), SnapshotError> {
+    let agency = reading.text().ok_or(SnapshotError::Truncated)?.to_owned();
+    let queue = ledger.queues.entry(agency).or_default();
+    queue.next = number(reading)?;
+    let (mut at, mut record) = (0, 0);
+    for _ in 0..number(reading)? {
+        (at, record) = (sum(at, reading)?, sum(record, reading)?);
+        match number(reading)? {
+            0 => {
+                let recipient_index = reading.place().ok_or(SnapshotError::Truncated)?;
+                let (not_before_ms, deliver_by_ms) = (number(reading)?, number(reading)?);
+                let packet = ledger.packets.get(&record).ok_or(SnapshotError::Incomplete)?;
+                let held = Held::Packet { admission: record, recipient_index };
+                let entry = Entry { held, not_before_ms, deliver_by_ms };
+                queue.insert(at, entry, &packet.originator.agency);
+            }
+            1 => queue.insert(at, Entry::evidence(record, id(reading)?), ""),
+            _ => return Err(SnapshotError::Incomplete),
         }
-        (admission, 0) if admission > 0 => Held::Packet { admission, recipient_index: entry.recipient_index },
-        _ => return Err(SnapshotError::Incomplete),
-    };
-    let from = match ledger.packets.get(&entry.admission) {
-        Some(packet) => packet.originator.agency.as_str(),
-        None if entry.admission == 0 => "",
-        None => return Err(SnapshotError::Incomplete),
-    };
-    let (not_before_ms, deliver_by_ms) = (entry.not_before_ms, entry.deliver_by_ms);
-    let queue = ledger.queues.entry(entry.agency).or_default();
-    queue.insert(entry.queue_sequence, Entry { held, not_before_ms, deliver_by_ms }, from);
+    }
     Ok(())
 }
 
@@ -232,49 +356,6 @@ fn take_audit(audit: &mut Audit, item: SnapshotItem) -> Result<(), SnapshotError
         _ => return Err(SnapshotError::Incomplete),
     }
     Ok(())
-}
-
-fn seen_item(id: &PacketId, seen: &Seen) -> SnapshotSeen {
-    SnapshotSeen {
-        packet_id: Bytes::copy_from_slice(id.as_bytes()),
-        header_digest: Bytes::copy_from_slice(&seen.digest),
-        admission: seen.admission,
-        forget_ms: seen.forget_ms,
-    }
-}
-
-fn packet_item(admission: u64, packet: &LivePacket) -> SnapshotPacket {
-    let (places, recipients): (Vec<u32>, Vec<UnitRef>) =
-        packet.recipients.iter().map(|(place, unit)| (place, unit.clone())).unzip();
-    let gaps = (0..).zip(&places).any(|(at, place)| at != *place);
-    SnapshotPacket {
-        admission,
-        header_digest: Bytes::copy_from_slice(&packet.digest),
-        originator: Some(UnitRef::clone(&packet.originator)),
-        recipients,
-        recipient_indices: if gaps { places } else { Vec::new() },
-        blobs: packet.blobs.iter().map(|blob| Bytes::copy_from_slice(blob)).collect(),
-        remaining: packet.remaining,
-        packet_id: Bytes::copy_from_slice(packet.packet_id.as_bytes()),
-        packet_bytes: packet.bytes,
-    }
-}
-
-fn entry_item(agency: &str, queue_sequence: u64, entry: &Entry) -> SnapshotEntry {
-    let (admission, recipient_index, outcome, packet_id) = match entry.held {
-        Held::Packet { admission, recipient_index } => (admission, recipient_index, 0, Bytes::new()),
-        Held::Evidence { outcome, packet } => (0, 0, outcome, Bytes::copy_from_slice(packet.as_bytes())),
-    };
-    SnapshotEntry {
-        agency: agency.to_owned(),
-        queue_sequence,
-        admission,
-        recipient_index,
-        outcome,
-        not_before_ms: entry.not_before_ms,
-        deliver_by_ms: entry.deliver_by_ms,
-        packet_id,
-    }
 }
 
 #[cfg(test)]

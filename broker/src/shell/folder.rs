@@ -16,6 +16,7 @@
 //! | `policies/<agency>/<version>.bin` | release policies of the agencies (`SignedPolicyBundle`), the newest 64 of each |
 //! | `policies.mark` | their high-water mark: no older one is taken, and none may be missing |
 //! | `journal/` | everything durable |
+//! | `journal.damaged` | what was found damaged in it while the broker ran: a start verifies all of it before anything else |
 //! | `index/` | sled: an index over the journal, rebuilt at any doubt |
 //! | `blobs/<agency>/` | ciphertext of attachments |
 //! | `audit/<number>/` | the audit log, as others read it (docs/AUDIT.md); number of the log, from 1 |
@@ -43,6 +44,8 @@ use lintas_proto::{
 };
 use thiserror::Error;
 use zeroize::Zeroizing;
+
+const DAMAGED: &str = "journal.damaged";
 
 /// A data folder that cannot be used.
 #[derive(Debug, Error)]
@@ -162,6 +165,25 @@ impl Folder {
 
     pub(crate) fn journal(&self) -> PathBuf {
         self.0.join("journal")
+    }
+
+    /// Whether damage was found in the journal that no start has seen mended.
+    pub(crate) fn journal_was_damaged(&self) -> bool {
+        self.0.join(DAMAGED).exists()
+    }
+
+    /// Damage was found: the next start verifies everything.
+    pub(crate) fn journal_is_damaged(&self, what: &str) -> Result<(), FolderError> {
+        replace(&self.0.join(DAMAGED), format!("{what}\n").as_bytes())
+    }
+
+    /// The journal was opened.
+    pub(crate) fn journal_is_whole(&self) -> Result<(), FolderError> {
+        let path = self.0.join(DAMAGED);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(&path)(error)),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn index(&self) -> PathBuf {

@@ -1,11 +1,16 @@
 //! Recovery: the ledger from the journal, and the next log when the one before has ended.
 
+use bytes::Bytes;
 use lintas_config::Directory;
 use lintas_journal::{Class, FileDisk, Fold, FoldError, Journal, Record};
 use lintas_proto::schema::StoredLogBegun;
 
 use super::{clock, run_error::RunError};
-use crate::core::{ledger::Ledger, record::Fact, snapshot};
+use crate::core::{
+    ledger::{Ended, Ledger},
+    record::Fact,
+    snapshot,
+};
 
 /// Recovery: the same fold as the forward path.
 #[derive(Debug, Default)]
@@ -15,6 +20,15 @@ pub(super) struct Folding {
     pub(super) spent_bytes: u64,
     /// Spent records in the snapshot.
     pub(super) spent_records: u64,
+    /// Of the record that was replayed last.
+    brief: Option<Bytes>,
+}
+
+impl Folding {
+    fn ended(&mut self, ended: Option<Ended>) {
+        let bytes = ended.map_or(0, |ended| ended.bytes);
+        self.spent_bytes = self.spent_bytes.saturating_add(bytes);
+    }
 }
 
 impl Fold for Folding {
@@ -27,9 +41,19 @@ impl Fold for Folding {
     fn replay(&mut self, record: &Record) -> Result<(), FoldError> {
         let fact = Fact::from_record(record).map_err(FoldError::new)?;
         let ended = self.ledger.apply(record.sequence, &fact).map_err(FoldError::new)?;
-        let bytes = ended.map_or(0, |ended| ended.bytes);
-        self.spent_bytes = self.spent_bytes.saturating_add(bytes);
+        self.ended(ended);
+        self.brief = fact.brief();
         Ok(())
+    }
+
+    fn replay_brief(&mut self, sequence: u64, kind: u16, brief: &[u8]) -> Result<(), FoldError> {
+        let ended = self.ledger.apply_brief(sequence, kind, brief).map_err(FoldError::new)?;
+        self.ended(ended);
+        Ok(())
+    }
+
+    fn brief(&mut self, _: &Record) -> Option<Bytes> {
+        self.brief.take()
     }
 }
 

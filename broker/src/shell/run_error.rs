@@ -71,6 +71,9 @@ pub(crate) enum RunError {
     /// The log has ended while the broker ran.
     #[error("the region authority has ended this broker's log; it starts anew and begins the next one")]
     LogEnded,
+    /// What was durable is damaged; it was found while the broker ran.
+    #[error("journal: {0}")]
+    Damaged(String),
     /// The broker stopped because what is durable became uncertain.
     #[error("the broker stopped because its disk failed; start it again, it will recover what is durable")]
     Failed,

@@ -9,7 +9,7 @@ use lintas_config::{
     policy::Policies,
     settings::BrokerSettings,
 };
-use lintas_journal::{Committer, FileDisk, Journal, Limits};
+use lintas_journal::{Anchor, Committer, Depth, FileDisk, Journal, Limits};
 use lintas_link::{CloseCode, Server, TransportKey};
 use lintas_proto::{
     id::hex,
@@ -232,6 +232,7 @@ impl Me {
 
 /// Everything behind the listener.
 pub(super) struct Engine {
+    folder: Folder,
     pub(super) shared: Arc<Shared>,
     committer: Committer<FileDisk>,
     index: Arc<Index>,
@@ -250,12 +251,10 @@ impl Engine {
     ) -> Result<(Self, mpsc::Sender<Intake>), RunError> {
         let (db, anchor) = index::open(&folder.index())?;
         let mut fold = Folding::default();
-        let limits = journal_limits(settings, limits);
-        let disk = FileDisk::open(folder.journal())?;
-        let (mut journal, _) = Journal::open_untended(disk, limits, anchor, &mut fold)?;
+        let mut journal = open_journal(folder, journal_limits(settings, limits), anchor, &mut fold)?;
         begin_log(&mut journal, &mut fold.ledger, &directory, &broker)?;
         let durable = journal.next_sequence().saturating_sub(1);
-        let Folding { ledger, spent_bytes, spent_records } = fold;
+        let Folding { ledger, spent_bytes, spent_records, .. } = fold;
         let room = Room::new(settings.attachments_mib_max, settings.free_mib_min);
         let blobs = Blobs::open(folder.blobs(), room, |agency, blob| ledger.names_blob(agency, blob))?;
         for (agency, blob) in ledger.named_blobs().filter(|(agency, blob)| !blobs.has(agency, blob)) {
@@ -318,17 +317,22 @@ impl Engine {
         };
         let thread = std::thread::Builder::new().name("sequencer".to_owned());
         let sequencer = thread.spawn(move || sequencer.run())?;
-        Ok((Self { shared, committer, index, publisher, sequencer }, intake))
+        let folder = folder.clone();
+        Ok((Self { folder, shared, committer, index, publisher, sequencer }, intake))
     }
 
     /// Waits for the sequencer, which ends with the last session, and closes the journal. When the disk has
     /// failed nothing is waited for: a thread may hang on it.
     pub(super) async fn stop(self) -> Result<(), RunError> {
-        let Self { shared, committer, index, publisher, sequencer } = self;
+        let Self { folder, shared, committer, index, publisher, sequencer } = self;
         if *shared.failed.borrow() {
+            let damaged = committer.handle().damage().map(ToString::to_string);
+            if let Some(what) = &damaged {
+                folder.journal_is_damaged(what)?;
+            }
             let parting = tokio::task::spawn_blocking(move || drop((sequencer, publisher, committer)));
             let _ = timeout(Duration::from_millis(PARTING_MS_MAX), parting).await;
-            return Err(RunError::Failed);
+            return Err(damaged.map_or(RunError::Failed, RunError::Damaged));
         }
         // A sequencer that panicked has said so.
         let threads = move || {
@@ -345,6 +349,20 @@ impl Engine {
         }
         Ok(())
     }
+}
+
+/// Once damage was found, nobody is let in before everything was verified.
+fn open_journal(
+    folder: &Folder,
+    limits: Limits,
+    anchor: Option<Anchor>,
+    fold: &mut Folding,
+) -> Result<Journal<FileDisk>, RunError> {
+    let depth = if folder.journal_was_damaged() { Depth::Whole } else { Depth::Indexes };
+    let disk = FileDisk::open(folder.journal())?;
+    let (journal, _) = Journal::open_untended(disk, limits, anchor, fold, depth)?;
+    folder.journal_is_whole()?;
+    Ok(journal)
 }
 
 fn transport_key(secrets: &BrokerSecrets) -> Result<TransportKey, RunError> {

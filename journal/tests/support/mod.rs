@@ -48,6 +48,14 @@ impl Fold for Seen {
         self.records.push((record.sequence, record.kind, record.payload.to_vec()));
         Ok(())
     }
+
+    fn replay_brief(&mut self, sequence: u64, kind: u16, brief: &[u8]) -> Result<(), FoldError> {
+        self.replay(&Record { sequence, kind, payload: Bytes::copy_from_slice(brief) })
+    }
+
+    fn brief(&mut self, record: &Record) -> Option<Bytes> {
+        brief(&record.payload)
+    }
 }
 
 impl Seen {
@@ -66,12 +74,39 @@ pub fn open_at(
 ) -> Result<(Journal<SimDisk>, Seen, OpenReport), OpenError> {
     let mut seen = Seen::default();
     let anchor = anchor.map(|sequence| Anchor { sequence });
+    let fork = disk.fork();
     let (journal, report) = Journal::open(disk.clone(), limits(), anchor, &mut seen)?;
+    by_indexes(&fork, anchor, &seen, report);
     Ok((journal, seen, report))
 }
 
+/// What opens whole opens by the indexes of its segments as well, and holds the same.
+fn by_indexes(disk: &SimDisk, anchor: Option<Anchor>, whole: &Seen, report: OpenReport) {
+    let mut seen = Seen::default();
+    let (journal, glanced) =
+        match Journal::open_untended(disk.clone(), limits(), anchor, &mut seen, Depth::Indexes) {
+            Err(OpenError::Io { .. }) => return, // A disk that fails on demand.
+            opened => opened.unwrap(),
+        };
+    assert_eq!((glanced, &seen.snapshot), (report, &whole.snapshot));
+    assert_eq!(seen.records.len(), whole.records.len());
+    for ((sequence, kind, read), (same, of_kind, payload)) in seen.records.iter().zip(&whole.records) {
+        assert_eq!((sequence, kind), (same, of_kind));
+        assert!(read == payload || brief(payload).is_some_and(|brief| brief == read));
+        match journal.reader().read(*sequence) {
+            Err(ReadError::Io { .. }) => return,
+            read => assert_eq!(&read.unwrap().payload, payload),
+        }
+    }
+}
+
+/// Every second record has one.
+fn brief(payload: &[u8]) -> Option<Bytes> {
+    payload.len().is_multiple_of(2).then(|| Bytes::copy_from_slice(&payload[..payload.len().min(4)]))
+}
+
 pub fn record(payload: impl AsRef<[u8]>) -> NewRecord {
-    NewRecord { kind: 7, payload: Bytes::copy_from_slice(payload.as_ref()) }
+    NewRecord { kind: 7, payload: Bytes::copy_from_slice(payload.as_ref()), brief: brief(payload.as_ref()) }
 }
 
 pub fn group(payloads: &[&str]) -> Vec<NewRecord> {

@@ -180,7 +180,7 @@ impl Store {
         }
         let new = |(_, record): &(usize, Record)| {
             let (kind, payload) = record.encode();
-            NewRecord { kind, payload }
+            NewRecord { kind, payload, brief: None }
         };
         let failed = |error: StoreError| {
             if error.is_fatal() {

@@ -17,7 +17,7 @@ use lintas_proto::{
 };
 
 use super::Ledger;
-use crate::core::spent::Spent;
+use crate::core::{brief::Logged, spent::Spent};
 
 /// Reads of one auditor in one sub-log that touch each other and are not further apart than this, milliseconds, are
 /// told together.
@@ -148,19 +148,17 @@ impl Audit {
 }
 
 impl Ledger {
-    /// Events at the end of their sub-logs.
-    pub(super) fn log(&mut self, events: &[StoredEvent]) -> Result<(), &'static str> {
-        for StoredEvent { agency, event } in events {
-            let event = event.as_ref().ok_or("an event that is none")?;
-            if event.index != self.audit.size(agency) {
-                return Err("an event that is not the next one of its sub-log");
-            }
-            let time =
-                event.leaf.get(2..10).and_then(|time| time.try_into().ok()).ok_or("a leaf that is none")?;
-            self.pass(u64::from_be_bytes(time))?;
-            self.audit.grow(agency, 1)?;
+    /// An event at the end of its sub-log.
+    pub(super) fn log(&mut self, event: &Logged<'_>) -> Result<(), &'static str> {
+        if event.index != self.audit.size(event.agency) {
+            return Err("an event that is not the next one of its sub-log");
         }
-        Ok(())
+        self.pass(event.time_ms)?;
+        self.audit.grow(event.agency, 1)
+    }
+
+    fn log_all(&mut self, events: &[StoredEvent]) -> Result<(), &'static str> {
+        events.iter().try_for_each(|event| self.log(&Logged::of(event)?))
     }
 
     pub(super) fn end_epoch(&mut self, sequence: u64, epoch: &StoredEpoch) -> Result<(), &'static str> {
@@ -182,7 +180,7 @@ impl Ledger {
         if told.events.is_empty() {
             return Err("no event");
         }
-        self.log(&told.events)?;
+        self.log_all(&told.events)?;
         if told.told > 0 {
             self.audit.reads.remove(&told.told).ok_or("a read is told that never was")?;
         }
@@ -220,7 +218,7 @@ impl Ledger {
         if !self.audit.members.contains_key(&stored.agency) {
             return Err("a slot key of an agency that has no slot");
         }
-        self.log(stored.event.as_slice())?;
+        self.log_all(stored.event.as_slice())?;
         self.audit.slot_keys.insert(stored.agency.clone(), key);
         self.spent.insert_logged(sequence);
         Ok(())
@@ -249,7 +247,7 @@ impl Ledger {
             return Err("every member is told of a new roster, but for the first");
         }
         (audit.members, audit.roster_version) = (members, stored.roster_version);
-        self.log(&stored.events)?;
+        self.log_all(&stored.events)?;
         self.spent.insert_logged(sequence);
         Ok(())
     }
@@ -267,12 +265,12 @@ impl Ledger {
             return Err("a packet is erased that somebody waits for");
         }
         for id in &ids {
-            if let Some(seen) = self.seen.get_mut(id).filter(|seen| seen.admission > 0) {
+            if let Some(seen) = self.known.get_mut(id).filter(|seen| seen.admission > 0) {
                 self.spent.insert_logged(seen.admission);
                 seen.admission = 0;
             }
         }
-        self.log(&erasure.events)?;
+        self.log_all(&erasure.events)?;
         self.audit.erased = sequence;
         self.spent.insert_logged(sequence);
         Ok(())
@@ -291,6 +289,6 @@ impl Ledger {
 }
 
 /// Of a leaf.
-pub(super) fn kind(leaf: &[u8]) -> EventType {
+pub(in crate::core) fn kind(leaf: &[u8]) -> EventType {
     leaf.get(1).and_then(|kind| EventType::try_from(i32::from(*kind)).ok()).unwrap_or_default()
 }

@@ -112,10 +112,11 @@ fn whoever_is_denied_appears_in_no_queue_and_nowhere_else() {
     assert_eq!(again, book.ledger);
     for ledger in [&book.ledger, &restored] {
         assert!(ledger.queue("VN").is_none());
-        let (admission, live) = ledger.packet_by_digest(&packet.digest).unwrap();
-        assert_eq!((live.remaining, live.recipients.len()), (1, 1));
-        assert_eq!(live.recipients.get(2), Some(&unit("KH", "A")));
         let queue = ledger.queue("KH").unwrap();
+        let admission = queue.after(0).next().unwrap().1.record();
+        let live = ledger.packet(admission).unwrap();
+        assert_eq!((live.digest, live.remaining, live.recipients.len()), (packet.digest, 1, 1));
+        assert_eq!(live.recipients.get(2), Some(&unit("KH", "A")));
         let held: Vec<_> = queue.after(0).map(|(_, entry)| entry.held).collect();
         assert_eq!(held, [crate::core::queue::Held::Packet { admission, recipient_index: 2 }]);
     }

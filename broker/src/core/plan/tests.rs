@@ -347,7 +347,9 @@ fn the_longest_admission_fits_into_a_receipt_a_record_and_a_group() {
         let admission = canonical::encode(&admission).len();
         assert!(admission <= RECORD_BYTES_MAX, "{admission}");
         // A plan ends behind the packet that makes it full.
-        let last = PLAN_BYTES + limits::FRAME_BYTES_MAX + admission;
+        let brief =
+            256 + limits::RECIPIENTS_MAX * (2 * limits::CODE_BYTES_MAX + 8) + limits::ATTACHMENTS_MAX * 32;
+        let last = PLAN_BYTES + limits::FRAME_BYTES_MAX + admission + brief;
         assert!(last < 3 * RECORD_BYTES_MAX, "{last}");
     }
     let event = log_event(at, [1; 32], &longest(1, text, Some(longest_facts())));

@@ -31,12 +31,15 @@ pub(in crate::shell) struct Room {
     overwritten: u64,
     /// When to look for erasures again.
     erase_ms: u64,
+    /// Something went since it was last seen that at rest nothing more goes: records go when the log is published up to them,
+    /// and one compaction carries so much only.
+    may_settle: bool,
 }
 
 impl Room {
     /// After recovery: packets that ended since the snapshot, in bytes, and spent records in it.
     pub(in crate::shell) fn new(spent_bytes: u64, spent_records: u64) -> Self {
-        Self { spent_bytes, spent_records, ..Self::default() }
+        Self { spent_bytes, spent_records, may_settle: true, ..Self::default() }
     }
 
     /// A packet has ended.
@@ -74,18 +77,18 @@ impl Sequencer {
     /// was erased that the published log no longer needs.
     pub(super) fn compact(&mut self, now_ms: u64) -> Result<(), Fatal> {
         let published = self.shared.log.published.borrow().sequence;
-        let (spent_records, erased, bytes, enough) = {
+        let (spent_records, erased, bytes, is_empty) = {
             let ledger = self.shared.ledger();
             let spent_records = ledger.spent().len();
-            let bytes = self.room.bytes(spent_records);
-            let at_rest = || bytes >= COMPACT_AT_REST_BYTES && ledger.entries() == 0;
-            let enough = bytes >= COMPACT_AFTER_BYTES || at_rest();
-            (spent_records, ledger.audit().erased(), bytes, enough)
+            (spent_records, ledger.audit().erased(), self.room.bytes(spent_records), ledger.entries() == 0)
         };
+        let enough = bytes >= COMPACT_AFTER_BYTES || (bytes >= COMPACT_AT_REST_BYTES && is_empty);
+        let segments = self.journal.segments();
+        let settle = self.room.may_settle && is_empty && published >= self.last_sequence && segments > 1;
         let squeeze = self.room.squeeze_ms.is_some_and(|at| at <= now_ms) && bytes > 0;
         let is_erased = erased > self.room.overwritten && erased <= published;
         let overwrite = is_erased && now_ms >= self.room.erase_ms;
-        if !(enough || squeeze || overwrite) {
+        if !(enough || squeeze || overwrite || settle) {
             return Ok(());
         }
         (self.room.spent_bytes, self.room.spent_records) = (0, spent_records);
@@ -96,35 +99,38 @@ impl Sequencer {
         };
         let live = Box::new(move |sequence| !spent.contains(sequence, published));
         let must_go = if is_erased { erased } else { 0 };
-        let covers = self.last_sequence;
-        let (left, freed) = match self.journal.compact(Compaction { covers, snapshot, live, must_go }) {
-            Ok(report) => {
-                let CompactReport { segments, segments_freed, records_carried, snapshot_bytes, must_go_left } =
-                    report;
-                tracing::info!(
-                    segments,
-                    segments_freed,
-                    records_carried,
-                    snapshot_bytes,
-                    must_go_left,
-                    "journal compacted"
-                );
-                (must_go_left, segments_freed)
-            }
+        let request = Compaction { covers: self.last_sequence, snapshot, live, must_go };
+        let report = match self.journal.compact(request) {
+            Ok(report) => said(report),
             Err(error @ (CommitError::Poisoned | CommitError::Closed)) => return Err(error.into()),
             Err(error) => {
                 tracing::warn!(%error, "journal not compacted; tried again later");
+                self.room.may_settle &= !settle;
                 self.room.erase_ms = now_ms.saturating_add(SQUEEZE_EVERY_MS);
                 return Ok(());
             }
         };
-        if is_erased && left == 0 {
+        self.room.may_settle = !settle || report.segments < segments;
+        if is_erased && report.must_go_left == 0 {
             (self.room.overwritten, self.room.erase_ms) = (erased, now_ms.saturating_add(ERASE_EVERY_MS));
         } else if is_erased {
             // More soon. Where nothing could go there was no room to carry what stays.
-            let pause_ms = if freed == 0 { SQUEEZE_EVERY_MS } else { ERASE_MORE_MS };
+            let pause_ms = if report.segments_freed == 0 { SQUEEZE_EVERY_MS } else { ERASE_MORE_MS };
             self.room.erase_ms = now_ms.saturating_add(pause_ms);
         }
         Ok(())
     }
+}
+
+fn said(report: CompactReport) -> CompactReport {
+    let CompactReport { segments, segments_freed, records_carried, snapshot_bytes, must_go_left } = report;
+    tracing::info!(
+        segments,
+        segments_freed,
+        records_carried,
+        snapshot_bytes,
+        must_go_left,
+        "journal compacted"
+    );
+    report
 }

@@ -289,3 +289,61 @@ async fn a_full_disk_refuses_packets_and_still_drains() {
     drop(intake);
     soon(engine.stop()).await.unwrap();
 }
+
+/// Packets that fill more than two segments, one after another.
+async fn fill(world: &mut World, engine: &Engine, intake: &mpsc::Sender<Intake>) {
+    world.title_bytes = 900_000;
+    let (sender, mut answers) = mpsc::channel::<Answer>(4);
+    let places = Arc::new(Semaphore::new(4));
+    for _ in 0..40 {
+        let sealed = world.packet("TH", &[unit("KH", "A")]);
+        let place = Arc::clone(&places).acquire_owned().await.unwrap();
+        let share = Arc::clone(&engine.shared.intake_bytes).acquire_owned().await.unwrap();
+        let (answer, verified) = (AnswerTo { sender: sender.clone(), place }, world.admit(&sealed).unwrap());
+        let submitted = Submitted { verified, answer, share };
+        intake.send(Intake::Submit(Box::new(submitted))).await.unwrap();
+        assert_eq!(soon(answers.recv()).await.unwrap().kind, FrameType::Receipt);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_further_back_stops_a_broker_soon_and_its_next_start_before_anybody_is_let_in() {
+    use std::os::unix::fs::FileExt as _;
+    let (mut world, folder) = scene();
+    let at = Folder::at(folder.path());
+    let settings = at.settings().unwrap();
+    let start = |world: &World| {
+        let directory = Folder::at(folder.path()).directory().unwrap();
+        Engine::start(&at, &settings, Limits::default(), directory, Voice::of(&world.broker).unwrap())
+    };
+    let (engine, intake) = start(&world).unwrap();
+    fill(&mut world, &engine, &intake).await;
+    drop(intake);
+    soon(engine.stop()).await.unwrap();
+
+    // In the middle of a packet in the first segment.
+    let spoilt = folder.path().join("journal/segment-000001.journal");
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(spoilt).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 5_000_000).unwrap();
+    file.write_all_at(&[byte[0] ^ 1], 5_000_000).unwrap();
+
+    let (engine, intake) = start(&world).unwrap();
+    let mut failed = engine.shared.failed.subscribe();
+    soon(failed.wait_for(|failed| *failed)).await.unwrap();
+    let found = soon(engine.stop()).await.unwrap_err();
+    assert!(matches!(found, RunError::Damaged(_)), "{found:?}");
+    assert!(found.to_string().contains("segment 1 (file 1) is damaged"), "{found}");
+    drop(intake);
+    assert!(at.journal_was_damaged());
+    for _ in 0..2 {
+        let refused = start(&world).err().unwrap();
+        assert!(matches!(refused, RunError::Open(_)), "{refused:?}");
+    }
+
+    file.write_all_at(&byte, 5_000_000).unwrap();
+    let (engine, intake) = start(&world).unwrap();
+    assert!(!at.journal_was_damaged());
+    drop(intake);
+    soon(engine.stop()).await.unwrap();
+}

@@ -1,7 +1,8 @@
 //! From kill -9 until the broker listens again, with many live packets in its store.
 //!
 //! Twice: straight after the load, when all there is must be folded again; and after a compaction, when a snapshot stands
-//! for it. Every live byte of the journal is verified either way. The page cache is warm, as it is when a process is
+//! for it. The last segment and the snapshot are verified to the last byte before the broker
+//! listens, the sealed segments soon after (docs/JOURNAL.md). The page cache is warm, as it is when a process is
 //! killed; a machine that starts reads the journal from its disk first.
 
 use std::{thread::sleep, time::Duration};
