@@ -7,7 +7,7 @@ use crate::disk::{Disk, no_room};
 use crate::error::{Cut, Evidence, Field, OpenError};
 use crate::group::{Contents, RawRecord};
 use crate::image::KIND_MOVED;
-use crate::index::{CARRIED_BYTES, own_bytes};
+use crate::index::{CARRIED_BYTES, IMAGE_BYTES, own_bytes};
 use crate::limits::Limits;
 use crate::map::{Map, SegmentMap};
 use crate::newest::{Image, chain, kept_segments, newest_image, snapshot};
@@ -182,11 +182,14 @@ fn relocate<D: Disk>(
     let old = &last.found.header;
     let number = survey.highest().saturating_add(1);
     let header = SegmentHeader { number, replaces: old.number, ..old.clone() };
-    let carried = last.scan.map.carried.len().saturating_add(last.scan.image_records);
+    let bytes_of = |count: usize, each: u32| (count as u64).saturating_mul(u64::from(each));
     let index = briefs.iter().map(|brief| own_bytes(brief.as_deref())).fold(0, u64::saturating_add);
-    let index = index.saturating_add((carried as u64).saturating_mul(u64::from(CARRIED_BYTES)));
+    let index = index.saturating_add(bytes_of(last.scan.map.carried.len(), CARRIED_BYTES));
+    let index = index.saturating_add(bytes_of(last.scan.image_records, IMAGE_BYTES));
     let index = u32::try_from(index).unwrap_or(u32::MAX);
-    let (file, length) = fresh_file(disk, limits, survey, last.scan.end.saturating_add(index))?;
+    // An index that is there already is not written again, so it needs no room beside the new one.
+    let end = if last.scan.map.index_at == 0 { last.scan.end } else { last.scan.map.index_at };
+    let (file, length) = fresh_file(disk, limits, survey, end.saturating_add(index))?;
     let mut tail = Tail::begin(disk, file, length, &header).map_err(rewriting)?;
     let unencodable = |field: Field| rewriting(std::io::Error::other(field));
     let bytes = last.valid();

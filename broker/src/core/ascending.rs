@@ -44,10 +44,16 @@ impl<K: Ord + Copy, V> Ascending<K, V> {
             Err(at) => {
                 // What stands behind it, nothing as a rule, goes on in a chunk of its own.
                 let behind = chunk.split_off(at);
+                let mut own = Some((key, value));
+                if chunk.is_empty() {
+                    chunk.extend(own.take());
+                }
                 if let Some((first, _)) = behind.first() {
                     self.chunks.insert(*first, behind);
                 }
-                self.chunks.insert(key, vec![(key, value)]);
+                if let Some(own) = own {
+                    self.chunks.insert(key, vec![own]);
+                }
             }
         }
         self.len += 1;
@@ -128,6 +134,7 @@ mod tests {
                 }
                 prop_assert_eq!((ours.len(), ours.is_empty()), (model.len(), model.is_empty()));
                 prop_assert_eq!(ours.get(&key).copied(), model.get(&key).copied());
+                prop_assert!(ours.chunks.values().all(|chunk| !chunk.is_empty()));
             }
             prop_assert!(ours.iter().eq(model.iter().map(|(key, value)| (*key, value))));
             prop_assert!(ours.from(from).eq(model.range(from..).map(|(key, value)| (*key, value))));

@@ -57,6 +57,8 @@ const BURST_MAX: usize = 16;
 const ACKNOWLEDGED_MAX: usize = 1_024;
 /// From how many bytes on a group of deliveries takes no further one.
 const GROUP_BYTES: usize = 256 * 1024;
+/// What one that is denied counts for: it costs a look at the policies all the same.
+const DENIED_BYTES: usize = 4 * 1024;
 /// Longest submission that is verified without telling the runtime that its thread is busy.
 const INLINE_BYTES_MAX: usize = 16 * 1024;
 /// How long a session sleeps at most before it looks at its queue again, milliseconds: entries whose time has
@@ -142,7 +144,7 @@ impl Session {
             let Some((kind, payload)) = frame else { return Ok(()) };
             if kind == FrameType::Acknowledgement {
                 let end = self.acknowledge(decode(kind, &payload)?);
-                acknowledged.add(end.as_ref());
+                acknowledged.add(end.as_ref().filter(|end| self.is_due(end)));
                 burst.extend(end.map(Intake::End));
             } else if kind == FrameType::WitnessAnswer {
                 let answer: WitnessAnswer = decode(kind, &payload)?;
@@ -218,6 +220,17 @@ impl Session {
         Some(End { agency: self.agency.clone(), queue_sequence, how })
     }
 
+    /// Whether it ends an entry that is there: nothing else gives credit back.
+    fn is_due(&self, end: &End) -> bool {
+        let ledger = self.shared.ledger();
+        let entry = ledger.queue(&end.agency).and_then(|queue| queue.get(end.queue_sequence));
+        match entry.map(|entry| entry.held) {
+            Some(Held::Packet { .. }) => matches!(end.how, How::Acknowledged(_)),
+            Some(Held::Evidence { .. }) => matches!(end.how, How::Taken),
+            None => false,
+        }
+    }
+
     /// Hands a burst over to the sequencer.
     async fn hand_over(&self, burst: &mut Vec<Intake>) -> Result<(), LinkError> {
         for intake in burst.drain(..) {
@@ -287,10 +300,13 @@ impl Session {
 
     /// Entries that go out together: many short ones cost little more than one.
     fn group(&self, entries: &mut Peekable<IntoIter<(u64, Entry)>>) -> Result<Group, LinkError> {
-        let is_recent = entries.peek().is_some_and(|(_, entry)| self.shared.recent.has(entry.record()));
+        let is_recent = |(_, entry): &(u64, Entry)| self.shared.recent.has(entry);
+        let inline = entries.peek().is_some_and(is_recent);
         let mut gather = || {
             let (mut group, mut bytes) = (Group::default(), 0);
-            while let Some((number, entry)) = entries.next_if(|_| bytes < GROUP_BYTES) {
+            let fits =
+                |bytes: usize, next: &(u64, Entry)| bytes < GROUP_BYTES && (!inline || is_recent(next));
+            while let Some((number, entry)) = entries.next_if(|next| fits(bytes, next)) {
                 match self.turn(number, &entry)? {
                     Some(Turn::Frame(kind, payload)) => {
                         bytes += payload.len();
@@ -300,6 +316,7 @@ impl Session {
                         group.frames.push((kind, payload));
                     }
                     Some(Turn::Denied(asked)) => {
+                        bytes += DENIED_BYTES;
                         let agency = self.agency.clone();
                         group.denied.push(Denying { agency, queue_sequence: number, asked: *asked });
                     }
@@ -309,7 +326,7 @@ impl Session {
             Ok(group)
         };
         // To make room on this thread for others costs more than what need not be read.
-        if is_recent { gather() } else { block_in_place(gather) }
+        if inline { gather() } else { block_in_place(gather) }
     }
 
     /// What becomes of an entry whose turn has come; none if it has ended meanwhile.
@@ -329,7 +346,7 @@ impl Session {
     fn frame(&self, queue_sequence: u64, entry: &Entry) -> Result<Turn, StoredError> {
         match entry.held {
             Held::Evidence { outcome, .. } => {
-                let evidence = self.shared.outcome(outcome)?.evidence;
+                let evidence = self.shared.evidence(outcome)?;
                 let delivery = EvidenceDelivery { queue_sequence, evidence };
                 Ok(Turn::Frame(FrameType::Evidence, canonical::encode(&delivery)))
             }
@@ -343,8 +360,9 @@ impl Session {
                 if !may_have(&asked, &self.shared.rules_at(time_ms), time_ms) {
                     return Ok(Turn::Denied(Box::new(asked)));
                 }
-                let stored = self.shared.admission(admission)?;
-                let receipt = stored.recipients.get(at).map(|recipient| recipient.receipt.clone());
+                let receipt = self.shared.admission(admission, |stored| {
+                    stored.recipients.get(at).map(|recipient| recipient.receipt.clone())
+                })?;
                 let delivery = Delivery {
                     queue_sequence,
                     header: packet.header,

@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
+use bytes::Bytes;
 use lintas_config::Directory;
 use lintas_journal::{FileDisk, ReadError, Reader};
 use lintas_proto::{
@@ -13,7 +14,7 @@ use lintas_proto::{
     canonical,
     id::Digest,
     limits,
-    schema::{Member, StoredAdmission, StoredOutcome, Submission},
+    schema::{Member, StoredAdmission, Submission},
     sign::SigningKey,
 };
 use thiserror::Error;
@@ -240,36 +241,39 @@ impl Shared {
         answer.refuse(refused, &self.speaker(), now_ms);
     }
 
-    fn fact(&self, sequence: u64) -> Result<Fact, StoredError> {
+    fn fact(&self, sequence: u64) -> Result<Arc<Fact>, StoredError> {
         match self.recent.get(sequence) {
             Some(fact) => Ok(fact),
-            None => Ok(Fact::from_record(&self.reader.read(sequence)?)?),
+            None => Ok(Arc::new(Fact::from_record(&self.reader.read(sequence)?)?)),
         }
     }
 
-    /// A stored admission.
-    pub(crate) fn admission(&self, sequence: u64) -> Result<StoredAdmission, StoredError> {
-        let Fact::Admission(admission) = self.fact(sequence)? else {
-            return Err(other(sequence, "an admission"));
-        };
-        Ok(admission)
+    /// Something of a stored admission.
+    pub(crate) fn admission<T>(
+        &self,
+        sequence: u64,
+        look: impl FnOnce(&StoredAdmission) -> T,
+    ) -> Result<T, StoredError> {
+        let fact = self.fact(sequence)?;
+        let Fact::Admission(admission) = fact.as_ref() else { return Err(other(sequence, "an admission")) };
+        Ok(look(admission))
     }
 
-    /// A stored outcome.
-    pub(crate) fn outcome(&self, sequence: u64) -> Result<StoredOutcome, StoredError> {
-        let Fact::Outcome(outcome) = self.fact(sequence)? else {
-            return Err(other(sequence, "an outcome"));
-        };
-        Ok(outcome)
+    /// The evidence in a stored outcome.
+    pub(crate) fn evidence(&self, outcome: u64) -> Result<Bytes, StoredError> {
+        let fact = self.fact(outcome)?;
+        let Fact::Outcome(stored) = fact.as_ref() else { return Err(other(outcome, "an outcome")) };
+        Ok(stored.evidence.clone())
     }
 
     /// The packet of an admission: it stands in the record just before.
     pub(crate) fn packet(&self, admission: u64) -> Result<Submission, StoredError> {
         let sequence = admission.saturating_sub(1);
-        let Fact::Packet(bytes) = self.fact(sequence)? else {
+        let fact = self.fact(sequence)?;
+        let Fact::Packet(bytes) = fact.as_ref() else {
             return Err(other(sequence, "a packet"));
         };
-        canonical::decode(&bytes, limits::FRAME_BYTES_MAX)
+        canonical::decode(bytes, limits::FRAME_BYTES_MAX)
             .map_err(|error| RecordError::Decode { sequence, error }.into())
     }
 

@@ -325,14 +325,12 @@ impl Engine {
     /// failed nothing is waited for: a thread may hang on it.
     pub(super) async fn stop(self) -> Result<(), RunError> {
         let Self { folder, shared, committer, index, publisher, sequencer } = self;
+        let journal = committer.handle();
+        let failed = |why: RunError| why_it_failed(&folder, journal.damage(), why);
         if *shared.failed.borrow() {
-            let damaged = committer.handle().damage().map(ToString::to_string);
-            if let Some(what) = &damaged {
-                folder.journal_is_damaged(what)?;
-            }
             let parting = tokio::task::spawn_blocking(move || drop((sequencer, publisher, committer)));
             let _ = timeout(Duration::from_millis(PARTING_MS_MAX), parting).await;
-            return Err(damaged.map_or(RunError::Failed, RunError::Damaged));
+            return Err(failed(RunError::Failed));
         }
         // A sequencer that panicked has said so.
         let threads = move || {
@@ -341,14 +339,23 @@ impl Engine {
         };
         let _ = tokio::task::spawn_blocking(threads).await;
         if *shared.failed.borrow() {
-            return Err(RunError::Failed);
+            return Err(failed(RunError::Failed));
         }
-        let anchor = committer.close()?;
+        let anchor = committer.close().map_err(|error| failed(error.into()))?;
         if let Some(index) = Arc::into_inner(index) {
             index.finish(anchor);
         }
         Ok(())
     }
+}
+
+/// Damage, if that was found, and not what followed from it. The next start is to know.
+fn why_it_failed(folder: &Folder, damage: Option<&lintas_journal::OpenError>, why: RunError) -> RunError {
+    let Some(what) = damage.map(ToString::to_string) else { return why };
+    if let Err(error) = folder.journal_is_damaged(&what) {
+        tracing::error!(%error, "the next start does not know that the journal is damaged; run `lintas-broker check` before it");
+    }
+    RunError::Damaged(what)
 }
 
 /// Once damage was found, nobody is let in before everything was verified.

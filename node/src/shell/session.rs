@@ -301,12 +301,18 @@ fn closed() -> Ended {
 
 async fn write(mut writer: FrameWriter, mut outgoing: mpsc::Receiver<Group>) -> Result<(), Ended> {
     while let Some(mut group) = outgoing.recv().await {
-        while let Ok(next) = outgoing.try_recv() {
+        while bytes(&group) < BATCH_BYTES
+            && let Ok(next) = outgoing.try_recv()
+        {
             group.extend(next);
         }
         writer.send_many(group).await?;
     }
     Ok(())
+}
+
+fn bytes(group: &Group) -> usize {
+    group.iter().map(|(_, payload)| payload.len()).sum()
 }
 
 /// Frames that came together.

@@ -106,7 +106,7 @@ impl Halves {
         let mut combiner = digest::Context::new(&digest::SHA3_256);
         combiner.update(first.as_ref());
         let peer = UnparsedPublicKey::new(&agreement::X25519, theirs);
-        agreement::agree(&self.x25519, &peer, HpkeError::DecapError, |second| {
+        agreement::agree(&self.x25519, peer, HpkeError::DecapError, |second| {
             combiner.update(second);
             Ok(())
         })?;

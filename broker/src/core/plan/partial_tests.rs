@@ -148,9 +148,10 @@ fn the_published_log_has_every_event_at_its_place() {
     for (sequence, fact) in (1..).zip(&book.facts) {
         // The test's speaker names the log as the broker.
         let one = read.apply(sequence, fact, entropy).unwrap_or_else(|error| panic!("{sequence}: {error}"));
-        let other = match fact {
-            Fact::Admission(_) => handed.apply_events(sequence, &promised.next().unwrap(), entropy),
-            fact => handed.apply(sequence, fact, entropy),
+        let other = if matches!(fact, Fact::Admission(_)) {
+            handed.apply_events(sequence, &promised.next().unwrap(), entropy)
+        } else {
+            handed.apply(sequence, fact, entropy)
         };
         ends.push((one.and_then(|one| one.end), other.unwrap().and_then(|other| other.end)));
     }

@@ -109,7 +109,7 @@ mod tests {
     fn what_is_missing_is_read_and_the_oldest_go_when_there_is_no_room() {
         let (fresh, packet) = (Fresh::default(), Fact::Packet(Bytes::new()));
         fresh.put(3, &[packet.clone(), packet.clone()], Vec::new());
-        fresh.put(7, &[packet.clone()], Vec::new());
+        fresh.put(7, std::slice::from_ref(&packet), Vec::new());
         assert_eq!((sequences(&fresh.take(1, 9)), fresh.read_until(9)), (vec![], 2));
         assert_eq!(sequences(&fresh.take(3, 3)), [3]);
         assert_eq!((sequences(&fresh.take(4, 9)), fresh.read_until(9), fresh.read_until(5)), (vec![4], 6, 5));

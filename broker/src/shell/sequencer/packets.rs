@@ -275,8 +275,8 @@ fn answer_again(runtime: &Handle, shared: &Arc<Shared>, admission: u64, answer: 
         if durable.wait_for(|durable| *durable >= admission).await.is_err() {
             return;
         }
-        match tokio::task::block_in_place(|| shared.admission(admission)) {
-            Ok(stored) => answer.send(FrameType::Receipt, stored.receipt),
+        match tokio::task::block_in_place(|| shared.admission(admission, |stored| stored.receipt.clone())) {
+            Ok(receipt) => answer.send(FrameType::Receipt, receipt),
             // Erased or forgotten meanwhile. The node asks again, and hears so.
             Err(_) if shared.ledger().spent().contains(admission, u64::MAX) => drop(answer),
             Err(error) => shared.fail(&error),

@@ -110,7 +110,10 @@ impl Sequencer {
                 return Ok(());
             }
         };
-        self.room.may_settle = !settle || report.segments < segments;
+        self.room.may_settle = match settle {
+            true => report.segments < segments,
+            false => self.room.may_settle || enough || report.segments_freed > 0,
+        };
         if is_erased && report.must_go_left == 0 {
             (self.room.overwritten, self.room.erase_ms) = (erased, now_ms.saturating_add(ERASE_EVERY_MS));
         } else if is_erased {

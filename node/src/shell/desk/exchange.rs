@@ -1,6 +1,10 @@
 //! What the session asks of the desk: how to introduce itself, and what to answer to what it heard.
 
-use std::{iter::Peekable, sync::RwLockReadGuard, vec::IntoIter};
+use std::{
+    iter::Peekable,
+    sync::{PoisonError, RwLockReadGuard},
+    vec::IntoIter,
+};
 
 use bytes::Bytes;
 use lintas_config::os_entropy;
@@ -66,8 +70,15 @@ pub(crate) enum Step {
         /// What to keep.
         verdict: Verdict,
     },
-    /// A delivery that stays with the broker until there is another directory.
-    Leave(String),
+    /// A delivery that stays with the broker until there is another directory, or a policy.
+    Leave {
+        /// What the officer is told.
+        why: String,
+        /// Hash of the directory by which it was judged.
+        directory: Digest,
+        /// No policy of this agency was in force.
+        no_policy: bool,
+    },
     /// A checkpoint of the log to be cosigned.
     Witness(Bytes),
     /// Nothing is to be kept or said.
@@ -177,13 +188,15 @@ impl Desk {
             Ok(delivery) => delivery,
             Err(error) => return Step::Broken(error.to_string()),
         };
+        let directory = self.directory();
         let judgement = {
-            let (directory, keys, now_ms) = (self.directory(), self.keys(), clock::now_ms());
+            let (keys, now_ms) = (self.keys(), clock::now_ms());
             let policies = self.policies(&directory).ok();
             let (state, policies) = (|| self.store.state(), policies.as_deref());
             judge(&delivery, Bench { state: &state, directory: &directory, policies, keys: &keys, now_ms })
         };
         let queue_sequence = delivery.queue_sequence;
+        let leave = |why: String, no_policy| Step::Leave { why, directory: *directory.hash(), no_policy };
         self.sight(&judgement, &delivery);
         match judgement {
             Judgement::Again(record) => Step::Again { queue_sequence, record },
@@ -201,23 +214,30 @@ impl Desk {
                 tracing::warn!(unit = rejected.unit, why = one_line(&rejected.text), "delivery rejected");
                 Step::Verdict { queue_sequence, verdict: Verdict::Reject(rejected) }
             }
-            Judgement::TooNew(why) => Step::Leave(format!(
-                "a packet waits at the broker because this node's directory is older than its sender's or the \
-                 broker's ({}); the node fetches the newest",
-                one_line(&why)
-            )),
-            Judgement::UnknownUnit(unit) => Step::Leave(format!(
-                "a packet waits at the broker: the directory here does not know unit {} yet; the node \
-                 fetches the newest",
-                one_line(&unit)
-            )),
+            Judgement::TooNew(why) => {
+                let why = format!(
+                    "a packet waits at the broker because this node's directory is older than its sender's or the \
+                     broker's ({}); the node fetches the newest",
+                    one_line(&why)
+                );
+                leave(why, false)
+            }
+            Judgement::UnknownUnit(unit) => {
+                let why = format!(
+                    "a packet waits at the broker: the directory here does not know unit {} yet; the node \
+                     fetches the newest",
+                    one_line(&unit)
+                );
+                leave(why, false)
+            }
             Judgement::NoPolicy => {
                 self.wait_for_policy();
-                Step::Leave(
+                leave(
                     "a packet waits at the broker: no release policy of this agency is in force here, so it can neither be \
                      taken nor refused; the node fetches the policy by itself, if the agency has published one; if not, \
                      write one with `lintas policy new` and publish it"
                         .to_owned(),
+                    true,
                 )
             }
             Judgement::Unanswerable(why) => Step::Broken(format!("the broker sent {why}")),
@@ -261,6 +281,7 @@ impl Desk {
     fn settle_group(&self, steps: &mut Peekable<IntoIter<Step>>) -> Result<Settled, Broken> {
         // Until the records are kept: meanwhile no page is destroyed, and no attachment of a packet that is purged.
         let sealing = self.sealing();
+        let _keeping = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
         let mut batch = Batch::default();
         let (mut broken, mut gone) = (None, false);
         let mut witness_answers = Vec::new();
@@ -291,9 +312,16 @@ impl Desk {
                 },
                 // Whoever fetches takes these out before.
                 Step::Nothing | Step::Fetch { .. } => {}
-                Step::Leave(why) => {
+                Step::Leave { why, directory, no_policy } => {
                     self.trouble(&why);
+                    if no_policy {
+                        self.wait_for_policy();
+                    }
                     self.left_aside();
+                    // Another one has come since it was judged, and does not ask for it any more.
+                    if *self.directory().hash() != directory {
+                        self.reconnect();
+                    }
                 }
                 Step::Broken(why) => broken = Some(Broken::Protocol(why)),
             }

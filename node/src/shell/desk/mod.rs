@@ -100,6 +100,9 @@ pub(crate) struct Desk {
     wanted: Notify,
     /// Keysets of which the broker offered older ones: canonical bytes of `SignedKeyset`.
     ahead: Mutex<Vec<bytes::Bytes>>,
+    /// Held while verdicts are looked at for the last time and kept: batches of a session that is over may still be under way
+    /// beside those of the next.
+    keeping: Mutex<()>,
     /// Deliveries stayed with the broker because of the directory.
     left_aside: AtomicBool,
     /// Some of them because no policy of this agency was in force.
@@ -180,6 +183,7 @@ impl Desk {
             renewed: Notify::new(),
             wanted: Notify::new(),
             ahead: Mutex::default(),
+            keeping: Mutex::default(),
             left_aside: AtomicBool::new(false),
             waits_for_policy: AtomicBool::new(false),
             sighted: Mutex::default(),
