@@ -285,8 +285,9 @@ impl Sequencer {
         let records: Vec<NewRecord> = facts.iter().map(Fact::to_record).collect();
         let bytes: Vec<usize> = records.iter().map(|record| record.payload.len()).collect();
         let agencies: BTreeSet<&str> = facts.iter().flat_map(Fact::agencies).collect();
-        let agencies: BTreeSet<String> = agencies.into_iter().map(str::to_owned).collect();
-        let (shared, index, ringing) = (Arc::clone(&self.shared), Arc::clone(&self.index), agencies.clone());
+        let agencies: Arc<[String]> = agencies.into_iter().map(str::to_owned).collect();
+        let (shared, index) = (Arc::clone(&self.shared), Arc::clone(&self.index));
+        let ringing = Arc::clone(&agencies);
         let done = move |committed| {
             if let Some(committed) = publish(&shared, &index, committed) {
                 then(committed);

@@ -1,7 +1,7 @@
 //! What the sequencer and the sessions share.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     fmt::Display,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
@@ -206,7 +206,7 @@ impl Shared {
     }
 
     /// Tells the sessions of these agencies that their queues have changed.
-    pub(crate) fn ring(&self, agencies: &BTreeSet<String>) {
+    pub(crate) fn ring(&self, agencies: &[String]) {
         let bells = self.bells.read().unwrap_or_else(PoisonError::into_inner);
         for bell in agencies.iter().filter_map(|agency| bells.get(agency)) {
             bell.send_replace(());

@@ -3,7 +3,7 @@
 //! It only sends what was sealed before. Closed loop: each connection has so many unanswered at once. Paced: each
 //! packet has its moment, and its latency counts from that moment on, also when the generator itself was late.
 
-mod bare;
+pub(crate) mod bare;
 pub(crate) mod drain;
 mod drive;
 pub(crate) mod lintas;

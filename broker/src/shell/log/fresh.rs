@@ -11,7 +11,7 @@ use lintas_proto::schema::StoredEvent;
 use crate::core::record::Fact;
 
 /// Most bytes of events that wait for the publisher; the oldest go.
-const BYTES_MAX: usize = 4 * 1024 * 1024;
+const BYTES_MAX: usize = 8 * 1024 * 1024;
 /// About what an event takes beside its own bytes.
 const EVENT_BYTES: usize = 256;
 

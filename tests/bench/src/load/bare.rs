@@ -21,13 +21,13 @@ use crate::bare::{ANSWER_BYTES, KEY_BYTES, quic};
 const BULK_BYTES: usize = 256 * 1024;
 
 /// The sending half.
-pub(super) struct Sender {
+pub(crate) struct Sender {
     stream: SendStream,
     _held: (Endpoint, Connection),
 }
 
 /// The hearing half.
-pub(super) struct Hearer {
+pub(crate) struct Hearer {
     stream: RecvStream,
     arrived: Bytes,
     /// Bytes still missing of the next answer.
@@ -35,7 +35,7 @@ pub(super) struct Hearer {
 }
 
 /// Connects; the secrets say which key the packets are signed with, none if they are not.
-pub(super) async fn connect(server: SocketAddr, secrets: Option<&Path>) -> (Sender, Hearer) {
+pub(crate) async fn connect(server: SocketAddr, secrets: Option<&Path>) -> (Sender, Hearer) {
     let held = quic::connect(server).await;
     let (mut stream, hearing) = held.1.open_bi().await.unwrap();
     stream.write_all(&secrets.map_or([0; KEY_BYTES], public_key)).await.unwrap();

@@ -16,8 +16,9 @@ use tokio::task::JoinSet;
 
 use super::submit::TEXT_BYTES;
 use crate::{
+    bare::{Bare, Mode},
     bench::Bench,
-    load::{self, Plan, Source, Told, Wire, lintas::connect_from},
+    load::{self, Plan, Source, Told, Wire, bare, lintas::connect_from},
     packets::{self, Wanted},
     report::{Outcome, Row, Target},
     world::{World, secrets_file, unit},
@@ -40,8 +41,10 @@ const PACED_IN_FLIGHT: usize = 256;
 /// Who connects, and where.
 #[derive(Debug, Serialize, Deserialize)]
 struct Holding {
-    broker: SocketAddr,
+    server: SocketAddr,
     secrets: Vec<PathBuf>,
+    /// The server is the bare one.
+    bare: bool,
 }
 
 pub(super) fn run(bench: &Bench) -> Outcome {
@@ -59,17 +62,23 @@ pub(super) fn run(bench: &Bench) -> Outcome {
     let alone = paced(bench, &world, first);
     bench.says(format!("{CONNECTIONS} connections"));
     let before = world.broker().resident_bytes();
-    let mut held = hold(bench, &world);
+    let held = hold(bench, &world, world.address(), false);
     sleep(REST);
     let after = world.broker().resident_bytes();
     let beside = paced(bench, &world, second);
-    // It ends when its input does.
-    drop(held.stdin.take());
-    assert!(held.wait().unwrap().success(), "connections were lost");
+    let_go(held);
+    bench.says(format!("{CONNECTIONS} connections to the bare server"));
+    let bare = Bare::start(bench, world.root(), Mode::Echo);
+    let empty = bare.process.resident_bytes();
+    let held = hold(bench, &world, bare.address, true);
+    sleep(REST);
+    let bare_each = (bare.process.resident_bytes() as f64 - empty as f64) / CONNECTIONS as f64;
+    let_go(held);
     world.stop();
     let each = (after as f64 - before as f64) / CONNECTIONS as f64;
     vec![
         Row::new("idle.connection.memory", each, "bytes")
+            .beside("bare, one stream and nothing else", bare_each)
             .must_be(Target::AtMost(BYTES_MAX))
             .note(format!("{CONNECTIONS} sessions, resident before {before} and after {after}")),
         Row::new("idle.accept.p50", beside.durations().p50_us(), "us")
@@ -89,10 +98,16 @@ fn paced(bench: &Bench, world: &World, source: Source) -> Told {
     told
 }
 
+/// It ends when its input does.
+fn let_go(mut held: Child) {
+    drop(held.stdin.take());
+    assert!(held.wait().unwrap().success(), "connections were lost");
+}
+
 /// Starts the process that holds the connections, and waits until it has them.
-fn hold(bench: &Bench, world: &World) -> Child {
+fn hold(bench: &Bench, world: &World, server: SocketAddr, bare: bool) -> Child {
     let secrets = (0..CONNECTIONS).map(|number| secrets_file(world.root(), &unit(number).agency)).collect();
-    let (holding, file) = (Holding { broker: world.address(), secrets }, world.root().join("idle.json"));
+    let (holding, file) = (Holding { server, secrets, bare }, world.root().join("idle.json"));
     fs::write(&file, serde_json::to_vec(&holding).unwrap()).unwrap();
     let mut command = Command::new(&bench.program);
     command.arg(ROLE).arg(&file).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -110,10 +125,14 @@ pub(crate) fn role(arguments: &[OsString]) -> Option<ExitCode> {
     }
     let holding: Holding = serde_json::from_slice(&fs::read(arguments.get(2)?).unwrap()).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let (mut held, mut ended) = (Vec::new(), JoinSet::new());
+    let (mut held, mut held_bare, mut ended) = (Vec::new(), Vec::new(), JoinSet::new());
     for (number, secrets) in holding.secrets.iter().enumerate() {
+        if holding.bare {
+            held_bare.push(runtime.block_on(bare::connect(holding.server, Some(secrets))));
+            continue;
+        }
         let address = Ipv4Addr::new(127, 0, 1, (1 + number % ADDRESSES) as u8);
-        let (sender, hearer) = runtime.block_on(connect_from(address.into(), holding.broker, secrets));
+        let (sender, hearer) = runtime.block_on(connect_from(address.into(), holding.server, secrets));
         held.push(sender);
         ended.spawn_on(hearer.ended(), runtime.handle());
         sleep(EACH);
@@ -121,6 +140,6 @@ pub(crate) fn role(arguments: &[OsString]) -> Option<ExitCode> {
     println!("ready");
     std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
     let lost = ended.try_join_next().is_some();
-    drop(held);
+    drop((held, held_bare));
     Some(ExitCode::from(u8::from(lost)))
 }
