@@ -249,10 +249,11 @@ fn two_libraries_agree_on_what_is_a_signature() {
         }
     }
     assert_eq!(accepted, 8);
-    // Keys and nonces of small order, which none of our keys has: neither library looks at the order.
+    // Keys and nonces of small order, which none of our keys has: neither library looks at the order. (A key in another than its
+    // one encoding is refused by aws-lc, and taken by ring; it never becomes a key here.)
     let (canonical, others) = small_order_encodings();
     let mut passed = 0;
-    for key in canonical.iter().chain(&others) {
+    for key in &canonical {
         for r in canonical.iter().chain(&others) {
             for message in 0..16u8 {
                 let (ours, other) = verdicts(key, &[message], &[*r, [0; 32]].concat());
