@@ -29,9 +29,10 @@ use crate::{
 };
 
 const SENDERS: usize = stock::SENDERS;
-/// Packets for each second that the measurement may take, and at most: their receipts are to fit into a segment.
+/// Packets for each second that the measurement may take; at least so many that there is something to compact, and at most
+/// so many that their receipts fit into a segment.
 const PER_SECOND: usize = 2_500;
-const PACKETS_MAX: usize = 24_000;
+const PACKETS: std::ops::RangeInclusive<usize> = 12_500..=24_000;
 const RATIO_MAX: f64 = 1.15;
 /// As the broker is founded if nobody says otherwise.
 const SEGMENT_BYTES: u64 = 64 << 20;
@@ -81,7 +82,7 @@ impl Sum {
 pub(super) fn run(bench: &Bench) -> Outcome {
     let folder = bench.folder("disk-");
     let mut world = World::found(bench, folder.path(), 2 * SENDERS, "");
-    let count = (PER_SECOND * bench.seconds as usize).min(PACKETS_MAX);
+    let count = (PER_SECOND * bench.seconds as usize).clamp(*PACKETS.start(), *PACKETS.end());
     world.start();
     stock::rest(bench, &world);
     let (journal, audit, index) = taken(&world);
