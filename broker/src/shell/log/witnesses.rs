@@ -141,7 +141,8 @@ impl Witnessing {
         let patience = Duration::from_millis(ROUND_MS_MAX.min(directory.roster().epoch_ms.into()));
         let age = seen.elapsed();
         let is_newest = Arc::ptr_eq(&round.head, &newest);
-        let is_late = is_newest && age >= patience;
+        // Another head may have come meanwhile: what this one has is shown all the same, before the round is given up.
+        let is_late = (is_newest && age >= patience) || round.began.elapsed() >= patience;
         let size = note.claim().size;
         if (witnesses.is_empty() || is_quorum || is_late || kept.written.0 == size)
             && (size, count) > kept.written
