@@ -1,7 +1,7 @@
 //! The ledger as bytes. Written into the journal so that old segments can go, and read back when it opens.
 //!
 //! There may be millions of packets, so this is short, and read without looking back. Numbers and texts as in
-//! [`terse`](super::terse), a unit as in [`brief`](super::brief); what there are several of stands behind its count; "from"
+//! `terse`, a unit as in `brief`; what there are several of stands behind its count; "from"
 //! says that a number is the difference to the one before it, or to 0.
 //!
 //! | what | how |
