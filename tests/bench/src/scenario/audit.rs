@@ -52,6 +52,9 @@ pub(super) fn run(bench: &Bench) -> Outcome {
         submit(bench, &world, sources, 600.0);
         wait(&world, ENTRIES);
     }
+    while signed(&world.folder()) < mark(&world.folder()).epochs {
+        sleep(Duration::from_millis(20));
+    }
     world.stop();
     rows.extend(verify(bench, &world));
     rows.into()
@@ -163,9 +166,19 @@ fn wait(world: &World, entries: u64) {
 
 /// Entries of all sub-logs that are published.
 fn published(broker: &Path) -> u64 {
-    let Ok(bytes) = fs::read(broker.join("audit/published")) else { return 0 };
-    let state: PublishedLog = canonical::decode(&Bytes::from(bytes).slice(32..), MARK_BYTES_MAX).unwrap();
-    state.sub_logs.iter().map(|log| log.size).sum()
+    mark(broker).sub_logs.iter().map(|log| log.size).sum()
+}
+
+/// How far the log is published.
+fn mark(broker: &Path) -> PublishedLog {
+    let Ok(bytes) = fs::read(broker.join("audit/published")) else { return PublishedLog::default() };
+    canonical::decode(&Bytes::from(bytes).slice(32..), MARK_BYTES_MAX).unwrap()
+}
+
+/// Epochs of the checkpoint that auditors begin with: it follows what is published.
+fn signed(broker: &Path) -> u64 {
+    let note = fs::read_to_string(broker.join("audit/1/checkpoint")).unwrap_or_default();
+    note.lines().nth(1).and_then(|size| size.parse().ok()).unwrap_or_default()
 }
 
 /// Processor time that was used so far.
