@@ -390,3 +390,28 @@ fn of_two_packets_under_one_id_the_first_is_kept_and_of_one_delivery_twice_one_h
         assert_eq!(cambodia.status().received, round + 1);
     }
 }
+
+#[test]
+fn a_delivery_that_two_sessions_keep_at_the_same_time_is_kept_once() {
+    let region = Region::new();
+    let (thailand, cambodia) = (region.desk("TH"), region.desk("KH"));
+    for round in 1..=8_usize {
+        let packet = packet_under(&thailand, PacketId::new(clock::now_ms(), &mut os_entropy()));
+        let (kind, payload) = delivered(&region.delivery(&packet, 0, 1));
+        // Batches of a session that is over go on beside those of the next: both judge before either keeps.
+        let judged = [(); 4].map(|()| cambodia.judge(vec![Heard { kind, payload: payload.clone() }]));
+        let (together, desk) = (std::sync::Barrier::new(judged.len()), &cambodia);
+        let together = &together;
+        let answers = std::thread::scope(|scope| {
+            let settle = |steps| {
+                scope.spawn(move || {
+                    together.wait();
+                    desk.settle(steps).unwrap().acknowledgements.remove(0).evidence
+                })
+            };
+            judged.map(settle).map(|thread| thread.join().unwrap())
+        });
+        assert!(answers.iter().all(|answer| *answer == answers[0]), "one answer");
+        assert_eq!(cambodia.status().received, round);
+    }
+}
