@@ -213,7 +213,7 @@ fn interrupted(region: &mut Region, root: &Path) {
         let _ = mirror.wait().unwrap();
     }
     region.kill_broker();
-    let broken = region.lintas("AUD", &["audit", "mirror"]);
+    let broken = region.lintas("AUD", &["audit", "mirror", "--wait", "0"]);
     assert!(broken.code == 8 && broken.err.contains("broker"), "{broken:?}");
     assert!(region.stop_node("AUD"));
     let no_node = region.lintas("AUD", &["audit", "mirror"]);
@@ -222,6 +222,9 @@ fn interrupted(region: &mut Region, root: &Path) {
     let _ = region.lintas("AUD", &["audit", "verify"]).ok();
     region.start_broker();
     region.start_node("AUD");
+    // Both have only just begun: the command waits until they have found each other.
+    let waited = region.lintas("AUD", &["audit", "mirror"]);
+    assert_eq!(waited.code, 0, "{waited:?}");
     NODES.iter().for_each(|node| region.hurry_node(node));
     let caught_up = wait(|| {
         let mirrored = region.lintas("AUD", &["audit", "mirror"]).code == 0;

@@ -93,6 +93,7 @@ pub(super) async fn serve(
         let mut changed = shared.changed.subscribe();
         keeper.look(true).await;
         me.is_listed(&shared.directory())?;
+        LogState::find_cosigned(&shared)?;
         let begun = Standing::begin(&shared);
         match begun {
             // Others may know more.

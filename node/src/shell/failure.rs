@@ -15,7 +15,7 @@ Exit codes:
    5  another lintas process is using the data folder
    6  the draft or the policy is not valid, or this node's checks say no; nothing was sealed or published
    7  there is no such packet, attachment or version
-   8  the broker has not answered yet; the packet or policy is kept and will be sent
+   8  the broker has not answered yet; a packet or policy is kept and will be sent
    9  the broker refused the packet or the policy
   10  the disk failed or is full, or kept bytes are damaged
   11  the running node ended before it answered: look at `lintas outbox` before you send again

@@ -36,8 +36,11 @@ pub(super) use self::{
     streams::LogDesk,
     witnesses::UNWITNESSED_MS_MAX,
 };
-use self::{fresh::Fresh, reading::LogFiles, witnesses::Cosignature};
-use super::{folder::Folder, shared::Shared};
+use self::{cosigned::Cosigned, fresh::Fresh, reading::LogFiles, witnesses::Cosignature};
+use super::{
+    folder::{Folder, FolderError},
+    shared::Shared,
+};
 
 /// Most cosignatures on their way to the one task that counts them: each witness has at most one.
 const COSIGNATURES_MAX: usize = 64;
@@ -116,6 +119,20 @@ impl LogState {
     /// So many checkpoints in `cosigned` are durable.
     fn counted(&self, cosigned: u64) {
         self.cosigned.store(cosigned, Ordering::Relaxed);
+    }
+
+    /// Finds out what a quorum has cosigned of the present log. Before anybody may read it: an auditor would take files that
+    /// are withheld for files that are gone.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub(super) fn find_cosigned(shared: &Shared) -> Result<(), FolderError> {
+        let directory = shared.directory();
+        if let Some(me) = me(shared, &directory) {
+            let folder = shared.log.folder.audit_log(me.ended_logs.len().saturating_add(1));
+            shared.log.counted(Cosigned::open(&folder)?.count);
+        }
+        Ok(())
     }
 
     /// The task that has heads cosigned. There is one; it ends with `shared`'s last session.

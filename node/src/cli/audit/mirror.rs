@@ -1,5 +1,7 @@
 //! `lintas audit mirror`: fetches the log through the running node.
 
+use std::{thread::sleep, time::Duration};
+
 use bytes::Bytes;
 use clap::Args;
 use lintas_proto::{audit::files::LogFile, schema::Role};
@@ -13,11 +15,15 @@ use crate::{
             folder::LogFolder,
             mirror::{Mirror as Mirroring, Mirrored, Source},
         },
+        clock,
         desk::{Reply, Request, piece_bytes},
         failure::{Code, Failure},
         trust,
     },
 };
+
+/// Between two questions to a node that has no connection.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// Options of `mirror`.
 #[derive(Args)]
@@ -29,14 +35,31 @@ pub(super) struct Mirror {
     /// Name of the log, if not the present one of the region's first broker.
     #[arg(long, value_name = "NAME")]
     log: Option<String>,
+    /// How long to wait for the running node to have its connection back, each time that it is gone.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    wait: u32,
 }
 
-struct ThroughNode<'a>(&'a Context);
+struct ThroughNode<'a> {
+    context: &'a Context,
+    /// For each piece. It has a name and an offset, so asking for it again changes nothing.
+    wait: Duration,
+}
 
 impl Source for ThroughNode<'_> {
     fn get(&mut self, origin: &str, file: LogFile, offset: u64) -> Result<Option<(u64, Bytes)>, Failure> {
-        let request = Request::LogPiece { origin: origin.to_owned(), path: file.to_string(), offset };
-        let Reply::LogPiece(piece) = self.0.ask(request)? else { return Err(unexpected()) };
+        let began = clock::moment();
+        let piece = loop {
+            let request = Request::LogPiece { origin: origin.to_owned(), path: file.to_string(), offset };
+            match self.context.ask(request) {
+                Ok(Reply::LogPiece(piece)) => break piece,
+                Ok(_) => return Err(unexpected()),
+                Err(failure) if failure.code == Code::NoAnswer && began.elapsed() < self.wait => {
+                    sleep(RETRY_PAUSE);
+                }
+                Err(failure) => return Err(failure),
+            }
+        };
         piece.file_length.map(|length| Ok((length, piece_bytes(&piece)?))).transpose()
     }
 }
@@ -80,12 +103,14 @@ pub(super) fn run(auditor: &Auditor, asked: &Mirror) -> Result<(), Failure> {
     if lintas_proto::id::check_name(&name).is_err() {
         return Err(Failure::new(Code::Usage, "that is no name of a log"));
     }
+    // Nobody connects for a node that does not run.
+    let wait = if status.daemon { Duration::from_secs(asked.wait.into()) } else { Duration::ZERO };
     let bar = bar("mirroring", "{msg} {binary_bytes}, {binary_bytes_per_sec}");
     let mirror = Mirroring {
         folder: LogFolder::in_mirror(&context.folder.path("audit"), &name),
         origin: format!("{name}/audit"),
         directory: &directory,
-        source: &mut ThroughNode(&context),
+        source: &mut ThroughNode { context: &context, wait },
         watch: &mut |bytes| bar.set_position(bytes),
         done: Mirrored::default(),
     };
