@@ -17,7 +17,9 @@ use crate::{
     assemble::Assembler,
     connection::CloseCode,
     error::LinkError,
-    limits::{COALESCE_BYTES_MAX, GROUP_BYTES_MAX, Limits, RAW_GROUP_BYTES, RAW_PIECES_MAX, READ_BYTES_MAX},
+    limits::{
+        COALESCE_BYTES_MAX, GROUP_BYTES_MAX, Limits, RAW_GROUP_BYTES, RAW_GROUP_MS_MAX, READ_BYTES_MAX,
+    },
     registry::Seat,
 };
 
@@ -311,35 +313,27 @@ impl FrameReader {
         Ok(Some(self.arrived.split_to(take)))
     }
 
-    /// Gathers raw bytes in `pieces`, as they came, until [`RAW_GROUP_BYTES`] are there or `max` in all; false when the
-    /// peer has ended the stream before. A datagram is a piece: a large transfer that took them one at a time would do
-    /// nothing else. Safe to cancel; what came before an error is in `pieces`.
+    /// Copies raw bytes behind those in `into`, until it holds [`RAW_GROUP_BYTES`], `max` more have come, or
+    /// [`RAW_GROUP_MS_MAX`] are over since the first of them; false when the peer has ended the stream before. Waits for
+    /// one at least. Safe to cancel; what came before an error is in `into`.
     ///
     /// # Errors
     /// As [`read_raw`](Self::read_raw).
-    pub async fn gather_raw(&mut self, pieces: &mut Vec<Bytes>, max: u64) -> Result<bool, LinkError> {
-        let max = usize::try_from(max).unwrap_or(usize::MAX);
-        let mut have: usize = pieces.iter().map(Bytes::len).sum();
-        while have < max.min(RAW_GROUP_BYTES) {
-            if !self.arrived.is_empty() || self.is_inside_frame() || self.seat.is_expelled() {
-                let Some(piece) = self.read_raw(max - have).await? else { return Ok(false) };
-                have += piece.len();
-                pieces.push(piece);
-                continue;
-            }
-            let mut came = vec![Bytes::new(); RAW_PIECES_MAX];
-            let read = timeout(self.stall(), self.stream.read_chunks(&mut came)).await;
-            let read = read.map_err(|_| LinkError::Stalled { ms_max: self.limits.stall_ms_max })??;
-            let Some(count) = read else { return Ok(false) };
-            let mut beyond = BytesMut::new();
-            for mut piece in came.into_iter().take(count) {
-                beyond.extend_from_slice(&piece.split_off(piece.len().min(max - have)));
-                have += piece.len();
-                pieces.push(piece);
-            }
-            self.arrived = beyond.freeze();
+    pub(crate) async fn fill_raw(&mut self, into: &mut Vec<u8>, max: u64) -> Result<bool, LinkError> {
+        let room = RAW_GROUP_BYTES.saturating_sub(into.len());
+        let goal = into.len() + usize::try_from(max).unwrap_or(usize::MAX).min(room);
+        if into.len() < goal {
+            let Some(first) = self.read_raw(goal - into.len()).await? else { return Ok(false) };
+            into.extend_from_slice(&first);
         }
-        Ok(true)
+        let filled = timeout(Duration::from_millis(RAW_GROUP_MS_MAX), async {
+            while into.len() < goal {
+                let Some(piece) = self.read_raw(goal - into.len()).await? else { return Ok(false) };
+                into.extend_from_slice(&piece);
+            }
+            Ok(true)
+        });
+        filled.await.unwrap_or(Ok(true))
     }
 
     fn stall(&self) -> Duration {

@@ -9,6 +9,7 @@
 //! | [`connection`](Connection) | one authenticated peer: streams, close codes |
 //! | [`untrusted`](UntrustedConnection) | a broker that the directory does not know: asked for a directory only |
 //! | [`framed`](FrameWriter) | frames and raw bytes on a stream; `assemble` puts them together |
+//! | [`raw`](take_raw) | raw bytes on their way to a disk |
 //! | [`hello`](greet) | the first exchange of a session |
 //! | [`limits`] | every number above, with its unit |
 //! | [`error`](LinkError) | what went wrong, whose fault it is, what to do |
@@ -35,6 +36,7 @@ mod framed;
 mod gate;
 mod hello;
 pub mod limits;
+mod raw;
 mod registry;
 mod tls;
 mod untrusted;
@@ -48,5 +50,6 @@ pub use error::LinkError;
 pub use framed::{FrameReader, FrameWriter, decode};
 pub use hello::{First, answer, greet, receive_first, receive_hello, refuse};
 pub use limits::Limits;
+pub use raw::{TakeError, take_raw};
 pub use tls::{PeerDirectory, TransportKey};
 pub use untrusted::UntrustedConnection;

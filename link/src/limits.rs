@@ -75,8 +75,10 @@ pub const UNTRUSTED_WINDOW_BYTES: u32 = 1024 * 1024;
 pub const READ_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of a raw transfer that are gathered before they are handed on.
 pub const RAW_GROUP_BYTES: usize = 256 * 1024;
-/// Most pieces of a raw transfer taken from a stream at once; each is at most a datagram.
-pub const RAW_PIECES_MAX: usize = 64;
+/// Longest time that they are gathered on a slow line, milliseconds: a person may watch how far it is.
+pub const RAW_GROUP_MS_MAX: u64 = 500;
+/// Such groups of a transfer that are received and not yet written.
+pub const RAW_GROUPS_MAX: usize = 3;
 /// Payloads up to this many bytes are copied behind their header; longer ones are sent from where they are.
 pub const COALESCE_BYTES_MAX: usize = 4 * 1024;
 /// Bytes gathered before a group of frames is handed to the connection.

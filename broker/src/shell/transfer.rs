@@ -4,13 +4,13 @@
 
 use std::{
     fs::File,
-    io::{Read as _, Seek as _, SeekFrom},
+    io::{self, Read as _, Seek as _, SeekFrom},
     sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
-use lintas_link::{FrameReader, FrameWriter, LinkError, decode};
+use lintas_link::{FrameReader, FrameWriter, LinkError, TakeError, decode, take_raw};
 use lintas_proto::{
     canonical::fixed,
     envelope::{chunk, segment::blob_id},
@@ -123,35 +123,26 @@ async fn receive(
         Ok(None) => return answer(writer, all()).await,
         Err(error) => return answer(writer, failed(session, &id, &error)).await,
     };
-    let outcome = if upload.missing() == 0 {
-        // Only the check was cut off.
-        Ok(())
-    } else {
+    if upload.missing() > 0 {
         writer.send_message(FrameType::BlobStatus, &status(&id, Reason::Accepted, "", upload.here())).await?;
-        fill(session, &mut upload, &mut reader).await?
-    };
-    let told = match outcome.and_then(|()| block_in_place(|| upload.keep())) {
+        let counted = Arc::clone(&session.shared);
+        let seen = |count| counted.metrics.attachment_bytes.add(count);
+        upload = match take_raw(&mut reader, upload.missing(), upload, Upload::write, seen).await {
+            Ok(upload) => upload,
+            Err(TakeError::Link(error)) => return Err(error),
+            Err(TakeError::Cut) => return answer(writer, failed(session, &id, &BlobError::Cut)).await,
+            Err(TakeError::Write(error)) => return answer(writer, failed(session, &id, &error)).await,
+            Err(TakeError::Lost) => {
+                let error = BlobError::Io(io::Error::other("writing it failed"));
+                return answer(writer, failed(session, &id, &error)).await;
+            }
+        };
+    }
+    let told = match block_in_place(|| upload.keep()) {
         Ok(()) => all(),
         Err(error) => failed(session, &id, &error),
     };
     answer(writer, told).await
-}
-
-/// Writes what comes, to the announced length and not beyond.
-async fn fill(
-    session: &Session,
-    upload: &mut Upload,
-    reader: &mut FrameReader,
-) -> Result<Result<(), BlobError>, LinkError> {
-    while upload.missing() > 0 {
-        let most = usize::try_from(upload.missing()).unwrap_or(usize::MAX);
-        let Some(bytes) = reader.read_raw(most).await? else { return Ok(Err(BlobError::Cut)) };
-        session.shared.metrics.attachment_bytes.add(bytes.len() as u64);
-        if let Err(error) = block_in_place(|| upload.write(&bytes)) {
-            return Ok(Err(error));
-        }
-    }
-    Ok(Ok(()))
 }
 
 /// Gives a blob, from the asked offset on, to the originator, or to a recipient, of a packet in the queues that

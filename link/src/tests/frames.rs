@@ -1,6 +1,9 @@
 //! Frames and raw bytes: whole, in order, in time.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use lintas_proto::{
@@ -11,7 +14,7 @@ use lintas_proto::{
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Pipe, soon};
-use crate::{CloseCode, Limits, LinkError, decode, limits::RAW_GROUP_BYTES};
+use crate::{CloseCode, Limits, LinkError, TakeError, decode, limits::RAW_GROUP_BYTES, take_raw};
 
 /// The same numbers in every run.
 struct Dice(u64);
@@ -281,7 +284,7 @@ async fn a_raw_transfer_that_pauses_too_long_is_stalled() {
 }
 
 #[tokio::test]
-async fn what_is_gathered_is_what_was_sent_and_no_more_than_was_asked_for() {
+async fn what_is_taken_is_what_was_sent_and_no_more_than_was_asked_for() {
     const BYTES: usize = 1_000_000;
     const FIRST: usize = 700_001;
     let sent: Vec<u8> = (0..=250).cycle().take(BYTES).collect();
@@ -292,22 +295,43 @@ async fn what_is_gathered_is_what_was_sent_and_no_more_than_was_asked_for() {
         soon(pipe.to_broker.finish()).await.unwrap();
         pipe.node
     });
-    let mut received = Vec::new();
-    for (most, ends) in [(FIRST, false), (BYTES, true)] {
-        let goal = most.min(BYTES);
-        while received.len() < goal {
-            let (mut pieces, left) = (Vec::new(), most - received.len());
-            let goes_on = soon(pipe.from_node.gather_raw(&mut pieces, left as u64)).await.unwrap();
-            let count: usize = pieces.iter().map(Bytes::len).sum();
-            assert!(goes_on && count <= left && count >= left.min(RAW_GROUP_BYTES), "{count} of {left}");
-            pieces.iter().for_each(|piece| received.extend_from_slice(piece));
-        }
-        assert_eq!(received.len() == BYTES, ends);
-    }
-    assert!(received == sent);
-    let mut pieces = Vec::new();
-    assert!(!soon(pipe.from_node.gather_raw(&mut pieces, 1)).await.unwrap() && pieces.is_empty());
+    let write = |sink: &mut Vec<u8>, bytes: &[u8]| {
+        assert!(!bytes.is_empty() && bytes.len() <= RAW_GROUP_BYTES);
+        sink.extend_from_slice(bytes);
+        Ok::<_, &str>(())
+    };
+    let mut seen = 0;
+    let reader = &mut pipe.from_node;
+    let first = soon(take_raw(reader, FIRST as u64, Vec::new(), write, |count| seen += count)).await.unwrap();
+    assert!(first == sent[..FIRST] && seen == FIRST as u64);
+    // A disk that fails is told, and nobody waits for it.
+    let full = |_: &mut (), _: &[u8]| Err("the disk is full");
+    let failed = soon(take_raw(reader, 100_000, (), full, |_| {})).await.unwrap_err();
+    assert!(matches!(failed, TakeError::Write("the disk is full")), "{failed:?}");
+    // What came before the end is written.
+    let all: Arc<Mutex<Vec<u8>>> = Arc::default();
+    let keep = |sink: &mut Arc<Mutex<Vec<u8>>>, bytes: &[u8]| {
+        sink.lock().unwrap().extend_from_slice(bytes);
+        Ok::<_, &str>(())
+    };
+    let cut = soon(take_raw(reader, BYTES as u64, Arc::clone(&all), keep, |_| {})).await.unwrap_err();
+    assert!(matches!(cut, TakeError::Cut), "{cut:?}");
+    let all = all.lock().unwrap().clone();
+    assert!(all.len() >= BYTES - FIRST - 100_000 && sent.ends_with(&all), "{}", all.len());
     soon(sending).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_came_before_a_transfer_stalled_is_written() {
+    let mut pipe = Pipe::new(quick(), b"some").await;
+    let all: Arc<Mutex<Vec<u8>>> = Arc::default();
+    let keep = |sink: &mut Arc<Mutex<Vec<u8>>>, bytes: &[u8]| {
+        sink.lock().unwrap().extend_from_slice(bytes);
+        Ok::<_, ()>(())
+    };
+    let stalled = soon(take_raw(&mut pipe.from_node, 9, Arc::clone(&all), keep, |_| {})).await.unwrap_err();
+    assert!(matches!(stalled, TakeError::Link(LinkError::Stalled { ms_max: 200 })), "{stalled:?}");
+    assert_eq!(*all.lock().unwrap(), b"some");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::{fs::File, io::Read as _, os::unix::fs::FileExt as _, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
-use lintas_link::{Connection, FrameReader, LinkError};
+use lintas_link::{Connection, FrameReader, LinkError, TakeError, take_raw};
 use lintas_proto::{
     envelope::segment::SegmentRoot,
     frame::FrameType,
@@ -12,7 +12,7 @@ use lintas_proto::{
     schema::{AttachmentRef, BlobGet, BlobPut, BlobStatus, Reason},
 };
 use thiserror::Error;
-use tokio::{sync::mpsc, task::spawn_blocking};
+use tokio::task::spawn_blocking;
 
 use super::{
     arriving::{Arriving, Check},
@@ -24,8 +24,6 @@ use crate::core::text::one_line;
 
 /// Bytes read from disk and sent at once.
 const PIECE_BYTES: usize = 128 * 1024;
-/// Pieces received and not yet on disk.
-const PIECES_MAX: usize = 4;
 
 /// Why a blob was not transferred.
 #[derive(Debug, Error)]
@@ -205,56 +203,26 @@ pub(crate) async fn download(
     if status(&mut reader, &name, blob).await?.length != blob.length {
         return Err(wrong(&name, "the broker has another length of it than the packet names"));
     }
-    let (pieces, arrived) = mpsc::channel(PIECES_MAX);
-    let its_folder = folder.clone();
-    // Begun before anything is received; ends when `pieces` is dropped, also by whoever drops this future.
-    let written = spawn_blocking(move || write(arrived, part, &expected, &file_name, room, &its_folder));
-    let received = receive(&mut reader, &pieces, blob.length - offset, &name, mark, offset).await;
-    drop(pieces);
-    let written = written.await.map_err(|_| wrong(&name, "writing it failed"))?;
-    received.and(written)
-}
-
-/// Passes bytes on until all are here; the peer must end the stream there.
-async fn receive(
-    reader: &mut FrameReader,
-    pieces: &mpsc::Sender<Bytes>,
-    mut missing: u64,
-    name: &str,
-    mark: Mark<'_>,
-    mut at: u64,
-) -> Result<(), TransferError> {
-    while missing > 0 {
-        let max = usize::try_from(missing).unwrap_or(PIECE_BYTES).min(PIECE_BYTES);
-        let piece = reader.read_raw(max).await?;
-        let piece = piece.ok_or_else(|| wrong(name, "the broker ended it too early"))?;
-        let count = piece.len() as u64;
-        if pieces.send(piece).await.is_err() {
-            // The writer has failed, and says why.
-            return Ok(());
+    let (its_folder, its_name) = (folder.clone(), name.clone());
+    let write = move |part: &mut Arriving, bytes: &[u8]| {
+        if part.write(bytes).map_err(|error| failed(&its_name, error))? {
+            room.check(&its_folder, part.missing())?;
         }
-        missing = missing.saturating_sub(count);
+        Ok(())
+    };
+    let mut at = offset;
+    let seen = |count| {
         at = at.saturating_add(count);
         mark.at(at);
-    }
-    Ok(())
-}
-
-/// Writes what comes. What is not whole when nothing more comes stays for the next transfer.
-fn write(
-    mut arrived: mpsc::Receiver<Bytes>,
-    mut part: Arriving,
-    blob: &AttachmentRef,
-    name: &str,
-    room: Room,
-    folder: &Folder,
-) -> Result<(), TransferError> {
-    while let Some(piece) = arrived.blocking_recv() {
-        if part.write(&piece).map_err(|error| failed(name, error))? {
-            room.check(folder, part.missing())?;
-        }
-    }
-    if part.missing() == 0 { finish(part, blob, name) } else { Ok(()) }
+    };
+    let part =
+        take_raw(&mut reader, part.missing(), part, write, seen).await.map_err(|error| match error {
+            TakeError::Link(error) => error.into(),
+            TakeError::Cut => wrong(&name, "the broker ended it too early"),
+            TakeError::Write(error) => error,
+            TakeError::Lost => wrong(&name, "writing it failed"),
+        })?;
+    blocking(&name, move || finish(part, &expected, &file_name)).await
 }
 
 fn finish(part: Arriving, blob: &AttachmentRef, name: &str) -> Result<(), TransferError> {

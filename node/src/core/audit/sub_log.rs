@@ -1,5 +1,7 @@
 //! A sub-log: its entries, their openings, and the slots that the root log has of it.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use bytes::Bytes;
 use lintas_proto::{
     audit::{
@@ -26,8 +28,8 @@ use super::{
     tree::{Compare, Tree},
 };
 
-/// Bundles that are opened at a time, on several threads.
-const WINDOW: u64 = 32;
+/// Bundles that each thread opens at a time.
+const WINDOW: u64 = 8;
 /// Bytes of `sizes` that are read at a time: whole records.
 const SIZES_BYTES: u64 = 64 * 1024;
 /// Most runs of openings that wait for their ERASED event.
@@ -85,7 +87,8 @@ pub(crate) struct SubScan<'a> {
     slot_keys: Vec<(u64, [u8; 32])>,
     has_slot_keys: bool,
     since_ms: u64,
-    threads: usize,
+    /// Threads that have nothing to do now.
+    spare: &'a AtomicUsize,
     /// The files are an extract: openings may have been left out.
     extract: bool,
     pub(crate) state: SubState,
@@ -106,7 +109,7 @@ impl<'a> SubScan<'a> {
         anchor: &'a Anchor,
         agency: &str,
         state: SubState,
-        (since_ms, threads, extract): (u64, usize, bool),
+        (since_ms, spare, extract): (u64, &'a AtomicUsize, bool),
         found: &mut Findings,
     ) -> Option<Self> {
         let (_, checkpoint) = checkpoint(files, anchor, Some(agency), found)?;
@@ -131,7 +134,7 @@ impl<'a> SubScan<'a> {
             slot_keys,
             has_slot_keys,
             since_ms,
-            threads,
+            spare,
             extract,
             state,
             sizes: std::collections::VecDeque::new(),
@@ -278,9 +281,11 @@ impl<'a> SubScan<'a> {
         let from = self.state.tree.size();
         let whole = self.reach.max(target).checked_next_multiple_of(WIDTH).unwrap_or(u64::MAX);
         let (first, target) = (from / WIDTH, whole.min(self.checkpoint.size));
-        let end = target.div_ceil(WIDTH).min(first.saturating_add(WINDOW));
+        // Mostly none: other threads have sub-logs of their own. What is opened and used on one thread costs less.
+        let threads = self.spare.load(Ordering::Relaxed).saturating_add(1);
+        let end = target.div_ceil(WIDTH).min(first.saturating_add(WINDOW.saturating_mul(threads as u64)));
         let indices: Vec<u64> = (first..end).collect();
-        let share = indices.len().div_ceil(self.threads.max(1)).max(1);
+        let share = indices.len().div_ceil(threads).max(1);
         let this: &Self = self;
         let read = |part: &[u64]| -> Vec<(Option<Vec<Leaf>>, Findings)> {
             part.iter().map(|index| this.bundle(*index, from, target)).collect()

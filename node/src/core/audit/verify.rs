@@ -4,7 +4,10 @@
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, HashSet},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use lintas_proto::id::{Digest, hex, sha256};
@@ -177,10 +180,12 @@ pub(crate) fn verify(
     let mut found = std::mem::take(&mut state.findings);
     let root = std::mem::take(&mut state.root);
     if let Some(mut root) = RootScan::begin(files, &anchor, root, asked.now_ms, &mut found) {
+        // All but this one.
+        let spare = AtomicUsize::new(asked.threads.saturating_sub(1));
         let mut subs: Vec<SubScan<'_>> = Vec::new();
         for agency in asked.agencies {
             let of = state.subs.remove(agency).unwrap_or_default();
-            let how = (asked.since_ms, asked.threads, asked.extract);
+            let how = (asked.since_ms, &spare, asked.extract);
             subs.extend(SubScan::begin(files, &anchor, agency, of, how, &mut found));
         }
         let total = subs.iter().fold(root.size(), |total, sub| total.saturating_add(sub.size()));
@@ -190,7 +195,7 @@ pub(crate) fn verify(
             if epochs.is_empty() {
                 break;
             }
-            follow(&mut subs, &epochs, (asked.threads, &anchor.origin, &scope), &mut step, &mut found);
+            follow(&mut subs, &epochs, (&spare, &anchor.origin, &scope), &mut step, &mut found);
             let done = subs
                 .iter()
                 .fold(root.state.tree.size(), |done, sub| done.saturating_add(sub.state.tree.size()));
@@ -217,14 +222,14 @@ pub(crate) fn verify(
 fn follow(
     subs: &mut [SubScan<'_>],
     epochs: &[Epoch<'_>],
-    (threads, origin, scope): (usize, &str, &HashSet<&str>),
+    (spare, origin, scope): (&AtomicUsize, &str, &HashSet<&str>),
     step: &mut usize,
     found: &mut Findings,
 ) {
     let mut rest = epochs;
     while !rest.is_empty() {
         let (part, after) = rest.split_at((*step).min(rest.len()));
-        let said = follow_part(subs, part, threads, found);
+        let said = follow_part(subs, part, spare, found);
         compare(&said, origin, scope, found);
         // So many that it is worth the threads, and never much more than fit.
         let halves: usize = said.iter().map(Halves::len).sum();
@@ -233,14 +238,16 @@ fn follow(
     }
 }
 
-/// Several sub-logs at a time, the longest first.
+/// Several sub-logs at a time, the longest first. A thread that finds none left is spare, for those that go on.
 fn follow_part(
     subs: &mut [SubScan<'_>],
     epochs: &[Epoch<'_>],
-    threads: usize,
+    spare: &AtomicUsize,
     found: &mut Findings,
 ) -> Vec<Halves> {
-    let helpers = threads.min(subs.len()).saturating_sub(1);
+    let all = spare.load(Ordering::Relaxed);
+    let helpers = all.min(subs.len().saturating_sub(1));
+    spare.fetch_sub(helpers, Ordering::Relaxed);
     let mut order: Vec<(usize, &mut SubScan<'_>)> = subs.iter_mut().enumerate().collect();
     order.sort_by_key(|(_, sub)| Reverse(sub.size()));
     let queue = Mutex::new(order.into_iter());
@@ -248,7 +255,10 @@ fn follow_part(
         let mut done: Vec<(usize, Halves, Findings)> = Vec::new();
         loop {
             let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
-            let Some((at, sub)) = next else { return done };
+            let Some((at, sub)) = next else {
+                spare.fetch_add(1, Ordering::Relaxed);
+                return done;
+            };
             let mut found = Findings::default();
             let said = sub.follow(epochs, &mut found);
             done.push((at, said, found));
@@ -263,6 +273,7 @@ fn follow_part(
         }
         done
     });
+    spare.store(all, Ordering::Relaxed);
     done.sort_by_key(|(at, ..)| *at);
     let keep = |(_, said, part)| {
         found.append(part);
