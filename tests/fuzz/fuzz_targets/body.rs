@@ -66,10 +66,15 @@ fn keeps_the_rules(body: &Body, packet: &Packet) {
         (Kind::Recall, body.recall.is_some()),
     ];
     assert!(parts.iter().all(|(kind, there)| (*kind == core.kind) == *there));
-    assert!(body.title.iter().any(|title| !title.text.is_empty()) && body.title.iter().all(|t| t.language.len() <= 35));
+    assert!(
+        body.title.iter().any(|title| !title.text.is_empty())
+            && body.title.iter().all(|t| t.language.len() <= 35)
+    );
     assert!(!body.handling_restriction.is_empty(), "the label holds H3");
     assert_eq!(body.attachments.len(), core.attachments.len());
-    assert!(body.attachments.iter().all(|key| key.key.len() == 32 && (1..=255).contains(&key.file_name.len())));
+    assert!(
+        body.attachments.iter().all(|key| key.key.len() == 32 && (1..=255).contains(&key.file_name.len()))
+    );
     assert!(body.audience.is_empty() || body.audience == packet.submission.openings);
     let places: BTreeSet<u32> = body.locations.iter().map(|location| location.id).collect();
     assert!(!places.contains(&0) && places.len() == body.locations.len());
@@ -77,5 +82,8 @@ fn keeps_the_rules(body: &Body, packet: &Packet) {
     assert!(legs.flat_map(|leg| [leg.from_location_id, leg.to_location_id]).all(|id| places.contains(&id)));
     assert!(body.relations.iter().all(|relation| relation.confidence <= 100));
     let born = body.persons.iter().filter_map(|person| person.born.as_ref());
-    assert!(born.into_iter().all(|date| (1_800..=2_300).contains(&date.year) && date.month <= 12 && date.day <= 31));
+    assert!(
+        born.into_iter()
+            .all(|date| (1_800..=2_300).contains(&date.year) && date.month <= 12 && date.day <= 31)
+    );
 }

@@ -13,12 +13,7 @@ use lintas_fuzz::{
     shaped,
 };
 use lintas_proto::{
-    audit::{
-        epoch::RootEntry,
-        leaf::open_event,
-        note::SignedCheckpoint,
-        proof::TlogProof,
-    },
+    audit::{epoch::RootEntry, leaf::open_event, note::SignedCheckpoint, proof::TlogProof},
     canonical::{decode, encode},
     envelope::verify::verify_header,
     evidence::{Evidence, sign_evidence, verify_evidence},
@@ -26,8 +21,8 @@ use lintas_proto::{
     limits,
     receipt::{Receipt, sign_receipts},
     schema::{
-        self, DirectoryBundle, EvidenceFile, LeafProof, Outcome, Reason, RootProof, SignedEvidence, SignedReceipt,
-        SignedRoster, Stage, UnitRef,
+        self, DirectoryBundle, EvidenceFile, LeafProof, Outcome, Reason, RootProof, SignedEvidence,
+        SignedReceipt, SignedRoster, Stage, UnitRef,
     },
 };
 
@@ -40,7 +35,8 @@ fuzz_target!(|data: &[u8]| {
         2 => parse(&shaped::changed::<schema::Evidence>(&valid, &mut draws).into()),
         3 => believed(&all, &edited(&encode(&signed(&all, &all.evidence)), &mut draws).into()),
         4 => {
-            let changed = shaped::changed::<SignedEvidence>(&encode(&signed(&all, &all.evidence)), &mut draws);
+            let changed =
+                shaped::changed::<SignedEvidence>(&encode(&signed(&all, &all.evidence)), &mut draws);
             believed(&all, &changed.into());
         }
         5 => file(&all, &Bytes::copy_from_slice(draws.rest())),
@@ -71,7 +67,11 @@ fn believed(all: &Fixtures, bytes: &Bytes) {
         (actor.agency == "KH" && id == all.kh_signer.id()).then_some(&all.kh_public)
     };
     if let Ok(evidence) = verify_evidence(&given, find) {
-        assert_eq!((evidence, given), (all.evidence.clone(), signed(all, &all.evidence)), "nobody signed that");
+        assert_eq!(
+            (evidence, given),
+            (all.evidence.clone(), signed(all, &all.evidence)),
+            "nobody signed that"
+        );
     }
 }
 
@@ -93,7 +93,8 @@ fn whole_file(all: &Fixtures) -> Bytes {
 /// Each part through the parser that a verifier of the file asks.
 fn file(all: &Fixtures, bytes: &Bytes) {
     let Some(file) = gate::<EvidenceFile>(bytes) else { return };
-    let known = file.header == all.packet.submission.header && file.signature == all.packet.submission.signature;
+    let known =
+        file.header == all.packet.submission.header && file.signature == all.packet.submission.signature;
     assert_eq!(verify_header(&file.header, &file.signature, all.directory()).is_ok(), known);
     gate::<DirectoryBundle>(&file.directory);
     file.rosters.iter().for_each(|roster| drop(gate::<SignedRoster>(roster)));

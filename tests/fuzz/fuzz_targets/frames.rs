@@ -35,7 +35,11 @@ fuzz_target!(|data: &[u8]| {
         assert!(payload.len() <= kind.bytes_max());
         let end = at + HEADER_BYTES + payload.len();
         let header = frame::header(kind, payload.len()).unwrap();
-        assert_eq!([header.as_slice(), &payload].concat(), wire[at..end], "written otherwise than it was read");
+        assert_eq!(
+            [header.as_slice(), &payload].concat(),
+            wire[at..end],
+            "written otherwise than it was read"
+        );
         one_message(kind, &payload);
         at = end;
     }
@@ -58,7 +62,11 @@ fn assembled(wire: &Bytes, lengths: &[u8]) -> Frames {
                 }
                 Ok(None) => break,
                 Err(error) => {
-                    assert_eq!(assembler.push(&mut Bytes::from_static(&[0; 9])), Err(error), "back into step");
+                    assert_eq!(
+                        assembler.push(&mut Bytes::from_static(&[0; 9])),
+                        Err(error),
+                        "back into step"
+                    );
                     return (frames, Some(error), 0);
                 }
             }

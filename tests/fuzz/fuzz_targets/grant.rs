@@ -74,14 +74,11 @@ fn signed(all: &Fixtures, packet: &Packet, grant: &Bytes, given: &SealedGrant) {
     let parts = verified.check_parts(&given.openings, &given.wraps);
     let given_wire: Grant = decoded(&given.grant);
     let given_core: GrantCore = decoded(&given_wire.grant_core);
-    let named = core.recipient_commit == given_core.recipient_commit && wire.wrap_sha256 == given_wire.wrap_sha256;
+    let named =
+        core.recipient_commit == given_core.recipient_commit && wire.wrap_sha256 == given_wire.wrap_sha256;
     assert_eq!(parts.is_ok(), named);
-    let parts = Parts {
-        index: 0,
-        opening: &given.openings[0],
-        wrap: &given.wraps[0],
-        body: &packet.submission.body,
-    };
+    let parts =
+        Parts { index: 0, opening: &given.openings[0], wrap: &given.wraps[0], body: &packet.submission.body };
     let opened = open_granted(&packet.verified, &verified, parts, &all.la).ok().map(|opened| opened.body);
     let same = named && wire.grant_core == given_wire.grant_core;
     assert_eq!(opened, same.then(|| packet.body.clone()) as Option<schema::Body>);

@@ -62,7 +62,7 @@ fn key_wrap(all: &Fixtures, draws: &mut Draws<'_>) {
     let wrap = &packet.submission.wraps[0];
     let (changed, under) = (edited(wrap, draws), edited(&info, draws));
     let opened = unwrap(&all.kh, &under, &changed).ok().map(|wrapped| wrapped.content_key);
-    let same = changed == wrap && under == info;
+    let same = changed == *wrap && under == info;
     assert_eq!(opened, same.then(|| packet.content_key.clone()), "a changed wrap was opened");
 }
 

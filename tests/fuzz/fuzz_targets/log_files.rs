@@ -40,7 +40,10 @@ fn path(text: &str) {
         assert_eq!(file.to_string(), text, "two paths of one file");
         assert!(file.is_of_root() || file.is_of_sub_log());
         assert!(text.len() <= 64 && !text.contains("..") && !text.starts_with('/') && !text.ends_with('/'));
-        assert!(text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"/.-".contains(&byte)));
+        assert!(
+            text.bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"/.-".contains(&byte))
+        );
     }
     if let Some((index, width)) = tile::parse_numbered(text) {
         assert_eq!(tile::numbered(index, width), text);
@@ -51,7 +54,8 @@ fn path(text: &str) {
 fn numbers(draws: &mut Draws<'_>) {
     let (index, width) = (draws.number(), u16::from(draws.byte()) + 1);
     assert_eq!(tile::parse_numbered(&tile::numbered(index, width)), Some((index, width)));
-    let files = [LogFile::Entries(index, width), LogFile::Slots(index), LogFile::Roster(index), LogFile::Keys(index)];
+    let files =
+        [LogFile::Entries(index, width), LogFile::Slots(index), LogFile::Roster(index), LogFile::Keys(index)];
     for file in files {
         assert_eq!(LogFile::parse(&file.to_string()), Some(file));
     }

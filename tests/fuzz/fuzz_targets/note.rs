@@ -41,7 +41,10 @@ fn believed(all: &Fixtures, note: &SignedCheckpoint) {
     let verified = note.verify(&origin(), &all.log_public);
     assert!(verified.is_err() || same, "a checkpoint that the log has not signed");
     let at = note.cosignatures(&all.witnesses);
-    assert!(at.iter().all(|time| *time == COSIGNED_S) && (at.is_empty() || same), "a cosignature of another text");
+    assert!(
+        at.iter().all(|time| *time == COSIGNED_S) && (at.is_empty() || same),
+        "a cosignature of another text"
+    );
     assert!(at.len() <= all.witnesses.len(), "a witness counted twice");
     let attested = at.len() >= quorum(all.witnesses.len());
     assert_eq!(note.witnessed_at(&all.witnesses), attested.then_some(COSIGNED_S));

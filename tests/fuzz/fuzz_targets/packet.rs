@@ -13,7 +13,9 @@ use lintas_fuzz::{
 };
 use lintas_proto::{
     canonical::{decode, encode},
-    envelope::{open::Parts, open::open, segment::segment_root, verify::VerifiedHeader, verify::verify_header},
+    envelope::{
+        open::Parts, open::open, segment::segment_root, verify::VerifiedHeader, verify::verify_header,
+    },
     id::sha256,
     limits,
     schema::{self, Opening, Submission},
@@ -49,7 +51,8 @@ fn submitted(all: &Fixtures, packet: &Packet, bytes: &Bytes) {
     let verified = verify_header(&submission.header, &submission.signature, all.directory());
     let Ok(verified) = verified else { return };
     // Whatever the fuzzer holds, it holds no key.
-    let known = all.kinds.iter().chain([&all.packet]).find(|known| known.submission.header == submission.header);
+    let known =
+        all.kinds.iter().chain([&all.packet]).find(|known| known.submission.header == submission.header);
     let known = known.expect("a header that nobody signed was verified");
     assert_eq!(known.submission.signature, submission.signature);
     if verified.check_parts(&submission.openings, &submission.wraps, &submission.body).is_ok() {
@@ -68,7 +71,8 @@ fn by_a_member(all: &Fixtures, packet: &Packet, header: &Bytes) {
     assert_eq!(wire.wrap_sha256.len(), verified.core().recipient_commit.len());
     assert!(verified.body_length() <= limits::BODY_BYTES_MAX as u64);
     let sent = &packet.submission;
-    let named = wire.wrap_sha256.iter().zip(&sent.wraps).all(|(digest, wrap)| sha256(&[wrap]) == digest.as_ref());
+    let named =
+        wire.wrap_sha256.iter().zip(&sent.wraps).all(|(digest, wrap)| sha256(&[wrap]) == digest.as_ref());
     let whole = named
         && wire.wrap_sha256.len() == sent.wraps.len()
         && verified.core().recipient_commit == packet.verified.core().recipient_commit
@@ -92,10 +96,8 @@ fn delivered(all: &Fixtures, packet: &Packet, draws: &mut Draws<'_>) {
     let opening = change(1, &encode(&sent.openings[0]), draws);
     let (wrap, body) = (change(2, &sent.wraps[0], draws), change(4, &sent.body, draws));
     let index = usize::from(which >> 6);
-    let same = index == 0
-        && opening == encode(&sent.openings[0])
-        && wrap == sent.wraps[0]
-        && body == sent.body;
+    let same =
+        index == 0 && opening == encode(&sent.openings[0]) && wrap == sent.wraps[0] && body == sent.body;
     let opening = decode::<Opening>(&opening, 1_024).unwrap_or_default();
     let opened = opens(all, &packet.verified, index, &opening, &wrap, &body);
     assert_eq!(opened, same.then(|| packet.body.clone()), "something changed was opened");

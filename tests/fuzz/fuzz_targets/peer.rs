@@ -9,8 +9,8 @@ use lintas_fuzz::{draws::Draws, edit::edited};
 use lintas_link::{CloseCode, LinkError};
 use lintas_proto::limits::SENTENCE_BYTES_MAX;
 use quinn::{
-    ApplicationClose, ConnectionClose, ConnectionError, ConnectionId, ConnectionIdGenerator as _, TransportErrorCode,
-    VarInt,
+    ApplicationClose, ConnectionClose, ConnectionError, ConnectionId, ConnectionIdGenerator as _,
+    TransportErrorCode, VarInt,
 };
 
 /// Link's own file: its ids are not public.

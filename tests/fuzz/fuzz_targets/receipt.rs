@@ -35,7 +35,10 @@ fuzz_target!(|data: &[u8]| {
             let changed = shaped::changed::<SignedReceipt>(&encode(&signed(&all, &valid)), &mut draws);
             believed(&all, &changed.into());
         }
-        _ => believed(&all, &encode(&signed(&all, &shaped::changed::<schema::Receipt>(&valid, &mut draws).into()))),
+        _ => believed(
+            &all,
+            &encode(&signed(&all, &shaped::changed::<schema::Receipt>(&valid, &mut draws).into())),
+        ),
     }
 });
 
@@ -48,9 +51,16 @@ fn parse(bytes: &Bytes) {
     let (_, agency) = receipt.origin.split_once("/audit/").unwrap();
     for (event, logged) in events.iter().zip(&receipt.events) {
         let salt: Digest = logged.salt.as_ref().try_into().unwrap();
-        assert_eq!(log_event(logged.index, salt, event), *logged, "an event that its leaf does not commit to");
+        assert_eq!(
+            log_event(logged.index, salt, event),
+            *logged,
+            "an event that its leaf does not commit to"
+        );
         assert_eq!(event.packet_id, receipt.packet_id.as_bytes().as_slice());
-        assert_eq!((event.header_digest.as_ref(), event.agency.as_str()), (receipt.header_digest.as_slice(), agency));
+        assert_eq!(
+            (event.header_digest.as_ref(), event.agency.as_str()),
+            (receipt.header_digest.as_slice(), agency)
+        );
     }
 }
 
@@ -87,7 +97,8 @@ fn signed(all: &Fixtures, receipt: &Bytes) -> SignedReceipt {
 
 fn believed(all: &Fixtures, bytes: &Bytes) {
     let Ok(given) = decode::<SignedReceipt>(bytes, limits::RECEIPT_BYTES_MAX) else { return };
-    let find = |id: &Digest| (id == all.broker_signer.id()).then_some(&all.broker_public) as Option<&VerifyingKey>;
+    let find =
+        |id: &Digest| (id == all.broker_signer.id()).then_some(&all.broker_public) as Option<&VerifyingKey>;
     let Ok((receipt, _)) = verify_receipt(&given, find) else { return };
     assert_eq!(given, signed(all, &receipt.to_bytes()), "a receipt that nobody signed was believed");
     parse(&given.receipt);

@@ -57,7 +57,6 @@ pub struct Packet {
 }
 
 /// Everything.
-#[derive(Debug)]
 pub struct Fixtures {
     /// From Thailand to Cambodia and Vietnam: an alert that may be passed on in the region.
     pub packet: Packet,
@@ -132,7 +131,8 @@ impl Fixtures {
             blob: usual.blob,
             attachment: usual.attachment,
         };
-        let kinds: Vec<Packet> = all_kinds().into_iter().map(|(kind, onward)| of_kind(kind, onward)).collect();
+        let kinds: Vec<Packet> =
+            all_kinds().into_iter().map(|(kind, onward)| of_kind(kind, onward)).collect();
         let grants = kinds.iter().map(granted).collect();
         let (note, witnesses, entries, proof) = log();
         let public = |key: &SigningKey| VerifyingKey::parse(&key.public_key()).unwrap();
@@ -231,7 +231,16 @@ fn of_kind(kind: Kind, onward: Onward) -> Packet {
     let verified = verify_header(&submission.header, &submission.signature, &Directory::usual()).unwrap();
     let header = canonical::decode(&submission.header, 65_536).unwrap();
     let body = Body { audience: submission.openings.clone(), ..body };
-    Packet { submission, verified, header, body, content_key: sealed.content_key, blob, reference, attachment }
+    Packet {
+        submission,
+        verified,
+        header,
+        body,
+        content_key: sealed.content_key,
+        blob,
+        reference,
+        attachment,
+    }
 }
 
 /// A body with an entity of every sort.
@@ -240,7 +249,8 @@ fn body_of_kind(kind: Kind) -> Body {
     let whole = |kind_named| (kind == kind_named).then_some(());
     Body {
         summary: text("summary"),
-        alert: whole(Kind::Alert).map(|()| schema::Alert { action_asked: text("board it"), ..Default::default() }),
+        alert: whole(Kind::Alert)
+            .map(|()| schema::Alert { action_asked: text("board it"), ..Default::default() }),
         notice: whole(Kind::Notice)
             .map(|()| schema::Notice { colour: schema::NoticeColour::Yellow as i32, ..Default::default() }),
         request: whole(Kind::Request)
@@ -289,8 +299,7 @@ fn log() -> (SignedCheckpoint, Vec<WitnessKey>, Vec<Vec<u8>>, TlogProof) {
     let key = scene::signer(9, KeyRole::Log);
     let entries: Vec<Vec<u8>> = (0..LOG_SIZE).map(|index| format!("entry {index}").into_bytes()).collect();
     let leaves: Vec<Digest> = entries.iter().map(|entry| leaf_hash(entry)).collect();
-    let checkpoint =
-        Checkpoint { origin: origin(), size: LOG_SIZE as u64, root: merkle::root(&leaves) };
+    let checkpoint = Checkpoint { origin: origin(), size: LOG_SIZE as u64, root: merkle::root(&leaves) };
     let mut note = SignedCheckpoint::sign(checkpoint, &key).unwrap();
     let mut witnesses = Vec::new();
     for (agency, seed) in [("TH", 21), ("KH", 22)] {

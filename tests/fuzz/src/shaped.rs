@@ -39,13 +39,16 @@ fn change(shape: &'static MessageShape, bytes: &[u8], draws: &mut Draws<'_>) -> 
     let how = draws.byte();
     let any = draws.below(shape.fields.len());
     // Mostly a field that is there.
-    let at = values.get(draws.below(values.len())).map_or(any, |(at, _)| if how & 0x80 == 0 { *at } else { any });
+    let at =
+        values.get(draws.below(values.len())).map_or(any, |(at, _)| if how & 0x80 == 0 { *at } else { any });
     let Some(field) = shape.fields.get(at) else { return bytes.to_vec() };
     let there: Vec<usize> = (0..values.len()).filter(|value| values[*value].0 == at).collect();
     let chosen = there.get(draws.below(there.len())).copied();
     match (how % 8, chosen) {
         (0, Some(chosen)) => drop(values.remove(chosen)),
-        (1, Some(chosen)) if field.repeated && is_delimited(field.kind) => values.push(values[chosen].clone()),
+        (1, Some(chosen)) if field.repeated && is_delimited(field.kind) => {
+            values.push(values[chosen].clone())
+        }
         (2, Some(chosen)) if field.repeated && is_delimited(field.kind) => {
             let other = there[draws.below(there.len())];
             values.swap(chosen, other);
@@ -105,7 +108,9 @@ fn number(kind: FieldKind, draws: &mut Draws<'_>) -> u64 {
         FieldKind::Bool => 1,
         FieldKind::Uint32 | FieldKind::Sint32 => (draws.number() & 0xffff_ffff).max(1),
         FieldKind::Enum(valid) => u64::try_from(valid[draws.below(valid.len())]).unwrap(),
-        FieldKind::Uint64 | FieldKind::String | FieldKind::Bytes | FieldKind::Message(_) => draws.number().max(1),
+        FieldKind::Uint64 | FieldKind::String | FieldKind::Bytes | FieldKind::Message(_) => {
+            draws.number().max(1)
+        }
     }
 }
 
