@@ -1,9 +1,5 @@
 //! Writes the first corpus: valid objects behind the byte that chooses how a target takes them, and choices drawn at random
-//! from a fixed seed.
-//!
-//! ```sh
-//! cd tests/fuzz && cargo run --example seeds FOLDER   # then `run merge` keeps what covers something
-//! ```
+//! from a fixed seed. `run merge` calls it, and keeps what covers something.
 
 #![allow(clippy::disallowed_methods, reason = "files that need not survive a power cut")]
 #![allow(clippy::unwrap_used, reason = "a tool; what fails is seen")]
@@ -11,6 +7,8 @@
 use std::{fs, path::PathBuf};
 
 use bytes::Bytes;
+// Built as the targets are, so it needs what their instrumentation calls.
+use libfuzzer_sys as _;
 use lintas_fuzz::{
     fixtures::{COSIGNED_S, entropy, fixtures},
     messages::NAMES,
