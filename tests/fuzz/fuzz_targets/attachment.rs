@@ -73,8 +73,19 @@ fn changed(draws: &mut Draws<'_>) {
 
 /// A member seals any plaintext and names any length: it is opened if it is a file, zeros, and nothing else.
 fn hostile(draws: &mut Draws<'_>) {
-    let (length, says_root) = (draws.number() % 40_000, draws.byte() != 1);
-    let plain = repeated(draws);
+    let (length, says_root) = (draws.below(40_000), draws.byte() != 1);
+    let few = draws.some(24);
+    let mut plain: Vec<u8> =
+        few.iter().copied().cycle().take(if few.is_empty() { 0 } else { length }).collect();
+    let length = length as u64;
+    plain.resize(usize::try_from(padme(length)).unwrap(), 0);
+    match (draws.byte() % 8, draws.below(plain.len())) {
+        (0, _) => {}
+        (1, at) => plain.truncate(at),
+        (2, _) => plain.push(draws.byte()),
+        (3 | 4, at) if at < plain.len() => plain[at] ^= draws.byte(),
+        _ => plain.iter_mut().next_back().into_iter().for_each(|last| *last ^= draws.byte()),
+    }
     let key = ContentKey::new([7; 32]);
     let context = [b"lintas/v1/blob\0".as_slice(), packet_id().as_bytes(), &0u32.to_be_bytes()].concat();
     let blob = chunk::seal(&key, &[8; 24], &context, &plain).unwrap();

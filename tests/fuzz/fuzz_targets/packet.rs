@@ -71,17 +71,16 @@ fn by_a_member(all: &Fixtures, packet: &Packet, header: &Bytes) {
     assert_eq!(wire.wrap_sha256.len(), verified.core().recipient_commit.len());
     assert!(verified.body_length() <= limits::BODY_BYTES_MAX as u64);
     let sent = &packet.submission;
-    let named =
-        wire.wrap_sha256.iter().zip(&sent.wraps).all(|(digest, wrap)| sha256(&[wrap]) == digest.as_ref());
-    let whole = named
-        && wire.wrap_sha256.len() == sent.wraps.len()
-        && verified.core().recipient_commit == packet.verified.core().recipient_commit
-        && segment_root(&sent.body) == wire.body_root.as_ref()
-        && sent.body.len() as u64 == wire.body_length;
+    let names = |at: usize| {
+        wire.wrap_sha256.get(at).is_some_and(|digest| sha256(&[&sent.wraps[at]]) == digest.as_ref())
+    };
+    let body =
+        segment_root(&sent.body) == wire.body_root.as_ref() && sent.body.len() as u64 == wire.body_length;
+    let recipients = verified.core().recipient_commit == packet.verified.core().recipient_commit;
     let parts = verified.check_parts(&sent.openings, &sent.wraps, &sent.body);
-    assert_eq!(parts.is_ok(), whole, "{parts:?}");
-    // Body and wrap are bound to the core: no other one opens them.
-    let same = whole && wire.core == packet.header.core;
+    assert_eq!(parts.is_ok(), recipients && (0..sent.wraps.len()).all(names) && body, "{parts:?}");
+    // Body and wrap are bound to the core: no other one opens them. Of the others' wraps a recipient knows nothing.
+    let same = wire.core == packet.header.core && names(0) && body;
     let opened = opens(all, &verified, 0, &sent.openings[0], &sent.wraps[0], &sent.body);
     assert_eq!(opened, same.then(|| packet.body.clone()));
 }

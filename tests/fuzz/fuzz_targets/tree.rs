@@ -79,20 +79,23 @@ fn consistency(draws: &mut Draws<'_>) {
 /// Sizes up to 2^64 - 1, as a checkpoint may claim them.
 fn any_sizes(draws: &mut Draws<'_>) {
     let (old, new, index) = (draws.number(), draws.number(), draws.number());
-    let path = vec![[draws.byte(); 32]; draws.below(70)];
+    // Nothing is proved with it; it says which tiles a proof would need, and so how long the proof is.
+    let wanted = Wanted::of(new);
+    let to_root = tile::inclusion(&wanted, new, index).unwrap().len();
+    let between = tile::consistency(&wanted, old, new).unwrap().len();
+    let repeated = usize::from(!old.is_power_of_two());
+    let lengths = [to_root, between.saturating_sub(repeated), between, draws.below(70)];
+    let path = vec![[draws.byte(); 32]; lengths[draws.below(4)]];
     if let Some(size) = NonZeroU64::new(new) {
         let found = root_from_path([1; 32], index, size, &path);
-        assert!(found.is_err() || (index < new && path.len() <= 64));
+        assert_eq!(found.is_ok(), index < new && path.len() == to_root, "{index} of {new}");
     }
     let roots = consistency_roots(old, new, [1; 32], &path);
-    assert!(roots.is_none() || (0 < old && old < new && path.len() <= 64));
+    assert_eq!(roots.is_some(), 0 < old && old < new && path.len() + repeated == between, "{old} and {new}");
     let holds = verify_consistency((old, &[1; 32]), (new, &[2; 32]), &path);
     assert!(holds.is_err(), "roots of no tree: {old} and {new}");
-    let wanted = Wanted::of(new);
-    // Nothing is proved here; asked is what tiles a proof would need.
-    let _ = tile::inclusion(&wanted, new, index);
-    let _ = tile::consistency(&wanted, old, new);
-    let _ = tile::subtrees(&wanted, new);
+    let subtrees = tile::subtrees(&wanted, new).unwrap();
+    assert_eq!(subtrees.len(), usize::try_from(new.count_ones()).unwrap());
     let tiles = wanted.into_tiles();
     assert!(tiles.len() <= 3 * 64 * 2, "{} tiles", tiles.len());
     for tile in &tiles {
