@@ -73,7 +73,7 @@ fn changed(draws: &mut Draws<'_>) {
 
 /// A member seals any plaintext and names any length: it is opened if it is a file, zeros, and nothing else.
 fn hostile(draws: &mut Draws<'_>) {
-    let (length, says_root) = (draws.below(40_000), draws.byte() != 1);
+    let (length, says_root) = (length(draws), draws.byte() != 1);
     let few = draws.some(24);
     let mut plain: Vec<u8> =
         few.iter().copied().cycle().take(if few.is_empty() { 0 } else { length }).collect();
@@ -109,10 +109,16 @@ fn hostile(draws: &mut Draws<'_>) {
     assert!(given.len() as u64 <= length && file.starts_with(&given));
 }
 
+/// Mostly less than a chunk.
+fn length(draws: &mut Draws<'_>) -> usize {
+    let most = if draws.byte() < 64 { 40_000 } else { 700 };
+    draws.below(most)
+}
+
 /// Up to 24 bytes, or these again and again over some chunks, or zeros behind them.
 fn repeated(draws: &mut Draws<'_>) -> Vec<u8> {
     let (how, few) = (draws.byte(), draws.some(24).to_vec());
-    let length = draws.below(40_000);
+    let length = length(draws);
     match how % 4 {
         0 | 1 => few,
         2 => few.iter().copied().cycle().take(if few.is_empty() { 0 } else { length }).collect(),
@@ -141,11 +147,13 @@ fn opened(
     (result, out)
 }
 
-/// `bytes` in pieces of 97 times these lengths, and 1; at once without any.
+/// `bytes` in pieces of 97 times these lengths, and 1, but no more than some hundred; at once without any.
 fn chunks(bytes: &[u8], lengths: &[u8], mut each: impl FnMut(&[u8])) {
     let (mut rest, mut lengths) = (bytes, lengths.iter().cycle());
     while !rest.is_empty() {
-        let length = lengths.next().map_or(rest.len(), |length| 97 * usize::from(*length) + 1);
+        let length = lengths
+            .next()
+            .map_or(rest.len(), |length| (97 * usize::from(*length) + 1).max(bytes.len() / 200));
         let (piece, after) = rest.split_at(length.min(rest.len()));
         each(piece);
         rest = after;

@@ -46,8 +46,14 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
+/// Mostly small trees.
+fn size(draws: &mut Draws<'_>) -> usize {
+    let most = if draws.byte() < 32 { LEAVES } else { 40 };
+    draws.below(most)
+}
+
 fn inclusion(draws: &mut Draws<'_>) {
-    let size = 1 + draws.below(LEAVES);
+    let size = 1 + size(draws);
     let (index, other) = (draws.below(size), draws.below(size));
     let leaves = &HASHES[..size];
     let path = tile::inclusion(&Tree(size), size as u64, index as u64).unwrap();
@@ -61,7 +67,7 @@ fn inclusion(draws: &mut Draws<'_>) {
 }
 
 fn consistency(draws: &mut Draws<'_>) {
-    let new = 1 + draws.below(LEAVES);
+    let new = 1 + size(draws);
     let old = draws.below(new + 1);
     let roots = [old, new].map(|size| merkle::root(&HASHES[..size]));
     let proof = tile::consistency(&Tree(new), old as u64, new as u64).unwrap();
@@ -108,7 +114,7 @@ fn any_sizes(draws: &mut Draws<'_>) {
 }
 
 fn frontier(draws: &mut Draws<'_>) {
-    let (size, more) = (draws.below(LEAVES), draws.below(40));
+    let (size, more) = (size(draws), draws.below(40));
     let subtrees = tile::subtrees(&Tree(size), size as u64).unwrap();
     let mut resumed = Frontier::resume(size as u64, subtrees.clone()).unwrap();
     let end = (size + more).min(LEAVES);
