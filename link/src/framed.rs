@@ -18,7 +18,8 @@ use crate::{
     connection::CloseCode,
     error::LinkError,
     limits::{
-        COALESCE_BYTES_MAX, GROUP_BYTES_MAX, Limits, RAW_GROUP_BYTES, RAW_GROUP_MS_MAX, READ_BYTES_MAX,
+        COALESCE_BYTES_MAX, GROUP_BYTES_MAX, Limits, RAW_GROUP_BYTES, RAW_GROUP_MS_MAX, RAW_PIECES_MAX,
+        READ_BYTES_MAX,
     },
     registry::Seat,
 };
@@ -313,27 +314,45 @@ impl FrameReader {
         Ok(Some(self.arrived.split_to(take)))
     }
 
+    /// Waits for raw bytes as they came, a datagram's in each of `pieces`; how many came, nothing when the peer has ended
+    /// the stream. Safe to cancel.
+    ///
+    /// # Errors
+    /// As [`read_raw`](Self::read_raw).
+    pub async fn read_raw_pieces(&mut self, pieces: &mut [Bytes]) -> Result<Option<usize>, LinkError> {
+        if !self.arrived.is_empty() || self.is_inside_frame() || self.seat.is_expelled() {
+            let came = self.read_raw(usize::MAX).await?;
+            return Ok(came.zip(pieces.first_mut()).map(|(came, first)| {
+                *first = came;
+                1
+            }));
+        }
+        let read = timeout(self.stall(), self.stream.read_chunks(pieces)).await;
+        Ok(read.map_err(|_| LinkError::Stalled { ms_max: self.limits.stall_ms_max })??)
+    }
+
     /// Copies raw bytes behind those in `into`, until it holds [`RAW_GROUP_BYTES`], `max` more have come, or
-    /// [`RAW_GROUP_MS_MAX`] are over since the first of them; false when the peer has ended the stream before. Waits for
-    /// one at least. Safe to cancel; what came before an error is in `into`.
+    /// [`RAW_GROUP_MS_MAX`] are over; false when the peer has ended the stream before. Waits for one at least. Safe to
+    /// cancel; what came before an error is in `into`.
     ///
     /// # Errors
     /// As [`read_raw`](Self::read_raw).
     pub(crate) async fn fill_raw(&mut self, into: &mut Vec<u8>, max: u64) -> Result<bool, LinkError> {
         let room = RAW_GROUP_BYTES.saturating_sub(into.len());
         let goal = into.len() + usize::try_from(max).unwrap_or(usize::MAX).min(room);
-        if into.len() < goal {
-            let Some(first) = self.read_raw(goal - into.len()).await? else { return Ok(false) };
-            into.extend_from_slice(&first);
-        }
-        let filled = timeout(Duration::from_millis(RAW_GROUP_MS_MAX), async {
-            while into.len() < goal {
-                let Some(piece) = self.read_raw(goal - into.len()).await? else { return Ok(false) };
-                into.extend_from_slice(&piece);
+        let (began, most) = (Instant::now(), Duration::from_millis(RAW_GROUP_MS_MAX));
+        while into.len() < goal && (into.is_empty() || began.elapsed() < most) {
+            let mut pieces = [const { Bytes::new() }; RAW_PIECES_MAX];
+            let Some(count) = self.read_raw_pieces(&mut pieces).await? else { return Ok(false) };
+            let mut beyond = BytesMut::new();
+            for piece in pieces.iter_mut().take(count) {
+                let (now, later) = piece.split_at(piece.len().min(goal - into.len()));
+                into.extend_from_slice(now);
+                beyond.extend_from_slice(later);
             }
-            Ok(true)
-        });
-        filled.await.unwrap_or(Ok(true))
+            self.arrived = beyond.freeze();
+        }
+        Ok(true)
     }
 
     fn stall(&self) -> Duration {

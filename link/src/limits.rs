@@ -2,12 +2,13 @@
 //!
 //! [`Limits::default`] is what a region runs on; tests shorten the times.
 
-/// Bytes that a peer may send on one stream before this side has read them: 160 MB/s over 100 ms.
-pub const STREAM_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+/// Bytes that a peer may send on one stream before this side has read them: 40 MB/s over 100 ms. What waits unread costs
+/// memory, and is no longer in any cache when it is read.
+pub const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// Bytes that a peer may send on all streams together before this side has read them.
-pub const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+pub const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 /// Bytes sent and not yet acknowledged that a connection keeps for retransmission.
-pub const SEND_WINDOW_BYTES: u64 = 16 * 1024 * 1024;
+pub const SEND_WINDOW_BYTES: u64 = 8 * 1024 * 1024;
 /// Socket buffers asked of the kernel, bytes each way. Below it, bursts of segmented sends are dropped.
 pub const SOCKET_BUFFER_BYTES: usize = 8 * 1024 * 1024;
 /// Streams that a peer may have open at once: the session and some blob transfers.
@@ -75,8 +76,10 @@ pub const UNTRUSTED_WINDOW_BYTES: u32 = 1024 * 1024;
 pub const READ_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of a raw transfer that are gathered before they are handed on.
 pub const RAW_GROUP_BYTES: usize = 256 * 1024;
-/// Longest time that they are gathered on a slow line, milliseconds: a person may watch how far it is.
+/// How long they are gathered on a slow line, milliseconds: a person may watch how far it is.
 pub const RAW_GROUP_MS_MAX: u64 = 500;
+/// Most pieces of a raw transfer taken from a stream at once; each is at most a datagram.
+pub const RAW_PIECES_MAX: usize = 64;
 /// Such groups of a transfer that are received and not yet written.
 pub const RAW_GROUPS_MAX: usize = 3;
 /// Payloads up to this many bytes are copied behind their header; longer ones are sent from where they are.

@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use lintas_link::{Client, PeerDirectory, Server, TransportKey};
+use lintas_link::{Client, PeerDirectory, Server, TransportKey, limits::RAW_PIECES_MAX};
 use lintas_proto::frame::FrameType;
 use ring::digest::{Context, SHA256};
 
@@ -88,9 +88,9 @@ pub(crate) fn role(arguments: &[OsString]) -> Option<ExitCode> {
         let connection = server.accept().await.unwrap().complete().await.unwrap();
         let (_writer, mut reader) = connection.accept_stream().await.unwrap();
         reader.next().await.unwrap();
-        let mut pieces = Vec::new();
-        while reader.gather_raw(&mut pieces, u64::MAX).await.unwrap() {
-            pieces.clear();
+        let mut pieces = vec![Bytes::new(); RAW_PIECES_MAX];
+        while reader.read_raw_pieces(&mut pieces).await.unwrap().is_some() {
+            pieces.fill(Bytes::new());
         }
         connection.closed().await;
     });

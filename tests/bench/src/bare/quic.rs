@@ -1,4 +1,4 @@
-//! Plain quinn, tuned as the broker's transport is: windows of 16 MiB, sockets of 8 MiB, segmentation offload, TLS 1.3
+//! Plain quinn, tuned as the broker's transport is, with larger windows (16 MiB): sockets of 8 MiB, segmentation offload, TLS 1.3
 //! with X25519MLKEM768 and a raw Ed25519 key. Path MTU is discovered as on any network, not set to that of loopback.
 
 use std::{net::SocketAddr, sync::Arc};
