@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use tracing::warn;
 
 use crate::disk::Disk;
-use crate::error::{CommitError, OpenError};
+use crate::error::{CommitError, Damage, OpenError};
 use crate::journal::{Journal, check_group};
 use crate::limits::Limits;
 use crate::mailbox::{Admitted, Mailbox, Work};
@@ -201,6 +201,12 @@ impl<D: Disk> CommitHandle<D> {
     #[must_use]
     pub fn damage(&self) -> Option<&OpenError> {
         self.shared.damage.get()
+    }
+
+    /// The first damage of a sealed segment that somebody met who read a record, which has poisoned nothing.
+    #[must_use]
+    pub fn unreadable(&self) -> Option<&Damage> {
+        self.shared.reader.map.unreadable.get().map(Box::as_ref)
     }
 
     /// Whether a write failed, or damage was found, so that nothing is accepted any more and the process should stop.

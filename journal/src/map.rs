@@ -1,7 +1,7 @@
 //! Where each durable record lies, and reading it there.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use bytes::Bytes;
 
@@ -189,19 +189,23 @@ impl Map {
 
 /// The map as the journal (writer) and its readers share it. It holds only what is durable.
 #[derive(Debug, Default)]
-pub(crate) struct SharedMap(RwLock<Map>);
+pub(crate) struct SharedMap {
+    map: RwLock<Map>,
+    /// The first damage of a sealed segment that a reader met.
+    pub(crate) unreadable: OnceLock<Box<Damage>>,
+}
 
 impl SharedMap {
     pub(crate) fn new(map: Map) -> Self {
-        Self(RwLock::new(map))
+        Self { map: RwLock::new(map), unreadable: OnceLock::new() }
     }
 
     pub(crate) fn read(&self) -> RwLockReadGuard<'_, Map> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.map.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Map> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        self.map.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -241,11 +245,21 @@ impl<D: Disk> Reader<D> {
             };
             let now = lookup()?;
             if now == place {
+                self.remember(&failure);
                 return Err(failure);
             }
             place = now;
         }
         self.read_at(place, sequence)
+    }
+
+    /// Damage of a sealed segment: opening by the indexes would not see it.
+    fn remember(&self, failure: &ReadError) {
+        let ReadError::Damaged(damage) = failure else { return };
+        let newest = self.map.read().segments.last_key_value().map(|(number, _)| *number);
+        if newest.is_some_and(|newest| damage.segment < newest) {
+            let _ = self.map.unreadable.set(damage.clone());
+        }
     }
 
     fn read_at(&self, place: Place, sequence: u64) -> Result<Record, ReadError> {

@@ -74,6 +74,19 @@ fn damage_in_a_sealed_segment_is_found_soon_after_opening_and_named() {
 }
 
 #[test]
+fn damage_that_a_reader_meets_is_remembered() {
+    let disk = disk();
+    let (journal, ..) = open(&disk).unwrap();
+    let committer = Committer::start(journal).unwrap();
+    let (handle, reader) = (committer.handle(), committer.handle().reader());
+    assert!(matches!(reader.read(10_000), Err(ReadError::NotFound { .. })) && handle.unreadable().is_none());
+    let (file, at) = find(&disk, b"record 40 ").unwrap();
+    disk.flip(file, at + 100, 1);
+    let Err(ReadError::Damaged(found)) = reader.read(40) else { panic!("it can be read") };
+    assert_eq!((handle.unreadable(), handle.is_poisoned()), (Some(found.as_ref()), false));
+}
+
+#[test]
 fn damage_to_what_is_read_refuses_to_open() {
     let whole = disk();
     let mut tried = 0;

@@ -11,7 +11,7 @@ use lintas_proto::{
     frame::{self, FrameType},
 };
 use quinn::{RecvStream, SendStream};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::{
     assemble::Assembler,
@@ -331,19 +331,27 @@ impl FrameReader {
         Ok(read.map_err(|_| LinkError::Stalled { ms_max: self.limits.stall_ms_max })??)
     }
 
-    /// Copies raw bytes behind those in `into`, until it holds [`RAW_GROUP_BYTES`], `max` more have come, or
-    /// [`RAW_GROUP_MS_MAX`] are over; false when the peer has ended the stream before. Waits for one at least. Safe to
-    /// cancel; what came before an error is in `into`.
+    /// Copies raw bytes behind those in `into`, until it holds [`RAW_GROUP_BYTES`], `max` more have come, or some have and
+    /// [`RAW_GROUP_MS_MAX`] are over; false when the peer has ended the stream before. Safe to cancel; what came before an
+    /// error is in `into`.
     ///
     /// # Errors
     /// As [`read_raw`](Self::read_raw).
     pub(crate) async fn fill_raw(&mut self, into: &mut Vec<u8>, max: u64) -> Result<bool, LinkError> {
         let room = RAW_GROUP_BYTES.saturating_sub(into.len());
         let goal = into.len() + usize::try_from(max).unwrap_or(usize::MAX).min(room);
-        let (began, most) = (Instant::now(), Duration::from_millis(RAW_GROUP_MS_MAX));
-        while into.len() < goal && (into.is_empty() || began.elapsed() < most) {
+        let until = Instant::now() + Duration::from_millis(RAW_GROUP_MS_MAX);
+        while into.len() < goal {
             let mut pieces = [const { Bytes::new() }; RAW_PIECES_MAX];
-            let Some(count) = self.read_raw_pieces(&mut pieces).await? else { return Ok(false) };
+            let came = if into.is_empty() {
+                self.read_raw_pieces(&mut pieces).await?
+            } else {
+                match timeout_at(until, self.read_raw_pieces(&mut pieces)).await {
+                    Ok(came) => came?,
+                    Err(_) => return Ok(true),
+                }
+            };
+            let Some(count) = came else { return Ok(false) };
             let mut beyond = BytesMut::new();
             for piece in pieces.iter_mut().take(count) {
                 let (now, later) = piece.split_at(piece.len().min(goal - into.len()));

@@ -327,7 +327,9 @@ impl Engine {
     pub(super) async fn stop(self) -> Result<(), RunError> {
         let Self { folder, shared, committer, index, publisher, sequencer } = self;
         let journal = committer.handle();
-        let failed = |why: RunError| why_it_failed(&folder, journal.damage(), why);
+        let damage = || journal.damage().map(ToString::to_string);
+        let damage = || damage().or_else(|| journal.unreadable().map(ToString::to_string));
+        let failed = |why: RunError| why_it_failed(&folder, damage(), why);
         if *shared.failed.borrow() {
             let parting = tokio::task::spawn_blocking(move || drop((sequencer, publisher, committer)));
             let _ = timeout(Duration::from_millis(PARTING_MS_MAX), parting).await;
@@ -351,8 +353,8 @@ impl Engine {
 }
 
 /// Damage, if that was found, and not what followed from it. The next start is to know.
-fn why_it_failed(folder: &Folder, damage: Option<&lintas_journal::OpenError>, why: RunError) -> RunError {
-    let Some(what) = damage.map(ToString::to_string) else { return why };
+fn why_it_failed(folder: &Folder, damage: Option<String>, why: RunError) -> RunError {
+    let Some(what) = damage else { return why };
     if let Err(error) = folder.journal_is_damaged(&what) {
         tracing::error!(%error, "the next start does not know that the journal is damaged; run `lintas-broker check` before it");
     }

@@ -12,12 +12,13 @@ use crate::{
 const SENDERS: usize = stock::SENDERS;
 /// Seconds from which on there is time for a million.
 const MILLION_SECONDS: u64 = 40;
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 /// Packets of one round as fast as it goes, and of the one that is paced: they stay in the store.
 const ROUND: usize = 4_800;
 const PACED: usize = 2_000;
 const PER_SECOND: f64 = 1_000.0;
 const RATE_MIN: f64 = 0.9;
+const CPU_MAX: f64 = 1.1;
 
 /// A broker with so many packets.
 struct Level {
@@ -27,6 +28,7 @@ struct Level {
     empty: Taken,
     full: Taken,
     rates: Vec<f64>,
+    cpus: Vec<f64>,
     p50s: Vec<f64>,
     p99s: Vec<f64>,
 }
@@ -48,7 +50,9 @@ pub(super) fn run(bench: &Bench) -> Outcome {
         for level in &mut levels {
             bench.says(format!("round {}: {} packets", round + 1, level.packets));
             let (sources, _) = stock::sealed(bench, &level.world, ROUND, SENDERS);
+            let before = level.world.cpu_seconds();
             level.rates.push(stock::send(bench, &level.world, sources, None).per_second());
+            level.cpus.push((level.world.cpu_seconds() - before) * 1e6 / ROUND as f64);
             let (sources, _) = stock::sealed(bench, &level.world, PACED, SENDERS);
             let durations = stock::send(bench, &level.world, sources, Some(PER_SECOND)).durations();
             level.p50s.push(durations.p50_us());
@@ -56,18 +60,21 @@ pub(super) fn run(bench: &Bench) -> Outcome {
         }
     }
     let mut outcome = Outcome::default();
-    let (first, mut points) = (median(levels[0].rates.clone()), Vec::new());
+    let first = (median(levels[0].rates.clone()), median(levels[0].cpus.clone()));
+    let (beside, mut points) = (format!("with {}", sizes[0]), Vec::new());
     for level in levels {
-        let Level { packets, mut world, empty, full, rates, p50s, p99s, .. } = level;
+        let Level { packets, mut world, empty, full, rates, cpus, p50s, p99s, .. } = level;
         let (rate, p50, p99) = (median(rates), median(p50s), median(p99s));
-        let row = Row::new(format!("growth.{packets}.accepts"), rate, "1/s").note("8 x 64");
-        let row = match packets == sizes[0] {
-            true => row,
-            false => row.beside(format!("with {}", sizes[0]), first).must_be(Target::RatioAtLeast(RATE_MIN)),
-        };
+        let mut row = Row::new(format!("growth.{packets}.accepts"), rate, "1/s").note("8 x 64");
+        let mut cpu = Row::new(format!("growth.{packets}.cpu"), median(cpus), "us").note("of an accept");
+        if packets != sizes[0] {
+            row = row.beside(beside.clone(), first.0).must_be(Target::RatioAtLeast(RATE_MIN));
+            cpu = cpu.beside(beside.clone(), first.1).must_be(Target::RatioAtMost(CPU_MAX));
+        }
         let each = |full: u64, empty: u64| full.saturating_sub(empty) as f64 / packets as f64;
         outcome.rows.extend([
             row,
+            cpu,
             Row::new(format!("growth.{packets}.latency.p50"), p50, "us").note("1,000 a second"),
             Row::new(format!("growth.{packets}.latency.p99"), p99, "us"),
             Row::new(format!("growth.{packets}.memory.per_packet"), each(full.memory, empty.memory), "bytes"),
@@ -114,8 +121,8 @@ fn filled(bench: &Bench, packets: usize) -> Level {
     stock::fill(bench, &world, packets, SENDERS);
     stock::rest(bench, &world);
     let full = taken(&world);
-    let (rates, p50s, p99s) = (vec![], vec![], vec![]);
-    Level { packets, world, _folder: folder, empty, full, rates, p50s, p99s }
+    let (rates, cpus, p50s, p99s) = (vec![], vec![], vec![], vec![]);
+    Level { packets, world, _folder: folder, empty, full, rates, cpus, p50s, p99s }
 }
 
 fn taken(world: &World) -> Taken {
