@@ -1,0 +1,421 @@
+//! A node for the simulator: the cores of this crate and the real journal, on a simulated disk, without thread, clock,
+//! socket or file. What stands here takes the place of the desk, the store and the session. Attachments, sealing again,
+//! purges, the rotation of keys and the audit log are left out.
+
+mod seen;
+mod store;
+
+use std::{
+    iter::Peekable,
+    sync::{Mutex, MutexGuard, PoisonError},
+    vec::IntoIter,
+};
+
+use bytes::Bytes;
+use lintas_config::{Directory, policy::Policies};
+use lintas_journal::{Limits, SimDisk};
+use lintas_link::decode;
+use lintas_proto::{
+    canonical,
+    envelope::seal::seal,
+    frame::FrameType,
+    id::{Digest, PacketId},
+    schema::{Acknowledgement, Delivery, NodeSecrets, StoredOutgoing, UnitRef},
+};
+use rand_core::CryptoRng;
+use zeroize::Zeroizing;
+
+pub use self::seen::{Became, Kept, Own, Said};
+use self::store::{Opened, Store};
+use crate::{
+    core::{
+        answer::{self, Refused},
+        archive::OUTGOING_PURPOSE,
+        contacts::first,
+        draft::{Draft, Sender, compose},
+        inbox::{Bench, Judgement, Stands, Verdict, judge, settle, stands},
+        keys::Keys,
+        outbox::{Next, Pipeline},
+        pages::{self, Page, Pages},
+        preflight::{self, Clearance, Rules},
+        records::Record,
+        state::State,
+    },
+    shell::desk::Batch,
+};
+
+/// Most rejected deliveries that are kept and answered.
+const REJECTIONS_MAX: usize = 10_000;
+
+/// The process must stop, and begin anew with what is on the disk.
+#[derive(Debug)]
+pub struct Stopped(pub String);
+
+/// What the outside world gives to a piece of work.
+pub struct Hands<'a> {
+    /// Who is a member.
+    pub directory: &'a Directory,
+    /// The baseline and the own release policy.
+    pub policies: &'a Policies,
+    /// This machine's clock.
+    pub now_ms: u64,
+    /// Randomness.
+    pub entropy: &'a mut dyn CryptoRng,
+}
+
+impl std::fmt::Debug for Hands<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Hands {{ now_ms: {}, .. }}", self.now_ms)
+    }
+}
+
+/// A packet that was sealed and kept.
+#[derive(Debug, Clone)]
+pub struct Sent {
+    /// SHA-256 of its header.
+    pub digest: Digest,
+    /// To whom.
+    pub recipients: Vec<UnitRef>,
+}
+
+/// What is to be said, and what was left.
+#[derive(Debug, Default)]
+pub struct Heard {
+    /// About what is durable.
+    pub acknowledgements: Vec<Acknowledgement>,
+    /// There was no room for some of it.
+    pub full: bool,
+    /// Deliveries that stay with the broker, because of the directory or the policy here.
+    pub left: usize,
+    /// The broker broke the protocol.
+    pub broken: Option<String>,
+}
+
+/// A node.
+#[derive(Debug)]
+pub struct SimNode {
+    /// As node.keys holds them.
+    secrets: NodeSecrets,
+    keys: Keys,
+    pages: Pages,
+    state: Mutex<State>,
+    store: Store,
+    pipeline: Pipeline,
+}
+
+/// A frame, judged.
+enum Step {
+    Answer(FrameType, Bytes),
+    Again { queue_sequence: u64, record: u64 },
+    Verdict { queue_sequence: u64, verdict: Verdict },
+    Leave,
+    Broken(String),
+}
+
+impl SimNode {
+    /// Opens the journal on the disk and folds it. Whoever stands in `directory` is known if nobody was before.
+    ///
+    /// # Errors
+    /// [`Stopped`]: the disk failed, or what is on it cannot be used.
+    pub fn open(
+        disk: SimDisk,
+        limits: Limits,
+        secrets: NodeSecrets,
+        directory: &Directory,
+        now_ms: u64,
+    ) -> Result<Self, (NodeSecrets, Stopped)> {
+        match Self::begin(disk, limits, &secrets, directory, now_ms) {
+            Ok((keys, pages, state, store)) => {
+                let (state, pipeline) = (Mutex::new(state), Pipeline::default());
+                Ok(Self { secrets, keys, pages, state, store, pipeline })
+            }
+            Err(stopped) => Err((secrets, stopped)),
+        }
+    }
+
+    fn begin(
+        disk: SimDisk,
+        limits: Limits,
+        secrets: &NodeSecrets,
+        directory: &Directory,
+        now_ms: u64,
+    ) -> Result<(Keys, Pages, State, Store), Stopped> {
+        let plain = Zeroizing::new(canonical::encode(secrets).to_vec());
+        let (keys, mut pages) = Keys::parse(&plain).map_err(stopped)?;
+        let Opened { mut store, mut state } = Store::open(disk, limits)?;
+        let (number, sealed, since_ms) = state.ledger().newest();
+        pages.resume(number, sealed, since_ms);
+        if state.contacts().is_empty() {
+            let records = first(directory, now_ms).into_iter().map(Record::Confirmation).collect();
+            store.keep_together(records, &mut state)?;
+        }
+        Ok((keys, pages, state, store))
+    }
+
+    /// The process is gone; its key file stays.
+    #[must_use]
+    pub fn into_secrets(self) -> NodeSecrets {
+        self.secrets
+    }
+
+    /// Checks, seals and keeps a draft. When this returns, the packet survives a power cut. The sentence says why nothing
+    /// was sealed.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn send(&mut self, draft: &str, hands: Hands<'_>) -> Result<Result<Sent, String>, Stopped> {
+        let Hands { directory, policies, now_ms, entropy } = hands;
+        let draft = match Draft::parse(draft, &[], None) {
+            Ok(draft) => draft,
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let originator = draft.originator(directory, &self.keys.agency).map_err(stopped)?;
+        let cleared = {
+            let state = self.state();
+            let (contacts, reviewed) = (state.contacts(), false);
+            let (without_unconfirmed, without_denied) = (false, true);
+            let rules =
+                Rules { directory, contacts, policies, without_unconfirmed, without_denied, reviewed, now_ms };
+            preflight::check(&draft, &originator, rules)
+        };
+        let Clearance { recipients, .. } = match cleared {
+            Ok(cleared) => cleared,
+            Err(objections) => return Ok(Err(format!("{} objections", objections.len()))),
+        };
+        let units = recipients.iter().map(|cleared| cleared.unit.clone()).collect();
+        let sender = Sender { originator, packet_id: PacketId::new(now_ms, entropy), reviewed: false };
+        let packet_id = sender.packet_id;
+        let draft = compose(draft, sender, recipients, Vec::new(), directory, &self.state());
+        let created_ms = draft.core.created_ms;
+        let sealed = seal(draft, &self.keys.packet, entropy).map_err(stopped)?;
+        let (key_page, page) = self.page(now_ms, entropy)?;
+        let content_key = sealed.content_key.as_slice();
+        let sealed_key =
+            page.seal(OUTGOING_PURPOSE, &sealed.digest, content_key, entropy).map_err(stopped)?;
+        let record = Record::Outgoing(StoredOutgoing {
+            header_digest: Bytes::copy_from_slice(&sealed.digest),
+            packet_id: Bytes::copy_from_slice(packet_id.as_bytes()),
+            submission: canonical::encode(&sealed.submission),
+            sealed_key,
+            created_ms,
+            key_page,
+            sign_key: Bytes::copy_from_slice(&self.keys.packet.public_key()),
+            ..StoredOutgoing::default()
+        });
+        let Self { store, state, .. } = self;
+        let kept = store.keep_together(vec![record], state.get_mut().unwrap_or_else(PoisonError::into_inner))?;
+        Ok(if kept { Ok(Sent { digest: sealed.digest, recipients: units }) } else { Err("disk full".into()) })
+    }
+
+    /// The submission that goes out next, if one may now.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn next(&mut self, now_ms: u64) -> Result<Option<Bytes>, Stopped> {
+        let sequence = {
+            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let waiting = state.waiting().map(|(_, packet)| (packet.digest, false));
+            match self.pipeline.next(waiting, now_ms) {
+                Next::Submit(digest) => state.own(&digest).map(|(sequence, _)| sequence),
+                Next::Upload(_) | Next::Wait(_) => None,
+            }
+        };
+        let Some(sequence) = sequence else { return Ok(None) };
+        match self.store.read(sequence)? {
+            Record::Outgoing(stored) => Ok(Some(stored.submission)),
+            other => Err(Stopped(format!("record {sequence} is no packet but {other:?}"))),
+        }
+    }
+
+    /// Takes frames that came together: judges all, then keeps, then says what to acknowledge.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn hear(
+        &mut self,
+        frames: Vec<(FrameType, Bytes)>,
+        hands: &mut Hands<'_>,
+    ) -> Result<Heard, Stopped> {
+        let mut steps = Vec::with_capacity(frames.len());
+        for (kind, payload) in frames {
+            steps.push(self.judge(kind, payload, hands));
+            if matches!(steps.last(), Some(Step::Broken(_))) {
+                break;
+            }
+        }
+        let (mut steps, mut all) = (steps.into_iter().peekable(), Heard::default());
+        while all.broken.is_none() && steps.peek().is_some() {
+            self.settle_group(&mut steps, hands, &mut all)?;
+        }
+        Ok(all)
+    }
+
+    fn judge(&self, kind: FrameType, payload: Bytes, hands: &Hands<'_>) -> Step {
+        if matches!(kind, FrameType::Receipt | FrameType::Refusal | FrameType::Evidence) {
+            return Step::Answer(kind, payload);
+        }
+        let delivery: Delivery = match decode(FrameType::Delivery, &payload) {
+            Ok(delivery) if kind == FrameType::Delivery => delivery,
+            Ok(_) => return Step::Broken(format!("a {kind:?} frame")),
+            Err(error) => return Step::Broken(error.to_string()),
+        };
+        let &Hands { directory, policies, now_ms, .. } = hands;
+        let (state, keys) = (|| self.state(), &self.keys);
+        let bench = Bench { state: &state, directory, policies: Some(policies), keys, now_ms };
+        let queue_sequence = delivery.queue_sequence;
+        match judge(&delivery, bench) {
+            Judgement::Again(record) => Step::Again { queue_sequence, record },
+            Judgement::Accept(accepted) => {
+                Step::Verdict { queue_sequence, verdict: Verdict::Accept(accepted) }
+            }
+            Judgement::Reject(rejected) => {
+                Step::Verdict { queue_sequence, verdict: Verdict::Reject(rejected) }
+            }
+            Judgement::TooNew(_) | Judgement::UnknownUnit(_) | Judgement::NoPolicy => Step::Leave,
+            Judgement::Unanswerable(why) => Step::Broken(why.to_owned()),
+        }
+    }
+
+    /// As the desk does: together what may be kept together.
+    fn settle_group(
+        &mut self,
+        steps: &mut Peekable<IntoIter<Step>>,
+        hands: &mut Hands<'_>,
+        all: &mut Heard,
+    ) -> Result<(), Stopped> {
+        let mut batch = Batch::default();
+        let fits = |step: &Step, batch: &Batch| {
+            !matches!(step, Step::Verdict { verdict, .. } if batch.clashes(verdict))
+        };
+        while let Some(step) = steps.next_if(|step| all.broken.is_none() && fits(step, &batch)) {
+            match step {
+                Step::Answer(kind, payload) => all.broken = self.answer(kind, &payload, hands, &mut batch),
+                Step::Again { queue_sequence, record } => self.again(queue_sequence, record, &mut batch)?,
+                Step::Verdict { queue_sequence, verdict } => {
+                    let stands = stands(verdict, &self.state());
+                    match stands {
+                        Stands::Again(record) => self.again(queue_sequence, record, &mut batch)?,
+                        Stands::Verdict(verdict) => {
+                            let rejected = self.state().rejections().count();
+                            let placed = batch.place(verdict, REJECTIONS_MAX.saturating_sub(rejected));
+                            batch.queued.extend(placed.map(|at| (queue_sequence, at)));
+                        }
+                    }
+                }
+                Step::Leave => all.left += 1,
+                Step::Broken(why) => all.broken = Some(why),
+            }
+        }
+        self.finish(batch, hands, all)
+    }
+
+    fn again(&self, queue_sequence: u64, record: u64, batch: &mut Batch) -> Result<(), Stopped> {
+        let evidence = match self.store.read(record)? {
+            Record::Incoming(stored) => stored.evidence,
+            Record::Rejection(stored) => stored.evidence,
+            other => return Err(Stopped(format!("record {record} answers no delivery: {other:?}"))),
+        };
+        batch.acknowledgements.push(Acknowledgement { queue_sequence, evidence });
+        Ok(())
+    }
+
+    /// An answer of the broker; what is not believed changes nothing.
+    fn answer(
+        &mut self,
+        kind: FrameType,
+        payload: &Bytes,
+        hands: &Hands<'_>,
+        batch: &mut Batch,
+    ) -> Option<String> {
+        let (state, now_ms) = (self.state.lock().unwrap_or_else(PoisonError::into_inner), hands.now_ms);
+        if kind == FrameType::Receipt {
+            let agency = &self.keys.agency;
+            if let Ok((digest, record)) =
+                answer::accept_receipt(payload, &state, hands.directory, agency, now_ms)
+            {
+                let at = record.map(|record| batch.record(Record::Receipt(record)));
+                batch.final_answers.push((digest, at));
+            }
+        } else if kind == FrameType::Refusal {
+            match answer::take_refusal(payload, &state, hands.directory, now_ms) {
+                Ok(Refused::Final { digest, record }) => {
+                    let at = record.map(|record| batch.record(Record::Refusal(record)));
+                    batch.final_answers.push((digest, at));
+                }
+                Ok(Refused::Later { digest, reason, text, doubt: _ }) => {
+                    self.pipeline.put_off(digest, reason, text, now_ms);
+                }
+                Err(_) => {}
+            }
+        } else {
+            match decode(kind, payload) {
+                Ok(delivery) => drop(batch.hear(delivery, &state, hands.directory, now_ms)),
+                Err(error) => return Some(error.to_string()),
+            }
+        }
+        None
+    }
+
+    fn finish(
+        &mut self,
+        mut batch: Batch,
+        hands: &mut Hands<'_>,
+        all: &mut Heard,
+    ) -> Result<(), Stopped> {
+        let verdicts = std::mem::take(&mut batch.verdicts);
+        let accepted = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Accept(_))).count();
+        let pages = (0..accepted).map(|_| self.page(hands.now_ms, hands.entropy));
+        let pages = pages.collect::<Result<Vec<Page>, Stopped>>()?;
+        let settled = settle(verdicts, &self.keys, pages, hands.entropy).map_err(stopped)?;
+        let (answers, evidence): (Vec<Record>, Vec<Bytes>) = settled.into_iter().unzip();
+        let mut records = std::mem::take(&mut batch.records);
+        let first_answer = records.len();
+        records.extend(answers);
+        let Self { store, state, .. } = self;
+        let durable =
+            store.keep_what_fits(records, state.get_mut().unwrap_or_else(PoisonError::into_inner))?;
+        all.full |= durable.iter().any(|kept| !kept);
+        batch.conclude(&durable).iter().for_each(|digest| self.pipeline.answered(digest));
+        for (queue_sequence, at) in std::mem::take(&mut batch.queued) {
+            let kept = durable.get(first_answer + at).is_some_and(|kept| *kept);
+            if let Some(evidence) = evidence.get(at).filter(|_| kept) {
+                batch.acknowledgements.push(Acknowledgement { queue_sequence, evidence: evidence.clone() });
+            }
+        }
+        batch.acknowledgements.sort_by_key(|acknowledgement| acknowledgement.queue_sequence);
+        all.acknowledgements.append(&mut batch.acknowledgements);
+        Ok(())
+    }
+
+    /// The connection is gone; everything unanswered goes out again.
+    pub fn disconnected(&mut self) {
+        self.pipeline.disconnected();
+    }
+
+    /// A turn of the journal's tender.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn tend(&mut self) -> Result<(), Stopped> {
+        self.store.tend()
+    }
+
+    /// The page for one more content key, which the key file holds.
+    fn page(&mut self, now_ms: u64, entropy: &mut dyn CryptoRng) -> Result<Page, Stopped> {
+        if let Some(page) = self.pages.take(now_ms) {
+            return Ok(page);
+        }
+        let seen = self.state().ledger().newest().0;
+        pages::add(&mut self.secrets, seen, 1, entropy).map_err(stopped)?;
+        self.pages.replace(Pages::parse(&self.secrets).map_err(stopped)?, 0);
+        self.pages.take(now_ms).ok_or_else(|| Stopped("a new key page is not there".to_owned()))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn stopped(error: impl std::fmt::Display) -> Stopped {
+    Stopped(error.to_string())
+}
