@@ -12,6 +12,8 @@ pub(crate) mod disk;
 mod erasure;
 pub(crate) mod files;
 mod fresh;
+#[cfg(any(test, feature = "sim"))]
+pub(super) mod memory;
 pub(crate) mod publisher;
 mod reading;
 mod standing;
@@ -36,7 +38,11 @@ pub(super) use self::{
     streams::LogDesk,
     witnesses::UNWITNESSED_MS_MAX,
 };
-use self::{fresh::Fresh, reading::LogFiles, witnesses::Cosignature};
+#[cfg(feature = "sim")]
+pub(super) use self::fresh::Fresh;
+#[cfg(not(feature = "sim"))]
+use self::fresh::Fresh;
+use self::{reading::LogFiles, witnesses::Cosignature};
 use super::{folder::Folder, shared::Shared};
 
 /// Most cosignatures on their way to the one task that counts them: each witness has at most one.

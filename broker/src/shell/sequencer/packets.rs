@@ -49,7 +49,7 @@ impl Default for Refusals {
 
 impl Refusals {
     /// The refusal as it stands in the log, or a later one in its place.
-    fn count(&mut self, refused: Refused, now_ms: u64) -> Refused {
+    pub(in crate::shell) fn count(&mut self, refused: Refused, now_ms: u64) -> Refused {
         let Some(concerned) = refused.concerns.as_ref().filter(|_| refused.is_logged()) else {
             return refused;
         };

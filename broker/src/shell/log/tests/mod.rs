@@ -1,6 +1,5 @@
 //! The log on a disk that fails, and what an auditor finds on it.
 
-mod memory;
 
 use std::{collections::BTreeMap, num::NonZeroU64};
 
@@ -18,7 +17,7 @@ use lintas_proto::{
 };
 use proptest::prelude::*;
 
-use self::memory::Memory;
+use super::memory::Memory;
 use super::{
     disk::Disk,
     files::{FilesError, LogFiles},
