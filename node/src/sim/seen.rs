@@ -151,6 +151,13 @@ impl SimNode {
         Ok(all.len())
     }
 
+    /// SHA-256 of the evidence about own packets that is kept: what is believed, and what is not.
+    #[must_use]
+    pub fn evidence(&self) -> (BTreeSet<Digest>, BTreeSet<Digest>) {
+        let (believed, doubted) = self.state().tally().all();
+        (believed.into_iter().collect(), doubted.into_iter().collect())
+    }
+
     /// How many submissions are under way or put off: nothing of it may stay when there is nothing to send.
     #[must_use]
     pub fn under_way(&self) -> usize {
