@@ -7,7 +7,7 @@ mod store;
 
 use std::{
     iter::Peekable,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     vec::IntoIter,
 };
 
@@ -91,12 +91,29 @@ pub struct Heard {
     pub broken: Option<String>,
 }
 
+/// A node's key file, open.
+#[derive(Debug, Clone)]
+pub struct KeyFile {
+    secrets: NodeSecrets,
+    keys: Arc<Keys>,
+}
+
+impl KeyFile {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn open(secrets: NodeSecrets) -> Result<Self, Stopped> {
+        let plain = Zeroizing::new(canonical::encode(&secrets).to_vec());
+        let (keys, _) = Keys::parse(&plain).map_err(stopped)?;
+        Ok(Self { secrets, keys: Arc::new(keys) })
+    }
+}
+
 /// A node.
 #[derive(Debug)]
 pub struct SimNode {
-    /// As node.keys holds them.
-    secrets: NodeSecrets,
-    keys: Keys,
+    file: KeyFile,
     pages: Pages,
     state: Mutex<State>,
     store: Store,
@@ -120,28 +137,27 @@ impl SimNode {
     pub fn open(
         disk: SimDisk,
         limits: Limits,
-        secrets: NodeSecrets,
+        file: KeyFile,
         directory: &Directory,
         now_ms: u64,
-    ) -> Result<Self, (NodeSecrets, Stopped)> {
-        match Self::begin(disk, limits, &secrets, directory, now_ms) {
-            Ok((keys, pages, state, store)) => {
+    ) -> Result<Self, (KeyFile, Stopped)> {
+        match Self::begin(disk, limits, &file, directory, now_ms) {
+            Ok((pages, state, store)) => {
                 let (state, pipeline) = (Mutex::new(state), Pipeline::default());
-                Ok(Self { secrets, keys, pages, state, store, pipeline })
+                Ok(Self { file, pages, state, store, pipeline })
             }
-            Err(stopped) => Err((secrets, stopped)),
+            Err(stopped) => Err((file, stopped)),
         }
     }
 
     fn begin(
         disk: SimDisk,
         limits: Limits,
-        secrets: &NodeSecrets,
+        file: &KeyFile,
         directory: &Directory,
         now_ms: u64,
-    ) -> Result<(Keys, Pages, State, Store), Stopped> {
-        let plain = Zeroizing::new(canonical::encode(secrets).to_vec());
-        let (keys, mut pages) = Keys::parse(&plain).map_err(stopped)?;
+    ) -> Result<(Pages, State, Store), Stopped> {
+        let mut pages = Pages::parse(&file.secrets).map_err(stopped)?;
         let Opened { mut store, mut state } = Store::open(disk, limits)?;
         let (number, sealed, since_ms) = state.ledger().newest();
         pages.resume(number, sealed, since_ms);
@@ -149,13 +165,13 @@ impl SimNode {
             let records = first(directory, now_ms).into_iter().map(Record::Confirmation).collect();
             store.keep_together(records, &mut state)?;
         }
-        Ok((keys, pages, state, store))
+        Ok((pages, state, store))
     }
 
     /// The process is gone; its key file stays.
     #[must_use]
-    pub fn into_secrets(self) -> NodeSecrets {
-        self.secrets
+    pub fn into_file(self) -> KeyFile {
+        self.file
     }
 
     /// Checks, seals and keeps a draft. When this returns, the packet survives a power cut. The sentence says why nothing
@@ -169,7 +185,7 @@ impl SimNode {
             Ok(draft) => draft,
             Err(error) => return Ok(Err(error.to_string())),
         };
-        let originator = draft.originator(directory, &self.keys.agency).map_err(stopped)?;
+        let originator = draft.originator(directory, &self.file.keys.agency).map_err(stopped)?;
         let cleared = {
             let state = self.state();
             let (contacts, reviewed) = (state.contacts(), false);
@@ -187,7 +203,7 @@ impl SimNode {
         let packet_id = sender.packet_id;
         let draft = compose(draft, sender, recipients, Vec::new(), directory, &self.state());
         let created_ms = draft.core.created_ms;
-        let sealed = seal(draft, &self.keys.packet, entropy).map_err(stopped)?;
+        let sealed = seal(draft, &self.file.keys.packet, entropy).map_err(stopped)?;
         let (key_page, page) = self.page(now_ms, entropy)?;
         let content_key = sealed.content_key.as_slice();
         let sealed_key =
@@ -199,7 +215,7 @@ impl SimNode {
             sealed_key,
             created_ms,
             key_page,
-            sign_key: Bytes::copy_from_slice(&self.keys.packet.public_key()),
+            sign_key: Bytes::copy_from_slice(&self.file.keys.packet.public_key()),
             ..StoredOutgoing::default()
         });
         let Self { store, state, .. } = self;
@@ -260,7 +276,7 @@ impl SimNode {
             Err(error) => return Step::Broken(error.to_string()),
         };
         let &Hands { directory, policies, now_ms, .. } = hands;
-        let (state, keys) = (|| self.state(), &self.keys);
+        let (state, keys) = (|| self.state(), &self.file.keys);
         let bench = Bench { state: &state, directory, policies: Some(policies), keys, now_ms };
         let queue_sequence = delivery.queue_sequence;
         match judge(&delivery, bench) {
@@ -329,7 +345,7 @@ impl SimNode {
     ) -> Option<String> {
         let (state, now_ms) = (self.state.lock().unwrap_or_else(PoisonError::into_inner), hands.now_ms);
         if kind == FrameType::Receipt {
-            let agency = &self.keys.agency;
+            let agency = &self.file.keys.agency;
             if let Ok((digest, record)) =
                 answer::accept_receipt(payload, &state, hands.directory, agency, now_ms)
             {
@@ -366,7 +382,7 @@ impl SimNode {
         let accepted = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Accept(_))).count();
         let pages = (0..accepted).map(|_| self.page(hands.now_ms, hands.entropy));
         let pages = pages.collect::<Result<Vec<Page>, Stopped>>()?;
-        let settled = settle(verdicts, &self.keys, pages, hands.entropy).map_err(stopped)?;
+        let settled = settle(verdicts, &self.file.keys, pages, hands.entropy).map_err(stopped)?;
         let (answers, evidence): (Vec<Record>, Vec<Bytes>) = settled.into_iter().unzip();
         let mut records = std::mem::take(&mut batch.records);
         let first_answer = records.len();
@@ -406,8 +422,8 @@ impl SimNode {
             return Ok(page);
         }
         let seen = self.state().ledger().newest().0;
-        pages::add(&mut self.secrets, seen, 1, entropy).map_err(stopped)?;
-        self.pages.replace(Pages::parse(&self.secrets).map_err(stopped)?, 0);
+        pages::add(&mut self.file.secrets, seen, 1, entropy).map_err(stopped)?;
+        self.pages.replace(Pages::parse(&self.file.secrets).map_err(stopped)?, 0);
         self.pages.take(now_ms).ok_or_else(|| Stopped("a new key page is not there".to_owned()))
     }
 

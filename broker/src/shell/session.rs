@@ -25,6 +25,7 @@ use lintas_proto::{
     schema::{Acknowledgement, Delivery, EvidenceDelivery, WitnessAnswer},
 };
 use tokio::{
+    runtime::Handle,
     sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch},
     task::block_in_place,
     time::sleep,
@@ -37,6 +38,7 @@ use super::{
     intake::{Denying, End, Intake, Refusing, Submitted},
     log::Asking,
     notices::Notices,
+    sequencer::answer_again,
     shared::{Shared, StoredError},
     transfer,
 };
@@ -189,6 +191,13 @@ impl Session {
         match if is_long { block_in_place(verify) } else { verify() } {
             Ok(verified) => Some(Intake::Submit(Box::new(Submitted { verified, answer, share }))),
             Err(refused) => {
+                // Its receipt was lost on the way, and keys or directories have moved since.
+                let known = admit::known(payload, &self.agency, &self.shared.ledger());
+                if let Some(admission) = known {
+                    self.shared.metrics.duplicates.add(1);
+                    answer_again(&Handle::current(), &self.shared, admission, answer);
+                    return None;
+                }
                 tracing::debug!(
                     agency = self.agency,
                     reason = refused.reason.as_str_name(),

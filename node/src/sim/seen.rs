@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use lintas_config::Directory;
 use lintas_proto::{
-    id::Digest,
+    id::{Digest, sha256},
     schema::{Reason, UnitRef},
 };
 
@@ -125,6 +125,23 @@ impl SimNode {
             .collect();
         all.reverse();
         all
+    }
+
+    /// SHA-256 of the receipt that is kept for each own packet, if one is.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn receipts(&self) -> Result<Vec<(Digest, Digest)>, Stopped> {
+        let state = self.state();
+        let all: Vec<(u64, Digest)> = state.outgoing().map(|(at, packet)| (at, packet.digest)).collect();
+        let mut found = Vec::new();
+        for (at, digest) in all {
+            let Some(record) = state.receipts().of(at).map(|receipt| receipt.record) else { continue };
+            if let Record::Receipt(stored) = self.store.read(record)? {
+                found.push((digest, sha256(&[&stored.receipt])));
+            }
+        }
+        Ok(found)
     }
 
     /// Everything this node keeps under its key pages opens again. How many packets.

@@ -78,6 +78,13 @@ impl Machine {
         ((loss != Loss::Nothing).then_some(seed), said.to_owned())
     }
 
+    /// Whether a process does not start because its disk is full: one segment is kept for a start, and a start that was
+    /// interrupted before its old segment was overwritten has used it.
+    #[must_use]
+    pub fn keeps_out(&self, why: &str) -> bool {
+        self.full && why.contains("no room for one more segment")
+    }
+
     /// The disk is full, or has room again.
     pub fn set_full(&mut self, full: bool) {
         self.full = full;

@@ -73,6 +73,8 @@ struct Mailbox {
     outbox: BTreeMap<Digest, Own>,
     /// Evidence that is believed, and that is not.
     evidence: (BTreeSet<Digest>, BTreeSet<Digest>),
+    /// Label of what was sealed last.
+    sealing: Option<Tlp>,
     /// Packets admitted up to this record may come out of their order.
     excused: u64,
 }
@@ -93,6 +95,8 @@ pub struct Oracle {
     published: u64,
     time_ms: u64,
     admitted: BTreeMap<Digest, Admitted>,
+    /// SHA-256 of the evidence with which an entry ended.
+    ended: BTreeMap<(Digest, Unit), Digest>,
     mailboxes: Vec<Mailbox>,
     /// The last record when an agency was suspended last.
     suspended: BTreeMap<usize, u64>,
@@ -118,9 +122,15 @@ impl Oracle {
             published: 0,
             time_ms: 0,
             admitted: BTreeMap::new(),
+            ended: BTreeMap::new(),
             mailboxes: AGENCIES.iter().map(|_| Mailbox::default()).collect(),
             suspended: BTreeMap::new(),
         }
+    }
+
+    /// A node is about to seal a packet: if it stops while it keeps it, nobody is told.
+    pub fn sealing(&mut self, from: usize, tlp: Tlp) {
+        self.mailboxes[from].sealing = Some(tlp);
     }
 
     /// A node has sealed a packet.

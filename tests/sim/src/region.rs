@@ -10,6 +10,7 @@ use lintas_config::{
     issue::{bundle, fresh_seed, new_agency, new_broker, sign_roster},
     policy::{Bundle, Policies, bundle::sign, schema_hash},
 };
+use lintas_node::sim::KeyFile;
 use lintas_proto::{
     canonical,
     id::sha256,
@@ -74,6 +75,7 @@ struct Beginning {
     authority: Arc<SigningKey>,
     broker: BrokerSecrets,
     secrets: Vec<NodeSecrets>,
+    files: Vec<KeyFile>,
     keysets: Vec<SignedKeyset>,
     roster: Roster,
     directory: Arc<Directory>,
@@ -86,8 +88,9 @@ pub struct Region {
     authority: Arc<SigningKey>,
     /// The broker's keys.
     pub broker: BrokerSecrets,
-    /// The nodes' keys.
-    pub secrets: Vec<NodeSecrets>,
+    /// The nodes' key files.
+    pub files: Vec<KeyFile>,
+    secrets: Vec<NodeSecrets>,
     keysets: Vec<SignedKeyset>,
     roster: Roster,
     /// Newest of each agency.
@@ -165,7 +168,9 @@ fn beginning() -> &'static Beginning {
         let signed = sign_roster(&roster, std::slice::from_ref(authority.as_ref())).unwrap();
         let directory = Directory::open(&bundle(&signed, keysets.clone()), &bootstrap).unwrap();
         let bundles = secrets.iter().map(|secrets| next_bundle(secrets, None, Terms::default())).collect();
-        Beginning { authority, broker, secrets, keysets, roster, directory: Arc::new(directory), bundles }
+        let files = secrets.iter().map(|secrets| KeyFile::open(secrets.clone()).unwrap()).collect();
+        let directory = Arc::new(directory);
+        Beginning { authority, broker, secrets, files, keysets, roster, directory, bundles }
     })
 }
 
@@ -188,13 +193,14 @@ impl Region {
     /// Everybody is a member, and lets everything go.
     #[must_use]
     pub fn new() -> Self {
-        let Beginning { authority, broker, secrets, keysets, roster, directory, bundles } = beginning();
+        let Beginning { authority, broker, secrets, files, keysets, roster, directory, bundles } = beginning();
         let policies =
             Policies::new(directory.shared_roster(), bundles.iter().cloned(), BEGIN_MS).unwrap();
         Self {
             authority: authority.clone(),
             broker: broker.clone(),
             secrets: secrets.clone(),
+            files: files.clone(),
             keysets: keysets.clone(),
             roster: roster.clone(),
             bundles: bundles.clone(),

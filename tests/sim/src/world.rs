@@ -12,8 +12,7 @@ use lintas_broker::{
     sim::{AuditDisk, Settings, SimBroker},
 };
 use lintas_config::{Directory, policy::Policies};
-use lintas_node::sim::SimNode;
-use lintas_proto::schema::NodeSecrets;
+use lintas_node::sim::{KeyFile, SimNode};
 
 use crate::{
     Violation,
@@ -41,6 +40,8 @@ pub struct Counts {
     pub jumps: usize,
     /// Changes of the roster and of policies.
     pub changes: usize,
+    /// Evidence that its originator has and does not believe.
+    pub doubted: usize,
     /// Old segments that went.
     pub freed: u64,
     /// Epochs of the audit log.
@@ -56,6 +57,7 @@ impl std::ops::AddAssign for Counts {
         self.cuts += more.cuts;
         self.jumps += more.jumps;
         self.changes += more.changes;
+        self.doubted += more.doubted;
         self.freed += more.freed;
         self.epochs += more.epochs;
     }
@@ -67,7 +69,7 @@ struct Node {
     machine: Machine,
     node: Option<SimNode>,
     /// The key file, while the process is down.
-    secrets: Option<NodeSecrets>,
+    file: Option<KeyFile>,
     directory: Arc<Directory>,
     policies: Arc<Policies>,
 }
@@ -115,7 +117,7 @@ impl World {
             Node {
                 machine: Machine::new(AGENCIES[agency], seed.wrapping_mul(8) + agency as u64),
                 node: None,
-                secrets: Some(region.secrets[agency].clone()),
+                file: Some(region.files[agency].clone()),
                 directory,
                 policies,
             }
@@ -159,6 +161,7 @@ impl World {
         }
         self.heal()?;
         (self.counts.sealed, self.counts.admitted) = self.oracle.counts();
+        self.counts.doubted = self.oracle.doubted();
         Ok(())
     }
 

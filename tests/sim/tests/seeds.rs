@@ -63,6 +63,9 @@ fn every_seed_holds() {
     failed.sort();
     let all: Vec<u64> = failed.iter().map(|(seed, _)| *seed).collect();
     if let Some((_, why)) = failed.first() {
+        for (_, why) in &failed {
+            println!("{}", why.lines().find(|line| line.starts_with("seed ")).unwrap_or_default());
+        }
         panic!("{} of {seeds} seeds fail: {all:?}\n{why}", all.len());
     }
     // A simulator that does little proves little.

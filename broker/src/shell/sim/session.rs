@@ -11,7 +11,7 @@ use lintas_proto::{
 };
 
 use super::{
-    Frame, Hands, SimBroker, Stopped,
+    Answer, Frame, Hands, SimBroker, Stopped, Waiting,
     round::{End, Intake},
     stopped,
 };
@@ -67,6 +67,9 @@ impl SimBroker {
             let earlier = |hash: &Digest| hands.earlier.roster_version(hash, hands.now_ms);
             match admit::verify(payload, &agency, hands.rules, earlier, hands.now_ms) {
                 Ok(verified) => self.intake.push(Intake::Submit { session, verified: Box::new(verified) }),
+                Err(_) if let Some(record) = admit::known(payload, &agency, &self.ledger) => {
+                    self.waiting.push_back(Waiting { record, session, what: Answer::Again(record) });
+                }
                 Err(refused) if refused.is_logged() => {
                     self.intake.push(Intake::Refuse { session, refused: Box::new(refused) });
                 }

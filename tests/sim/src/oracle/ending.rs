@@ -6,6 +6,8 @@ use lintas_broker::{
 };
 use lintas_node::sim::{Became, Said, SimNode};
 
+use lintas_proto::{id::Digest, schema::UnitRef};
+
 use super::{Oracle, must, records::fact, unit};
 use crate::{Violation, region::AGENCIES};
 
@@ -54,10 +56,29 @@ impl Oracle {
                 let inbox = &self.mailboxes[crate::region::index(&to.agency)].inbox;
                 let has = inbox.iter().any(|kept| kept.digest == *digest && kept.unit == to.unit);
                 let what = || format!("{name} at {}: {became:?}, in its inbox: {has}", to.unit);
-                must(matches!(became, Became::Failed { .. }) || (*became == Became::Delivered && has), what)?;
+                let knows = match became {
+                    Became::Failed { .. } => true,
+                    Became::Delivered => has,
+                    Became::Pending => self.is_doubted(packet.from, digest, to),
+                    Became::Denied => false,
+                };
+                must(knows, what)?;
             }
         }
         self.fold_from_scratch(broker)
+    }
+
+    /// Whether the originator has the evidence and does not believe it: it came while its directory or its clock was not that
+    /// of whoever signed.
+    fn is_doubted(&self, from: usize, digest: &Digest, to: &UnitRef) -> bool {
+        let evidence = self.ended.get(&(*digest, unit(to)));
+        evidence.is_some_and(|evidence| self.mailboxes[from].evidence.1.contains(evidence))
+    }
+
+    /// How much evidence is kept that its originator does not believe.
+    #[must_use]
+    pub fn doubted(&self) -> usize {
+        self.mailboxes.iter().map(|mailbox| mailbox.evidence.1.difference(&mailbox.evidence.0).count()).sum()
     }
 
     /// The ledger is what a fold over all records gives, and what its snapshot gives back.
@@ -89,6 +110,11 @@ impl Oracle {
     /// # Errors
     /// [`Violation`].
     pub fn node_at_rest(&self, agency: usize, node: &SimNode) -> Result<(), Violation> {
+        let receipts = node.receipts().map_err(|stopped| Violation(stopped.0))?;
+        for (digest, receipt) in receipts {
+            let same = self.admitted.get(&digest).is_some_and(|admitted| admitted.receipt == receipt);
+            must(same, || format!("the receipt for {} is not the one in the broker's records", self.name(&digest)))?;
+        }
         let load = node.under_way();
         must(load == 0, || format!("{} remembers {load} packets that are not to be sent", AGENCIES[agency]))
     }

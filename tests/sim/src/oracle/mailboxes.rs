@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lintas_node::sim::{Kept, Own, Said, SimNode};
+use lintas_node::sim::{Kept, Own, Said, Sent, SimNode};
 use lintas_proto::schema::{Reason, UnitRef};
 
 use super::{Oracle, must, unit};
@@ -95,11 +95,24 @@ impl Oracle {
     /// # Errors
     /// [`Violation`].
     pub fn node_recovered(&mut self, agency: usize, node: &SimNode) -> Result<(), Violation> {
-        let (believed, doubted) = node.evidence();
+        let ((believed, doubted), mut unknown) = (node.evidence(), Vec::new());
         let mailbox = &self.mailboxes[agency];
         let lost: BTreeSet<_> = mailbox.evidence.0.difference(&believed).collect();
         let forgot = mailbox.evidence.1.iter().any(|one| !doubted.contains(one) && !believed.contains(one));
+        for own in node.outbox() {
+            // It was kept, and the power went before anybody could be told.
+            if !self.packets.contains_key(&own.digest) {
+                let recipients = own.became.iter().map(|(to, _)| to.clone()).collect();
+                let tlp = mailbox.sealing.unwrap_or_default();
+                let sent = Sent { digest: own.digest, recipients };
+                unknown.push((sent, tlp));
+            }
+        }
+        must(unknown.len() <= 1, || format!("{} has packets that nobody has sealed", AGENCIES[agency]))?;
         must(lost.is_empty() && !forgot, || format!("{} has lost evidence in a crash", AGENCIES[agency]))?;
+        for (sent, tlp) in &unknown {
+            self.sealed(agency, sent, *tlp);
+        }
         self.node_acted(agency, node)
     }
 }

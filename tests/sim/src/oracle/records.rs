@@ -178,8 +178,13 @@ impl Oracle {
     }
 
     /// What a recipient has acknowledged is durable there.
-    fn end(&self, sequence: u64, outcome: &StoredOutcome) -> Result<(), Violation> {
+    fn end(&mut self, sequence: u64, outcome: &StoredOutcome) -> Result<(), Violation> {
         let said = evidence(&outcome.evidence);
+        let to = said.recipient.as_ref().unwrap();
+        let before = self.ended.insert((said.header_digest, unit(to)), sha256(&[&outcome.evidence]));
+        must(before.is_none(), || {
+            format!("record {sequence}: {} ends at {} again", self.name(&said.header_digest), to.unit)
+        })?;
         if said.actor.unit.is_empty() {
             return Ok(());
         }

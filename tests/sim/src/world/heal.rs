@@ -61,6 +61,8 @@ impl World {
             if !self.region.is_active(agency) {
                 self.set_member(agency)?;
             }
+        }
+        for agency in 0..AGENCIES.len() {
             self.cut(agency);
             self.connect(agency);
             self.renew(agency);

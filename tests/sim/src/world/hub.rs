@@ -29,6 +29,10 @@ impl World {
                 Ok(())
             }
             Err(Stopped(why)) => {
+                if self.hub.keeps_out(&why) {
+                    self.say("hub", "does not start: its disk is full");
+                    return Ok(());
+                }
                 must(self.hub.armed, || format!("the broker does not start: {why}"))?;
                 self.crash_broker("does not start");
                 Ok(())

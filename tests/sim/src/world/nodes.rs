@@ -15,21 +15,26 @@ impl World {
     /// A node starts from its disk, in which it may be interrupted.
     pub(super) fn open_node(&mut self, agency: usize, may_fail: bool) -> Result<(), Violation> {
         let slot = &mut self.nodes[agency];
-        let Some(secrets) = slot.secrets.take() else { return Ok(()) };
+        let Some(file) = slot.file.take() else { return Ok(()) };
         if may_fail && self.dice.chance(15) {
             slot.machine.arm(&mut self.dice);
         }
         let (now_ms, armed) = (slot.machine.now_ms(self.true_ms), slot.machine.armed);
-        match SimNode::open(slot.machine.disk.clone(), limits(), secrets, &slot.directory, now_ms) {
+        match SimNode::open(slot.machine.disk.clone(), limits(), file, &slot.directory, now_ms) {
             Ok(node) => {
                 self.oracle.node_recovered(agency, &node)?;
                 slot.node = Some(node);
                 self.say(AGENCIES[agency], "runs");
                 Ok(())
             }
-            Err((secrets, Stopped(why))) => {
+            Err((file, Stopped(why))) => {
+                if slot.machine.keeps_out(&why) {
+                    slot.file = Some(file);
+                    self.say(AGENCIES[agency], "does not start: its disk is full");
+                    return Ok(());
+                }
                 must(armed, || format!("{} does not start: {why}", AGENCIES[agency]))?;
-                slot.secrets = Some(secrets);
+                slot.file = Some(file);
                 let (_, said) = slot.machine.crash(&mut self.dice);
                 self.say(AGENCIES[agency], &format!("does not start: {said}"));
                 Ok(())
@@ -42,7 +47,7 @@ impl World {
         self.cut(agency);
         let slot = &mut self.nodes[agency];
         if let Some(node) = slot.node.take() {
-            slot.secrets = Some(node.into_secrets());
+            slot.file = Some(node.into_file());
         }
         let (_, said) = slot.machine.crash(&mut self.dice);
         self.counts.crashes += 1;
@@ -96,6 +101,7 @@ impl World {
         let tlp = if self.dice.chance(50) { Tlp::Green } else { Tlp::Amber };
         let hours = [1, 24, 72, 2_000][self.dice.index(4)];
         let draft = draft(&to, unit(agency, false).unit.as_str(), tlp, hours);
+        self.oracle.sealing(agency, tlp);
         let sent = self.with_node(agency, |node, hands| {
             let Hands { directory, policies, now_ms, entropy } = hands;
             node.send(&draft, Hands { directory, policies, now_ms: *now_ms, entropy: *entropy })
