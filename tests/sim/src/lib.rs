@@ -32,7 +32,7 @@ pub mod world;
 use std::fmt;
 
 /// Steps of chaos in one run, before everything heals.
-pub const STEPS: u32 = 400;
+pub const STEPS: u32 = 300;
 
 /// Something that must hold does not.
 #[derive(Debug, Clone, PartialEq, Eq)]

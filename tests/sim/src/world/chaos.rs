@@ -16,26 +16,26 @@ impl World {
         self.come_back()?;
         let agency = self.dice.index(AGENCIES.len());
         match self.dice.below(100) {
-            0..=13 => self.send(agency),
-            14..=23 => self.push(agency, 3).map(|_| ()),
-            24..=35 => {
+            0..=12 => self.send(agency),
+            13..=21 => self.push(agency, 3).map(|_| ()),
+            22..=32 => {
                 let bytes = self.some_bytes();
                 self.up(agency, bytes)
             }
-            36..=46 => self.round(),
-            47..=55 => self.write().map(|_| ()),
-            56..=63 => self.out(agency),
-            64..=73 => {
+            33..=42 => self.round(),
+            43..=50 => self.write().map(|_| ()),
+            51..=58 => self.out(agency),
+            59..=68 => {
                 let bytes = self.some_bytes();
                 self.down(agency, bytes)
             }
-            74..=81 => self.pump(agency),
-            82..=83 => {
+            69..=79 => self.pump(agency),
+            80..=81 => {
                 self.cut(agency);
                 Ok(())
             }
-            84..=88 => self.fail(agency),
-            89..=93 => self.change(agency),
+            82..=86 => self.fail(agency),
+            87..=93 => self.change(agency),
             94 => {
                 self.true_ms += MINUTE_MS * (1 + self.dice.below(5));
                 Ok(())
@@ -53,10 +53,10 @@ impl World {
             self.open_broker(true)?;
         }
         for agency in 0..AGENCIES.len() {
-            if self.nodes[agency].node.is_none() && self.dice.chance(20) {
+            if self.nodes[agency].node.is_none() && self.dice.chance(12) {
                 self.open_node(agency, true)?;
             }
-            if self.links[agency].is_none() && self.dice.chance(25) {
+            if self.links[agency].is_none() && self.dice.chance(10) {
                 self.connect(agency);
                 if self.dice.chance(80) {
                     self.renew(agency);
@@ -70,12 +70,14 @@ impl World {
         if self.dice.chance(30) { self.dice.index(3_000) } else { usize::MAX }
     }
 
-    /// A good moment: everything of one agency goes through.
+    /// A good moment: everything of one agency goes through, with or without the disk.
     fn pump(&mut self, agency: usize) -> Result<(), Violation> {
         self.push(agency, 4)?;
         self.up(agency, usize::MAX)?;
         self.round()?;
-        self.write()?;
+        if self.dice.chance(60) {
+            self.write()?;
+        }
         for other in 0..AGENCIES.len() {
             self.out(other)?;
             self.down(other, usize::MAX)?;
