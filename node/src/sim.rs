@@ -190,8 +190,15 @@ impl SimNode {
             let state = self.state();
             let (contacts, reviewed) = (state.contacts(), false);
             let (without_unconfirmed, without_denied) = (false, true);
-            let rules =
-                Rules { directory, contacts, policies, without_unconfirmed, without_denied, reviewed, now_ms };
+            let rules = Rules {
+                directory,
+                contacts,
+                policies,
+                without_unconfirmed,
+                without_denied,
+                reviewed,
+                now_ms,
+            };
             preflight::check(&draft, &originator, rules)
         };
         let Clearance { recipients, .. } = match cleared {
@@ -219,7 +226,8 @@ impl SimNode {
             ..StoredOutgoing::default()
         });
         let Self { store, state, .. } = self;
-        let kept = store.keep_together(vec![record], state.get_mut().unwrap_or_else(PoisonError::into_inner))?;
+        let kept =
+            store.keep_together(vec![record], state.get_mut().unwrap_or_else(PoisonError::into_inner))?;
         Ok(if kept { Ok(Sent { digest: sealed.digest, recipients: units }) } else { Err("disk full".into()) })
     }
 
@@ -247,11 +255,7 @@ impl SimNode {
     ///
     /// # Errors
     /// [`Stopped`].
-    pub fn hear(
-        &mut self,
-        frames: Vec<(FrameType, Bytes)>,
-        hands: &mut Hands<'_>,
-    ) -> Result<Heard, Stopped> {
+    pub fn hear(&mut self, frames: Vec<(FrameType, Bytes)>, hands: &mut Hands<'_>) -> Result<Heard, Stopped> {
         let mut steps = Vec::with_capacity(frames.len());
         for (kind, payload) in frames {
             steps.push(self.judge(kind, payload, hands));
@@ -300,9 +304,7 @@ impl SimNode {
         all: &mut Heard,
     ) -> Result<(), Stopped> {
         let mut batch = Batch::default();
-        let fits = |step: &Step, batch: &Batch| {
-            !matches!(step, Step::Verdict { verdict, .. } if batch.clashes(verdict))
-        };
+        let fits = |step: &Step, batch: &Batch| !matches!(step, Step::Verdict { verdict, .. } if batch.clashes(verdict));
         while let Some(step) = steps.next_if(|step| all.broken.is_none() && fits(step, &batch)) {
             match step {
                 Step::Answer(kind, payload) => all.broken = self.answer(kind, &payload, hands, &mut batch),
@@ -372,12 +374,7 @@ impl SimNode {
         None
     }
 
-    fn finish(
-        &mut self,
-        mut batch: Batch,
-        hands: &mut Hands<'_>,
-        all: &mut Heard,
-    ) -> Result<(), Stopped> {
+    fn finish(&mut self, mut batch: Batch, hands: &mut Hands<'_>, all: &mut Heard) -> Result<(), Stopped> {
         let verdicts = std::mem::take(&mut batch.verdicts);
         let accepted = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Accept(_))).count();
         let pages = (0..accepted).map(|_| self.page(hands.now_ms, hands.entropy));

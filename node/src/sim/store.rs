@@ -66,11 +66,7 @@ impl Store {
     }
 
     /// All or none.
-    pub(super) fn keep_together(
-        &mut self,
-        records: Vec<Record>,
-        state: &mut State,
-    ) -> Result<bool, Stopped> {
+    pub(super) fn keep_together(&mut self, records: Vec<Record>, state: &mut State) -> Result<bool, Stopped> {
         self.commit(&records, Class::Ordinary, state)
     }
 

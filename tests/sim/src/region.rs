@@ -193,9 +193,9 @@ impl Region {
     /// Everybody is a member, and lets everything go.
     #[must_use]
     pub fn new() -> Self {
-        let Beginning { authority, broker, secrets, files, keysets, roster, directory, bundles } = beginning();
-        let policies =
-            Policies::new(directory.shared_roster(), bundles.iter().cloned(), BEGIN_MS).unwrap();
+        let Beginning { authority, broker, secrets, files, keysets, roster, directory, bundles } =
+            beginning();
+        let policies = Policies::new(directory.shared_roster(), bundles.iter().cloned(), BEGIN_MS).unwrap();
         Self {
             authority: authority.clone(),
             broker: broker.clone(),
@@ -224,8 +224,7 @@ impl Region {
         self.roster.prev_hash = Bytes::copy_from_slice(before.roster_hash());
         let signed = sign_roster(&self.roster, std::slice::from_ref(self.authority.as_ref())).unwrap();
         let next = before.succeed(&bundle(&signed, self.keysets.clone()), &[]).unwrap();
-        let policies =
-            Policies::new(next.shared_roster(), self.bundles.iter().cloned(), BEGIN_MS).unwrap();
+        let policies = Policies::new(next.shared_roster(), self.bundles.iter().cloned(), BEGIN_MS).unwrap();
         self.rules = Rules::new(Arc::new(next), Arc::new(policies));
     }
 

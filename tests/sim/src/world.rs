@@ -192,7 +192,10 @@ impl World {
         }
         let (up, down) = (link.up.length(), link.down.length());
         self.counts.cuts += 1;
-        self.say(AGENCIES[agency], &format!("session {} is cut, {up} bytes up and {down} down are lost", link.session));
+        self.say(
+            AGENCIES[agency],
+            &format!("session {} is cut, {up} bytes up and {down} down are lost", link.session),
+        );
     }
 
     /// A session begins, if both run and the roster lets the node in. The node fetches what is new.

@@ -32,16 +32,16 @@ use lintas_config::{Directory, directory::Broker};
 use lintas_proto::{audit::note::SignedCheckpoint, id::Digest, sign::SigningKey};
 use tokio::sync::{mpsc, watch};
 
+#[cfg(feature = "sim")]
+pub(super) use self::fresh::Fresh;
+#[cfg(not(feature = "sim"))]
+use self::fresh::Fresh;
 pub(super) use self::{
     asking::Asking,
     standing::{Behind, LISTEN_MS_MAX, Standing, StandingError},
     streams::LogDesk,
     witnesses::UNWITNESSED_MS_MAX,
 };
-#[cfg(feature = "sim")]
-pub(super) use self::fresh::Fresh;
-#[cfg(not(feature = "sim"))]
-use self::fresh::Fresh;
 use self::{reading::LogFiles, witnesses::Cosignature};
 use super::{folder::Folder, shared::Shared};
 

@@ -268,7 +268,12 @@ fn digest(refusal: &Refusal) -> Digest {
 }
 
 /// The same packet again: the same receipt, byte for byte, as soon as its record is durable.
-pub(in crate::shell) fn answer_again(runtime: &Handle, shared: &Arc<Shared>, admission: u64, answer: AnswerTo) {
+pub(in crate::shell) fn answer_again(
+    runtime: &Handle,
+    shared: &Arc<Shared>,
+    admission: u64,
+    answer: AnswerTo,
+) {
     let shared = Arc::clone(shared);
     runtime.spawn(async move {
         let mut durable = shared.durable.subscribe();

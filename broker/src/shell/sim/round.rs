@@ -159,8 +159,7 @@ impl SimBroker {
         let ending = outcome::end(entry, &end.how, &self.ledger, &speaker, hands.now_ms, hands.entropy);
         // What is refused stays in its queue.
         let Ok(Some(fact)) = ending else { return Ok(()) };
-        if !self.commit(vec![fact], Vec::new(), Class::Essential)?
-            && matches!(end.how, How::Withheld { .. })
+        if !self.commit(vec![fact], Vec::new(), Class::Essential)? && matches!(end.how, How::Withheld { .. })
         {
             self.leavers.seek_again(hands.now_ms.saturating_add(10_000));
         }
@@ -264,8 +263,7 @@ impl SimBroker {
 
     pub(super) fn refuse_now(&mut self, session: u64, refused: &Refused, hands: &Hands<'_>) {
         let speaker = self.voice.speaker(hands.rules.generation());
-        let frame: Frame =
-            (FrameType::Refusal, canonical::encode(&refused.answer(&speaker, hands.now_ms)));
+        let frame: Frame = (FrameType::Refusal, canonical::encode(&refused.answer(&speaker, hands.now_ms)));
         self.say(session, Some(frame));
     }
 

@@ -115,9 +115,10 @@ impl SimBroker {
         let Some(one) = self.sessions.get_mut(&session) else { return Ok(Vec::new()) };
         let agency = one.agency.clone();
         let (mut frames, mut denied) = (std::mem::take(&mut one.out), Vec::new());
-        let due = self.ledger.queue(&agency).map(|queue| {
-            one.cursor.due(queue, self.durable, hands.now_ms, self.credit).entries
-        });
+        let due = self
+            .ledger
+            .queue(&agency)
+            .map(|queue| one.cursor.due(queue, self.durable, hands.now_ms, self.credit).entries);
         for (number, entry) in due.unwrap_or_default() {
             match self.turn(&agency, number, &entry, hands)? {
                 Some(Turn::Frame(frame)) => frames.push(frame),

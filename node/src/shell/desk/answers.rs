@@ -106,7 +106,8 @@ impl Desk {
     }
 
     fn evidence(&self, heard: &Heard, state: &State, batch: &mut Batch) -> Result<(), Broken> {
-        let delivery = decode(heard.kind, &heard.payload).map_err(|error| Broken::Protocol(error.to_string()))?;
+        let delivery =
+            decode(heard.kind, &heard.payload).map_err(|error| Broken::Protocol(error.to_string()))?;
         let why = batch.hear(delivery, state, &self.directory(), clock::now_ms());
         why.iter().for_each(|why| self.trouble(why));
         Ok(())

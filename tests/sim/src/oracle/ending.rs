@@ -113,7 +113,9 @@ impl Oracle {
         let receipts = node.receipts().map_err(|stopped| Violation(stopped.0))?;
         for (digest, receipt) in receipts {
             let same = self.admitted.get(&digest).is_some_and(|admitted| admitted.receipt == receipt);
-            must(same, || format!("the receipt for {} is not the one in the broker's records", self.name(&digest)))?;
+            must(same, || {
+                format!("the receipt for {} is not the one in the broker's records", self.name(&digest))
+            })?;
         }
         let load = node.under_way();
         must(load == 0, || format!("{} remembers {load} packets that are not to be sent", AGENCIES[agency]))

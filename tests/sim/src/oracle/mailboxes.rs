@@ -38,8 +38,9 @@ impl Oracle {
         let (name, whom) = (self.name(&kept.digest), AGENCIES[agency]);
         let to = UnitRef { agency: whom.to_owned(), unit: kept.unit.clone() };
         let admitted = self.admitted.get(&kept.digest).filter(|one| one.released.contains(&unit(&to)));
-        let admitted = admitted
-            .ok_or_else(|| Violation(format!("{whom} has {name}, which was not released to {}", kept.unit)))?;
+        let admitted = admitted.ok_or_else(|| {
+            Violation(format!("{whom} has {name}, which was not released to {}", kept.unit))
+        })?;
         let same = |other: &&Kept| other.digest == kept.digest && other.unit == kept.unit;
         must(before.iter().find(same).is_none(), || format!("{whom} has {name} twice"))?;
         let mailbox = &self.mailboxes[agency];
@@ -48,9 +49,9 @@ impl Oracle {
         {
             return Ok(());
         }
-        let overtaken = before.iter().filter(|other| {
-            other.unit == kept.unit && other.originator.agency == kept.originator.agency
-        });
+        let overtaken = before
+            .iter()
+            .filter(|other| other.unit == kept.unit && other.originator.agency == kept.originator.agency);
         for other in overtaken {
             let sequence = self.admitted.get(&other.digest).map_or(0, |other| other.sequence);
             must(sequence < admitted.sequence, || {
@@ -61,11 +62,7 @@ impl Oracle {
     }
 
     /// What the broker is believed to have said stands in its durable records, and is not forgotten again.
-    fn sent(
-        &self,
-        agency: usize,
-        outbox: &BTreeMap<lintas_proto::id::Digest, Own>,
-    ) -> Result<(), Violation> {
+    fn sent(&self, agency: usize, outbox: &BTreeMap<lintas_proto::id::Digest, Own>) -> Result<(), Violation> {
         let whom = AGENCIES[agency];
         for (digest, before) in &self.mailboxes[agency].outbox {
             let (name, now) = (self.name(digest), outbox.get(digest));
@@ -83,7 +80,10 @@ impl Oracle {
                 // Its time was over when it was asked about again: then its receipt is forgotten, and evidence came.
                 Said::Refused(Reason::Expired, _) => {}
                 Said::Refused(reason, _) => must(admitted.is_none(), || {
-                    format!("{whom} was told that {name} is refused ({}), and it was admitted", reason.as_str_name())
+                    format!(
+                        "{whom} was told that {name} is refused ({}), and it was admitted",
+                        reason.as_str_name()
+                    )
                 })?,
             }
         }

@@ -53,7 +53,8 @@ fn times(fact: &Fact) -> Vec<u64> {
     match fact {
         Fact::Packet(_) | Fact::Taken(_) => Vec::new(),
         Fact::Admission(admission) => {
-            let receipts = admission.recipients.iter().map(|to| &to.receipt).filter(|bytes| !bytes.is_empty());
+            let receipts =
+                admission.recipients.iter().map(|to| &to.receipt).filter(|bytes| !bytes.is_empty());
             let all = std::iter::once(&admission.receipt).chain(receipts).map(receipt);
             let all: Vec<u64> = all.flat_map(|one| one.events).map(|event| time(&event)).collect();
             [vec![admission.time_ms], all].concat()
@@ -218,7 +219,10 @@ impl Oracle {
         let has = believed.contains(&digest) || doubted.contains(&digest);
         let name = self.name(&evidence(&stored.evidence).header_digest);
         must(has, || {
-            format!("record {sequence}: {} has taken evidence about {name}, and does not have it", taken.agency)
+            format!(
+                "record {sequence}: {} has taken evidence about {name}, and does not have it",
+                taken.agency
+            )
         })
     }
 

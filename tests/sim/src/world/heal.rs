@@ -24,7 +24,10 @@ impl World {
         while !(self.oracle.is_drained() && self.oracle.unanswered().is_empty() && self.all_are_members()) {
             rounds += 1;
             must(rounds <= ROUNDS_MAX, || {
-                format!("after {ROUNDS_MAX} rounds something is still under way: {:?}", self.oracle.unanswered())
+                format!(
+                    "after {ROUNDS_MAX} rounds something is still under way: {:?}",
+                    self.oracle.unanswered()
+                )
             })?;
             self.heal_once()?;
         }

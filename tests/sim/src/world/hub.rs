@@ -95,9 +95,7 @@ impl World {
     /// One round of the sequencer, unless two are under way.
     pub(super) fn round(&mut self) -> Result<(), Violation> {
         let before = self.broker.as_ref().map(SimBroker::reached);
-        let done = self.work(|broker, hands| {
-            if broker.may_plan() { broker.round(hands) } else { Ok(()) }
-        })?;
+        let done = self.work(|broker, hands| if broker.may_plan() { broker.round(hands) } else { Ok(()) })?;
         if let (Some(()), Some((before, _)), Some(broker)) = (done, before, &self.broker) {
             let (last, _) = broker.reached();
             if last > before {

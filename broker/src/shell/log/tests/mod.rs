@@ -1,6 +1,5 @@
 //! The log on a disk that fails, and what an auditor finds on it.
 
-
 use std::{collections::BTreeMap, num::NonZeroU64};
 
 use bytes::Bytes;
