@@ -118,23 +118,7 @@ impl SimNode {
         file: KeyFile,
         directory: &Directory,
         now_ms: u64,
-    ) -> Result<Self, (KeyFile, Stopped)> {
-        match Self::begin(disk, limits, &file, directory, now_ms) {
-            Ok((pages, state, store)) => {
-                let (state, pipeline) = (Mutex::new(state), Pipeline::default());
-                Ok(Self { file, pages, state, store, pipeline })
-            }
-            Err(stopped) => Err((file, stopped)),
-        }
-    }
-
-    fn begin(
-        disk: SimDisk,
-        limits: Limits,
-        file: &KeyFile,
-        directory: &Directory,
-        now_ms: u64,
-    ) -> Result<(Pages, State, Store), Stopped> {
+    ) -> Result<Self, Stopped> {
         let mut pages = Pages::parse(&file.secrets).map_err(stopped)?;
         let Opened { mut store, mut state } = Store::open(disk, limits)?;
         let (number, sealed, since_ms) = state.ledger().newest();
@@ -143,7 +127,7 @@ impl SimNode {
             let records = first(directory, now_ms).into_iter().map(Record::Confirmation).collect();
             store.keep_together(records, &mut state)?;
         }
-        Ok((pages, state, store))
+        Ok(Self { file, pages, state: Mutex::new(state), store, pipeline: Pipeline::default() })
     }
 
     /// The process is gone; its key file stays.
@@ -223,10 +207,10 @@ impl SimNode {
             }
         };
         let Some(sequence) = sequence else { return Ok(None) };
-        match self.store.read(sequence)? {
-            Record::Outgoing(stored) => Ok(Some(stored.submission)),
-            other => Err(Stopped(format!("record {sequence} is no packet but {other:?}"))),
-        }
+        let Record::Outgoing(stored) = self.store.read(sequence)? else {
+            return Err(Stopped(format!("record {sequence} is no packet")));
+        };
+        Ok(Some(stored.submission))
     }
 
     /// The connection is gone; everything unanswered goes out again.

@@ -110,10 +110,13 @@ impl SimNode {
     }
 
     fn again(&self, queue_sequence: u64, record: u64, batch: &mut Batch) -> Result<(), Stopped> {
-        let evidence = match self.store.read(record)? {
-            Record::Incoming(stored) => stored.evidence,
-            Record::Rejection(stored) => stored.evidence,
-            other => return Err(Stopped(format!("record {record} answers no delivery: {other:?}"))),
+        let kept = self.store.read(record)?;
+        let evidence = if let Record::Incoming(stored) = kept {
+            stored.evidence
+        } else if let Record::Rejection(stored) = kept {
+            stored.evidence
+        } else {
+            return Err(Stopped(format!("record {record} answers no delivery: {kept:?}")));
         };
         batch.acknowledgements.push(Acknowledgement { queue_sequence, evidence });
         Ok(())

@@ -153,16 +153,15 @@ impl SimNode {
         let incoming = state.incoming().map(|(record, _)| record);
         let all: Vec<u64> = incoming.chain(state.outgoing().map(|(record, _)| record)).collect();
         for record in &all {
-            match self.store.read(*record)? {
-                Record::Incoming(stored) => {
-                    let sealed = Sealed::incoming(*record, &stored, state.ledger());
-                    open_incoming(&stored, &sealed, &self.pages, directory, now_ms).map_err(stopped)?;
-                }
-                Record::Outgoing(stored) => {
-                    let sealed = Sealed::outgoing(*record, &stored, state.ledger());
-                    open_outgoing(&stored, &sealed, &self.pages).map_err(stopped)?;
-                }
-                other => return Err(Stopped(format!("record {record} is no packet but {other:?}"))),
+            let kept = self.store.read(*record)?;
+            if let Record::Incoming(stored) = &kept {
+                let sealed = Sealed::incoming(*record, stored, state.ledger());
+                open_incoming(stored, &sealed, &self.pages, directory, now_ms).map_err(stopped)?;
+            } else if let Record::Outgoing(stored) = &kept {
+                let sealed = Sealed::outgoing(*record, stored, state.ledger());
+                open_outgoing(stored, &sealed, &self.pages).map_err(stopped)?;
+            } else {
+                return Err(Stopped(format!("record {record} is no packet but {kept:?}")));
             }
         }
         Ok(all.len())

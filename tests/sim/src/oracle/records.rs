@@ -163,12 +163,10 @@ impl Oracle {
         let told = kinds(&receipt(&admission.receipt));
         let whole = told.first() == Some(&EventType::Submitted)
             && told.len() == 1 + admission.recipients.len()
-            && admission.recipients.iter().zip(&told[1..]).all(|(to, kind)| match kind {
-                EventType::Released => {
-                    !to.receipt.is_empty() && kinds(&receipt(&to.receipt)) == [EventType::Received]
-                }
-                EventType::Denied | EventType::NotAccepted => to.receipt.is_empty(),
-                _ => false,
+            && admission.recipients.iter().zip(&told[1..]).all(|(to, kind)| {
+                let told = matches!(kind, EventType::Denied | EventType::NotAccepted);
+                let received = || kinds(&receipt(&to.receipt)) == [EventType::Received];
+                if to.receipt.is_empty() { told } else { *kind == EventType::Released && received() }
             });
         must(whole, || format!("record {sequence}: {name} is admitted without its events: {told:?}"))?;
         let released = admission.recipients.iter().filter(|to| !to.receipt.is_empty());

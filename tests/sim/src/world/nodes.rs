@@ -15,7 +15,7 @@ impl World {
     /// A node starts from its disk, in which it may be interrupted.
     pub(super) fn open_node(&mut self, agency: usize, may_fail: bool) -> Result<(), Violation> {
         let slot = &mut self.nodes[agency];
-        let Some(file) = slot.file.take() else { return Ok(()) };
+        let Some(file) = slot.file.clone() else { return Ok(()) };
         if may_fail && self.dice.chance(15) {
             slot.machine.arm(&mut self.dice);
         }
@@ -23,18 +23,16 @@ impl World {
         match SimNode::open(slot.machine.disk.clone(), limits(), file, &slot.directory, now_ms) {
             Ok(node) => {
                 self.oracle.node_recovered(agency, &node)?;
-                slot.node = Some(node);
+                (slot.node, slot.file) = (Some(node), None);
                 self.say(AGENCIES[agency], "runs");
                 Ok(())
             }
-            Err((file, Stopped(why))) => {
+            Err(Stopped(why)) => {
                 if slot.machine.keeps_out(&why) {
-                    slot.file = Some(file);
                     self.say(AGENCIES[agency], "does not start: its disk is full");
                     return Ok(());
                 }
                 must(armed, || format!("{} does not start: {why}", AGENCIES[agency]))?;
-                slot.file = Some(file);
                 let (_, said) = slot.machine.crash(&mut self.dice);
                 self.say(AGENCIES[agency], &format!("does not start: {said}"));
                 Ok(())
