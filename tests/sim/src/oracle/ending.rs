@@ -101,6 +101,9 @@ impl Oracle {
     pub fn is_forgotten(&self, broker: &SimBroker) -> Result<(), Violation> {
         let bytes = snapshot::encode(broker.ledger()).len();
         must(bytes <= REST_BYTES_MAX, || format!("a ledger at rest is {bytes} bytes long"))?;
+        let published = broker.published().map_or(0, |state| state.sequence);
+        let needed = (1..=published).find(|sequence| !broker.ledger().spent().contains(*sequence, published));
+        must(needed.is_none(), || format!("record {needed:?} is still needed, and all has ended"))?;
         let segments = broker.segments();
         must(segments <= REST_SEGMENTS_MAX, || format!("a journal at rest has {segments} segments"))
     }
