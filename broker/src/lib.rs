@@ -19,3 +19,5 @@ mod shell;
 mod testing;
 
 pub use cli::main;
+#[cfg(feature = "sim")]
+pub use shell::sim;

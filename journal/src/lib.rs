@@ -13,12 +13,13 @@
 //! | make room | [`Journal::compact`], [`Compaction`] |
 //! | close, and remember how far it went | [`Journal::close`], [`Anchor`] |
 //! | run it on files, or on a disk that fails on demand | [`FileDisk`], [`SimDisk`] |
+//! | commit as the committer does, one write at a time | [`ByHand`] |
 //!
 //! Inside, from the bytes up: `segment`, `group`, `image` and `index` are the formats, one kind of bytes each; `scan`
 //! walks the groups of a segment and tells damage from a torn end; `tail` is the segment being written; `map`
 //! knows where each record lies, `run` reads many at once; `space` is the account of free room. `survey`, `recover`, `newest` (the
 //! snapshot), `sealed` and `replay` open, `verify` reads later what opening did not, `journal`
-//! commits, `compact` makes room; `mailbox` and `commit` are the committer.
+//! commits, `compact` makes room; `mailbox` and `commit` are the committer, `by_hand` is the same without its threads.
 //!
 //! # What fails, what is on the disk then, and what happens
 //!
@@ -41,6 +42,7 @@
 //! | a second opener | unchanged | [`OpenError::Locked`] |
 //! | a callback of the owner panics | its group is durable | poisoned, the others of its batch are answered first |
 
+mod by_hand;
 mod check;
 mod commit;
 mod compact;
@@ -67,6 +69,7 @@ mod tail;
 mod types;
 mod verify;
 
+pub use by_hand::ByHand;
 pub use check::{Checked, check};
 pub use commit::{CommitHandle, Committer, Done};
 pub use disk::Disk;

@@ -22,6 +22,8 @@
 mod cli;
 mod core;
 mod shell;
+#[cfg(feature = "sim")]
+pub mod sim;
 #[cfg(test)]
 mod testing;
 

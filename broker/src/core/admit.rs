@@ -9,19 +9,25 @@
 //! A judgement holds for the rules that it was made under, and until the next moment that one of their policies names.
 //! When its turn comes later than that it is made again: [`Verified::under`]. In its turn, so that the packets of a session
 //! keep their order and a recall never overtakes what it recalls; a round has so few recipients that this is bounded.
+//!
+//! A packet that was accepted keeps its receipt also when it comes again and does not pass the first gates any more ([`claimed`]).
 
 use bytes::Bytes;
 use lintas_config::Directory;
 use lintas_proto::{
     canonical,
-    envelope::verify::{PacketKeys as _, VerifiedHeader, VerifyError, verify_header},
-    id::{Digest, sha256},
+    envelope::{
+        core::Core,
+        verify::{PacketKeys as _, VerifiedHeader, VerifyError, verify_header},
+    },
+    id::{Digest, PacketId, sha256},
     limits,
-    schema::{Opening, Reason, Submission, UnitRef},
+    schema::{Header, Opening, Reason, Submission, UnitRef},
 };
 
 use super::{
     judge::{Judged, facts},
+    ledger::Ledger,
     refuse::{Concerned, Refused, reason_of, sentence},
     rules::Rules,
 };
@@ -169,6 +175,24 @@ pub fn verify(
     let objection = check_recipients(&verified, directory, now_ms).err().map(Box::new);
     let judged = Judged::new(rules, verified.header.core(), &verified.openings, now_ms);
     Ok(Verified { judged, objection, ..verified })
+}
+
+/// Which packet of the agency's own it claims to be, whatever the gates say of it: id and digest of its header, as it came. If
+/// that packet was accepted before, its receipt was lost on the way, and since then its keys have changed, or its directory is
+/// too old to be named. `agency` is whose session it came through; nothing follows but that agency's own receipt.
+#[must_use]
+pub fn claimed(submission: &Bytes, agency: &str) -> Option<(PacketId, Digest)> {
+    let parts: Submission = canonical::decode(submission, limits::FRAME_BYTES_MAX).ok()?;
+    let header: Header = canonical::decode(&parts.header, limits::HEADER_BYTES_MAX).ok()?;
+    let core = Core::parse(&header.core).ok()?;
+    (core.originator.agency == agency).then(|| (core.packet_id, sha256(&[&parts.header])))
+}
+
+/// Its admission, if it was accepted.
+#[must_use]
+pub fn known((packet_id, digest): &(PacketId, Digest), ledger: &Ledger) -> Option<u64> {
+    let seen = ledger.seen(packet_id)?;
+    (seen.digest == *digest && seen.admission > 0).then_some(seen.admission)
 }
 
 fn check_core(verified: &Verified, agency: &str, directory: &Directory) -> Result<(), Refused> {

@@ -55,6 +55,8 @@ mod run_error;
 mod sequencer;
 mod session;
 mod shared;
+#[cfg(feature = "sim")]
+pub mod sim;
 mod start;
 #[cfg(test)]
 mod tests;

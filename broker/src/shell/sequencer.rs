@@ -28,7 +28,10 @@ use tokio::{
 };
 
 use self::room::Room;
-pub(super) use self::{log::Logbook, packets::Refusals};
+pub(super) use self::{
+    log::Logbook,
+    packets::{Refusals, answer_again},
+};
 use super::{
     clock,
     index::Index,

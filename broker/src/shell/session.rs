@@ -25,6 +25,7 @@ use lintas_proto::{
     schema::{Acknowledgement, Delivery, EvidenceDelivery, WitnessAnswer},
 };
 use tokio::{
+    runtime::Handle,
     sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch},
     task::block_in_place,
     time::sleep,
@@ -37,6 +38,7 @@ use super::{
     intake::{Denying, End, Intake, Refusing, Submitted},
     log::Asking,
     notices::Notices,
+    sequencer::answer_again,
     shared::{Shared, StoredError},
     transfer,
 };
@@ -183,12 +185,21 @@ impl Session {
         let now_ms = clock::now_ms();
         let rules = self.shared.rules();
         let earlier = |hash: &Digest| self.shared.named(hash, now_ms);
-        let verify = || admit::verify(payload, &self.agency, &rules, earlier, now_ms);
+        let verify = || {
+            let verified = admit::verify(payload, &self.agency, &rules, earlier, now_ms);
+            verified.map_err(|refused| (refused, admit::claimed(payload, &self.agency)))
+        };
         // To make room on this thread for others costs as much as a short packet.
         let is_long = payload.len() > INLINE_BYTES_MAX;
         match if is_long { block_in_place(verify) } else { verify() } {
             Ok(verified) => Some(Intake::Submit(Box::new(Submitted { verified, answer, share }))),
-            Err(refused) => {
+            Err((refused, claimed)) => {
+                // Its receipt was lost on the way, and keys or directories have moved since.
+                if let Some(admission) = claimed.and_then(|claim| admit::known(&claim, &self.shared.ledger())) {
+                    self.shared.metrics.duplicates.add(1);
+                    answer_again(&Handle::current(), &self.shared, admission, answer);
+                    return None;
+                }
                 tracing::debug!(
                     agency = self.agency,
                     reason = refused.reason.as_str_name(),

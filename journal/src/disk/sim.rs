@@ -20,7 +20,8 @@ pub enum Loss {
     Everything,
     /// Power cut: of the sectors and names that were not synced, those survive that this seed chooses.
     Random(u64),
-    /// Power cut inside the last write: its first bytes survive, up to this count, and all that came before.
+    /// Power cut inside the last write, if that was not synced: its first bytes survive, up to this count, and all that came
+    /// before.
     TornLastWrite(usize),
 }
 
@@ -396,6 +397,8 @@ impl Disk for SimDisk {
             }
         }
         machine.dice = dice;
+        // What is durable cannot be torn any more.
+        machine.last_write = machine.last_write.take().filter(|last| fails || last.file != file);
         if fails { Err(io::Error::from_raw_os_error(5)) } else { Ok(()) }
     }
 

@@ -55,6 +55,13 @@ impl Tally {
         count(self) + count(other) < max
     }
 
+    /// SHA-256 of everything that is kept: what is believed, and what is not.
+    #[cfg(feature = "sim")]
+    pub(crate) fn all(&self) -> (Vec<Digest>, Vec<Digest>) {
+        let doubted = self.doubted.values().flatten().copied();
+        (self.believed.iter().copied().collect(), doubted.collect())
+    }
+
     /// Counts evidence that could not be verified.
     pub(crate) fn doubt(&mut self, evidence: Digest, packet: &Digest) {
         self.doubted.entry(*packet).or_default().insert(evidence);

@@ -1,6 +1,5 @@
 use lintas_proto::{
     envelope::{
-        core::Core,
         seal::{Recipient, Sealed},
         wrap::DecryptionKey,
     },

@@ -12,6 +12,8 @@ pub(crate) mod disk;
 mod erasure;
 pub(crate) mod files;
 mod fresh;
+#[cfg(any(test, feature = "sim"))]
+pub(super) mod memory;
 pub(crate) mod publisher;
 mod reading;
 mod standing;
@@ -30,13 +32,17 @@ use lintas_config::{Directory, directory::Broker};
 use lintas_proto::{audit::note::SignedCheckpoint, id::Digest, sign::SigningKey};
 use tokio::sync::{mpsc, watch};
 
+#[cfg(feature = "sim")]
+pub(super) use self::fresh::Fresh;
+#[cfg(not(feature = "sim"))]
+use self::fresh::Fresh;
 pub(super) use self::{
     asking::Asking,
     standing::{Behind, LISTEN_MS_MAX, Standing, StandingError},
     streams::LogDesk,
     witnesses::UNWITNESSED_MS_MAX,
 };
-use self::{cosigned::Cosigned, fresh::Fresh, reading::LogFiles, witnesses::Cosignature};
+use self::{cosigned::Cosigned, reading::LogFiles, witnesses::Cosignature};
 use super::{
     folder::{Folder, FolderError},
     shared::Shared,

@@ -69,7 +69,7 @@ impl Logbook {
 
     /// Whether an epoch of `every_ms` ends now; then the next one begins. They end at multiples of their length, so that
     /// the cadence says nothing about the load.
-    fn is_over(&mut self, every_ms: u64, now_ms: u64) -> bool {
+    pub(in crate::shell) fn is_over(&mut self, every_ms: u64, now_ms: u64) -> bool {
         let every_ms = every_ms.max(1);
         // A clock that was set back, or shorter epochs, do not make it longer.
         if self.next_epoch_ms > now_ms && self.next_epoch_ms - now_ms <= every_ms {

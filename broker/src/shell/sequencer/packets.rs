@@ -49,7 +49,7 @@ impl Default for Refusals {
 
 impl Refusals {
     /// The refusal as it stands in the log, or a later one in its place.
-    fn count(&mut self, refused: Refused, now_ms: u64) -> Refused {
+    pub(in crate::shell) fn count(&mut self, refused: Refused, now_ms: u64) -> Refused {
         let Some(concerned) = refused.concerns.as_ref().filter(|_| refused.is_logged()) else {
             return refused;
         };
@@ -268,7 +268,12 @@ fn digest(refusal: &Refusal) -> Digest {
 }
 
 /// The same packet again: the same receipt, byte for byte, as soon as its record is durable.
-fn answer_again(runtime: &Handle, shared: &Arc<Shared>, admission: u64, answer: AnswerTo) {
+pub(in crate::shell) fn answer_again(
+    runtime: &Handle,
+    shared: &Arc<Shared>,
+    admission: u64,
+    answer: AnswerTo,
+) {
     let shared = Arc::clone(shared);
     runtime.spawn(async move {
         let mut durable = shared.durable.subscribe();

@@ -62,6 +62,27 @@ async fn a_packet_goes_all_the_way_and_its_evidence_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_packet_that_was_accepted_keeps_its_receipt_when_its_keys_have_gone() {
+    let (mut world, folder) = scene();
+    let broker = Broker::start(folder.path()).await;
+    let mut th = Node::connect(&world, &broker, "TH").await;
+    let (sealed, late) = (world.packet("TH", &[unit("KH", "A")]), world.packet("TH", &[unit("KH", "A")]));
+    let receipt = th.receipt(&sealed).await;
+    // The unit that signed both is no more.
+    world.member("TH").units.remove(0);
+    world.publish_next();
+    broker.enforce(&world);
+    assert_eq!(th.receipt(&sealed).await, receipt, "what was accepted was accepted");
+    th.submit(&late).await;
+    assert_eq!(th.refusal().await.reason, Reason::UnknownSender as i32, "nothing new is");
+    // Nobody else is told of it.
+    let mut kh = Node::connect(&world, &broker, "KH").await;
+    kh.submit(&sealed).await;
+    assert_eq!(kh.refusal().await.reason, Reason::UnknownSender as i32);
+    broker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_same_packet_gets_the_same_receipt_for_ever() {
     let (world, folder) = scene();
     let mut broker = Broker::start(folder.path()).await;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use lintas_config::Directory;
 use lintas_link::decode;
 use lintas_proto::{
     evidence::Evidence,
@@ -104,49 +105,11 @@ impl Desk {
         }
     }
 
-    /// Evidence is acknowledged also when it is not believed, or it would hold up what stands behind it.
     fn evidence(&self, heard: &Heard, state: &State, batch: &mut Batch) -> Result<(), Broken> {
-        let EvidenceDelivery { queue_sequence, evidence } =
+        let delivery =
             decode(heard.kind, &heard.payload).map_err(|error| Broken::Protocol(error.to_string()))?;
-        let (digest, now_ms) = (sha256(&[&evidence]), clock::now_ms());
-        let known = state.tally().has(&digest) || batch.tally.has(&digest);
-        let told = if known {
-            None
-        } else {
-            match answer::hear_evidence(&evidence, state, &self.directory(), now_ms) {
-                Ok(told) => Some(told),
-                Err(error) => {
-                    self.trouble(&format!("evidence is not believed: {error}"));
-                    return Ok(());
-                }
-            }
-        };
-        let stored = StoredEvidence { evidence, received_ms: now_ms };
-        match told {
-            None => {}
-            Some(Told::Believed(said)) => {
-                let (packet, recipient) = (&said.header_digest, said.recipient.as_ref());
-                batch
-                    .leaks
-                    .extend(leak(state, &said).map(|(record, why)| (record, why, stored.evidence.clone())));
-                if state.tally().room_to_believe(&batch.tally, packet, recipient, said.outcome) {
-                    batch.tally.believe(digest, packet, recipient);
-                    let at = batch.record(Record::Evidence(stored));
-                    batch.evidence.insert(digest, at);
-                }
-            }
-            Some(Told::Doubted { packet, why }) => {
-                self.trouble(&format!("evidence is not believed, and changes nothing: {why}"));
-                let room = |packet: &Digest| state.tally().room_to_doubt(&batch.tally, &digest, packet);
-                if let Some(packet) = packet.filter(room) {
-                    batch.tally.doubt(digest, &packet);
-                    let at = batch.record(Record::Doubted(stored));
-                    batch.evidence.insert(digest, at);
-                }
-            }
-        }
-        let at = batch.evidence.get(&digest).copied();
-        batch.taken.push((queue_sequence, at));
+        let why = batch.hear(delivery, state, &self.directory(), clock::now_ms());
+        why.iter().for_each(|why| self.trouble(why));
         Ok(())
     }
 }
@@ -169,20 +132,20 @@ fn leak(state: &State, said: &Evidence) -> Option<(u64, String)> {
 
 /// Frames that are kept together.
 #[derive(Debug, Default)]
-pub(super) struct Batch {
-    pub(super) records: Vec<Record>,
-    pub(super) verdicts: Vec<Verdict>,
+pub(crate) struct Batch {
+    pub(crate) records: Vec<Record>,
+    pub(crate) verdicts: Vec<Verdict>,
     /// The same delivery twice in one batch is kept once.
     pub(super) places: BTreeMap<(Digest, String), usize>,
     /// Queue entry and the verdict that answers it.
-    pub(super) queued: Vec<(u64, usize)>,
-    pub(super) acknowledgements: Vec<Acknowledgement>,
+    pub(crate) queued: Vec<(u64, usize)>,
+    pub(crate) acknowledgements: Vec<Acknowledgement>,
     /// Queue entries of evidence, and the record that must be durable before it is acknowledged.
     taken: Vec<(u64, Option<usize>)>,
     /// Refused packets for which another one is to be sealed.
     pub(super) to_seal_again: Vec<(Digest, StoredRefusal)>,
     /// Packets with a final answer, once that record, if any, is durable.
-    final_answers: Vec<(Digest, Option<usize>)>,
+    pub(crate) final_answers: Vec<(Digest, Option<usize>)>,
     /// The record of evidence in this batch.
     evidence: BTreeMap<Digest, usize>,
     /// Evidence in this batch.
@@ -192,14 +155,58 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// Takes evidence about a packet of ours; says what is wrong with it. It is acknowledged also when it is not believed, or
+    /// it would hold up what stands behind it.
+    pub(crate) fn hear(
+        &mut self,
+        EvidenceDelivery { queue_sequence, evidence }: EvidenceDelivery,
+        state: &State,
+        directory: &Directory,
+        now_ms: u64,
+    ) -> Option<String> {
+        let (digest, mut trouble) = (sha256(&[&evidence]), None);
+        let known = state.tally().has(&digest) || self.tally.has(&digest);
+        let told = match (!known).then(|| answer::hear_evidence(&evidence, state, directory, now_ms)) {
+            None => None,
+            Some(Ok(told)) => Some(told),
+            Some(Err(error)) => return Some(format!("evidence is not believed: {error}")),
+        };
+        let stored = StoredEvidence { evidence, received_ms: now_ms };
+        match told {
+            None => {}
+            Some(Told::Believed(said)) => {
+                let (packet, recipient) = (&said.header_digest, said.recipient.as_ref());
+                self.leaks
+                    .extend(leak(state, &said).map(|(record, why)| (record, why, stored.evidence.clone())));
+                if state.tally().room_to_believe(&self.tally, packet, recipient, said.outcome) {
+                    self.tally.believe(digest, packet, recipient);
+                    let at = self.record(Record::Evidence(stored));
+                    self.evidence.insert(digest, at);
+                }
+            }
+            Some(Told::Doubted { packet, why }) => {
+                trouble = Some(format!("evidence is not believed, and changes nothing: {why}"));
+                let room = |packet: &Digest| state.tally().room_to_doubt(&self.tally, &digest, packet);
+                if let Some(packet) = packet.filter(room) {
+                    self.tally.doubt(digest, &packet);
+                    let at = self.record(Record::Doubted(stored));
+                    self.evidence.insert(digest, at);
+                }
+            }
+        }
+        let at = self.evidence.get(&digest).copied();
+        self.taken.push((queue_sequence, at));
+        trouble
+    }
+
     /// Adds a record; gives its place.
-    fn record(&mut self, record: Record) -> usize {
+    pub(crate) fn record(&mut self, record: Record) -> usize {
         self.records.push(record);
         self.records.len() - 1
     }
 
     /// Acknowledges the evidence, and gives the final answers, that are durable.
-    pub(super) fn conclude(&mut self, durable: &[bool]) -> Vec<Digest> {
+    pub(crate) fn conclude(&mut self, durable: &[bool]) -> Vec<Digest> {
         let holds = |at: Option<usize>| at.is_none_or(|at| durable.get(at).is_some_and(|kept| *kept));
         let taken = std::mem::take(&mut self.taken).into_iter().filter(|(_, at)| holds(*at));
         let answer = |(queue_sequence, _)| Acknowledgement { queue_sequence, evidence: Bytes::new() };
@@ -208,7 +215,7 @@ impl Batch {
     }
 
     /// Whether another packet under the same id is in this batch.
-    pub(super) fn clashes(&self, verdict: &Verdict) -> bool {
+    pub(crate) fn clashes(&self, verdict: &Verdict) -> bool {
         let Some(packet) = verdict.taken() else { return false };
         let is_other =
             |before: &&Verdict| before.taken() == Some(packet) && before.delivery().0 != verdict.delivery().0;
@@ -217,7 +224,7 @@ impl Batch {
 
     /// Where a verdict stands in this batch. Of the same delivery twice, an acceptance counts; a rejection finds
     /// a place only while fewer than `rejections_max` are here.
-    pub(super) fn place(&mut self, verdict: Verdict, rejections_max: usize) -> Option<usize> {
+    pub(crate) fn place(&mut self, verdict: Verdict, rejections_max: usize) -> Option<usize> {
         let is_rejection = |verdict: &Verdict| matches!(verdict, Verdict::Reject(_));
         let (digest, unit) = verdict.delivery();
         let key = (*digest, unit.to_owned());

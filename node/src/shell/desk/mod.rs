@@ -69,6 +69,8 @@ use crate::core::{
     view::LinkView,
 };
 
+#[cfg(feature = "sim")]
+pub(crate) use answers::Batch;
 pub(crate) use ask::{Reply, Request};
 pub(crate) use audit::piece_bytes;
 pub(crate) use exchange::{Broken, Heard, Settled, Step};

@@ -1,7 +1,5 @@
 //! The log on a disk that fails, and what an auditor finds on it.
 
-mod memory;
-
 use std::{collections::BTreeMap, num::NonZeroU64};
 
 use bytes::Bytes;
@@ -18,7 +16,7 @@ use lintas_proto::{
 };
 use proptest::prelude::*;
 
-use self::memory::Memory;
+use super::memory::Memory;
 use super::{
     disk::Disk,
     files::{FilesError, LogFiles},

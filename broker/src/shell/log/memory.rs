@@ -1,4 +1,7 @@
-//! A disk that loses power on demand: what was not synced is then there, or not, or in part, or as rubbish.
+//! A disk that loses power on demand: what was not synced is then there, or not, or in part, or as rubbish. For tests and
+//! for the simulator.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "what ends a test may panic")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,11 +11,11 @@ use std::{
 
 use lintas_proto::id::sha256;
 
-use super::super::disk::Disk;
+use super::disk::Disk;
 
 type Tree = BTreeMap<String, Vec<u8>>;
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     now: Tree,
     durable: Tree,
@@ -23,28 +26,31 @@ struct State {
 }
 
 /// Cheap to clone; all clones are one disk.
-#[derive(Clone, Default)]
-pub(super) struct Memory(Arc<Mutex<State>>);
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Memory(Arc<Mutex<State>>);
 
 impl Memory {
+    #[cfg(test)]
     pub(super) fn files(&self) -> Tree {
         self.0.lock().unwrap().now.clone()
     }
 
-    pub(super) fn calls(&self) -> u64 {
+    pub(crate) fn calls(&self) -> u64 {
         self.0.lock().unwrap().calls
     }
 
-    pub(super) fn fail_at(&self, call: u64) {
+    pub(crate) fn fail_at(&self, call: u64) {
         self.0.lock().unwrap().fails_at = Some(call);
     }
 
+    #[cfg(test)]
     pub(super) fn change(&self, path: &str, change: impl FnOnce(&mut Vec<u8>)) {
         let mut state = self.0.lock().unwrap();
         change(state.now.get_mut(path).unwrap());
         state.durable = state.now.clone();
     }
 
+    #[cfg(test)]
     pub(super) fn lose(&self, path: &str) {
         let mut state = self.0.lock().unwrap();
         state.now.remove(path).unwrap();
@@ -52,7 +58,7 @@ impl Memory {
     }
 
     /// The disk after a power cut.
-    pub(super) fn after_power_cut(&self, seed: u64) -> Self {
+    pub(crate) fn after_power_cut(&self, seed: u64) -> Self {
         let state = self.0.lock().unwrap();
         let mut draws = (0u64..).map(|at| sha256(&[&seed.to_be_bytes(), &at.to_be_bytes()]));
         let mut draw = || usize::from(u16::from_be_bytes(draws.next().unwrap()[..2].try_into().unwrap()));
@@ -81,6 +87,14 @@ impl Memory {
             left.extend(kept.map(|bytes| (path.clone(), bytes)));
         }
         Self(Arc::new(Mutex::new(State { now: left.clone(), durable: left, calls: 0, fails_at: None })))
+    }
+
+    /// The disk after the process was killed: what it wrote is there, and not durable yet.
+    #[cfg(feature = "sim")]
+    pub(crate) fn after_kill(&self) -> Self {
+        let state = self.0.lock().unwrap();
+        let (now, durable) = (state.now.clone(), state.durable.clone());
+        Self(Arc::new(Mutex::new(State { now, durable, calls: 0, fails_at: None })))
     }
 
     fn call<T>(&self, work: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
