@@ -15,8 +15,10 @@
 
 pub mod authority;
 pub mod case;
+pub mod crowd;
 pub mod demo;
 pub mod drill;
+pub mod faketime;
 pub mod independent;
 pub mod member;
 pub mod policy;
@@ -24,6 +26,8 @@ pub mod process;
 pub mod python;
 pub mod region;
 pub mod search;
+pub mod shaped;
+pub mod shaper;
 pub mod stranger;
 pub mod wire;
 

@@ -31,6 +31,8 @@ use crate::{
 
 /// How often the log of a test's region is published, milliseconds.
 const EPOCH_MS: u32 = 500;
+/// What a node says when it holds its folder.
+const NODE_RUNS: &str = "node runs";
 
 /// A region on disk.
 #[derive(Debug)]
@@ -39,6 +41,8 @@ pub struct Region {
     root: PathBuf,
     broker: Option<Process>,
     nodes: BTreeMap<String, Process>,
+    /// What more processes find in their environment, by folder.
+    environment: BTreeMap<String, Vec<(&'static str, OsString)>>,
 }
 
 /// What a region is to be like.
@@ -85,6 +89,7 @@ pub struct Officer {
     program: PathBuf,
     data: PathBuf,
     key: PathBuf,
+    environment: Vec<(&'static str, OsString)>,
 }
 
 impl Officer {
@@ -92,6 +97,7 @@ impl Officer {
     pub fn lintas<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Said {
         let mut command = Command::new(&self.program);
         command.args([OsStr::new(ROLE_NODE), OsStr::new("--data"), self.data.as_os_str()]).args(arguments);
+        command.envs(self.environment.iter().cloned());
         said(command.env("LINTAS_KEY_FILE", &self.key))
     }
 }
@@ -159,8 +165,13 @@ impl Region {
         via: impl FnOnce(SocketAddr) -> SocketAddr,
     ) -> Self {
         let source = mekong().unwrap();
-        let region =
-            Self { program: program.to_owned(), root: root.to_owned(), broker: None, nodes: BTreeMap::new() };
+        let region = Self {
+            program: program.to_owned(),
+            root: root.to_owned(),
+            broker: None,
+            nodes: BTreeMap::new(),
+            environment: BTreeMap::new(),
+        };
         let address = free_address();
         let (folder, listen) = (region.folder("broker"), address.to_string());
         let arguments = ["init", "--name", &source.brokers[0], "--listen", &listen, "--data"].map(OsStr::new);
@@ -282,6 +293,21 @@ impl Region {
         }
     }
 
+    /// What processes of that folder, started from now on, find in their environment beside the harness's own.
+    pub fn set_environment(&mut self, folder: &str, environment: Vec<(&'static str, OsString)>) {
+        self.environment.insert(folder.to_owned(), environment);
+    }
+
+    fn environment(&self, folder: &str) -> Vec<(&'static str, &OsStr)> {
+        let set = self.environment.get(folder).into_iter().flatten();
+        set.map(|(name, value)| (*name, value.as_os_str())).collect()
+    }
+
+    /// Has an agency's node, once it is started again, connect to `broker`.
+    pub fn reach(&self, agency: &str, broker: SocketAddr) {
+        fs::write(self.folder(agency).join("node.toml"), format!("broker = \"{broker}\"\n")).unwrap();
+    }
+
     /// Starts the broker and waits until it listens.
     pub fn start_broker(&mut self) {
         self.broker = Some(self.other_broker("broker"));
@@ -293,7 +319,7 @@ impl Region {
         let (log, data) = (self.log(folder), self.folder(folder));
         let before = fs::read_to_string(&log).unwrap_or_default().matches("listens on").count();
         let arguments = [OsStr::new(ROLE_BROKER), OsStr::new("run"), OsStr::new("--data"), data.as_os_str()];
-        let mut broker = Process::start(&self.program, &arguments, &log, &[]);
+        let mut broker = Process::start(&self.program, &arguments, &log, &self.environment(folder));
         assert!(broker.wait_for("listens on", before), "the broker does not start:\n{}", broker.said());
         broker
     }
@@ -323,13 +349,17 @@ impl Region {
     pub fn start_node(&mut self, agency: &str) {
         let (log, data, key) = (self.log(agency), self.folder(agency), self.key_file(agency));
         let arguments = [OsStr::new(ROLE_NODE), OsStr::new("--data"), data.as_os_str(), OsStr::new("run")];
-        let environment = [("LINTAS_KEY_FILE", key.as_os_str())];
+        let mut environment = self.environment(agency);
+        environment.push(("LINTAS_KEY_FILE", key.as_os_str()));
+        let before = fs::read_to_string(&log).unwrap_or_default().matches(NODE_RUNS).count();
         let mut node = Process::start(&self.program, &arguments, &log, &environment);
+        // Not asked before it holds its folder: the command would open the folder itself, and the node would not start.
+        let runs = node.wait_for(NODE_RUNS, before);
         let answers = |region: &Self| {
             let said = region.lintas(agency, &["--json", "status"]);
             said.code == 0 && said.json()["daemon"] == true
         };
-        let up = wait(|| answers(self) || !node.is_running()) && node.is_running();
+        let up = runs && wait(|| answers(self) || !node.is_running()) && node.is_running();
         assert!(up, "the node of {agency} does not start:\n{}", node.said());
         self.nodes.insert(agency.to_owned(), node);
     }
@@ -370,7 +400,12 @@ impl Region {
     /// The desk of an officer of `agency`.
     #[must_use]
     pub fn officer(&self, agency: &str) -> Officer {
-        Officer { program: self.program.clone(), data: self.folder(agency), key: self.key_file(agency) }
+        Officer {
+            program: self.program.clone(),
+            data: self.folder(agency),
+            key: self.key_file(agency),
+            environment: self.environment.get(agency).cloned().unwrap_or_default(),
+        }
     }
 
     fn run(&self, role: &str, arguments: &[&OsStr]) -> Said {

@@ -11,6 +11,8 @@ use lintas_config::{issue::fresh_seed, os_entropy};
 use lintas_link::{Client, Limits, LinkError, PeerDirectory, TransportKey, greet};
 use lintas_proto::schema::Hello;
 
+use crate::shaper::Dice;
+
 /// What became of the attempt.
 #[derive(Debug)]
 pub struct Attempt {
@@ -105,4 +107,26 @@ pub fn first_flights(count: usize) -> Vec<Vec<u8>> {
     }
     flights.truncate(count);
     flights
+}
+
+/// `count` datagrams that look like the first of a connection, as far as anybody sees without opening them: a long header of
+/// QUIC version 1, an Initial, a connection id of its own, the least length. The rest is noise.
+#[must_use]
+pub fn junk_initials(count: usize, seed: u64) -> Vec<Vec<u8>> {
+    const BYTES: usize = 1_200;
+    let mut dice = Dice::of(seed);
+    let mut noise = move |bytes: usize| -> Vec<u8> {
+        (0..bytes.div_ceil(8)).flat_map(|_| dice.roll(u64::MAX).to_be_bytes()).take(bytes).collect()
+    };
+    let mut junk = || {
+        let mut datagram = vec![0xc3, 0, 0, 0, 1, 8];
+        datagram.extend(noise(8));
+        // No id of its own, no token; the length of what follows in two bytes.
+        datagram.extend([0, 0]);
+        let rest = u16::try_from(BYTES - datagram.len() - 2).unwrap();
+        datagram.extend((0x4000 | rest).to_be_bytes());
+        datagram.extend(noise(rest.into()));
+        datagram
+    };
+    (0..count).map(|_| junk()).collect()
 }

@@ -17,16 +17,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use lintas_link::LinkError;
+use lintas_link::{CloseCode, LinkError};
 use lintas_proto::{
     canonical,
     schema::{Reason, UnitRef},
 };
 use lintas_tests::{
     case::titled,
+    crowd::Crowd,
     member::{Answer, Member, Session},
     process::wait,
-    region::Region,
+    region::{Region, now_ms},
     stranger,
 };
 use tempfile::TempDir;
@@ -186,4 +187,75 @@ fn a_member_beyond_its_quota_is_told_until_when_and_others_are_not_refused() {
     assert!(wait(|| world.received() == all), "{} of {all} arrived", world.received());
     // What the recipient has, the sender hears of a moment later.
     assert!(wait(|| world.all_accepted()));
+}
+
+#[test]
+fn a_burst_of_junk_and_many_strangers_cost_the_broker_little_and_others_nothing() {
+    const JUNK: usize = 10_000;
+    let strangers = std::env::var("LINTAS_STRANGERS").ok().and_then(|n| n.parse().ok()).unwrap_or(500);
+    let seed = now_ms();
+    println!("seed {seed}, {strangers} strangers (LINTAS_STRANGERS)");
+    let world = World::with("");
+    let address = world.region.broker_address();
+    world.send("before");
+    assert!(wait(|| world.received() == 1));
+    let before = world.region.broker_resident_bytes();
+    let storm = spawn(move || stranger::storm(address, strangers));
+    let junk = stranger::junk_initials(JUNK, seed);
+    let sockets: Vec<UdpSocket> = (0..4).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    for (datagram, socket) in junk.iter().zip(sockets.iter().cycle()) {
+        socket.send_to(datagram, address).unwrap();
+    }
+    for number in 0..5 {
+        world.send(&format!("during {number}"));
+    }
+    assert!(wait(|| world.received() == 6), "{} arrived", world.received());
+    let (refused, unseen) = storm.join().unwrap();
+    assert_eq!(refused + unseen, strangers, "no stranger is served");
+    println!("{refused} refused for their key, {unseen} turned away unseen");
+    let grown = world.region.broker_resident_bytes().saturating_sub(before);
+    assert!(grown < 64 * MIB, "the broker grew by {} MiB", grown / MIB);
+    assert!(wait(|| world.all_accepted()));
+}
+
+#[test]
+fn a_member_that_repeats_itself_without_end_costs_the_broker_little_and_others_nothing() {
+    const REPEATED: usize = 200;
+    let world = World::with("");
+    let mut session = world.session(&world.sender);
+    let sealed = world.sealed(20, &[&kh()]);
+    let before = world.region.broker_resident_bytes();
+    for round in 0..REPEATED {
+        if round % 40 == 0 {
+            world.send(&format!("honest {round}"));
+        }
+        let answers = world.sender.submit_all(&mut session, sealed.clone());
+        assert!(answers.iter().all(|answer| matches!(answer, Answer::Receipt(_))), "{answers:?}");
+    }
+    let all = u64::try_from(sealed.len() + REPEATED / 40).unwrap();
+    assert!(wait(|| world.received() == all), "{} of {all} arrived", world.received());
+    assert!(wait(|| world.all_accepted()));
+    assert_eq!(world.received(), all, "nothing twice");
+    let grown = world.region.broker_resident_bytes().saturating_sub(before);
+    assert!(grown < 64 * MIB, "the broker grew by {} MiB", grown / MIB);
+}
+
+#[test]
+fn two_hundred_live_connections_end_when_their_members_are_revoked() {
+    const REVOKED: usize = 200;
+    let root = tempfile::tempdir().unwrap();
+    let crowd = Crowd::found(Path::new(PROGRAM), root.path(), REVOKED + 2);
+    let mut guests = crowd.connect(0..REVOKED + 2);
+    let before = crowd.broker().resident_bytes();
+    crowd.revoke(0..REVOKED);
+    let (revoked, honest) = guests.split_at_mut(REVOKED);
+    for (number, ended) in crowd.ends(revoked).into_iter().enumerate() {
+        let changed = matches!(ended, Some(LinkError::Closed { code: CloseCode::DirectoryChanged, .. }));
+        assert!(changed, "{number}: {ended:?}");
+    }
+    assert!(honest.iter_mut().all(|guest| crowd.goes_on(guest)), "others lost their sessions");
+    assert!(matches!(crowd.refused(0), Some(LinkError::NotAdmitted)), "{:?}", crowd.refused(0));
+    assert!(crowd.refused(REVOKED).is_none());
+    let grown = crowd.broker().resident_bytes().saturating_sub(before);
+    assert!(grown < 64 * MIB, "the broker grew by {} MiB", grown / MIB);
 }

@@ -73,7 +73,8 @@ impl Pipeline {
                 continue;
             }
             match self.put_off.get(&digest).map(|put_off| put_off.until_ms) {
-                Some(until_ms) if until_ms > now_ms => {
+                // Later than any pause is long: the clock was set back since.
+                Some(until_ms) if until_ms > now_ms && until_ms - now_ms <= RETRY_MS_MAX => {
                     earliest = Some(earliest.map_or(until_ms, |other: u64| other.min(until_ms)));
                 }
                 Some(_) | None if attachments && !self.uploaded.contains(&digest) => {
@@ -127,13 +128,6 @@ impl Pipeline {
     /// Why a packet was put off.
     pub(crate) fn why_put_off(&self, digest: &Digest) -> Option<&PutOff> {
         self.put_off.get(digest)
-    }
-
-    /// How much is remembered.
-    #[cfg(feature = "sim")]
-    pub(crate) fn load(&self) -> usize {
-        let Self { unanswered, put_off, uploading, uploaded, aside } = self;
-        unanswered.len() + put_off.len() + uploading.len() + uploaded.len() + aside.len()
     }
 
     /// The connection is gone: everything unanswered is submitted again.
