@@ -15,9 +15,12 @@
 
 pub mod authority;
 pub mod case;
+pub mod cut;
 pub mod demo;
+pub mod dice;
 pub mod drill;
 pub mod independent;
+pub mod load;
 pub mod member;
 pub mod policy;
 pub mod process;
@@ -25,6 +28,8 @@ pub mod python;
 pub mod region;
 pub mod search;
 pub mod stranger;
+pub mod tools;
+pub mod trace;
 pub mod wire;
 
 use std::{ffi::OsString, process::ExitCode};

@@ -29,6 +29,8 @@ use crate::{
     process::{Process, wait},
 };
 
+mod faults;
+
 /// How often the log of a test's region is published, milliseconds.
 const EPOCH_MS: u32 = 500;
 

@@ -1,0 +1,112 @@
+//! What is done to the processes of a region: by name, `broker` or an agency's code, traced or not.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs,
+    path::Path,
+    process::ExitStatus,
+};
+
+use super::Region;
+use crate::{
+    ROLE_BROKER, ROLE_NODE,
+    process::{Process, wait},
+    trace::Trace,
+};
+
+/// What a broker says once it listens.
+const LISTENS: &str = "listens on";
+/// What a node says once it has its keys, its store and its socket.
+const RUNS: &str = "node runs";
+
+impl Region {
+    /// Starts the broker or a node, and waits until it works.
+    pub fn start(&mut self, name: &str) {
+        if name == "broker" { self.start_broker() } else { self.start_node(name) }
+    }
+
+    /// Starts the broker or a node under strace. It may end at any time, also before it works.
+    pub fn start_traced(&mut self, name: &str, trace: &Trace) {
+        let mut arguments = trace.arguments();
+        arguments.push(self.program.clone().into());
+        let (data, key) = (self.folder(name).into_os_string(), self.key_file(name));
+        let role: [OsString; 4] = if name == "broker" {
+            [ROLE_BROKER.into(), "run".into(), "--data".into(), data]
+        } else {
+            [ROLE_NODE.into(), "--data".into(), data, "run".into()]
+        };
+        arguments.extend(role);
+        let environment = [("LINTAS_KEY_FILE", key.as_os_str())];
+        let process = Process::start(Path::new("strace"), &arguments, &self.log(name), &environment);
+        if name == "broker" {
+            self.broker = Some(process);
+        } else {
+            self.nodes.insert(name.to_owned(), process);
+        }
+    }
+
+    /// Waits until what [`start_traced`](Self::start_traced) has started works; false if it ended before. `before` is what
+    /// [`starts`](Self::starts) said before.
+    pub fn comes_up(&mut self, name: &str, before: usize) -> bool {
+        wait(|| self.starts(name) > before || self.has_ended(name)) && !self.has_ended(name)
+    }
+
+    /// How often the broker or a node has come up, by its log.
+    #[must_use]
+    pub fn starts(&self, name: &str) -> usize {
+        let text = fs::read_to_string(self.log(name)).unwrap_or_default();
+        text.matches(if name == "broker" { LISTENS } else { RUNS }).count()
+    }
+
+    /// Whether a process that was started has ended by itself.
+    pub fn has_ended(&mut self, name: &str) -> bool {
+        !self.process_mut(name).is_running()
+    }
+
+    /// Waits for the end of a process; how it ended.
+    pub fn end_of(&mut self, name: &str) -> ExitStatus {
+        self.take(name).ends()
+    }
+
+    /// SIGTERM, and how it ended.
+    pub fn stop(&mut self, name: &str) -> ExitStatus {
+        self.take(name).terminate()
+    }
+
+    /// kill -9, whether it still runs or not.
+    pub fn kill(&mut self, name: &str) {
+        self.take(name).kill_9();
+    }
+
+    fn process_mut(&mut self, name: &str) -> &mut Process {
+        let known = if name == "broker" { self.broker.as_mut() } else { self.nodes.get_mut(name) };
+        known.unwrap()
+    }
+
+    fn take(&mut self, name: &str) -> Process {
+        let known = if name == "broker" { self.broker.take() } else { self.nodes.remove(name) };
+        known.unwrap()
+    }
+
+    /// `lintas-broker check` of the broker's folder, in JSON.
+    #[must_use]
+    pub fn check(&self) -> super::Said {
+        let folder = self.folder("broker");
+        let arguments = ["--json", "check", "--data"].map(OsStr::new);
+        self.run(ROLE_BROKER, &[&arguments[..], &[folder.as_os_str()]].concat())
+    }
+
+    /// Makes journals small, so that they are filled, moved and compacted within a test. Before anything starts.
+    pub fn has_small_segments(&self) {
+        for entry in fs::read_dir(&self.root).unwrap() {
+            for name in ["broker.toml", "node.toml"] {
+                let path = entry.as_ref().unwrap().path().join(name);
+                if let Ok(text) = fs::read_to_string(&path) {
+                    let others = text.lines().filter(|line| !line.starts_with("segment_mib"));
+                    let lines: Vec<&str> = std::iter::once("segment_mib = 12").chain(others).collect();
+                    fs::write(path, lines.join("\n")).unwrap();
+                }
+            }
+        }
+    }
+}
