@@ -70,6 +70,12 @@ impl Image {
     #[must_use]
     pub fn new(file: &Path, mount: &Path, mib: u64) -> Self {
         assert!(make(file, mib), "mkfs.ext4 fails");
+        Self::of(file, mount)
+    }
+
+    /// Mounts an image that was made before.
+    #[must_use]
+    pub fn of(file: &Path, mount: &Path) -> Self {
         let mut image = Self { file: file.to_owned(), mount: mount.to_owned(), is_mounted: false };
         image.mount();
         image

@@ -29,7 +29,7 @@ use crate::{
     process::{Process, wait},
 };
 
-mod faults;
+pub mod faults;
 
 /// How often the log of a test's region is published, milliseconds.
 const EPOCH_MS: u32 = 500;

@@ -18,24 +18,50 @@ use crate::{
 const LISTENS: &str = "listens on";
 /// What a node says once it has its keys, its store and its socket.
 const RUNS: &str = "node runs";
+/// Exit code of a node whose folder another process has.
+pub const IN_USE: i32 = 5;
+/// How often a node is started anew while that is so.
+const TRIES: u32 = 20;
 
 impl Region {
-    /// Starts the broker or a node, and waits until it works.
+    /// Starts the broker or a node, and waits until it works. Tries a node again while commands of its officer have the
+    /// folder: they do what is asked of them themselves when no node runs.
     pub fn start(&mut self, name: &str) {
-        if name == "broker" { self.start_broker() } else { self.start_node(name) }
+        if name == "broker" {
+            return self.start_broker();
+        }
+        let key = self.key_file(name);
+        let environment = [("LINTAS_KEY_FILE", key.as_os_str())];
+        let up = (0..TRIES).any(|_| {
+            let before = self.starts(name);
+            let node = Process::start(&self.program, &self.role_of(name), &self.log(name), &environment);
+            self.nodes.insert(name.to_owned(), node);
+            self.comes_up(name, before) || self.end_of(name).code() != Some(IN_USE)
+        });
+        assert!(up && self.nodes.contains_key(name), "{name} does not start:\n{}", self.said(name));
+    }
+
+    fn role_of(&self, name: &str) -> [OsString; 4] {
+        let data = self.folder(name).into_os_string();
+        if name == "broker" {
+            [ROLE_BROKER.into(), "run".into(), "--data".into(), data]
+        } else {
+            [ROLE_NODE.into(), "--data".into(), data, "run".into()]
+        }
+    }
+
+    /// What the broker or a node has said.
+    #[must_use]
+    pub fn said(&self, name: &str) -> String {
+        fs::read_to_string(self.log(name)).unwrap_or_default()
     }
 
     /// Starts the broker or a node under strace. It may end at any time, also before it works.
     pub fn start_traced(&mut self, name: &str, trace: &Trace) {
         let mut arguments = trace.arguments();
         arguments.push(self.program.clone().into());
-        let (data, key) = (self.folder(name).into_os_string(), self.key_file(name));
-        let role: [OsString; 4] = if name == "broker" {
-            [ROLE_BROKER.into(), "run".into(), "--data".into(), data]
-        } else {
-            [ROLE_NODE.into(), "--data".into(), data, "run".into()]
-        };
-        arguments.extend(role);
+        arguments.extend(self.role_of(name));
+        let key = self.key_file(name);
         let environment = [("LINTAS_KEY_FILE", key.as_os_str())];
         let process = Process::start(Path::new("strace"), &arguments, &self.log(name), &environment);
         if name == "broker" {
@@ -54,8 +80,7 @@ impl Region {
     /// How often the broker or a node has come up, by its log.
     #[must_use]
     pub fn starts(&self, name: &str) -> usize {
-        let text = fs::read_to_string(self.log(name)).unwrap_or_default();
-        text.matches(if name == "broker" { LISTENS } else { RUNS }).count()
+        self.said(name).matches(if name == "broker" { LISTENS } else { RUNS }).count()
     }
 
     /// Whether a process that was started has ended by itself.
@@ -76,6 +101,12 @@ impl Region {
     /// kill -9, whether it still runs or not.
     pub fn kill(&mut self, name: &str) {
         self.take(name).kill_9();
+    }
+
+    /// kill -9 of whoever of them runs.
+    pub fn kill_all(&mut self) {
+        self.broker = None;
+        self.nodes.clear();
     }
 
     fn process_mut(&mut self, name: &str) -> &mut Process {
