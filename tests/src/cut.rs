@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    io::Write as _,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
@@ -36,6 +37,17 @@ pub struct Image {
     file: PathBuf,
     mount: PathBuf,
     is_mounted: bool,
+}
+
+/// All room of a disk.
+#[derive(Debug)]
+pub struct Filler(PathBuf);
+
+impl Drop for Filler {
+    fn drop(&mut self) {
+        // Gone already with its disk, if a test fails.
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 /// Whether this machine can: root, mkfs.ext4, mount, loop devices and python3. Says loudly if not. Removes what earlier
@@ -84,6 +96,20 @@ impl Image {
     /// Cuts its power. From here on every call on it fails.
     pub fn cut(&self, loss: Loss) {
         assert!(shut(&self.mount, loss), "the shutdown fails");
+    }
+
+    /// Takes all of its room, to the last block, until what this gives is dropped.
+    #[must_use]
+    pub fn fill(&self) -> Filler {
+        let path = self.mount.join("filler");
+        let mut file = fs::File::create(&path).unwrap();
+        // What does not fit in long pieces fits in short ones.
+        for bytes in [1 << 20, 4_096, 1] {
+            while file.write_all(&vec![1; bytes]).is_ok() {}
+        }
+        // What was only promised room is there now.
+        file.sync_all().unwrap();
+        Filler(path)
     }
 
     /// Brings it back: the journal of ext4 is replayed. Nobody may have files open in it.

@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    case::titled,
+    case::{self, titled},
     process::wait,
     region::{Officer, Region},
 };
@@ -45,13 +45,17 @@ impl Load {
     /// off, has promised nothing.
     #[must_use]
     pub fn send(&self, officer: &Officer, folder: &Path) -> BTreeSet<String> {
+        let photograph = case::file("vessel.jpg").display().to_string();
         let (mut kept, mut number) = (BTreeSet::new(), 0);
         while !self.over.load(Ordering::Relaxed) {
             if number >= self.wanted.load(Ordering::Relaxed) {
                 sleep(PAUSE);
                 continue;
             }
-            let said = officer.lintas(&["--json", "send", &titled(folder, &format!("alert {number}"))]);
+            let draft = titled(folder, &format!("alert {number}"));
+            let attached = ["--attach", &photograph];
+            let attached = if number % 5 == 0 { &attached[..] } else { &[] };
+            let said = officer.lintas(&[&["--json", "send", &draft][..], attached].concat());
             if said.code == 0 {
                 kept.insert(said.json()["packet_id"].as_str().unwrap().to_owned());
                 number += 1;

@@ -31,7 +31,7 @@ fn a_power_cut_at_any_moment_loses_nothing_that_was_promised() {
     };
     let mut images: Vec<Image> = MACHINES.iter().map(disk).collect();
     let mut region = Region::found(Path::new(PROGRAM), root.path(), &["KH", "TH"]);
-    region.has_small_segments();
+    region.is_small();
     MACHINES.iter().for_each(|name| region.start(name));
     let (officer, folder, load) = (region.officer("TH"), root.path().to_owned(), Load::default());
     let kept = std::thread::scope(|threads| {

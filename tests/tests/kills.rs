@@ -60,7 +60,7 @@ fn kill_9_at_random_moments_and_at_every_call_that_matters_loses_nothing_and_dou
     let about = format!("LINTAS_SEED={}", dice.seed());
     let root = tempfile::tempdir().unwrap();
     let mut region = Region::found(Path::new(PROGRAM), root.path(), &["KH", "TH"]);
-    region.has_small_segments();
+    region.is_small();
     PROCESSES.iter().for_each(|name| region.start(name));
     let (officer, folder, load) = (region.officer("TH"), root.path().to_owned(), Load::default());
     let mut reached = 0;

@@ -3,13 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
 use std::{
-    collections::BTreeSet,
-    fs,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
 use lintas_tests::{
-    case::titled,
+    case::{self, titled},
     cut::{self, Image, Loss},
     dice::{self, Dice},
     load::{self, listed},
@@ -35,7 +34,9 @@ struct Machine {
 /// What one run has seen.
 struct Run {
     kept: BTreeSet<String>,
-    /// The process under strace ended by itself; with which code.
+    /// The process under strace ended by itself.
+    by_itself: bool,
+    /// With which code it ended.
     code: Option<i32>,
     said: String,
 }
@@ -45,7 +46,7 @@ impl Machine {
         let root = cut::folder();
         let mut image = Image::new(&root.path().join("fresh.img"), &root.path().join("site"), IMAGE_MIB);
         let region = Region::found(Path::new(PROGRAM), &root.path().join("site"), &["KH", "TH"]);
-        region.has_small_segments();
+        region.is_small();
         image.unmount();
         Self { region, disk: None, root }
     }
@@ -78,7 +79,8 @@ impl Machine {
         }
         for number in 0..PACKETS {
             let draft = titled(self.root.path(), &format!("alert {number}"));
-            let said = self.region.lintas("TH", &["--json", "send", &draft]);
+            let photograph = case::file("vessel.jpg").display().to_string();
+            let said = self.region.lintas("TH", &["--json", "send", &draft, "--attach", &photograph]);
             if said.code == 0 {
                 kept.insert(said.json()["packet_id"].as_str().unwrap().to_owned());
             }
@@ -92,19 +94,21 @@ impl Machine {
         }
         let by_itself = self.region.has_ended(victim);
         let code = if by_itself { self.region.end_of(victim).code() } else { self.region.stop(victim).code() };
-        let said = fs::read_to_string(self.region.log(victim)).unwrap();
-        for name in ALL.iter().filter(|name| **name != victim) {
-            self.region.kill(name);
-        }
-        Run { kept, code: by_itself.then_some(code.unwrap_or(-1)).or(code), said }
+        let said = self.region.said(victim);
+        self.region.kill_all();
+        Run { kept, by_itself, code, said }
     }
 
-    fn all(&mut self) {
+    /// Everything runs, and nothing is traced.
+    fn start(&mut self) {
         ALL.iter().for_each(|name| self.region.start(name));
     }
 
-    fn none(&mut self) {
-        self.region.kill_all();
+    /// The power of all goes, and comes back.
+    fn cut(&mut self) {
+        let disk = self.disk.as_mut().unwrap();
+        disk.cut(Loss::Everything);
+        disk.restore();
     }
 }
 
@@ -115,29 +119,98 @@ impl Drop for Machine {
     }
 }
 
-/// Every file and folder that a process syncs, and how often.
-fn sites(machine: &mut Machine, victim: &str) -> Vec<(PathBuf, u64)> {
+/// What a process syncs: classes of files and folders, numbers and agencies alike, with every file of the class that was
+/// synced and how often by one thread.
+fn sites(machine: &mut Machine, victim: &str) -> BTreeMap<String, Vec<(PathBuf, u64)>> {
     machine.begin();
-    let log = machine.root.path().join("syncs.log");
-    let trace = Trace::syncs(&log);
+    let trace = Trace::syncs(&machine.root.path().join("syncs.log"));
     let run = machine.run(victim, &trace);
-    assert_eq!((run.code, run.kept.len()), (Some(0), PACKETS), "{}", run.said);
-    let site = machine.site();
-    let of_site = |(path, count): (PathBuf, u64)| Some((path.strip_prefix(&site).ok()?.to_owned(), count));
-    trace.synced().into_iter().filter_map(of_site).collect()
+    assert_eq!((run.by_itself, run.code, run.kept.len()), (false, Some(0), PACKETS), "{}", run.said);
+    let mut classes: BTreeMap<String, Vec<(PathBuf, u64)>> = BTreeMap::new();
+    for (path, count) in trace.synced() {
+        let Ok(path) = path.strip_prefix(machine.site()) else { continue };
+        classes.entry(class(path)).or_default().push((path.to_owned(), count));
+    }
+    classes
+}
+
+/// Numbers, hashes and agencies are as good as others of their kind.
+fn class(path: &Path) -> String {
+    let names = path.iter().enumerate().map(|(at, name)| {
+        let name = name.to_str().unwrap();
+        let is_agency = at > 0 && name.len() <= 3 && name.chars().all(|letter| letter.is_ascii_uppercase());
+        let is_hash = name.len() > 40;
+        if is_agency || is_hash {
+            return "*".to_owned();
+        }
+        name.chars().map(|letter| if letter.is_ascii_digit() { '#' } else { letter }).collect::<String>()
+    });
+    names.collect::<Vec<_>>().join("/")
+}
+
+/// The K-th sync of one file of each class, for every K that there is: `(file, K)`.
+fn all(classes: &BTreeMap<String, Vec<(PathBuf, u64)>>, dice: &mut Dice) -> Vec<(PathBuf, u64)> {
+    let mut sites = Vec::new();
+    for files in classes.values() {
+        let most = files.iter().map(|(_, count)| *count).max().unwrap_or(0);
+        for nth in 1..=most {
+            let synced: Vec<_> = files.iter().filter(|(_, count)| *count >= nth).collect();
+            sites.push((dice.pick(&synced).0.clone(), nth));
+        }
+    }
+    sites
+}
+
+/// So many of `all`, each of another class as long as there are.
+fn some(all: Vec<(PathBuf, u64)>, count: usize, dice: &mut Dice) -> Vec<(PathBuf, u64)> {
+    let mut left = all;
+    let mut chosen: Vec<(PathBuf, u64)> = Vec::new();
+    while chosen.len() < count && !left.is_empty() {
+        let is_new = |(path, _): &(PathBuf, u64)| chosen.iter().all(|(known, _)| class(known) != class(path));
+        let fresh: Vec<usize> = (0..left.len()).filter(|at| is_new(&left[*at])).collect();
+        let any: Vec<usize> = (0..left.len()).collect();
+        let at = *dice.pick(if fresh.is_empty() { &any } else { &fresh });
+        chosen.push(left.swap_remove(at));
+    }
+    chosen
+}
+
+fn fails_at(machine: &mut Machine, victim: &str, (path, nth): &(PathBuf, u64), cut_at_once: bool, about: &str) {
+    let about = format!("{about}: {victim}: sync {nth} of {}", path.display());
+    machine.begin();
+    let trace = Trace::sync_fails(&machine.site().join(path), *nth, &machine.root.path().join("trace.log"));
+    let run = machine.run(victim, &trace);
+    println!("RUN {about}: hit {}, by itself {}, code {:?}, kept {}", trace.has_failed(), run.by_itself, run.code, run.kept.len());
+    if trace.has_failed() {
+        println!("SAID {}", run.said.lines().filter(|l| !l.contains(" INFO ")).collect::<Vec<_>>().join(" // "));
+    }
+    if !cut_at_once {
+        // What recovery says is there must be there for good.
+        machine.start();
+        machine.region.kill_all();
+    }
+    machine.cut();
+    machine.start();
+    load::has_arrived(&machine.region, &run.kept, &about);
+    load::log_holds(&machine.region, &about);
+    load::ends_whole(&mut machine.region, &about);
 }
 
 #[test]
-fn observe() {
+fn no_promise_stands_on_a_sync_that_failed() {
     if !trace::is_there() || !cut::is_possible() {
         return;
     }
+    let mut dice = Dice::of("sync errors");
+    let about = format!("LINTAS_SEED={}", dice.seed());
+    let count = usize::try_from(dice::rounds("LINTAS_SYNC_SITES", 4)).unwrap();
     let mut machine = Machine::new();
-    for victim in ["broker", "TH", "KH"] {
-        let all = sites(&mut machine, victim);
-        for (path, count) in &all {
-            println!("SITE {victim} {} {count}", path.display());
+    for (victim, share) in [("broker", 2), ("TH", 1), ("KH", 1)] {
+        let all = all(&sites(&mut machine, victim), &mut dice);
+        println!("{victim}: {} sites", all.len());
+        for site in some(all, count * share, &mut dice) {
+            let cut_at_once = dice.roll(2) == 0;
+            fails_at(&mut machine, victim, &site, cut_at_once, &about);
         }
-        println!("SUM {victim} {}", all.iter().map(|(_, count)| count).sum::<u64>());
     }
 }

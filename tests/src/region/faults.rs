@@ -127,14 +127,16 @@ impl Region {
         self.run(ROLE_BROKER, &[&arguments[..], &[folder.as_os_str()]].concat())
     }
 
-    /// Makes journals small, so that they are filled, moved and compacted within a test. Before anything starts.
-    pub fn has_small_segments(&self) {
+    /// Makes journals small, so that they are filled, moved and compacted within a test, and lets attachments take the
+    /// last of a small disk. Before anything starts.
+    pub fn is_small(&self) {
         for entry in fs::read_dir(&self.root).unwrap() {
             for name in ["broker.toml", "node.toml"] {
                 let path = entry.as_ref().unwrap().path().join(name);
                 if let Ok(text) = fs::read_to_string(&path) {
-                    let others = text.lines().filter(|line| !line.starts_with("segment_mib"));
-                    let lines: Vec<&str> = std::iter::once("segment_mib = 12").chain(others).collect();
+                    let own = |line: &&str| !line.starts_with("segment_mib") && !line.starts_with("free_mib_min");
+                    let small = ["segment_mib = 12", "free_mib_min = 0"].into_iter();
+                    let lines: Vec<&str> = small.chain(text.lines().filter(own)).collect();
                     fs::write(path, lines.join("\n")).unwrap();
                 }
             }
