@@ -18,6 +18,8 @@ use crate::{
 
 /// Most packets that a list shows, and so the most of one test.
 pub const PACKETS_MAX: usize = 1_000;
+/// Exit code of `lintas audit verify`: whole, but some times were not attested.
+const NOT_ATTESTED: i32 = 32;
 /// How long the officer waits for the next word, and after a command that failed.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -115,14 +117,14 @@ pub fn has_arrived(region: &Region, kept: &BTreeSet<String>, about: &str) {
     assert!(once.is_subset(&sent), "{about}: something arrived that nobody sent");
 }
 
-/// Receipts hold: each side follows its part of the broker's log to its end, verifies it, and has nothing to say
-/// against it. Needs running nodes that are connected.
+/// Receipts hold: each side mirrors its part of the broker's log, verifies it, and has nothing to say against it, but that
+/// witnesses may have been away for a while. Needs running nodes that are connected.
 pub fn log_holds(region: &Region, about: &str) {
     for agency in ["TH", "KH"] {
         let mut said = None;
         let whole = wait(|| {
             region.lintas(agency, &["audit", "mirror"]).code == 0
-                && said.insert(region.lintas(agency, &["--json", "audit", "verify"])).code == 0
+                && [0, NOT_ATTESTED].contains(&said.insert(region.lintas(agency, &["--json", "audit", "verify"])).code)
         });
         assert!(whole, "{about}: {agency} cannot verify the log: {said:?}");
         let findings = region.lintas(agency, &["--json", "audit", "findings"]).ok().json();

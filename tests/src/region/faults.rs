@@ -27,18 +27,10 @@ impl Region {
     /// Starts the broker or a node, and waits until it works. Tries a node again while commands of its officer have the
     /// folder: they do what is asked of them themselves when no node runs.
     pub fn start(&mut self, name: &str) {
-        if name == "broker" {
-            return self.start_broker();
-        }
-        let key = self.key_file(name);
-        let environment = [("LINTAS_KEY_FILE", key.as_os_str())];
-        let up = (0..TRIES).any(|_| {
-            let before = self.starts(name);
-            let node = Process::start(&self.program, &self.role_of(name), &self.log(name), &environment);
-            self.nodes.insert(name.to_owned(), node);
-            self.comes_up(name, before) || self.end_of(name).code() != Some(IN_USE)
-        });
-        assert!(up && self.nodes.contains_key(name), "{name} does not start:\n{}", self.said(name));
+        let mut tries = (0..TRIES).map(|_| self.tries(name) || self.end_of(name).code() != Some(IN_USE));
+        let done = tries.any(|done| done);
+        let up = done && (self.nodes.contains_key(name) || self.broker.is_some() && name == "broker");
+        assert!(up, "{name} does not start:\n{}", self.said(name));
     }
 
     fn role_of(&self, name: &str) -> [OsString; 4] {
@@ -64,6 +56,19 @@ impl Region {
         let key = self.key_file(name);
         let environment = [("LINTAS_KEY_FILE", key.as_os_str())];
         let process = Process::start(Path::new("strace"), &arguments, &self.log(name), &environment);
+        self.runs(name, process);
+    }
+
+    /// Starts the broker or a node; whether it works. If not, it has ended.
+    pub fn tries(&mut self, name: &str) -> bool {
+        let (before, key) = (self.starts(name), self.key_file(name));
+        let environment = [("LINTAS_KEY_FILE", key.as_os_str())];
+        let process = Process::start(&self.program, &self.role_of(name), &self.log(name), &environment);
+        self.runs(name, process);
+        self.comes_up(name, before)
+    }
+
+    fn runs(&mut self, name: &str, process: Process) {
         if name == "broker" {
             self.broker = Some(process);
         } else {
