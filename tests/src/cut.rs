@@ -151,7 +151,8 @@ impl Drop for Image {
 fn sweep() {
     let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
     let ours = |path: &Path| {
-        let owner = path.iter().find_map(|part| part.to_str()?.strip_prefix(PREFIX)?.split('-').next()?.parse().ok());
+        let owner =
+            path.iter().find_map(|part| part.to_str()?.strip_prefix(PREFIX)?.split('-').next()?.parse().ok());
         owner.is_some_and(|owner: u32| !Path::new("/proc").join(owner.to_string()).exists())
     };
     let mounted = mounts.lines().filter_map(|line| line.split(' ').nth(1)).map(Path::new);

@@ -100,12 +100,16 @@ pub fn has_arrived(region: &Region, kept: &BTreeSet<String>, about: &str) {
     ["TH", "KH"].iter().for_each(|node| region.hurry_node(node));
     let inbox = || listed(region, "KH", "inbox").iter().map(id).collect::<Vec<_>>();
     let there = wait(|| kept.is_subset(&inbox().into_iter().collect()));
-    let lost: Vec<_> = kept.iter().filter(|id| !inbox().contains(id)).collect();
+    let arrived = inbox();
+    let lost: Vec<_> = kept.iter().filter(|id| !arrived.contains(id)).collect();
     assert!(there, "{about}: lost {lost:?} of {}", kept.len());
     let of_kept = |packet: &Value| kept.contains(&id(packet));
     let delivered = |packet: &Value| packet["recipients"][0]["state"] == "delivered";
-    let done = wait(|| listed(region, "TH", "outbox").iter().all(delivered));
-    let sent = listed(region, "TH", "outbox");
+    let mut sent = Vec::new();
+    let done = wait(|| {
+        sent = listed(region, "TH", "outbox");
+        sent.iter().all(delivered)
+    });
     let open: Vec<_> = sent.iter().filter(|packet| !delivered(packet)).collect();
     assert!(done, "{about}: without evidence: {open:?}");
     let outbox: BTreeSet<String> = sent.iter().filter(|packet| of_kept(packet)).map(id).collect();
@@ -124,7 +128,8 @@ pub fn log_holds(region: &Region, about: &str) {
         let mut said = None;
         let whole = wait(|| {
             region.lintas(agency, &["audit", "mirror"]).code == 0
-                && [0, NOT_ATTESTED].contains(&said.insert(region.lintas(agency, &["--json", "audit", "verify"])).code)
+                && [0, NOT_ATTESTED]
+                    .contains(&said.insert(region.lintas(agency, &["--json", "audit", "verify"])).code)
         });
         assert!(whole, "{about}: {agency} cannot verify the log: {said:?}");
         let findings = region.lintas(agency, &["--json", "audit", "findings"]).ok().json();

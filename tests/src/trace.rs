@@ -57,7 +57,8 @@ impl Trace {
     /// The arguments of strace in front of a program. With `-D` the program is our own child, and strace its tracer.
     #[must_use]
     pub fn arguments(&self) -> Vec<OsString> {
-        let mut arguments: Vec<OsString> = ["-D", "-f", "-y", "-qq", "-s", "0", "-e"].map(OsString::from).into();
+        let mut arguments: Vec<OsString> =
+            ["-D", "-f", "-y", "-qq", "-s", "0", "-e"].map(OsString::from).into();
         arguments.push(format!("trace={}", self.calls).into());
         arguments.extend(["-e".into(), "signal=none".into()]);
         if let Some(inject) = &self.inject {
@@ -97,7 +98,8 @@ impl Trace {
                 None => threads.push((thread.to_owned(), 1)),
             }
         }
-        let most = |threads: Vec<(String, u64)>| threads.into_iter().map(|(_, count)| count).max().unwrap_or(0);
+        let most =
+            |threads: Vec<(String, u64)>| threads.into_iter().map(|(_, count)| count).max().unwrap_or(0);
         counts.into_iter().map(|(path, threads)| (path, most(threads))).collect()
     }
 }

@@ -42,8 +42,12 @@ fn a_power_cut_at_any_moment_loses_nothing_that_was_promised() {
             sleep(Duration::from_millis(dice.roll(300)));
             // The broker, a node, or a node with it.
             let lost: &[usize] = *dice.pick(&[&[0][..], &[0], &[0, 1], &[0, 2], &[1], &[2]]);
-            let loss = *dice.pick(&[Loss::Everything, Loss::Everything, Loss::Everything, Loss::Data, Loss::None]);
-            println!("round {round}: {:?}, {loss:?}", lost.iter().map(|at| MACHINES[*at]).collect::<Vec<_>>());
+            let loss =
+                *dice.pick(&[Loss::Everything, Loss::Everything, Loss::Everything, Loss::Data, Loss::None]);
+            println!(
+                "round {round}: {:?}, {loss:?}",
+                lost.iter().map(|at| MACHINES[*at]).collect::<Vec<_>>()
+            );
             lost.iter().for_each(|at| images[*at].cut(loss));
             // With the power everything that runs is gone.
             lost.iter().for_each(|at| region.kill(MACHINES[*at]));

@@ -85,12 +85,19 @@ fn kill_9_at_random_moments_and_at_every_call_that_matters_loses_nothing_and_dou
             // An officer's command had the folder.
             let ended = ended.filter(|ended| ended.code() != Some(IN_USE));
             if let Some(ended) = ended {
-                assert_eq!(ended.signal(), Some(SIGKILL), "{about}: round {round}: {victim}: {call} {nth}: {ended}");
+                assert_eq!(
+                    ended.signal(),
+                    Some(SIGKILL),
+                    "{about}: round {round}: {victim}: {call} {nth}: {ended}"
+                );
                 reached += 1;
             } else if !is_reached {
                 region.kill(victim);
             }
-            println!("round {round}: {victim} at {call} {nth}: {}", if ended.is_some() { "reached" } else { "not reached" });
+            println!(
+                "round {round}: {victim} at {call} {nth}: {}",
+                if ended.is_some() { "reached" } else { "not reached" }
+            );
             region.start(victim);
         }
         load.end();

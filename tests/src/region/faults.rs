@@ -139,7 +139,8 @@ impl Region {
             for name in ["broker.toml", "node.toml"] {
                 let path = entry.as_ref().unwrap().path().join(name);
                 if let Ok(text) = fs::read_to_string(&path) {
-                    let own = |line: &&str| !line.starts_with("segment_mib") && !line.starts_with("free_mib_min");
+                    let own =
+                        |line: &&str| !line.starts_with("segment_mib") && !line.starts_with("free_mib_min");
                     let small = ["segment_mib = 12", "free_mib_min = 0"].into_iter();
                     let lines: Vec<&str> = small.chain(text.lines().filter(own)).collect();
                     fs::write(path, lines.join("\n")).unwrap();

@@ -77,7 +77,8 @@ impl Attested {
         let time = self.times.entry(entry.directory_hash).or_default();
         // A time that is far from now in the file stands there by damage, and would stay for ever.
         let known = *time;
-        *time = if known.saturating_sub(now_ms) > limits::ATTESTED_WITHIN_MS { at_ms } else { at_ms.max(known) };
+        *time =
+            if known.saturating_sub(now_ms) > limits::ATTESTED_WITHIN_MS { at_ms } else { at_ms.max(known) };
         let newest = *time;
         while self.times.len() > DIRECTORIES_MAX {
             let oldest = self.times.iter().filter(|(hash, _)| **hash != self.current);
