@@ -41,7 +41,7 @@ fn a_power_cut_at_any_moment_loses_nothing_that_was_promised() {
             load.more((PACKETS_MAX / usize::try_from(rounds).unwrap()).clamp(4, 12));
             sleep(Duration::from_millis(dice.roll(300)));
             // The broker, a node, or a node with it.
-            let lost: &[usize] = *dice.pick(&[&[0][..], &[0], &[0, 1], &[0, 2], &[1], &[2]]);
+            let lost: &[usize] = dice.pick(&[&[0][..], &[0], &[0, 1], &[0, 2], &[1], &[2]]);
             let loss =
                 *dice.pick(&[Loss::Everything, Loss::Everything, Loss::Everything, Loss::Data, Loss::None]);
             println!(
