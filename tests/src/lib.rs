@@ -27,6 +27,7 @@ pub mod process;
 pub mod python;
 pub mod region;
 pub mod search;
+pub mod segment;
 pub mod stranger;
 pub mod tools;
 pub mod trace;

@@ -24,13 +24,11 @@ use lintas_tests::{
     independent::files,
     load,
     region::Region,
+    segment::{Place, RECORD, live, records},
 };
 use tempfile::TempDir;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_lintas-demo");
-const HEADER: usize = 4_096;
-const GROUP: usize = 88;
-const RECORD: usize = 20;
 /// Kinds of records that this region must have made (docs/JOURNAL.md), of broker, sender and recipient.
 const KINDS: [(&str, &[u16]); 3] =
     [("broker", &[1, 2, 3, 4, 5, 7, 8]), ("TH", &[1, 2, 5, 10, 11]), ("KH", &[4, 10, 11])];
@@ -284,45 +282,6 @@ fn a_flipped_bit_of_any_stored_file_is_refused_or_named_or_means_nothing() {
         (seen == before, seen)
     });
     assert_eq!(world.officer_sees("KH"), before, "the table leaves something behind");
-}
-
-/// A record of a journal, where it lies.
-struct Place {
-    group: usize,
-    record: usize,
-    bytes: usize,
-    kind: u16,
-}
-
-fn number<const N: usize>(bytes: &[u8], at: usize) -> usize {
-    bytes[at..at + N].iter().rev().fold(0, |sum, byte| sum << 8 | usize::from(*byte))
-}
-
-/// The records of a segment, as docs/JOURNAL.md says; the last is the mark that it was closed.
-fn records(segment: &[u8]) -> Vec<Place> {
-    let (mut places, mut group) = (Vec::new(), HEADER);
-    while segment.get(group..).is_some_and(|rest| rest.starts_with(b"LJGROUP1")) {
-        let end = group + GROUP + number::<4>(segment, group + 28);
-        let mut record = group + GROUP;
-        while record < end {
-            let (bytes, kind) = (number::<4>(segment, record), number::<2>(segment, record + 4));
-            places.push(Place { group, record, bytes, kind: u16::try_from(kind).unwrap() });
-            record += RECORD + bytes;
-        }
-        group = end.next_multiple_of(8);
-    }
-    places
-}
-
-/// The files of the live segment alone, which a small journal has one of.
-fn live(journal: &Path, copy: &Path) -> PathBuf {
-    let newest =
-        files(journal).into_iter().filter(|path| path.extension().is_some_and(|kind| kind == "journal"));
-    let newest = newest.max_by_key(|path| number::<8>(&fs::read(path).unwrap(), 16)).unwrap();
-    fs::create_dir_all(copy).unwrap();
-    let path = copy.join(newest.file_name().unwrap());
-    fs::copy(newest, &path).unwrap();
-    path
 }
 
 #[derive(Default)]
