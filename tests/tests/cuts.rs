@@ -15,6 +15,8 @@ use lintas_tests::{
 const PROGRAM: &str = env!("CARGO_BIN_EXE_lintas-demo");
 const MACHINES: [&str; 3] = ["broker", "KH", "TH"];
 const IMAGE_MIB: u64 = 512;
+/// Which of them lose their power at once: the broker, a node, or a node with it.
+const LOST: [&[usize]; 6] = [&[0], &[0], &[0, 1], &[0, 2], &[1], &[2]];
 
 #[test]
 fn a_power_cut_at_any_moment_loses_nothing_that_was_promised() {
@@ -40,8 +42,7 @@ fn a_power_cut_at_any_moment_loses_nothing_that_was_promised() {
         for round in 0..rounds {
             load.more((PACKETS_MAX / usize::try_from(rounds).unwrap()).clamp(4, 12));
             sleep(Duration::from_millis(dice.roll(300)));
-            // The broker, a node, or a node with it.
-            let lost: &[usize] = dice.pick(&[&[0][..], &[0], &[0, 1], &[0, 2], &[1], &[2]]);
+            let lost = *dice.pick(&LOST);
             let loss =
                 *dice.pick(&[Loss::Everything, Loss::Everything, Loss::Everything, Loss::Data, Loss::None]);
             println!(
