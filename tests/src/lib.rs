@@ -16,19 +16,25 @@
 pub mod authority;
 pub mod case;
 pub mod crowd;
+pub mod cut;
 pub mod demo;
+pub mod dice;
 pub mod drill;
 pub mod faketime;
 pub mod independent;
+pub mod load;
 pub mod member;
 pub mod policy;
 pub mod process;
 pub mod python;
 pub mod region;
 pub mod search;
+pub mod segment;
 pub mod shaped;
 pub mod shaper;
 pub mod stranger;
+pub mod tools;
+pub mod trace;
 pub mod wire;
 
 use std::{ffi::OsString, process::ExitCode};

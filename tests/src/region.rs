@@ -29,6 +29,8 @@ use crate::{
     process::{Process, wait},
 };
 
+pub mod faults;
+
 /// How often the log of a test's region is published, milliseconds.
 const EPOCH_MS: u32 = 500;
 /// What a node says when it holds its folder.

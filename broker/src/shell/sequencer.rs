@@ -137,7 +137,8 @@ impl Sequencer {
         }
     }
 
-    /// Waits for intakes, at most a tick, and drains what is there. None when every sender is gone.
+    /// Waits for intakes, at most a tick, and drains what is there. None when every sender is gone, or when the broker has
+    /// failed elsewhere: then nobody waits for this thread, and the runtime under it goes away.
     async fn next_batch(&mut self) -> Option<Vec<Intake>> {
         if !self.wait_for_disk().await {
             return None;
@@ -146,8 +147,10 @@ impl Sequencer {
         // While there is something to withhold nothing is waited for.
         let until_epoch_ms = self.logbook.wait_ms(clock::now_ms());
         let wait_ms = if self.leavers.are_sought() { 0 } else { TICK_MS.min(until_epoch_ms) };
+        let mut failed = self.shared.failed.subscribe();
         let mut next = tokio::select! {
             biased;
+            _ = failed.wait_for(|failed| *failed) => return None,
             intake = self.intake.recv() => Some(intake?),
             _ = self.changed.changed() => None,
             () = sleep(Duration::from_millis(wait_ms)) => None,

@@ -75,7 +75,10 @@ impl Attested {
     pub(crate) fn note(&mut self, entry: &RootEntry, witnessed_at_ms: u64, now_ms: u64) -> bool {
         let at_ms = entry.time_ms.min(witnessed_at_ms).min(now_ms);
         let time = self.times.entry(entry.directory_hash).or_default();
-        *time = at_ms.max(*time);
+        // A time that is far from now in the file stands there by damage, and would stay for ever.
+        let known = *time;
+        *time =
+            if known.saturating_sub(now_ms) > limits::ATTESTED_WITHIN_MS { at_ms } else { at_ms.max(known) };
         let newest = *time;
         while self.times.len() > DIRECTORIES_MAX {
             let oldest = self.times.iter().filter(|(hash, _)| **hash != self.current);
@@ -83,18 +86,18 @@ impl Attested {
             self.times.remove(&hash);
         }
         let written = self.written.get(&entry.directory_hash);
-        written.is_none_or(|written| newest.saturating_sub(*written) >= WRITE_MS)
+        written.is_none_or(|written| newest.abs_diff(*written) >= WRITE_MS)
     }
 
     /// When the directory in force was attested last, or the one before it while the change is young; or why it does not
-    /// count.
+    /// count. The file has no checksum: a time that is as far ahead as would be too long ago does not count either.
     pub(crate) fn check(&self, now_ms: u64) -> Result<u64, Unattested> {
-        let fresh = |at_ms: u64| now_ms.saturating_sub(at_ms) <= limits::ATTESTED_WITHIN_MS;
+        let fresh = |at_ms: u64| now_ms.abs_diff(at_ms) <= limits::ATTESTED_WITHIN_MS;
         match self.times.get(&self.current).copied() {
             Some(at_ms) if fresh(at_ms) => Ok(at_ms),
             Some(at_ms) => Err(Unattested::Old { at_ms }),
             None if !fresh(self.before_ms) => Err(Unattested::Old { at_ms: self.before_ms }),
-            None if now_ms.saturating_sub(self.since_ms) <= CHANGE_MS => Ok(self.before_ms),
+            None if now_ms.abs_diff(self.since_ms) <= CHANGE_MS => Ok(self.before_ms),
             None => Err(Unattested::Other { since_ms: self.since_ms }),
         }
     }
@@ -171,6 +174,18 @@ mod tests {
         assert_eq!(attested.check(T + 3 * DAY), Err(Unattested::Old { at_ms: T + 5 }));
         attested.note(&entry(1, T + 9 * DAY), T + 9 * DAY, T + 4 * DAY);
         assert_eq!(attested.check(T + 5 * DAY + 1), Err(Unattested::Old { at_ms: T + 4 * DAY }));
+    }
+
+    #[test]
+    fn a_time_far_ahead_that_damage_has_written_counts_for_nothing_and_goes_with_the_next_attestation() {
+        let text = String::from_utf8(Attested::begin(&[1; 32], T).encode()).unwrap();
+        for flipped in ["5900000000000", "9900000000000", "1980000000000", "1904000000000"] {
+            let mut attested = Attested::parse(text.replace(&T.to_string(), flipped).as_bytes()).unwrap();
+            let at_ms = flipped.parse().unwrap();
+            assert_eq!(attested.check(T), Err(Unattested::Old { at_ms }));
+            assert!(attested.note(&entry(1, T + 5), T + 9, T + 9));
+            assert_eq!(attested.check(T + 9), Ok(T + 5));
+        }
     }
 
     #[test]
