@@ -52,8 +52,12 @@ fn waiting(region: &Region) -> u64 {
 fn until_full(region: &Region, kept: &mut BTreeSet<String>) {
     for _ in 0..PACKETS_MAX {
         kept.insert(sent(&send(region, kept.len()).ok()));
-        if waiting(region) >= 3 && wait(|| waiting(region) == 0 || is_put_off(region)) && waiting(region) > 0
-        {
+        if waiting(region) < 3 {
+            continue;
+        }
+        let is_answered = wait(|| waiting(region) == 0 || is_put_off(region));
+        assert!(is_answered, "neither taken nor refused:\n{}", region.said("broker"));
+        if waiting(region) > 0 {
             return;
         }
     }
