@@ -195,7 +195,8 @@ impl Session {
             Ok(verified) => Some(Intake::Submit(Box::new(Submitted { verified, answer, share }))),
             Err((refused, claimed)) => {
                 // Its receipt was lost on the way, and keys or directories have moved since.
-                if let Some(admission) = claimed.and_then(|claim| admit::known(&claim, &self.shared.ledger())) {
+                if let Some(admission) = claimed.and_then(|claim| admit::known(&claim, &self.shared.ledger()))
+                {
                     self.shared.metrics.duplicates.add(1);
                     answer_again(&Handle::current(), &self.shared, admission, answer);
                     return None;
