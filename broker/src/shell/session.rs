@@ -185,18 +185,16 @@ impl Session {
         let now_ms = clock::now_ms();
         let rules = self.shared.rules();
         let earlier = |hash: &Digest| self.shared.named(hash, now_ms);
-        let verify = || {
-            let verified = admit::verify(payload, &self.agency, &rules, earlier, now_ms);
-            verified.map_err(|refused| (refused, admit::claimed(payload, &self.agency)))
-        };
+        let verify = || admit::verify(payload, &self.agency, &rules, earlier, now_ms);
         // To make room on this thread for others costs as much as a short packet.
         let is_long = payload.len() > INLINE_BYTES_MAX;
         match if is_long { block_in_place(verify) } else { verify() } {
             Ok(verified) => Some(Intake::Submit(Box::new(Submitted { verified, answer, share }))),
-            Err((refused, claimed)) => {
+            Err(refused) => {
                 // Its receipt was lost on the way, and keys or directories have moved since.
-                if let Some(admission) = claimed.and_then(|claim| admit::known(&claim, &self.shared.ledger()))
-                {
+                let claim = || admit::claimed(payload, &self.agency);
+                let claim = if is_long { block_in_place(claim) } else { claim() };
+                if let Some(admission) = claim.and_then(|claim| admit::known(&claim, &self.shared.ledger())) {
                     self.shared.metrics.duplicates.add(1);
                     answer_again(&Handle::current(), &self.shared, admission, answer);
                     return None;

@@ -130,6 +130,13 @@ impl Pipeline {
         self.put_off.get(digest)
     }
 
+    /// How much is remembered.
+    #[cfg(feature = "sim")]
+    pub(crate) fn load(&self) -> usize {
+        let Self { unanswered, put_off, uploading, uploaded, aside } = self;
+        unanswered.len() + put_off.len() + uploading.len() + uploaded.len() + aside.len()
+    }
+
     /// The connection is gone: everything unanswered is submitted again.
     pub(crate) fn disconnected(&mut self) {
         self.unanswered.clear();
