@@ -1,6 +1,6 @@
 //! A broker for the simulator: the core of this crate, the real journal, and the real files of the audit log, on simulated
-//! disks, without thread, clock or socket. What stands here takes the place of the sequencer ([`round`]), the sessions
-//! ([`session`]) and the publisher ([`publish`]), and does in the same order what they do. Attachments, slot keys, reads,
+//! disks, without thread, clock or socket. What stands here takes the place of the sequencer (`round`), the sessions
+//! (`session`) and the publisher (`publish`), and does in the same order what they do. Attachments, slot keys, reads,
 //! erasures, witnesses and the keeper of the directory are left out.
 //!
 //! As in the broker itself, a group is folded in when it has its sequence, and becomes durable later: [`SimBroker::write`].

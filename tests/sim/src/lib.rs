@@ -8,7 +8,7 @@
 //! | [`region`] | five agencies, their policies, a directory that changes |
 //! | [`machine`] | a disk and a clock, and how they fail |
 //! | [`link`] | a session: two ordered streams that may be cut at any byte |
-//! | [`world`] | all of it, and what may happen next ([`world::chaos`], [`world::heal`]) |
+//! | [`world`] | all of it, and what may happen next (`world/chaos.rs`, `world/heal.rs`) |
 //! | [`oracle`] | what must hold, asked of what is on the disks, at each step and at the end |
 //!
 //! What is real and what is not, and what it does not show, stands in docs/RELIABILITY.md.
