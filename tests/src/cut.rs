@@ -7,6 +7,8 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
+    thread::sleep,
+    time::Duration,
 };
 
 use tempfile::TempDir;
@@ -18,6 +20,10 @@ const PREFIX: &str = "lintas-cut-";
 /// The call that shuts an ext4 file system down; Rust's standard library has no ioctl, Python's has.
 const SHUTDOWN: &str = "import fcntl,os,struct,sys\n\
     fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack('I', int(sys.argv[2])))";
+
+/// How often a mount is tried, and how long between.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What a cut leaves of what was written and never synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,8 +177,15 @@ fn make(file: &Path, mib: u64) -> bool {
         && quiet(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(file))
 }
 
+/// Tests that run at once may reach for the same loop device: one of them has to try again.
 fn mounted(image: &Path, mount: &Path) -> bool {
-    quiet(Command::new("mount").args(["-o", "loop"]).arg(image).arg(mount))
+    (0..TRIES).any(|_| {
+        let is_mounted = quiet(Command::new("mount").args(["-o", "loop"]).arg(image).arg(mount));
+        if !is_mounted {
+            sleep(PAUSE);
+        }
+        is_mounted
+    })
 }
 
 fn unmounted(mount: &Path) -> bool {
