@@ -154,7 +154,8 @@ pub fn throw_junk(address: SocketAddr, per_second: u32, seed: u64, goes_on: impl
     let made_up_max = u64::from(per_second / 100);
     let (began, mut thrown, mut missed) = (Instant::now(), 0_u64, 0);
     while goes_on() {
-        let due = (began.elapsed().as_secs_f64() * f64::from(per_second)) as u64 - missed;
+        let due = began.elapsed().as_micros() * u128::from(per_second) / 1_000_000;
+        let due = u64::try_from(due).unwrap() - missed;
         missed += due.saturating_sub(thrown + made_up_max);
         for _ in thrown..due.min(thrown + made_up_max) {
             let at = usize::try_from(thrown).unwrap();
