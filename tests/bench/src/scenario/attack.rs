@@ -3,7 +3,6 @@
 
 use std::{
     fs,
-    net::SocketAddr,
     ops::Range,
     path::PathBuf,
     thread,
