@@ -33,8 +33,11 @@ const RATIO_MAX: f64 = 3.0;
 const GROWN_MAX: f64 = 64e6;
 /// Until the last of the revoked is disconnected, microseconds.
 const REVOKED_US_MAX: f64 = 1e6;
-/// Junk Initials in a second.
+/// Junk Initials in a second, and how many it must have been in truth: less is not the attack that is spoken of.
 const JUNK: u32 = 20_000;
+const JUNK_MIN: f64 = 18_000.0;
+/// Handshakes of strangers in a second, at least: half of those that a broker begins.
+const STRANGERS_MIN: f64 = 200.0;
 /// Distinct packets of a member that floods, for each second; at most so many in all. Then they come again.
 const FLOOD_PER_SECOND: usize = 12_000;
 const FLOOD_MAX: usize = 100_000;
@@ -129,7 +132,9 @@ impl<'a> Ground<'a> {
         let note = format!("{} handshakes tried, the others were turned away unseen", done.count);
         let rows = vec![
             rate("strangers.tried", done.count, &done),
-            rate("strangers.handshakes", done.refused, &done).note(note),
+            rate("strangers.handshakes", done.refused, &done)
+                .must_be(Target::AtLeast(STRANGERS_MIN))
+                .note(note),
         ];
         self.attacks.push(Found { name: "strangers", during, rows });
     }
