@@ -119,7 +119,7 @@ impl<'a> Ground<'a> {
         let attack = Attack::Junk { broker: self.world.address(), per_second: JUNK, seed };
         let (during, done) = self.attacked("junk", source, &attack);
         let rows =
-            vec![rate("junk.sent", done.count, &done).note(format!(
+            vec![rate("junk.sent", done.count, &done).must_be(Target::AtLeast(JUNK_MIN)).note(format!(
                 "datagrams of 1,200 bytes that look like Initials, {JUNK} wanted, seed {seed}"
             ))];
         self.attacks.push(Found { name: "junk", during, rows });
@@ -178,7 +178,7 @@ impl<'a> Ground<'a> {
             (self.honest(name, source), flooding.join().unwrap())
         });
         let accepted = told.latencies.len() as f64 / told.seconds;
-        let note = format!("{IN_FLIGHT} in flight, {} refused: {}", told.refused, told.refusal);
+        let note = format!("{IN_FLIGHT} in flight, {} refused", told.refused);
         let rows = vec![
             Row::new(
                 format!("attack.{name}.submitted"),
