@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     ffi::OsStr,
-    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
@@ -13,29 +12,23 @@ use std::{
 
 use bytes::Bytes;
 use lintas_config::{
-    Bootstrap, Directory,
-    issue::{bundle, fresh_seed, new_agency, seed, sign_roster},
+    issue::{new_agency, seed},
     os_entropy,
 };
 use lintas_link::{Client, FrameReader, FrameWriter, LinkError, PeerDirectory, TransportKey, greet};
-use lintas_proto::{
-    canonical, limits,
-    schema::{
-        BrokerKeys, Hello, JoinRequest, Member, MemberStatus, NodeSecrets, Purpose, Role, Roster, RosterUnit,
-        SignedKeyset, UnitFunction,
-    },
-    sign::{KeyRole, SigningKey, VerifyingKey},
+use lintas_proto::schema::{
+    Hello, JoinRequest, Member, MemberStatus, NodeSecrets, Purpose, Role, RosterUnit, UnitFunction,
 };
 use tokio::{runtime::Runtime, task::JoinSet, time::timeout};
 
 use crate::{
     ROLE_BROKER,
+    directory::Issued,
     process::Process,
     region::{free_address, now_ms, said},
 };
 
 const REGION: &str = "crowd";
-const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 /// Most handshakes at once.
 const AT_ONCE: usize = 20;
 /// How long anything may take before the test gives up.
@@ -46,10 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 pub struct Crowd {
     root: PathBuf,
     address: SocketAddr,
-    authority: SigningKey,
-    roster: Roster,
-    keysets: Vec<SignedKeyset>,
-    directory: Directory,
+    issued: Issued,
     secrets: Vec<NodeSecrets>,
     broker: Process,
     runtime: Runtime,
@@ -81,10 +71,7 @@ impl Crowd {
         let mut init = Command::new(program);
         init.args([ROLE_BROKER, "init", "--name", "hub.crowd", "--listen", &address.to_string(), "--data"]);
         let _ = said(init.arg(&folder)).ok();
-        let keys = Bytes::from(fs::read(folder.join("broker.roster")).unwrap());
-        let keys: BrokerKeys = canonical::decode(&keys, limits::HELLO_BYTES_MAX).unwrap();
         let mut entropy = os_entropy();
-        let authority = SigningKey::from_seed(KeyRole::Authority, &fresh_seed(&mut entropy)).unwrap();
         let (mut members, mut keysets, mut secrets) = (vec![], vec![], vec![]);
         for number in 0..count {
             let (_, secret, request) = new_agency(REGION, member(number), now_ms(), &mut entropy).unwrap();
@@ -93,46 +80,14 @@ impl Crowd {
             keysets.push(keyset.unwrap());
             secrets.push(secret);
         }
-        let roster = Roster {
-            format: 1,
-            region: REGION.to_owned(),
-            version: 1,
-            not_before_ms: now_ms() - DAY_MS,
-            not_after_ms: now_ms() + 100 * DAY_MS,
-            authority_keys: vec![Bytes::copy_from_slice(&authority.public_key())],
-            threshold: 1,
-            members,
-            brokers: vec![keys],
-            suite_min: 1,
-            epoch_ms: 1_000,
-            ..Roster::default()
-        };
-        let bootstrap = Bootstrap {
-            region: REGION.to_owned(),
-            authority_keys: vec![VerifyingKey::parse(&authority.public_key()).unwrap()],
-            threshold: 1,
-        };
-        let bytes = bundle(&sign_roster(&roster, std::slice::from_ref(&authority)).unwrap(), keysets.clone());
-        fs::write(folder.join("bootstrap.toml"), bootstrap.to_text()).unwrap();
-        fs::write(folder.join("directory.bin"), &bytes).unwrap();
-        let directory = Directory::open(&bytes, &bootstrap).unwrap();
+        let issued = Issued::found(&folder, REGION, 1_000, (members, keysets));
         let arguments =
             [OsStr::new(ROLE_BROKER), OsStr::new("run"), OsStr::new("--data"), folder.as_os_str()];
         let mut broker = Process::start(program, &arguments, &root.join("broker.log"), &[]);
         assert!(broker.wait_for("listens on", 0), "the broker does not start:\n{}", broker.said());
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        Self {
-            root: root.to_owned(),
-            address,
-            authority,
-            roster,
-            keysets,
-            directory,
-            secrets,
-            broker,
-            runtime,
-        }
+        Self { root: root.to_owned(), address, issued, secrets, broker, runtime }
     }
 
     /// The broker.
@@ -171,9 +126,9 @@ impl Crowd {
             protocol: 1,
             region: REGION.to_owned(),
             agency: agency(number),
-            roster_version: self.directory.roster().version,
+            roster_version: self.issued.directory().roster().version,
             keyset_version: 1,
-            directory_hash: Bytes::copy_from_slice(self.directory.hash()),
+            directory_hash: Bytes::copy_from_slice(self.issued.directory().hash()),
             slot_key: self.secrets[number].slot_key.clone(),
             time_ms: now_ms(),
             software: "lintas-tests".to_owned(),
@@ -183,18 +138,7 @@ impl Crowd {
 
     /// The authority revokes these members; the broker's operator puts the new directory in its place, whole.
     pub fn revoke(&self, numbers: std::ops::Range<usize>) {
-        let mut roster = Roster {
-            version: 2,
-            prev_hash: Bytes::copy_from_slice(self.directory.roster_hash()),
-            ..self.roster.clone()
-        };
-        for number in numbers {
-            roster.members[number].status = MemberStatus::Revoked as i32;
-        }
-        let signed = sign_roster(&roster, std::slice::from_ref(&self.authority)).unwrap();
-        let place = self.root.join("broker").join("directory.bin");
-        fs::write(place.with_extension("part"), bundle(&signed, self.keysets.clone())).unwrap();
-        fs::rename(place.with_extension("part"), place).unwrap();
+        self.issued.revoke(&self.root.join("broker"), numbers);
     }
 
     /// Why each of these sessions ended; none where one did not end.

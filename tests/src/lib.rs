@@ -19,6 +19,7 @@ pub mod crowd;
 pub mod cut;
 pub mod demo;
 pub mod dice;
+pub mod directory;
 pub mod drill;
 pub mod faketime;
 pub mod independent;

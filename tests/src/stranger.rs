@@ -1,10 +1,10 @@
 //! A stranger: sound keys, known to nobody.
 
 use std::{
-    net::{SocketAddr, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
     sync::Arc,
     thread::sleep,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use lintas_config::{issue::fresh_seed, os_entropy};
@@ -43,14 +43,14 @@ pub fn try_to_connect(address: SocketAddr) -> Attempt {
 }
 
 async fn hello(address: SocketAddr) -> Result<(), LinkError> {
-    knock(&stranger()?, address).await
+    knock(&stranger(Ipv4Addr::LOCALHOST)?, address).await
 }
 
-fn stranger() -> Result<Client, LinkError> {
+fn stranger(from: Ipv4Addr) -> Result<Client, LinkError> {
     let key = TransportKey::from_seed(&fresh_seed(&mut os_entropy()))?;
     // Its own side does not end one attempt for the next.
     let limits = Limits { connections_per_peer_max: 1_000, ..Limits::default() };
-    Client::bind_with(SocketAddr::from(([127, 0, 0, 1], 0)), &key, Arc::new(Anybody), limits)
+    Client::bind_with(SocketAddr::from((from, 0)), &key, Arc::new(Anybody), limits)
 }
 
 async fn knock(client: &Client, address: SocketAddr) -> Result<(), LinkError> {
@@ -63,16 +63,28 @@ async fn knock(client: &Client, address: SocketAddr) -> Result<(), LinkError> {
 /// many were turned away unseen or left without an answer; nobody is served.
 #[must_use]
 pub fn storm(address: SocketAddr, count: usize) -> (usize, usize) {
+    storm_from(&[Ipv4Addr::LOCALHOST], address, count, || true)
+}
+
+/// As [`storm`], from each of these addresses of this machine in turn, and only as long as `goes_on`; those that are
+/// under way then are not counted.
+#[must_use]
+pub fn storm_from(
+    from: &[Ipv4Addr],
+    address: SocketAddr,
+    count: usize,
+    goes_on: impl Fn() -> bool,
+) -> (usize, usize) {
     const AT_ONCE: usize = 50;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
-        let client = Arc::new(stranger().unwrap());
+        let clients: Vec<_> = from.iter().map(|from| Arc::new(stranger(*from).unwrap())).collect();
         let (mut refused, mut unseen, mut begun) = (0, 0, 0);
         let mut tries = tokio::task::JoinSet::new();
-        while begun < count || !tries.is_empty() {
+        while goes_on() && (begun < count || !tries.is_empty()) {
             while begun < count && tries.len() < AT_ONCE {
+                let client = Arc::clone(&clients[begun % clients.len()]);
                 begun += 1;
-                let client = Arc::clone(&client);
                 tries.spawn(async move { knock(&client, address).await });
             }
             match tries.join_next().await.unwrap().unwrap() {
@@ -93,7 +105,7 @@ pub fn first_flights(count: usize) -> Vec<Vec<u8>> {
     hole.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
     let address = hole.local_addr().unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let client = runtime.block_on(async { Arc::new(stranger().unwrap()) });
+    let client = runtime.block_on(async { Arc::new(stranger(Ipv4Addr::LOCALHOST).unwrap()) });
     let (mut flights, mut buffer) = (Vec::new(), vec![0; 2_048]);
     while flights.len() < count {
         for _ in 0..AT_ONCE {
@@ -129,4 +141,31 @@ pub fn junk_initials(count: usize, seed: u64) -> Vec<Vec<u8>> {
         datagram
     };
     (0..count).map(|_| junk()).collect()
+}
+
+/// Throws junk Initials at `address` as long as `goes_on`, so many in a second if the machine lets it: how many. Each is of a
+/// connection of its own. What was missed is made up for no longer than a hundredth of a second.
+#[must_use]
+pub fn throw_junk(address: SocketAddr, per_second: u32, seed: u64, goes_on: impl Fn() -> bool) -> u64 {
+    const MADE: usize = 1_000;
+    const ID: std::ops::Range<usize> = 6..14;
+    let mut junk = junk_initials(MADE, seed);
+    let sockets: Vec<UdpSocket> = (0..4).map(|_| UdpSocket::bind("127.0.0.1:0").unwrap()).collect();
+    let made_up_max = u64::from(per_second / 100);
+    let (began, mut thrown, mut missed) = (Instant::now(), 0_u64, 0);
+    while goes_on() {
+        let due = began.elapsed().as_micros() * u128::from(per_second) / 1_000_000;
+        let due = u64::try_from(due).unwrap() - missed;
+        missed += due.saturating_sub(thrown + made_up_max);
+        for _ in thrown..due.min(thrown + made_up_max) {
+            let at = usize::try_from(thrown).unwrap();
+            let datagram = &mut junk[at % MADE];
+            datagram[ID].copy_from_slice(&thrown.to_be_bytes());
+            // A full buffer of the broker's drops it, as a network would.
+            let _ = sockets[at % sockets.len()].send_to(datagram, address);
+            thrown += 1;
+        }
+        sleep(Duration::from_millis(1));
+    }
+    thrown
 }

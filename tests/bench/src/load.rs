@@ -27,10 +27,12 @@ const ROLE: &str = "__load";
 /// Where it goes.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Wire {
-    /// To a broker.
+    /// To a broker: the packets of each file so many times.
     Lintas {
         /// Where it listens.
         broker: SocketAddr,
+        /// More than once only in an attack.
+        times: usize,
     },
     /// To the bare reference or to an echo: the packets of each file so many times.
     Bare {

@@ -10,6 +10,7 @@
 //! | `bare` | the strongest bare server, as a reference |
 //! | `node` | a node as an agency runs it, as a process |
 //! | `load` | the load generator, a process of its own |
+//! | `attack` | strangers and members that attack, as processes |
 //! | `bulk` | what a stream, SHA-256 and the disk can do with a large file |
 //! | `peers` | clients of the peers, with the feature `peers` |
 //! | `statistics`, `report`, `quiet` | percentiles; rows and charts; whether the machine is quiet |
@@ -25,6 +26,7 @@
     reason = "a harness: whatever is not as it should be ends the run; measuring needs the clock"
 )]
 
+mod attack;
 mod bare;
 mod bench;
 mod bulk;
@@ -53,7 +55,10 @@ fn main() -> ExitCode {
     if let Some(code) = load::role(&arguments) {
         return code;
     }
-    if let Some(code) = bulk::role(&arguments).or_else(|| scenario::idle::role(&arguments)) {
+    if let Some(code) = bulk::role(&arguments)
+        .or_else(|| scenario::idle::role(&arguments))
+        .or_else(|| attack::role(&arguments))
+    {
         return code;
     }
     #[cfg(feature = "peers")]

@@ -57,10 +57,11 @@ impl Node {
         (node, request)
     }
 
-    /// Gives it the directory, and has it sign a policy that takes everything; the signed bundle.
-    pub(crate) fn join(&self, bootstrap: &str, directory: &[u8]) -> Vec<u8> {
-        fs::write(self.folder().join("bootstrap.toml"), bootstrap).unwrap();
-        fs::write(self.folder().join("directory.bin"), directory).unwrap();
+    /// Gives it the directory that its broker has, and has it sign a policy that takes everything; the signed bundle.
+    pub(crate) fn join(&self, broker: &Path) -> Vec<u8> {
+        for file in ["bootstrap.toml", "directory.bin"] {
+            fs::copy(broker.join(file), self.folder().join(file)).unwrap();
+        }
         let texts = self.root.join(format!("{}-policy", self.unit.agency));
         fs::create_dir_all(&texts).unwrap();
         fs::write(texts.join("policy.cedar"), policy::OPEN).unwrap();

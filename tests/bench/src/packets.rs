@@ -90,7 +90,7 @@ impl<'a> Sealer<'a> {
         let secrets = &world.secrets[wanted.from];
         let packet_seed = seed("packet", &secrets.packet_seed).unwrap();
         let key = SigningKey::from_seed(KeyRole::Packet, &packet_seed).unwrap();
-        Self { directory: &world.directory, secrets, key, wanted }
+        Self { directory: world.issued.directory(), secrets, key, wanted }
     }
 
     fn seal_many(&self, count: usize) -> Vec<Bytes> {

@@ -13,22 +13,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use lintas_config::{
-    Bootstrap, Directory,
-    issue::{bundle, fresh_seed, new_agency, sign_roster},
-    os_entropy,
-    settings::BrokerSettings,
-};
+use lintas_config::{issue::new_agency, os_entropy, settings::BrokerSettings};
 use lintas_proto::{
-    canonical, limits,
+    canonical,
     schema::{
-        BrokerKeys, JoinRequest, Member, MemberStatus, NodeSecrets, Purpose, Role, Roster, RosterUnit,
-        UnitFunction, UnitRef,
+        JoinRequest, Member, MemberStatus, NodeSecrets, Purpose, Role, RosterUnit, UnitFunction, UnitRef,
     },
-    sign::{KeyRole, SigningKey, VerifyingKey},
 };
 use lintas_tests::{
-    ROLE_BROKER, policy,
+    ROLE_BROKER,
+    directory::Issued,
+    policy,
     process::Process,
     region::{free_address, now_ms},
 };
@@ -39,19 +34,18 @@ pub(crate) const REGION: &str = "bench";
 const BROKER: &str = "hub.bench";
 /// How often the log is published, milliseconds: as a region is founded if nobody says otherwise.
 pub(crate) const EPOCH_MS: u32 = 10_000;
-const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 /// Ticks a second of the times in `/proc`: Linux shows all processes so many, whatever it counts in itself.
 const PROC_TICKS: f64 = 100.0;
 /// Settings without which the benchmark would measure the bounds on one agency instead of the broker.
-const UNBOUNDED: &str =
-    "queue_entries_max = 10000000\nsubmissions_per_minute = 0\njournal_mib_max = 1048576\n";
+const UNBOUNDED: &str = "queue_entries_max = 10000000\njournal_mib_max = 1048576\n";
+const ANY_RATE: &str = "submissions_per_minute = 0\n";
 
 /// A region on disk.
 #[derive(Debug)]
 pub(crate) struct World {
     program: PathBuf,
     root: PathBuf,
-    pub(crate) directory: Directory,
+    pub(crate) issued: Issued,
     pub(crate) secrets: Vec<NodeSecrets>,
     broker: Option<Process>,
 }
@@ -80,9 +74,8 @@ impl World {
         settings: &str,
         with_node: bool,
     ) -> (Self, Option<Node>) {
-        let keys = init(&bench.program, root, settings);
+        init(&bench.program, root, settings);
         let mut entropy = os_entropy();
-        let authority = SigningKey::from_seed(KeyRole::Authority, &fresh_seed(&mut entropy)).unwrap();
         let (mut members, mut keysets, mut secrets) = (vec![], vec![], vec![]);
         for number in 0..agencies {
             let (_, secret, request) = new_agency(REGION, member(number), now_ms(), &mut entropy).unwrap();
@@ -99,30 +92,8 @@ impl World {
             keysets.push(request.keyset.unwrap());
             node
         });
-        let roster = Roster {
-            format: 1,
-            region: REGION.to_owned(),
-            version: 1,
-            not_before_ms: now_ms() - DAY_MS,
-            not_after_ms: now_ms() + 100 * DAY_MS,
-            authority_keys: vec![Bytes::copy_from_slice(&authority.public_key())],
-            threshold: 1,
-            members,
-            brokers: vec![keys],
-            suite_min: 1,
-            epoch_ms: EPOCH_MS,
-            ..Roster::default()
-        };
-        let bytes = bundle(&sign_roster(&roster, std::slice::from_ref(&authority)).unwrap(), keysets);
-        let bootstrap = Bootstrap {
-            region: REGION.to_owned(),
-            authority_keys: vec![VerifyingKey::parse(&authority.public_key()).unwrap()],
-            threshold: 1,
-        };
         let broker = root.join("broker");
-        fs::write(broker.join("bootstrap.toml"), bootstrap.to_text()).unwrap();
-        fs::write(broker.join("directory.bin"), &bytes).unwrap();
-        let directory = Directory::open(&bytes, &bootstrap).unwrap();
+        let issued = Issued::found(&broker, REGION, EPOCH_MS, (members, keysets));
         for secrets in &secrets {
             fs::write(secrets_file(root, &secrets.agency), canonical::encode(secrets)).unwrap();
             let folder = broker.join("policies").join(&secrets.agency);
@@ -134,13 +105,20 @@ impl World {
             .unwrap();
         }
         if let Some(node) = &node {
-            let signed = node.join(&bootstrap.to_text(), &bytes);
+            let signed = node.join(&broker);
             let folder = broker.join("policies").join(&node.unit.agency);
             fs::create_dir_all(&folder).unwrap();
             fs::write(folder.join("1.bin"), signed).unwrap();
         }
         let (program, root) = (bench.program.clone(), root.to_owned());
-        (Self { program, root, directory, secrets, broker: None }, node)
+        (Self { program, root, issued, secrets, broker: None }, node)
+    }
+
+    /// No agency submits more in a minute than a region allows if nobody says otherwise. Before the broker starts.
+    pub(crate) fn bound_rates(&self) {
+        let toml = self.folder().join("broker.toml");
+        let text = fs::read_to_string(&toml).unwrap();
+        fs::write(toml, text.replace(ANY_RATE, "")).unwrap();
     }
 
     /// Starts the broker and waits until it listens.
@@ -215,8 +193,8 @@ fn address(root: &Path) -> SocketAddr {
     BrokerSettings::parse(&text).unwrap().listen
 }
 
-/// Makes the broker's folder as its operator would; its public keys.
-fn init(program: &Path, root: &Path, settings: &str) -> BrokerKeys {
+/// Makes the broker's folder as its operator would.
+fn init(program: &Path, root: &Path, settings: &str) {
     let (folder, listen) = (root.join("broker"), free_address().to_string());
     let output = Command::new(program)
         .args([ROLE_BROKER, "init", "--name", BROKER, "--listen", &listen, "--data"])
@@ -225,9 +203,7 @@ fn init(program: &Path, root: &Path, settings: &str) -> BrokerKeys {
         .unwrap();
     assert!(output.status.success(), "{output:?}");
     let toml = folder.join("broker.toml");
-    fs::write(&toml, format!("listen = \"{listen}\"\n{UNBOUNDED}{settings}")).unwrap();
-    let keys = Bytes::from(fs::read(folder.join("broker.roster")).unwrap());
-    canonical::decode(&keys, limits::HELLO_BYTES_MAX).unwrap()
+    fs::write(&toml, format!("listen = \"{listen}\"\n{UNBOUNDED}{ANY_RATE}{settings}")).unwrap();
 }
 
 fn member(number: usize) -> Member {

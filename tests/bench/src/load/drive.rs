@@ -49,10 +49,10 @@ type Ready<S, A> = ((S, A), Vec<Bytes>);
 /// Everything that the plan says.
 pub(super) async fn all(plan: &Plan) -> Told {
     match &plan.wire {
-        Wire::Lintas { broker } => {
+        Wire::Lintas { broker, times } => {
             let mut ready = Vec::new();
             for source in &plan.sources {
-                let packets = packets::read(&source.packets);
+                let packets = vec![packets::read(&source.packets); *times].concat();
                 ready.push((lintas::connect(*broker, &source.secrets).await, packets));
             }
             send(plan, ready).await

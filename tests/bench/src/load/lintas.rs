@@ -9,7 +9,9 @@ use std::{
 
 use bytes::Bytes;
 use lintas_config::issue::seed;
-use lintas_link::{Client, FrameReader, FrameWriter, PeerDirectory, TransportKey, greet};
+use lintas_link::{
+    Client, Connection, FrameReader, FrameWriter, LinkError, PeerDirectory, TransportKey, greet,
+};
 use lintas_proto::{
     canonical,
     frame::FrameType,
@@ -33,6 +35,7 @@ impl PeerDirectory for Anybody {
 /// The sending half.
 pub(crate) struct Sender {
     pub(super) writer: FrameWriter,
+    pub(crate) connection: Connection,
     _client: Arc<Client>,
 }
 
@@ -40,6 +43,14 @@ pub(crate) struct Sender {
 pub(crate) struct Hearer {
     pub(super) reader: FrameReader,
     _client: Arc<Client>,
+}
+
+/// Addresses of this machine that many come from: an address may begin 50 handshakes in a second.
+const ADDRESSES: usize = 25;
+
+/// Where the one of this number comes from.
+pub(crate) fn spread(number: usize) -> Ipv4Addr {
+    Ipv4Addr::new(127, 0, 1, (1 + number % ADDRESSES) as u8)
 }
 
 /// Connects as the agency whose secrets lie in that file.
@@ -67,7 +78,7 @@ pub(crate) async fn connect_from(from: IpAddr, broker: SocketAddr, secrets: &Pat
     };
     let (_, writer, reader) = greet(&connection, &hello).await.unwrap();
     let client = Arc::new(client);
-    (Sender { writer, _client: Arc::clone(&client) }, Hearer { reader, _client: client })
+    (Sender { writer, connection, _client: Arc::clone(&client) }, Hearer { reader, _client: client })
 }
 
 impl Sending for Sender {
@@ -78,9 +89,15 @@ impl Sending for Sender {
 }
 
 impl Hearer {
-    /// Waits until the session ends; what comes meanwhile is left unanswered.
-    pub(crate) async fn ended(mut self) {
-        while let Ok(Some(_)) = self.reader.next().await {}
+    /// Waits until the session ends; what comes meanwhile is left unanswered. Why it ended.
+    pub(crate) async fn ended(mut self) -> LinkError {
+        loop {
+            match self.reader.next().await {
+                Ok(Some(_)) => {}
+                Ok(None) => return LinkError::StreamEnded,
+                Err(error) => return error,
+            }
+        }
     }
 }
 

@@ -151,7 +151,7 @@ fn sealed(
 }
 
 fn submit(bench: &Bench, world: &World, sources: Vec<Source>, seconds: f64) -> Told {
-    let wire = Wire::Lintas { broker: world.address() };
+    let wire = Wire::Lintas { broker: world.address(), times: 1 };
     load::run(bench, world.root(), &Plan { wire, sources, in_flight: IN_FLIGHT, pace: None, seconds })
 }
 

@@ -4,7 +4,7 @@ use std::{
     ffi::OsString,
     fs,
     io::{BufRead as _, BufReader, Read as _},
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     path::PathBuf,
     process::{Child, Command, ExitCode, Stdio},
     thread::sleep,
@@ -18,7 +18,10 @@ use super::submit::TEXT_BYTES;
 use crate::{
     bare::{Bare, Mode},
     bench::Bench,
-    load::{self, Plan, Source, Told, Wire, bare, lintas::connect_from},
+    load::{
+        self, Plan, Source, Told, Wire, bare,
+        lintas::{connect_from, spread},
+    },
     packets::{self, Wanted},
     report::{Outcome, Row, Target},
     world::{World, secrets_file, unit},
@@ -29,8 +32,6 @@ const ROLE: &str = "__idle";
 const CONNECTIONS: usize = 1_000;
 /// Most bytes of the broker's memory for each.
 const BYTES_MAX: f64 = 30_000.0;
-/// Addresses they come from: an address may begin 50 in a second.
-const ADDRESSES: usize = 25;
 /// Between two that begin, so that the region's broker lets all in at once.
 const EACH: Duration = Duration::from_millis(4);
 /// After which what the handshakes took is given back.
@@ -90,7 +91,7 @@ pub(super) fn run(bench: &Bench) -> Outcome {
 }
 
 fn paced(bench: &Bench, world: &World, source: Source) -> Told {
-    let wire = Wire::Lintas { broker: world.address() };
+    let wire = Wire::Lintas { broker: world.address(), times: 1 };
     let seconds = bench.time().as_secs_f64();
     let plan = Plan { wire, sources: vec![source], in_flight: PACED_IN_FLIGHT, pace: Some(PACE), seconds };
     let told = load::run(bench, world.root(), &plan);
@@ -131,8 +132,8 @@ pub(crate) fn role(arguments: &[OsString]) -> Option<ExitCode> {
             held_bare.push(runtime.block_on(bare::connect(holding.server, Some(secrets))));
             continue;
         }
-        let address = Ipv4Addr::new(127, 0, 1, (1 + number % ADDRESSES) as u8);
-        let (sender, hearer) = runtime.block_on(connect_from(address.into(), holding.server, secrets));
+        let address = spread(number).into();
+        let (sender, hearer) = runtime.block_on(connect_from(address, holding.server, secrets));
         held.push(sender);
         ended.spawn_on(hearer.ended(), runtime.handle());
         sleep(EACH);

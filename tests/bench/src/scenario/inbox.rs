@@ -81,7 +81,7 @@ struct Run {
 
 impl Run {
     fn run(self, bench: &Bench, world: &World, folder: &Path, sources: &[Source]) -> Told {
-        let wire = Wire::Lintas { broker: world.address() };
+        let wire = Wire::Lintas { broker: world.address(), times: 1 };
         let plan = Plan {
             wire,
             sources: sources.to_vec(),

@@ -1,6 +1,7 @@
 //! What is measured.
 
 mod attachment;
+mod attack;
 mod audit;
 mod disk;
 mod fanout;
@@ -57,6 +58,11 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "idle",
         says: "1,000 idle connections: the broker's memory, and the latency of others",
         run: idle::run,
+    },
+    Scenario {
+        name: "attack",
+        says: "accepts of an honest member while others attack, and how soon 200 revoked are disconnected",
+        run: attack::run,
     },
     Scenario {
         name: "reopen",

@@ -43,7 +43,7 @@ pub(super) fn sealed(bench: &Bench, world: &World, count: usize, shift: usize) -
 
 /// Sends what was sealed, as fast as it goes or so many a second.
 pub(super) fn send(bench: &Bench, world: &World, sources: Vec<Source>, pace: Option<f64>) -> Told {
-    let wire = Wire::Lintas { broker: world.address() };
+    let wire = Wire::Lintas { broker: world.address(), times: 1 };
     let plan = Plan { wire, sources, in_flight: IN_FLIGHT, pace, seconds: f64::from(3_600) };
     let told = load::run(bench, world.root(), &plan);
     assert_eq!(told.refused, 0, "refused: {}", told.refusal);
@@ -71,7 +71,7 @@ pub(super) fn drain(bench: &Bench, world: &World, agencies: impl Iterator<Item =
         count: (total + agency % SENDERS) / SENDERS,
     };
     let takers = agencies.map(taker).collect();
-    let plan = drain::Plan { broker: world.address(), directory: *world.directory.hash(), takers };
+    let plan = drain::Plan { broker: world.address(), directory: *world.issued.directory().hash(), takers };
     bench.says("taking what waits");
     drain::run(bench, world.root(), &plan);
 }

@@ -182,7 +182,11 @@ impl Pair {
         rest(&broker);
         bench.says(format!("{connections} connections, the broker"));
         let (cpu, groups) = (cpu_seconds(&broker), self.groups());
-        let ours = load::run(bench, self.folder.path(), &plan(Wire::Lintas { broker: self.world.address() }));
+        let ours = load::run(
+            bench,
+            self.folder.path(),
+            &plan(Wire::Lintas { broker: self.world.address(), times: 1 }),
+        );
         let (ours_cpu, groups) = (cpu_seconds(&broker) - cpu, self.groups() - groups);
         // What the broker has to do afterwards is its own, not the reference's.
         signal("STOP", &broker);
@@ -214,7 +218,7 @@ impl Pair {
 }
 
 /// Waits until a process has nothing to do: it must not begin a round with what an earlier one left.
-fn rest(process: &str) {
+pub(super) fn rest(process: &str) {
     for _ in 0..60 {
         let before = cpu_seconds(process);
         thread::sleep(Duration::from_millis(250));

@@ -180,7 +180,7 @@ fn of_ours(bench: &Bench, world: &World, seconds: f64) -> (Told, usize) {
     let (sources, bytes) = submit::sealed(bench, world, CONNECTIONS, count);
     sleep(SETTLE);
     bench.says("Lintas");
-    let wire = load::Wire::Lintas { broker: world.address() };
+    let wire = load::Wire::Lintas { broker: world.address(), times: 1 };
     let plan = load::Plan { wire, sources, in_flight: IN_FLIGHT, pace: None, seconds };
     (load::run(bench, world.root(), &plan), bytes)
 }
