@@ -157,7 +157,8 @@ pub fn throw_junk(address: SocketAddr, per_second: u32, seed: u64, goes_on: impl
         let due = began.elapsed().as_micros() * u128::from(per_second) / 1_000_000;
         let due = u64::try_from(due).unwrap() - missed;
         missed += due.saturating_sub(thrown + made_up_max);
-        for _ in thrown..due.min(thrown + made_up_max) {
+        let until = due.min(thrown + made_up_max);
+        while thrown < until {
             let at = usize::try_from(thrown).unwrap();
             let datagram = &mut junk[at % MADE];
             datagram[ID].copy_from_slice(&thrown.to_be_bytes());
