@@ -163,6 +163,16 @@ impl World {
         Ok(())
     }
 
+    /// What was not believed is judged again.
+    pub(super) fn judge_doubted(&mut self, agency: usize) -> Result<(), Violation> {
+        let believed = self.with_node(agency, |node, hands| node.judge_doubted(hands))?.unwrap_or(0);
+        if believed > 0 {
+            self.counts.believed_late += believed;
+            self.say(AGENCIES[agency], &format!("believes {believed} pieces of evidence that it doubted"));
+        }
+        Ok(())
+    }
+
     /// A turn of the tender.
     pub(super) fn tend_node(&mut self, agency: usize) -> Result<(), Violation> {
         self.with_node(agency, |node, _| node.tend()).map(|_| ())
