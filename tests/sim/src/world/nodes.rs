@@ -28,10 +28,6 @@ impl World {
                 Ok(())
             }
             Err(Stopped(why)) => {
-                if slot.machine.keeps_out(&why) {
-                    self.say(AGENCIES[agency], "does not start: its disk is full");
-                    return Ok(());
-                }
                 must(armed, || format!("{} does not start: {why}", AGENCIES[agency]))?;
                 let (_, said) = slot.machine.crash(&mut self.dice);
                 self.say(AGENCIES[agency], &format!("does not start: {said}"));
