@@ -260,6 +260,7 @@ fn exit_code(error: &RunError) -> u8 {
         | RunError::Baseline(_)
         | RunError::Key(_)
         | RunError::NotListed(_)
+        | RunError::OtherName { .. }
         | RunError::RosterBehindLog { .. }
         | RunError::LogEnded
         | RunError::Io(_) => 3,

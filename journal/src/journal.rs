@@ -220,7 +220,7 @@ impl<D: Disk> Journal<D> {
     ) -> Result<(), CommitError> {
         let staged = self.tail.stage(contents, self.next_sequence, records);
         staged.map_err(|field| self.space.poison("encode a group", &field))?;
-        if self.tail.staged_bytes() >= (self.limits.group_bytes_max as usize).saturating_mul(2) {
+        if self.tail.staged().len() >= (self.limits.group_bytes_max as usize).saturating_mul(2) {
             self.tail.flush(&self.disk).map_err(|cause| self.space.poison("write to a segment", &cause))?;
         }
         Ok(())

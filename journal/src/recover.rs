@@ -15,7 +15,7 @@ use crate::replay::{replay_indexed, replay_last, replay_whole};
 use crate::scan::{Fault, Walk, used_bytes};
 use crate::sealed::Sealed;
 use crate::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, TAIL_BYTES};
-use crate::space::Stock;
+use crate::space::{Stock, wipe};
 use crate::survey::{Last, Survey, survey};
 use crate::tail::{Tail, mark};
 use crate::{Anchor, Fold, OpenReport};
@@ -159,7 +159,7 @@ fn begin<D: Disk>(disk: &D, limits: &Limits, mut survey: Survey) -> Result<Recov
         image: 0,
         first_sequence: 1,
     };
-    let (file, length) = fresh_file(disk, limits, &mut survey, 0)?;
+    let (file, length) = fresh_file(disk, limits, &mut survey, 0, u64::MAX)?;
     let tail = Tail::begin(disk, file, length, &header).map_err(rewriting)?;
     let mut map = Map::default();
     map.insert(tail.number, SegmentMap::new(file, 1, tail.end, tail.hash));
@@ -176,24 +176,73 @@ fn relocate<D: Disk>(
     disk: &D,
     limits: &Limits,
     survey: &mut Survey,
-    (last, briefs): (&Last, &[Option<Bytes>]),
+    end: (&Last, &[Option<Bytes>]),
     mut map: Map,
 ) -> Result<(Tail, Map), OpenError> {
+    let (last, briefs) = end;
     let old = &last.found.header;
-    let number = survey.highest().saturating_add(1);
-    let header = SegmentHeader { number, replaces: old.number, ..old.clone() };
+    let header =
+        SegmentHeader { number: survey.highest().saturating_add(1), replaces: old.number, ..old.clone() };
     let bytes_of = |count: usize, each: u32| (count as u64).saturating_mul(u64::from(each));
     let index = briefs.iter().map(|brief| own_bytes(brief.as_deref())).fold(0, u64::saturating_add);
     let index = index.saturating_add(bytes_of(last.scan.map.carried.len(), CARRIED_BYTES));
     let index = index.saturating_add(bytes_of(last.scan.image_records, IMAGE_BYTES));
     let index = u32::try_from(index).unwrap_or(u32::MAX);
     // An index that is there already is not written again, so it needs no room beside the new one.
-    let end = if last.scan.map.index_at == 0 { last.scan.end } else { last.scan.map.index_at };
-    let (file, length) = fresh_file(disk, limits, survey, end.saturating_add(index))?;
-    let mut tail = Tail::begin(disk, file, length, &header).map_err(rewriting)?;
+    let used = if last.scan.map.index_at == 0 { last.scan.end } else { last.scan.map.index_at };
+    let mut tail = match fresh_file(disk, limits, survey, used.saturating_add(index), old.number) {
+        Ok((file, length)) => {
+            let mut tail = Tail::begin(disk, file, length, &header).map_err(rewriting)?;
+            restage(&mut tail, end, |tail| {
+                let full = tail.staged().len() >= limits.group_bytes_max as usize;
+                if full { tail.flush(disk).map_err(rewriting) } else { Ok(()) }
+            })?;
+            tail
+        }
+        Err(full @ OpenError::DiskFull { .. }) => repeat(disk, survey, end)?.ok_or(full)?,
+        Err(other) => return Err(other),
+    };
+    let notes = tail.sync(disk).map_err(rewriting)?;
+    map.insert(tail.number, SegmentMap::new(tail.file, old.first_sequence, tail.end, tail.hash));
+    map.extend(tail.number, notes, tail.end, tail.hash);
+    Ok((tail, map))
+}
+
+/// Where there is no room for one more segment: the move of an earlier start, which had no time to overwrite the segment that
+/// it replaced, is made once more in the same place. Nothing stands behind that move, so these are the same bytes: a power cut
+/// meanwhile changes none of them. None if this is no such move.
+fn repeat<D: Disk>(
+    disk: &D,
+    survey: &Survey,
+    end: (&Last, &[Option<Bytes>]),
+) -> Result<Option<Tail>, OpenError> {
+    let Last { found, scan, .. } = end.0;
+    let header = &found.header;
+    if !survey.segments.contains_key(&header.replaces) || scan.fault.is_some() {
+        return Ok(None);
+    }
+    let mut tail = Tail::blank(found.file, found.length, header);
+    restage(&mut tail, end, |_| Ok(()))?;
+    if end.0.valid().get(SEGMENT_HEADER_BYTES as usize..) != Some(tail.staged()) {
+        return Ok(None);
+    }
+    warn!(
+        segment = header.number,
+        "no room for one more segment; the move of an earlier start is made again"
+    );
+    tail.write_header(disk, header).map_err(rewriting)?;
+    Ok(Some(tail))
+}
+
+/// Stages the valid groups of the last segment, and the mark that they were moved.
+fn restage(
+    tail: &mut Tail,
+    (last, briefs): (&Last, &[Option<Bytes>]),
+    mut flush: impl FnMut(&mut Tail) -> Result<(), OpenError>,
+) -> Result<(), OpenError> {
     let unencodable = |field: Field| rewriting(std::io::Error::other(field));
     let bytes = last.valid();
-    let mut walk = Walk::again(old, &bytes);
+    let mut walk = Walk::again(&last.found.header, &bytes);
     let mut briefs = briefs.iter();
     while let Some(group) = walk.step().map_err(|fault| last.found.damage(fault, Evidence::Acknowledged))? {
         let contents = group.header.contents;
@@ -207,27 +256,23 @@ fn relocate<D: Disk>(
             false => records.map(|(_, record)| *record).collect(),
         };
         tail.stage(contents, group.header.first_sequence, records.into_iter()).map_err(unencodable)?;
-        if tail.staged_bytes() >= limits.group_bytes_max as usize {
-            tail.flush(disk).map_err(rewriting)?;
-        }
+        flush(tail)?;
     }
-    tail.stage(Contents::Moved, last.scan.next_sequence, mark(KIND_MOVED)).map_err(unencodable)?;
-    let notes = tail.sync(disk).map_err(rewriting)?;
-    map.insert(number, SegmentMap::new(file, header.first_sequence, tail.end, tail.hash));
-    map.extend(number, notes, tail.end, tail.hash);
-    Ok((tail, map))
+    tail.stage(Contents::Moved, last.scan.next_sequence, mark(KIND_MOVED)).map_err(unencodable)
 }
 
 fn rewriting(source: std::io::Error) -> OpenError {
     OpenError::Io { doing: "write the end of the journal to a fresh segment", source }
 }
 
-/// A blank file, its name durable, with room for groups up to `end` and the closing marks; and its length.
+/// A blank file, its name durable, with room for groups up to `end` and the closing marks; and its length. Where there is no
+/// room, what an earlier start began behind the segment `last` and did not finish is overwritten and used again.
 fn fresh_file<D: Disk>(
     disk: &D,
     limits: &Limits,
     survey: &mut Survey,
     end: u32,
+    last: u64,
 ) -> Result<(u64, u32), OpenError> {
     let length = limits.segment_bytes.max(end.saturating_add(TAIL_BYTES));
     let spare = if length == limits.segment_bytes { survey.spares.pop() } else { None };
@@ -236,13 +281,19 @@ fn fresh_file<D: Disk>(
         None => {
             let file = survey.next_file;
             match disk.create(file, u64::from(length)) {
-                Ok(()) => {}
-                Err(cause) if no_room(&cause) => return Err(OpenError::DiskFull { bytes: length }),
+                Ok(()) => {
+                    survey.next_file = file.saturating_add(1);
+                    survey.files = survey.files.saturating_add(1);
+                    file
+                }
+                Err(cause) if no_room(&cause) => {
+                    let unfinished = survey.take_unfinished(disk, last, length).map_err(rewriting)?;
+                    let file = unfinished.ok_or(OpenError::DiskFull { bytes: length })?;
+                    wipe(disk, file, u64::from(length)).map_err(rewriting)?;
+                    file
+                }
                 Err(cause) => return Err(rewriting(cause)),
             }
-            survey.next_file = file.saturating_add(1);
-            survey.files = survey.files.saturating_add(1);
-            file
         }
     };
     disk.sync_directory().map_err(rewriting)?;

@@ -122,6 +122,27 @@ impl Survey {
         self.segments.keys().next_back().copied().unwrap_or(0)
     }
 
+    /// A file of that length that an earlier start began and did not finish: its header is not whole, or it is a move behind the
+    /// segment `last` that was dropped. Nothing is in it that is not elsewhere.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn take_unfinished<D: Disk>(
+        &mut self,
+        disk: &D,
+        last: u64,
+        length: u32,
+    ) -> std::io::Result<Option<u64>> {
+        for (at, file) in self.scraps.iter().enumerate() {
+            if disk.length(*file)? == u64::from(length) {
+                return Ok(Some(self.scraps.swap_remove(at)));
+            }
+        }
+        let mut moves = self.segments.range(last.saturating_add(1)..);
+        let found = moves.find(|(_, found)| found.length == length).map(|(number, _)| *number);
+        Ok(found.and_then(|number| self.segments.remove(&number)).map(|found| found.file))
+    }
+
     /// The segment with this number.
     ///
     /// # Errors

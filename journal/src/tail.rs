@@ -49,9 +49,15 @@ impl Tail {
         capacity: u32,
         header: &SegmentHeader,
     ) -> io::Result<Self> {
-        disk.write(file, 0, &header.encode())?;
+        let tail = Self::blank(file, capacity, header);
+        tail.write_header(disk, header)?;
         disk.sync(file)?;
-        Ok(Self {
+        Ok(tail)
+    }
+
+    /// A segment of which nothing was given to the disk yet.
+    pub(crate) fn blank(file: u64, capacity: u32, header: &SegmentHeader) -> Self {
+        Self {
             number: header.number,
             file,
             usable_end: capacity.saturating_sub(TAIL_BYTES),
@@ -63,7 +69,15 @@ impl Tail {
             staged: Vec::new(),
             notes: Notes::default(),
             index: Growing::default(),
-        })
+        }
+    }
+
+    /// Gives the header to the disk. It is not durable yet.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(crate) fn write_header<D: Disk>(&self, disk: &D, header: &SegmentHeader) -> io::Result<()> {
+        disk.write(self.file, 0, &header.encode())
     }
 
     /// Room for groups and what they take in the index.
@@ -71,8 +85,9 @@ impl Tail {
         u64::from(self.usable_end.saturating_sub(self.end)).saturating_sub(self.index.bytes())
     }
 
-    pub(crate) fn staged_bytes(&self) -> usize {
-        self.staged.len()
+    /// What is in memory only.
+    pub(crate) fn staged(&self) -> &[u8] {
+        &self.staged
     }
 
     /// Appends a group in memory.

@@ -71,6 +71,72 @@ fn compaction_on_a_full_disk_never_eats_its_own_room() {
     }
 }
 
+/// A disk without room for anything, filled by both classes; how many records.
+fn filled() -> (SimDisk, u64) {
+    let disk = SimDisk::new(1, 512);
+    disk.set_capacity(8 * (16 << 10));
+    let (mut journal, ..) = open(&disk).unwrap();
+    let ordinary = fill(&mut journal, Class::Ordinary, 1);
+    let all = fill(&mut journal, Class::Essential, ordinary + 1);
+    drop(journal);
+    (disk, all)
+}
+
+fn begins(disk: &SimDisk) -> bool {
+    Journal::open(disk.clone(), limits(), None, &mut Seen::default()).is_ok()
+}
+
+/// Starts that are cut off, at each operation in turn, after one that was cut off at each: the next one needs no room.
+fn starts_again(arm: impl Fn(&SimDisk, u64), losses: &[Loss]) {
+    let (disk, all) = filled();
+    let mut cuts = 0;
+    for first in 1.. {
+        let disk = disk.crash(Loss::Nothing);
+        arm(&disk, first);
+        let began = begins(&disk);
+        // Every other place, and each with half of the others.
+        let seconds = (1 + first % 2..=12).step_by(2);
+        for (second, loss) in seconds.flat_map(|second| losses.iter().map(move |loss| (second, *loss))) {
+            let disk = disk.fork().crash(loss);
+            arm(&disk, second);
+            // Twice at the same place, so that whatever it takes each time runs out.
+            let disk = (0..2).fold(disk, |disk, _| {
+                begins(&disk);
+                let next = disk.crash(loss);
+                arm(&next, second);
+                next
+            });
+            let disk = disk.crash(loss);
+            let (mut journal, seen, _) =
+                open(&disk).unwrap_or_else(|error| panic!("{first}, then {second}, {loss:?}: {error}"));
+            assert_eq!(seen.records.len() as u64, all, "{first}, then {second}, {loss:?}");
+            assert_eq!(journal.commit(&sized(0, 1000), Class::Essential), Err(CommitError::DiskFull));
+            let report = journal.compact(compaction(all, b"drained", |_| false)).unwrap();
+            assert!(report.segments_freed >= 5, "{report:?}");
+            assert_eq!(journal.commit(&sized(9, 1000), Class::Essential).unwrap().first_sequence, all + 1);
+            drop(journal);
+            let (_, seen, _) = open(&disk.crash(Loss::Everything)).unwrap();
+            assert_eq!((seen.snapshot.as_deref(), seen.records.len()), (Some(&b"drained"[..]), 1));
+            cuts += 1;
+        }
+        if began {
+            assert!(first > 4 && cuts > 20, "a start has {first} operations?");
+            return;
+        }
+    }
+}
+
+#[test]
+fn starts_that_lose_power_on_a_full_disk_use_up_nothing() {
+    let losses = [Loss::Nothing, Loss::Everything, Loss::Random(7), Loss::TornLastWrite(300)];
+    starts_again(|disk, at| disk.power_off_in(at), &losses);
+}
+
+#[test]
+fn starts_whose_syncs_fail_on_a_full_disk_use_up_nothing() {
+    starts_again(|disk, at| disk.fail_sync_in(at), &[Loss::Nothing]);
+}
+
 #[test]
 fn a_disk_too_small_for_one_segment_says_so() {
     let disk = SimDisk::new(1, 512);

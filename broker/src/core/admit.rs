@@ -10,7 +10,7 @@
 //! When its turn comes later than that it is made again: [`Verified::under`]. In its turn, so that the packets of a session
 //! keep their order and a recall never overtakes what it recalls; a round has so few recipients that this is bounded.
 //!
-//! A packet that was accepted keeps its receipt also when it comes again and does not pass the first gates any more ([`claimed`]).
+//! A packet that was accepted keeps its receipt also when it comes again and does not pass the first gates any more ([`claimed`], [`again`]).
 
 use bytes::Bytes;
 use lintas_config::Directory;
@@ -28,7 +28,7 @@ use lintas_proto::{
 use super::{
     judge::{Judged, facts},
     ledger::Ledger,
-    refuse::{Concerned, Refused, reason_of, sentence},
+    refuse::{Concerned, ERASED, Refused, reason_of, sentence},
     rules::Rules,
 };
 
@@ -177,22 +177,42 @@ pub fn verify(
     Ok(Verified { judged, objection, ..verified })
 }
 
+/// Id and header digest of a packet, as its sender says.
+pub type Claim = (PacketId, Digest);
+
 /// Which packet of the agency's own it claims to be, whatever the gates say of it: id and digest of its header, as it came. If
 /// that packet was accepted before, its receipt was lost on the way, and since then its keys have changed, or its directory is
 /// too old to be named. `agency` is whose session it came through; nothing follows but that agency's own receipt.
 #[must_use]
-pub fn claimed(submission: &Bytes, agency: &str) -> Option<(PacketId, Digest)> {
+pub fn claimed(submission: &Bytes, agency: &str) -> Option<Claim> {
     let parts: Submission = canonical::decode(submission, limits::FRAME_BYTES_MAX).ok()?;
     let header: Header = canonical::decode(&parts.header, limits::HEADER_BYTES_MAX).ok()?;
     let core = Core::parse(&header.core).ok()?;
     (core.originator.agency == agency).then(|| (core.packet_id, sha256(&[&parts.header])))
 }
 
-/// Its admission, if it was accepted.
+/// What becomes of a packet that the first gates refuse.
+#[derive(Debug)]
+pub enum Again {
+    /// It was accepted before; its receipt stands in that record.
+    Known(u64),
+    /// It is refused.
+    Refused(Refused),
+}
+
+/// Whether a packet that the first gates refuse was accepted before: then it keeps its receipt, unless that was erased. To be
+/// asked when everything that came before it has its place.
 #[must_use]
-pub fn known((packet_id, digest): &(PacketId, Digest), ledger: &Ledger) -> Option<u64> {
-    let seen = ledger.seen(packet_id)?;
-    (seen.digest == *digest && seen.admission > 0).then_some(seen.admission)
+pub fn again(refused: Refused, claim: Option<&Claim>, ledger: &Ledger) -> Again {
+    let seen =
+        claim.and_then(|(id, digest)| Some((*id, ledger.seen(id).filter(|seen| seen.digest == *digest)?)));
+    match seen {
+        None => Again::Refused(refused),
+        Some((id, seen)) if seen.admission == 0 => {
+            Again::Refused(Refused { packet: Some(id), ..refused.instead(Reason::Replay, ERASED) })
+        }
+        Some((_, seen)) => Again::Known(seen.admission),
+    }
 }
 
 fn check_core(verified: &Verified, agency: &str, directory: &Directory) -> Result<(), Refused> {

@@ -30,7 +30,7 @@ use super::{
     ledger::Ledger,
     quota::{Planned as Queued, Quota},
     record::Fact,
-    refuse::{Refused, Speaker},
+    refuse::{ERASED, Refused, Speaker},
     rules::Rules,
     scribe::Scribe,
 };
@@ -44,10 +44,6 @@ const DENIALS_BYTES_MAX: usize = 96 * 1024;
 
 /// To the sender of a packet whose id stands for another one.
 const USED: &str = "This packet id was used before with other content; the packet must get a new id.";
-/// To the sender of a packet whose receipt was erased.
-const ERASED: &str = "The broker took this packet before, and its receipt was erased by the order of an agency whose \
-                      data it held; it is not sent again. If it still matters, write it anew.";
-
 /// What becomes of one submission.
 #[derive(Debug)]
 pub enum Verdict {

@@ -14,6 +14,10 @@ use lintas_proto::{
 
 use super::{judge::Denied, rules::Generation};
 
+/// To the sender of a packet whose receipt was erased.
+pub(super) const ERASED: &str = "The broker took this packet before, and its receipt was erased by the order of an agency whose \
+                      data it held; it is not sent again. If it still matters, write it anew.";
+
 /// Why a submission was not accepted, and what the sender should do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {

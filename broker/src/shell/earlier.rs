@@ -20,13 +20,23 @@ impl Folder {
     /// The directories remembered, `present` being in force from now on.
     pub(crate) fn earlier(&self, present: Taken) -> Result<Earlier, FolderError> {
         let path = self.path(EARLIER);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(error) => return Err(at(&path)(error)),
         };
+        let lines: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
+        let known: Vec<Taken> = lines.iter().filter_map(|line| parse(str::from_utf8(line).ok()?)).collect();
+        let unread = lines.len().saturating_sub(known.len());
+        if unread > 0 {
+            tracing::warn!(
+                lines = unread,
+                "lines of directory.earlier cannot be read and are left out: what waits under those directories is refused, and \
+                 its node seals it again"
+            );
+        }
         let mut earlier = Earlier::default();
-        text.lines().filter_map(parse).chain([present]).for_each(|taken| earlier.take(taken));
+        known.into_iter().chain([present]).for_each(|taken| earlier.take(taken));
         replace(&path, earlier.iter().map(line).collect::<String>().as_bytes())?;
         Ok(earlier)
     }
@@ -87,6 +97,23 @@ mod tests {
         let earlier = folder.earlier(taken(5, "")).unwrap();
         assert_eq!(earlier.iter().count(), 4);
         assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 4);
+    }
+
+    #[test]
+    fn a_byte_that_is_no_text_costs_its_line_and_not_the_start() {
+        let root = TempFolder::new();
+        let folder = Folder::at(root.path());
+        for number in 1..4 {
+            folder.earlier(taken(number, "KH")).unwrap();
+        }
+        let path = root.path().join(EARLIER);
+        let mut bytes = fs::read(&path).unwrap();
+        let second = bytes.len() / 3 + 5;
+        bytes[second] |= 0x80;
+        crate::testing::put(&path, &bytes);
+        let earlier = folder.earlier(taken(3, "KH")).unwrap();
+        assert_eq!(earlier.iter().cloned().collect::<Vec<_>>(), [taken(1, "KH"), taken(3, "KH")]);
+        assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 2, "the start has written it anew");
     }
 
     #[test]

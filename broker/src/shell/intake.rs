@@ -7,14 +7,19 @@ use lintas_proto::{
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::answer::AnswerTo;
-use crate::core::{admit::Verified, hand_over::Asked, outcome::How, refuse::Refused};
+use crate::core::{
+    admit::{Claim, Verified},
+    hand_over::Asked,
+    outcome::How,
+    refuse::Refused,
+};
 
 /// What sessions hand over.
 #[derive(Debug)]
 pub(crate) enum Intake {
     /// A submission that passed the gates without state.
     Submit(Box<Submitted>),
-    /// A submission that one of those gates refused for good: an audit event.
+    /// A submission that one of those gates refused, for good or not: it may have been accepted before.
     Refuse(Box<Refusing>),
     /// The end of an entry of the session's own queue.
     End(End),
@@ -57,6 +62,8 @@ pub(crate) struct Submitted {
 #[derive(Debug)]
 pub(crate) struct Refusing {
     pub(crate) refused: Refused,
+    /// Which packet it claims to be, if the gates did not say more of it.
+    pub(crate) claim: Option<Claim>,
     pub(crate) answer: AnswerTo,
 }
 

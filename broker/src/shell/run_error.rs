@@ -51,6 +51,17 @@ pub(crate) enum RunError {
         "the directory does not list the broker `{0}` with these keys; ask the region authority for a new directory"
     )]
     NotListed(String),
+    /// The directory has these keys under another name.
+    #[error(
+        "broker.keys says that this broker is `{named}`, and the directory lists these keys as `{listed}`: broker.keys is \
+         damaged, or of another time; put the backup of broker.keys in its place"
+    )]
+    OtherName {
+        /// By broker.keys.
+        named: String,
+        /// By the directory.
+        listed: String,
+    },
     /// It runs on a restored backup.
     #[error(transparent)]
     Behind(Arc<Behind>),

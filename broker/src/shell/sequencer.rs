@@ -28,10 +28,7 @@ use tokio::{
 };
 
 use self::room::Room;
-pub(super) use self::{
-    log::Logbook,
-    packets::{Refusals, answer_again},
-};
+pub(super) use self::{log::Logbook, packets::Refusals};
 use super::{
     clock,
     index::Index,

@@ -25,7 +25,6 @@ use lintas_proto::{
     schema::{Acknowledgement, Delivery, EvidenceDelivery, WitnessAnswer},
 };
 use tokio::{
-    runtime::Handle,
     sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch},
     task::block_in_place,
     time::sleep,
@@ -38,7 +37,6 @@ use super::{
     intake::{Denying, End, Intake, Refusing, Submitted},
     log::Asking,
     notices::Notices,
-    sequencer::answer_again,
     shared::{Shared, StoredError},
     transfer,
 };
@@ -191,22 +189,18 @@ impl Session {
         match if is_long { block_in_place(verify) } else { verify() } {
             Ok(verified) => Some(Intake::Submit(Box::new(Submitted { verified, answer, share }))),
             Err(refused) => {
-                // Its receipt was lost on the way, and keys or directories have moved since.
                 let claim = || admit::claimed(payload, &self.agency);
                 let claim = if is_long { block_in_place(claim) } else { claim() };
-                if let Some(admission) = claim.and_then(|claim| admit::known(&claim, &self.shared.ledger())) {
-                    self.shared.metrics.duplicates.add(1);
-                    answer_again(&Handle::current(), &self.shared, admission, answer);
-                    return None;
+                if claim.is_some() {
+                    // Its receipt may have been lost on the way, and keys or directories have moved since; or it came before in
+                    // another session, and has no place yet.
+                    return Some(Intake::Refuse(Box::new(Refusing { refused, claim, answer })));
                 }
                 tracing::debug!(
                     agency = self.agency,
                     reason = refused.reason.as_str_name(),
                     "packet refused"
                 );
-                if refused.is_logged() {
-                    return Some(Intake::Refuse(Box::new(Refusing { refused, answer })));
-                }
                 self.shared.refuse(answer, &refused, now_ms);
                 None
             }

@@ -83,6 +83,7 @@ pub(super) async fn serve(
         receipt: speaks.receipt_key.public_key(),
         log: speaks.log_key.public_key(),
     };
+    me.has_its_name(&directory)?;
     // The settings cap the journal.
     let uncapped = Limits { segments_max: u32::MAX, ..Limits::default() };
     let (engine, intake) = Engine::start(folder, &settings, uncapped, directory, speaks)?;
@@ -217,17 +218,27 @@ impl Voice {
 
 impl Me {
     fn is_listed(&self, directory: &Directory) -> Result<(), RunError> {
-        let is_me = |broker: &Broker| {
-            broker.name == self.name
-                && broker.transport_key == self.transport
-                && broker.receipt_key.as_bytes() == &self.receipt
-                && broker.log_key.as_bytes() == &self.log
-        };
-        if directory.brokers().iter().any(is_me) {
-            Ok(())
-        } else {
-            Err(RunError::NotListed(self.name.clone()))
+        if directory.brokers().iter().any(|broker| broker.name == self.name && self.has_keys_of(broker)) {
+            return Ok(());
         }
+        self.has_its_name(directory)?;
+        Err(RunError::NotListed(self.name.clone()))
+    }
+
+    /// Refuses a name that the directory does not give to these keys, if it lists them. Before anything is looked for under it.
+    fn has_its_name(&self, directory: &Directory) -> Result<(), RunError> {
+        match directory.brokers().iter().find(|broker| self.has_keys_of(broker)) {
+            Some(broker) if broker.name != self.name => {
+                Err(RunError::OtherName { named: self.name.clone(), listed: broker.name.clone() })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn has_keys_of(&self, broker: &Broker) -> bool {
+        broker.transport_key == self.transport
+            && broker.receipt_key.as_bytes() == &self.receipt
+            && broker.log_key.as_bytes() == &self.log
     }
 }
 

@@ -124,8 +124,8 @@ enum Command {
     Region(Box<region::Region>),
 }
 
-/// How often the lock of the folder is tried.
-const LOCK_TRIES_MAX: usize = 100;
+/// How often the lock of the folder is tried: for 10 seconds.
+const LOCK_TRIES_MAX: usize = 200;
 /// Longest answer to a question at the terminal, bytes.
 const ANSWER_BYTES_MAX: u64 = 64;
 /// Pause between tries.
@@ -249,28 +249,16 @@ impl Context {
 
     /// A daemon's answer, or the lock. Another command, or a daemon that starts or stops, is waited for.
     fn daemon_or_lock(&self, request: &Request, watch: Watcher<'_>) -> Result<Either, Failure> {
-        for _ in 0..LOCK_TRIES_MAX {
-            if let Some(answer) = control::ask_watching(&self.folder, request, &mut *watch) {
-                return Ok(Either::Answer(answer));
-            }
-            match self.folder.lock() {
-                Ok(lock) => return Ok(Either::Lock(lock)),
-                Err(failure) if failure.code == Code::InUse => sleep(LOCK_PAUSE),
-                Err(failure) => return Err(failure),
-            }
-        }
-        self.folder.lock().map(Either::Lock)
+        let answer_or_lock = || match control::ask_watching(&self.folder, request, &mut *watch) {
+            Some(answer) => Ok(Either::Answer(answer)),
+            None => self.folder.lock().map(Either::Lock),
+        };
+        patiently(answer_or_lock, || sleep(LOCK_PAUSE))
     }
 
     /// The lock, for a daemon: commands that are at work are waited for.
     fn lock(&self) -> Result<Lock, Failure> {
-        for _ in 0..LOCK_TRIES_MAX {
-            match self.folder.lock() {
-                Err(failure) if failure.code == Code::InUse => sleep(LOCK_PAUSE),
-                other => return other,
-            }
-        }
-        self.folder.lock()
+        patiently(|| self.folder.lock(), || sleep(LOCK_PAUSE))
     }
 
     /// A yes on the terminal; without a terminal only `--yes` is one.
@@ -301,6 +289,20 @@ impl Context {
     fn print<T: Serialize>(&self, value: &T, plain: impl FnOnce(&T) -> String) -> Result<(), Failure> {
         print(self.json, value, plain)
     }
+}
+
+/// Tries again and again, with a pause between, as long as another process has the folder.
+fn patiently<T>(
+    mut attempt: impl FnMut() -> Result<T, Failure>,
+    mut pause: impl FnMut(),
+) -> Result<T, Failure> {
+    for _ in 1..LOCK_TRIES_MAX {
+        match attempt() {
+            Err(failure) if failure.code == Code::InUse => pause(),
+            other => return other,
+        }
+    }
+    attempt()
 }
 
 /// Prints a value as JSON, or as the words that `plain` makes of it.
@@ -347,4 +349,40 @@ fn complain(failure: &Failure, json: bool) {
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|error| Failure::file("find", path, &error))
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "what a test writes need not survive a power cut")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_has_the_folder_is_waited_for_ten_seconds() {
+        let root = tempfile::TempDir::new().unwrap();
+        let folder = Folder::at(root.path());
+        // Given back at the end of the last pause, and then never.
+        for (pauses_held, waits) in [(LOCK_TRIES_MAX - 1, true), (usize::MAX, false)] {
+            let (mut held, mut pauses) = (Some(folder.lock().unwrap()), 0);
+            let lock = patiently(
+                || folder.lock(),
+                || {
+                    pauses += 1;
+                    drop(held.take_if(|_| pauses >= pauses_held));
+                },
+            );
+            assert_eq!((lock.is_ok(), pauses), (waits, LOCK_TRIES_MAX - 1));
+            assert!(lock.is_ok() || lock.is_err_and(|failure| failure.code == Code::InUse));
+        }
+        let waited = LOCK_PAUSE * u32::try_from(LOCK_TRIES_MAX).unwrap();
+        assert_eq!(waited, Duration::from_secs(10));
+        let (mut tries, failure) = (0, || Failure::new(Code::Storage, "the disk"));
+        let other = patiently::<()>(
+            || {
+                tries += 1;
+                Err(failure())
+            },
+            || panic!("nothing to wait for"),
+        );
+        assert_eq!((other.unwrap_err().code, tries), (Code::Storage, 1));
+    }
 }

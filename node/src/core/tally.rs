@@ -18,7 +18,8 @@ const DOUBTED_MAX: usize = 16;
 pub(crate) struct Tally {
     believed: HashSet<Digest>,
     counts: HashMap<(Digest, Option<UnitRefKey>), usize>,
-    doubted: HashMap<Digest, HashSet<Digest>>,
+    /// By packet; and the record of each, once it is kept.
+    doubted: HashMap<Digest, HashMap<Digest, Option<u64>>>,
 }
 
 /// Agency and unit.
@@ -39,6 +40,9 @@ impl Tally {
         if self.believed.insert(evidence) {
             *self.counts.entry(key(packet, recipient)).or_default() += 1;
         }
+        if let Some(doubted) = self.doubted.get_mut(packet) {
+            doubted.remove(&evidence);
+        }
     }
 
     /// Whether verified evidence finds room, with what `other` holds.
@@ -58,19 +62,28 @@ impl Tally {
     /// SHA-256 of everything that is kept: what is believed, and what is not.
     #[cfg(feature = "sim")]
     pub(crate) fn all(&self) -> (Vec<Digest>, Vec<Digest>) {
-        let doubted = self.doubted.values().flatten().copied();
+        let doubted = self.doubted.values().flat_map(HashMap::keys).copied();
         (self.believed.iter().copied().collect(), doubted.collect())
     }
 
-    /// Counts evidence that could not be verified.
-    pub(crate) fn doubt(&mut self, evidence: Digest, packet: &Digest) {
-        self.doubted.entry(*packet).or_default().insert(evidence);
+    /// Counts evidence that could not be verified, and is in that record if it is kept already.
+    pub(crate) fn doubt(&mut self, evidence: Digest, packet: &Digest, record: Option<u64>) {
+        self.doubted.entry(*packet).or_default().insert(evidence, record);
+    }
+
+    /// Records of evidence that is not believed, behind that one, oldest first; so many at most.
+    pub(crate) fn doubted(&self, after: u64, max: usize) -> Vec<u64> {
+        let records = self.doubted.values().flat_map(HashMap::values).flatten().copied();
+        let mut records: Vec<u64> = records.filter(|record| *record > after).collect();
+        records.sort_unstable();
+        records.truncate(max);
+        records
     }
 
     /// Whether evidence that could not be verified is new and finds room, with what `other` holds.
     pub(crate) fn room_to_doubt(&self, other: &Self, evidence: &Digest, packet: &Digest) -> bool {
-        let held = |tally: &Self| tally.doubted.get(packet).is_some_and(|held| held.contains(evidence));
-        let count = |tally: &Self| tally.doubted.get(packet).map(HashSet::len).unwrap_or_default();
+        let held = |tally: &Self| tally.doubted.get(packet).is_some_and(|held| held.contains_key(evidence));
+        let count = |tally: &Self| tally.doubted.get(packet).map(HashMap::len).unwrap_or_default();
         !held(self) && !held(other) && count(self) + count(other) < DOUBTED_MAX
     }
 }

@@ -282,9 +282,13 @@ async fn watch(desk: Arc<Desk>) {
         let look = move || {
             looking.renew(asked);
             looking.look_for_policy(clock::now_ms());
+            // What is wrong with the store ends the session as well.
+            if let Err(error) = looking.judge_doubted() {
+                looking.trouble(&format!("evidence that is not believed could not be judged again: {error}"));
+            }
         };
         if let Err(error) = spawn_blocking(look).await {
-            tracing::error!(%error, "directory.bin and the policy could not be looked at");
+            tracing::error!(%error, "directory.bin, the policy and evidence could not be looked at");
         }
         if asked {
             desk.reconnect();

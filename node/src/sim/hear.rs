@@ -159,6 +159,25 @@ impl SimNode {
         None
     }
 
+    /// Judges again what is kept and was not believed, as the desk does when it has another directory or an agreed clock.
+    /// How much of it is believed now.
+    ///
+    /// # Errors
+    /// [`Stopped`].
+    pub fn judge_doubted(&mut self, hands: &Hands<'_>) -> Result<usize, Stopped> {
+        let (mut batch, records) = (Batch::default(), self.state().tally().doubted(0, usize::MAX));
+        for record in records {
+            let Record::Doubted(stored) = self.store.read(record)? else {
+                return Err(Stopped(format!("record {record} is no doubted evidence")));
+            };
+            batch.hear_again(stored, &self.state(), hands.directory, hands.now_ms);
+        }
+        let Self { store, state, .. } = self;
+        let state = state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let kept = store.keep_what_fits(batch.records, state)?;
+        Ok(kept.into_iter().filter(|kept| *kept).count())
+    }
+
     fn finish(&mut self, mut batch: Batch, hands: &mut Hands<'_>, all: &mut Heard) -> Result<(), Stopped> {
         let verdicts = std::mem::take(&mut batch.verdicts);
         let accepted = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Accept(_))).count();

@@ -78,8 +78,9 @@ impl Machine {
         ((loss != Loss::Nothing).then_some(seed), said.to_owned())
     }
 
-    /// Whether a process does not start because its disk is full: one segment is kept for a start, and a start that was
-    /// interrupted before its old segment was overwritten has used it.
+    /// Whether a broker does not start because its disk is full: a compaction that was cut off has used the segment that is kept
+    /// for a start, or the disk was full before one was kept. A node, which does not compact and makes its segments ready before it
+    /// starts, always starts.
     #[must_use]
     pub fn keeps_out(&self, why: &str) -> bool {
         self.full && why.contains("no room for one more segment")

@@ -40,8 +40,8 @@ pub struct Counts {
     pub jumps: usize,
     /// Changes of the roster and of policies.
     pub changes: usize,
-    /// Evidence that its originator has and does not believe.
-    pub doubted: usize,
+    /// Evidence that its originator did not believe at first, and does now.
+    pub believed_late: usize,
     /// Old segments that went.
     pub freed: u64,
     /// Epochs of the audit log.
@@ -57,7 +57,7 @@ impl std::ops::AddAssign for Counts {
         self.cuts += more.cuts;
         self.jumps += more.jumps;
         self.changes += more.changes;
-        self.doubted += more.doubted;
+        self.believed_late += more.believed_late;
         self.freed += more.freed;
         self.epochs += more.epochs;
     }
@@ -161,7 +161,6 @@ impl World {
         }
         self.heal()?;
         (self.counts.sealed, self.counts.admitted) = self.oracle.counts();
-        self.counts.doubted = self.oracle.doubted();
         Ok(())
     }
 
@@ -213,11 +212,13 @@ impl World {
         self.say(AGENCIES[agency], &format!("session {} begins", self.sessions));
     }
 
-    /// A node that is connected fetches the directory and its own policy.
-    fn renew(&mut self, agency: usize) {
+    /// A node that is connected fetches the directory and its own policy, and judges again what it did not believe.
+    fn renew(&mut self, agency: usize) -> Result<(), Violation> {
         if self.links[agency].is_some() {
             let (directory, policies) = self.region.for_node(agency);
             (self.nodes[agency].directory, self.nodes[agency].policies) = (directory, policies);
+            self.judge_doubted(agency)?;
         }
+        Ok(())
     }
 }

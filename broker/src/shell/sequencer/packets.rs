@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use super::{BATCH_BYTES, Fatal, Group, Refusing, Sequencer, Submitted};
 use crate::{
     core::{
+        admit::{self, Again},
         events, hand_over,
         outcome::{self, How},
         pace::Pace,
@@ -152,7 +153,7 @@ impl Sequencer {
                             waiting.push((index, full, answer))
                         }
                         Verdict::Known(admission) => answer_again(&self.runtime, &shared, admission, answer),
-                        Verdict::Refused(refused) => refusals.push(Refusing { refused, answer }),
+                        Verdict::Refused(refused) => refusals.push(Refusing { refused, claim: None, answer }),
                     }
                     shares.push(share);
                 }
@@ -197,7 +198,7 @@ impl Sequencer {
         let speaker = shared.speaker_under(rules);
         let time_ms = shared.ledger().time_at(now_ms);
         let mut logged = Vec::new();
-        for Refusing { refused, answer } in refusals {
+        for (refused, answer) in self.unless_accepted(refusals) {
             log_refusal(&refused);
             let refused = self.refusals.count(refused, now_ms);
             if refused.is_logged() {
@@ -256,9 +257,26 @@ impl Sequencer {
         for Submitted { verified, answer, .. } in submissions {
             self.shared.refuse(answer, &verified.refuse(Reason::DiskFull, DISK_FULL), now_ms);
         }
-        for Refusing { refused, answer } in refusals {
-            self.shared.refuse(answer, &refused.instead(Reason::DiskFull, DISK_FULL), now_ms);
+        for (refused, answer) in self.unless_accepted(refusals) {
+            let full = refused.is_logged().then(|| refused.instead(Reason::DiskFull, DISK_FULL));
+            self.shared.refuse(answer, &full.unwrap_or(refused), now_ms);
         }
+    }
+
+    /// Those that stand: a packet that was accepted, be it in this round, keeps its receipt.
+    fn unless_accepted(&self, refusals: Vec<Refusing>) -> Vec<(Refused, AnswerTo)> {
+        let mut stand = Vec::with_capacity(refusals.len());
+        for Refusing { refused, claim, answer } in refusals {
+            let again = admit::again(refused, claim.as_ref(), &self.shared.ledger());
+            match again {
+                Again::Refused(refused) => stand.push((refused, answer)),
+                Again::Known(admission) => {
+                    self.shared.metrics.duplicates.add(1);
+                    answer_again(&self.runtime, &self.shared, admission, answer);
+                }
+            }
+        }
+        stand
     }
 }
 
@@ -268,12 +286,7 @@ fn digest(refusal: &Refusal) -> Digest {
 }
 
 /// The same packet again: the same receipt, byte for byte, as soon as its record is durable.
-pub(in crate::shell) fn answer_again(
-    runtime: &Handle,
-    shared: &Arc<Shared>,
-    admission: u64,
-    answer: AnswerTo,
-) {
+fn answer_again(runtime: &Handle, shared: &Arc<Shared>, admission: u64, answer: AnswerTo) {
     let shared = Arc::clone(shared);
     runtime.spawn(async move {
         let mut durable = shared.durable.subscribe();

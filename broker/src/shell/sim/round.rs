@@ -10,7 +10,7 @@ use lintas_proto::{
 
 use super::{Answer, Frame, Hands, SimBroker, Stopped, Waiting, stopped};
 use crate::core::{
-    admit::Verified,
+    admit::{self, Again, Claim, Verified},
     events,
     hand_over::{self, Asked},
     outcome::{self, How},
@@ -33,10 +33,13 @@ const DISK_FULL: &str = "The broker's disk is full; nothing was stored.";
 #[derive(Debug)]
 pub(super) enum Intake {
     Submit { session: u64, verified: Box<Verified> },
-    Refuse { session: u64, refused: Box<Refused> },
+    Refuse { session: u64, refused: Box<Refused>, claim: Option<Claim> },
     End(End),
     Deny { agency: String, queue_sequence: u64, asked: Box<Asked> },
 }
+
+/// A session's submission that the first gates refused, and which packet it claims to be.
+type Refusing = (u64, Refused, Option<Claim>);
 
 /// The end of one queue entry.
 #[derive(Debug)]
@@ -63,7 +66,7 @@ impl SimBroker {
         for intake in std::mem::take(&mut self.intake) {
             match intake {
                 Intake::Submit { session, verified } => submissions.push((session, *verified)),
-                Intake::Refuse { session, refused } => refusals.push((session, *refused)),
+                Intake::Refuse { session, refused, claim } => refusals.push((session, *refused, claim)),
                 Intake::End(end) => ends.push(end),
                 Intake::Deny { agency, queue_sequence, asked } => {
                     denials.push((agency, queue_sequence, asked))
@@ -169,7 +172,7 @@ impl SimBroker {
     fn submit(
         &mut self,
         submissions: Vec<(u64, Verified)>,
-        mut refusals: Vec<(u64, Refused)>,
+        mut refusals: Vec<Refusing>,
         hands: &mut Hands<'_>,
     ) -> Result<(), Stopped> {
         let mut submissions = submissions.into_iter().peekable();
@@ -184,7 +187,7 @@ impl SimBroker {
                     Verdict::Known(record) => {
                         self.waiting.push_back(Waiting { record, session, what: Answer::Again(record) });
                     }
-                    Verdict::Refused(refused) => refusals.push((session, refused)),
+                    Verdict::Refused(refused) => refusals.push((session, refused, None)),
                 }
             }
             let planned = plan.finish();
@@ -193,8 +196,23 @@ impl SimBroker {
                 self.admit(sealed, waiting, hands)?;
             }
         }
+        let refusals = self.unless_accepted(refusals);
         self.answer_known()?;
         self.refuse(refusals, hands)
+    }
+
+    /// Those that stand: a packet that was accepted, be it in this round, keeps its receipt.
+    fn unless_accepted(&mut self, refusals: Vec<Refusing>) -> Vec<(u64, Refused)> {
+        let mut stand = Vec::new();
+        for (session, refused, claim) in refusals {
+            match admit::again(refused, claim.as_ref(), &self.ledger) {
+                Again::Refused(refused) => stand.push((session, refused)),
+                Again::Known(record) => {
+                    self.waiting.push_back(Waiting { record, session, what: Answer::Again(record) });
+                }
+            }
+        }
+        stand
     }
 
     /// What is durable already need not wait for the next write.
@@ -250,14 +268,15 @@ impl SimBroker {
     fn refuse_for_room(
         &mut self,
         submissions: Vec<(u64, Verified)>,
-        refusals: Vec<(u64, Refused)>,
+        refusals: Vec<Refusing>,
         hands: &Hands<'_>,
     ) {
         for (session, verified) in submissions {
             self.refuse_now(session, &verified.refuse(Reason::DiskFull, DISK_FULL), hands);
         }
-        for (session, refused) in refusals {
-            self.refuse_now(session, &refused.instead(Reason::DiskFull, DISK_FULL), hands);
+        for (session, refused) in self.unless_accepted(refusals) {
+            let full = refused.is_logged().then(|| refused.instead(Reason::DiskFull, DISK_FULL));
+            self.refuse_now(session, &full.unwrap_or(refused), hands);
         }
     }
 

@@ -11,7 +11,7 @@ use lintas_proto::{
 };
 
 use super::{
-    Answer, Frame, Hands, SimBroker, Stopped, Waiting,
+    Frame, Hands, SimBroker, Stopped,
     round::{End, Intake},
     stopped,
 };
@@ -65,17 +65,11 @@ impl SimBroker {
         let Some(agency) = self.sessions.get(&session).map(|one| one.agency.clone()) else { return Ok(()) };
         if kind == FrameType::Submission {
             let earlier = |hash: &Digest| hands.earlier.roster_version(hash, hands.now_ms);
-            let known = || admit::known(&admit::claimed(payload, &agency)?, &self.ledger);
             match admit::verify(payload, &agency, hands.rules, earlier, hands.now_ms) {
                 Ok(verified) => self.intake.push(Intake::Submit { session, verified: Box::new(verified) }),
-                Err(refused) => match known() {
-                    Some(record) => {
-                        self.waiting.push_back(Waiting { record, session, what: Answer::Again(record) });
-                    }
-                    None if refused.is_logged() => {
-                        self.intake.push(Intake::Refuse { session, refused: Box::new(refused) });
-                    }
+                Err(refused) => match admit::claimed(payload, &agency) {
                     None => self.refuse_now(session, &refused, hands),
+                    claim => self.intake.push(Intake::Refuse { session, refused: Box::new(refused), claim }),
                 },
             }
             return Ok(());

@@ -217,6 +217,23 @@ async fn a_refused_directory_changes_nothing_and_the_operator_sees_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn keys_under_another_name_than_the_directory_s_are_refused_with_what_to_do() {
+    let (_world, folder) = scene();
+    Broker::start(folder.path()).await.stop().await.unwrap();
+    let path = folder.path().join("broker.keys");
+    let bytes = Bytes::from(std::fs::read(&path).unwrap());
+    let mut secrets: lintas_proto::schema::BrokerSecrets = canonical::decode(&bytes, 4_096).unwrap();
+    let listed = secrets.name.clone();
+    secrets.name.replace_range(..1, "i");
+    place(&path, &canonical::encode(&secrets));
+    let ended = soon(run(&Folder::at(folder.path()), std::future::pending(), |_| {})).await;
+    let said = ended.unwrap_err().to_string();
+    assert!(said.contains("backup of broker.keys") && said.contains(&listed), "{said}");
+    place(&path, &bytes);
+    Broker::start(folder.path()).await.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn notices_are_rare_and_about_the_newest() {
     let (mut world, folder) = scene();
     let broker = Broker::start(folder.path()).await;

@@ -157,6 +157,39 @@ async fn what_an_agency_orders_to_be_erased_cannot_be_opened_any_more_and_the_lo
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_packet_that_was_erased_is_a_replay_also_when_its_keys_have_gone() {
+    let (mut world, folder) = watched(&[]);
+    let broker = Broker::start(folder.path()).await;
+    let (mut th, mut kh) =
+        (Node::connect(&world, &broker, "TH").await, Node::connect(&world, &broker, "KH").await);
+    let (to, key) = (unit("KH", "A"), world.packet_key("KH"));
+    let sealed = world.packet("TH", std::slice::from_ref(&to));
+    th.receipt(&sealed).await;
+    let number = kh.delivery().await.queue_sequence;
+    kh.acknowledge(&world, &sealed, &to, number).await;
+    let taken = th.evidence().await.queue_sequence;
+    th.take(taken).await;
+    own(&kh, "KH", 3).await;
+    let (reason, status) = put(&kh, order(&world, &[1, 2], &key, |_| {})).await;
+    assert_eq!(reason, Reason::Accepted, "{status:?}");
+    th.submit(&sealed).await;
+    let before = th.refusal().await;
+    assert_eq!((before.reason, before.retry), (Reason::Replay as i32, false), "{before:?}");
+    // The unit that signed is no more.
+    world.member("TH").units.remove(0);
+    world.publish_next();
+    broker.enforce(&world);
+    th.submit(&sealed).await;
+    let after = th.refusal().await;
+    assert_eq!((after.reason, after.retry, &after.text), (Reason::Replay as i32, false, &before.text));
+    assert!(after.evidence.is_some() && after.packet_id == before.packet_id, "{after:?}");
+    // Nobody else is told of it.
+    kh.submit(&sealed).await;
+    assert_eq!(kh.refusal().await.reason, Reason::UnknownSender as i32);
+    broker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_orders_erasure_all_the_time_does_not_fill_the_log() {
     // What is ordered is done at the end of an epoch, so the same order is new until then.
     let (mut world, folder) = watched(&[]);

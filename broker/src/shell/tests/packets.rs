@@ -115,6 +115,30 @@ async fn the_same_packet_gets_the_same_receipt_for_ever() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_acknowledgement_that_ends_nothing_gives_no_credit() {
+    let (world, folder) = scene();
+    let broker = Broker::start(folder.path()).await;
+    let (mut th, to) = (Node::connect(&world, &broker, "TH").await, unit("KH", "A"));
+    let sealed: Vec<Sealed> = (0..10).map(|_| world.packet("TH", std::slice::from_ref(&to))).collect();
+    for packet in &sealed {
+        th.receipt(packet).await;
+    }
+    let mut kh = Node::connect(&world, &broker, "KH").await;
+    for number in 1..=8 {
+        assert_eq!(kh.delivery().await.queue_sequence, number);
+    }
+    // As if packets were evidence, and of what is not there.
+    for number in [1, 2, 9, 99] {
+        kh.take(number).await;
+    }
+    kh.silence().await;
+    kh.acknowledge(&world, &sealed[0], &to, 1).await;
+    assert_eq!(kh.delivery().await.queue_sequence, 9, "one place is free");
+    kh.silence().await;
+    broker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_recipient_that_was_away_catches_up_in_order_and_within_its_credit() {
     let (world, folder) = scene();
     let broker = Broker::start(folder.path()).await;

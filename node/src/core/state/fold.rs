@@ -28,7 +28,7 @@ impl State {
             Record::Incoming(stored) => self.apply_incoming(sequence, stored),
             Record::Evidence(stored) => self.apply_evidence(sequence, stored),
             Record::Rejection(stored) => self.apply_rejection(sequence, stored),
-            Record::Doubted(stored) => self.apply_doubted(stored),
+            Record::Doubted(stored) => self.apply_doubted(sequence, stored),
             Record::Confirmation(stored) => {
                 if self.contacts.apply(stored) {
                     self.seen.forget(&stored.agency);
@@ -255,10 +255,10 @@ impl State {
         Ok(())
     }
 
-    fn apply_doubted(&mut self, stored: &StoredEvidence) -> Result<(), RecordError> {
+    fn apply_doubted(&mut self, record: u64, stored: &StoredEvidence) -> Result<(), RecordError> {
         let signed: SignedEvidence = canonical::decode(&stored.evidence, limits::SIGNED_EVIDENCE_BYTES_MAX)?;
         let evidence = Evidence::parse(&signed.evidence)?;
-        self.tally.doubt(sha256(&[&stored.evidence]), &evidence.header_digest);
+        self.tally.doubt(sha256(&[&stored.evidence]), &evidence.header_digest, Some(record));
         Ok(())
     }
 

@@ -150,6 +150,8 @@ pub(crate) struct Batch {
     evidence: BTreeMap<Digest, usize>,
     /// Evidence in this batch.
     pub(super) tally: Tally,
+    /// Hash of the directory under which evidence in this batch is not believed.
+    pub(super) doubted_under: Option<Digest>,
     /// Of those who have what was not released to them: the record of the receipt, in words, their evidence.
     pub(super) leaks: Vec<(u64, String, Bytes)>,
 }
@@ -174,21 +176,13 @@ impl Batch {
         let stored = StoredEvidence { evidence, received_ms: now_ms };
         match told {
             None => {}
-            Some(Told::Believed(said)) => {
-                let (packet, recipient) = (&said.header_digest, said.recipient.as_ref());
-                self.leaks
-                    .extend(leak(state, &said).map(|(record, why)| (record, why, stored.evidence.clone())));
-                if state.tally().room_to_believe(&self.tally, packet, recipient, said.outcome) {
-                    self.tally.believe(digest, packet, recipient);
-                    let at = self.record(Record::Evidence(stored));
-                    self.evidence.insert(digest, at);
-                }
-            }
+            Some(Told::Believed(said)) => self.believe(digest, &said, stored, state),
             Some(Told::Doubted { packet, why }) => {
                 trouble = Some(format!("evidence is not believed, and changes nothing: {why}"));
                 let room = |packet: &Digest| state.tally().room_to_doubt(&self.tally, &digest, packet);
                 if let Some(packet) = packet.filter(room) {
-                    self.tally.doubt(digest, &packet);
+                    self.tally.doubt(digest, &packet, None);
+                    self.doubted_under = Some(*directory.hash());
                     let at = self.record(Record::Doubted(stored));
                     self.evidence.insert(digest, at);
                 }
@@ -197,6 +191,35 @@ impl Batch {
         let at = self.evidence.get(&digest).copied();
         self.taken.push((queue_sequence, at));
         trouble
+    }
+
+    /// Judges evidence again that is kept and was not believed.
+    pub(crate) fn hear_again(
+        &mut self,
+        StoredEvidence { evidence, .. }: StoredEvidence,
+        state: &State,
+        directory: &Directory,
+        now_ms: u64,
+    ) {
+        let digest = sha256(&[&evidence]);
+        // It has come once more meanwhile.
+        if state.tally().has(&digest) {
+            return;
+        }
+        if let Ok(Told::Believed(said)) = answer::hear_evidence(&evidence, state, directory, now_ms) {
+            self.believe(digest, &said, StoredEvidence { evidence, received_ms: now_ms }, state);
+        }
+    }
+
+    /// Keeps verified evidence, if there is room for more of it.
+    fn believe(&mut self, digest: Digest, said: &Evidence, stored: StoredEvidence, state: &State) {
+        let (packet, recipient) = (&said.header_digest, said.recipient.as_ref());
+        self.leaks.extend(leak(state, said).map(|(record, why)| (record, why, stored.evidence.clone())));
+        if state.tally().room_to_believe(&self.tally, packet, recipient, said.outcome) {
+            self.tally.believe(digest, packet, recipient);
+            let at = self.record(Record::Evidence(stored));
+            self.evidence.insert(digest, at);
+        }
     }
 
     /// Adds a record; gives its place.

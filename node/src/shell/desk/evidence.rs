@@ -48,6 +48,8 @@ const ROSTERS: &str = "seen/rosters";
 const KEYSETS: &str = "seen/keysets";
 /// Most files of either kind that are looked at.
 const FILES_MAX: usize = 8_192;
+/// Most damaged files that are named at once.
+const DAMAGED_TOLD_MAX: usize = 8;
 
 /// What the journal holds of a packet.
 #[derive(Default)]
@@ -84,8 +86,10 @@ impl Desk {
         let file = self.evidence_file(id)?;
         let bytes = canonical::encode(&file);
         let directory = self.directory();
-        let view = evidence_file::verify(&bytes, &Anchor::Directory(&directory))
-            .map_err(|error| Failure::new(Code::Evidence, error))?;
+        let view = evidence_file::verify(&bytes, &Anchor::Directory(&directory)).map_err(|error| {
+            let damaged = self.damaged_seen().map(|damaged| format!("; {damaged}")).unwrap_or_default();
+            Failure::new(Code::Evidence, format_args!("{error}{damaged}"))
+        })?;
         let Some(out) = out else { return Ok(view) };
         files::write_new(out, &bytes).map_err(|error| Failure::file("write", out, &error))?;
         Ok(EvidenceView { written: Some(out.display().to_string()), ..view })
@@ -112,7 +116,8 @@ impl Desk {
         let speakers = evidence_file::speakers(&kept.header, &kept.evidence);
         let bundles = evidence_file::bundles(&speakers, &rosters, &self.seen_keysets()?);
         let Some((directory, more)) = bundles.split_first() else {
-            let message = "the keys under which this packet was signed are not kept here: it came before this version did";
+            let why = self.damaged_seen().unwrap_or_else(|| "it came before this version did".to_owned());
+            let message = format!("the keys under which this packet was signed are not kept here: {why}");
             return Err(Failure::new(Code::Evidence, message));
         };
         let mut file = EvidenceFile {
@@ -216,9 +221,8 @@ impl Desk {
             let Some(keyset) = keyset_of(bytes).filter(|keyset| agencies.contains(&keyset.agency)) else {
                 continue;
             };
-            let hash: String = hex(&sha256(&[bytes])).chars().take(16).collect();
             self.write_once(
-                &format!("{KEYSETS}/{}.{:012}.{hash}.bin", keyset.agency, keyset.version),
+                &format!("{KEYSETS}/{}.{:012}.{}.bin", keyset.agency, keyset.version, short_hash(bytes)),
                 bytes,
             )?;
         }
@@ -240,6 +244,24 @@ impl Desk {
         u32::try_from(at).ok()
     }
 
+    /// Says which files of keys and rosters of then are damaged, as far as their names tell, and what to do.
+    fn damaged_seen(&self) -> Option<String> {
+        let keysets = seen(&self.folder, KEYSETS, limits::KEYSET_BYTES_MAX).ok()?.into_iter();
+        let wrong_hash =
+            |(name, bytes): &(String, Bytes)| !name.ends_with(&format!(".{}.bin", short_hash(bytes)));
+        let rosters = seen(&self.folder, ROSTERS, limits::ROSTER_BYTES_MAX).ok()?.into_iter();
+        let wrong_version = |(name, bytes): &(String, Bytes)| {
+            let version = evidence_file::roster_of(bytes).map(|roster| roster.version);
+            !version.is_ok_and(|version| *name == format!("{version:012}.bin"))
+        };
+        let keysets = keysets.filter(wrong_hash).map(|(name, _)| format!("{KEYSETS}/{name}"));
+        let rosters = rosters.filter(wrong_version).map(|(name, _)| format!("{ROSTERS}/{name}"));
+        let damaged: Vec<String> = keysets.chain(rosters).take(DAMAGED_TOLD_MAX).collect();
+        (!damaged.is_empty()).then(|| {
+            format!("damaged: {}; put the backup of it in its place, then ask again", damaged.join(", "))
+        })
+    }
+
     fn seen_rosters(&self) -> Result<BTreeMap<u64, Bytes>, Failure> {
         seen_rosters(&self.folder)
     }
@@ -254,14 +276,14 @@ impl Desk {
 
     fn seen_keysets(&self) -> Result<Vec<(String, Bytes)>, Failure> {
         let all = seen(&self.folder, KEYSETS, limits::KEYSET_BYTES_MAX)?.into_iter();
-        Ok(all.filter_map(|bytes| Some((keyset_of(&bytes)?.agency, bytes))).collect())
+        Ok(all.filter_map(|(_, bytes)| Some((keyset_of(&bytes)?.agency, bytes))).collect())
     }
 }
 
 /// The rosters that were in force at a node, or lay between two that were, by version.
 pub(crate) fn seen_rosters(folder: &Folder) -> Result<BTreeMap<u64, Bytes>, Failure> {
     let mut rosters = BTreeMap::new();
-    for bytes in seen(folder, ROSTERS, limits::ROSTER_BYTES_MAX)? {
+    for (_, bytes) in seen(folder, ROSTERS, limits::ROSTER_BYTES_MAX)? {
         if let Ok(roster) = evidence_file::roster_of(&bytes) {
             rosters.insert(roster.version, bytes);
         }
@@ -269,8 +291,13 @@ pub(crate) fn seen_rosters(folder: &Folder) -> Result<BTreeMap<u64, Bytes>, Fail
     Ok(rosters)
 }
 
-/// Files of a folder, by name.
-fn seen(folder: &Folder, name: &str, max: usize) -> Result<Vec<Bytes>, Failure> {
+/// What the name of a keyset's file tells of its content.
+fn short_hash(bytes: &Bytes) -> String {
+    hex(&sha256(&[bytes])).chars().take(16).collect()
+}
+
+/// Files of a folder with their names, by name.
+fn seen(folder: &Folder, name: &str, max: usize) -> Result<Vec<(String, Bytes)>, Failure> {
     let folder = folder.path(name);
     let failed = |error: &std::io::Error| Failure::file("read", &folder, error);
     let mut paths = Vec::new();
@@ -280,7 +307,10 @@ fn seen(folder: &Folder, name: &str, max: usize) -> Result<Vec<Bytes>, Failure> 
         }
     }
     paths.sort();
-    let read = |path: &std::path::PathBuf| files::read(path, max as u64).map(Bytes::from);
+    let read = |path: &std::path::PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        files::read(path, max as u64).map(|bytes| (name, Bytes::from(bytes)))
+    };
     paths.iter().map(|path| read(path).map_err(|error| failed(&error))).collect()
 }
 

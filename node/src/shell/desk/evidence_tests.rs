@@ -112,6 +112,29 @@ async fn a_file_convinces_whoever_has_the_roster_or_the_bootstrap_file() {
 }
 
 #[tokio::test]
+#[allow(clippy::disallowed_methods, reason = "what a test writes need not survive a power cut")]
+async fn what_is_damaged_of_the_keys_of_then_is_named() {
+    let (region, desk, id, _) = witnessed().await;
+    let ask = || desk.answer(Request::Evidence { id: id.clone(), out: None });
+    for (folder, begins) in [("seen/keysets", "KH."), ("seen/keysets", "TH."), ("seen/rosters", "0000")] {
+        let files =
+            std::fs::read_dir(region.path("TH").join(folder)).unwrap().map(|entry| entry.unwrap().path());
+        let is_it =
+            |path: &std::path::PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(begins);
+        let file = files.into_iter().find(is_it).unwrap();
+        let whole = std::fs::read(&file).unwrap();
+        let mut damaged = whole.clone();
+        damaged[0] ^= 1;
+        std::fs::write(&file, &damaged).unwrap();
+        let failure = ask().unwrap_err();
+        let named = format!("damaged: {folder}/{}", file.file_name().unwrap().to_str().unwrap());
+        assert!(failure.code == Code::Evidence && failure.message.contains(&named), "{failure}");
+        std::fs::write(&file, &whole).unwrap();
+        ask().unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_newer_roster_of_the_reader_s_leads_back_to_the_one_of_then() {
     let (mut region, _desk, _, bytes) = witnessed().await;
     let later = region.next(|roster| roster.reads_told_after_days = 7);

@@ -326,8 +326,9 @@ impl Desk {
                 Step::Broken(why) => broken = Some(Broken::Protocol(why)),
             }
         }
-        let leaks = std::mem::take(&mut batch.leaks);
+        let (leaks, doubted_under) = (std::mem::take(&mut batch.leaks), batch.doubted_under);
         let settled = self.finish(batch, &sealing)?;
+        doubted_under.iter().for_each(|under| self.note_doubted(under));
         self.tell_leaks(leaks);
         self.tell_broken_promises();
         Ok(Settled { broken, full: settled.full || gone, witness_answers, ..settled })

@@ -91,16 +91,23 @@ impl Desk {
         if let Some(behind) = self.behind() {
             return Some(format!("{behind}; {WAIT_FOR_DIRECTORY}"));
         }
-        let found = self.unattested(self.attested(clock::now_ms()).err()?);
+        let now_ms = clock::now_ms();
+        let found = self.unattested(self.attested(now_ms).err()?, now_ms);
         Some(format!("{found}; {WAIT_FOR_LOG}"))
     }
 
-    fn unattested(&self, why: Unattested) -> String {
+    fn unattested(&self, why: Unattested, now_ms: u64) -> String {
         let version = self.directory().roster().version;
         match why {
             Unattested::Old { at_ms: 0 } => format!(
                 "the broker's audit log has never attested the directory here (roster version {version}), so nobody \
                  vouches that it is the newest"
+            ),
+            Unattested::Old { at_ms } if at_ms > now_ms => format!(
+                "the file `attested` says that the directory here (roster version {version}) was last attested on {}, which is \
+                 still to come: this machine's clock is wrong, or the file is damaged, so nobody vouches that the directory is \
+                 the newest",
+                time(at_ms)
             ),
             Unattested::Old { at_ms } => format!(
                 "the directory here (roster version {version}) was last attested, by the broker's audit log or by those who \
@@ -129,7 +136,7 @@ impl Desk {
                 }
                 Check::ok("directory_attested", found)
             }
-            Err(why) => Check::wrong("directory_attested", self.unattested(why), WAIT_FOR_LOG),
+            Err(why) => Check::wrong("directory_attested", self.unattested(why, now_ms), WAIT_FOR_LOG),
         }
     }
 }

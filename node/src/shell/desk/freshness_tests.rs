@@ -236,3 +236,38 @@ fn whoever_names_a_version_that_does_not_exist_stops_nobody_once_it_is_suspended
     assert!(take(&thailand, &[&second]));
     assert_eq!(thailand.behind(), None);
 }
+
+/// Whether the session is to be opened anew; asking takes the sign away.
+fn reconnects(desk: &Desk) -> bool {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    std::pin::pin!(desk.renewed()).poll(&mut context).is_ready()
+}
+
+#[test]
+fn what_stays_with_the_broker_comes_again_although_its_directory_came_before_it_was_left() {
+    let mut region = Region::new();
+    let (thailand, cambodia) = (region.desk("TH"), region.desk("KH"));
+    let packet = from_cambodia(&cambodia);
+    let mut delivery = region.delivery(&packet, 0, 1);
+    delivery.opening.as_mut().unwrap().unit = "TH-NEW".to_owned();
+    let judge = || {
+        let payload = canonical::encode(&delivery);
+        thailand.judge(vec![Heard { kind: FrameType::Delivery, payload }])
+    };
+    let mut next = || {
+        let next = region.next(|_| {});
+        let next = region.open(&next);
+        assert!(take(&thailand, &[&next]));
+    };
+    // Left, then the directory comes.
+    assert_eq!(thailand.settle(judge()).unwrap().acknowledgements, []);
+    assert!(!reconnects(&thailand));
+    next();
+    assert!(reconnects(&thailand));
+    // Judged, then the directory comes, then it is left.
+    let steps = judge();
+    next();
+    assert!(!reconnects(&thailand));
+    assert_eq!(thailand.settle(steps).unwrap().acknowledgements, []);
+    assert!(reconnects(&thailand));
+}

@@ -24,14 +24,14 @@ use crate::core::{
 use crate::testing::{AMBER, BROKER, REGION, Region, core, digest, draft, submission_events};
 
 /// Seals a packet from Thailand to Cambodia.
-fn packet(desk: &Desk) -> Submission {
+pub(super) fn packet(desk: &Desk) -> Submission {
     desk.send(&draft(&["KH/KH-AHT"], "t", AMBER, "NONE"), &[], &[], None, &How::default(), &mut os_entropy())
         .unwrap();
     let next = desk.next_submission().unwrap().unwrap();
     canonical::decode(&next.bytes, limits::FRAME_BYTES_MAX).unwrap()
 }
 
-fn hear(desk: &Desk, frames: Vec<(FrameType, Bytes)>) -> Vec<Acknowledgement> {
+pub(super) fn hear(desk: &Desk, frames: Vec<(FrameType, Bytes)>) -> Vec<Acknowledgement> {
     let heard = frames.into_iter().map(|(kind, payload)| Heard { kind, payload }).collect();
     desk.settle(desk.judge(heard)).unwrap().acknowledgements
 }
@@ -41,7 +41,7 @@ fn unit(agency: &str, unit: &str) -> UnitRef {
 }
 
 /// Cambodia says that it has a packet, or that it failed.
-fn statement(region: &Region, packet: &Submission, outcome: Outcome) -> Evidence {
+pub(super) fn statement(region: &Region, packet: &Submission, outcome: Outcome) -> Evidence {
     let accepted = outcome == Outcome::Acceptance;
     Evidence {
         region: REGION.to_owned(),
@@ -61,7 +61,7 @@ fn statement(region: &Region, packet: &Submission, outcome: Outcome) -> Evidence
 }
 
 /// Statements that differ in their time, signed by an agency, as deliveries.
-fn told(region: &Region, signer: &str, said: &Evidence, count: u64) -> Vec<(FrameType, Bytes)> {
+pub(super) fn told(region: &Region, signer: &str, said: &Evidence, count: u64) -> Vec<(FrameType, Bytes)> {
     let said: Vec<Evidence> =
         (0..count).map(|more| Evidence { time_ms: said.time_ms + more, ..said.clone() }).collect();
     let signed = sign_evidence(&said, &region.packet_key(signer)).unwrap();
@@ -73,7 +73,7 @@ fn told(region: &Region, signer: &str, said: &Evidence, count: u64) -> Vec<(Fram
 }
 
 /// Bytes of the records kept.
-fn kept(desk: &Desk) -> usize {
+pub(super) fn kept(desk: &Desk) -> usize {
     let mut count = 0;
     while desk.store.read(count as u64 + 1).is_ok() {
         count += 1;

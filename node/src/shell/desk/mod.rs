@@ -3,7 +3,7 @@
 //! - [`ask`]: what a command asks, and who answers it
 //! - [`send`]: seals a packet and keeps it; [`outgoing`]: what the session is to do for it; [`answers`]: what is said
 //!   about it; [`reseal`]: seals it again when keys have moved; [`review`]: waits for a person first
-//! - [`exchange`]: what came on the session, judged and kept
+//! - [`exchange`]: what came on the session, judged and kept; [`doubts`]: evidence of it, judged again
 //! - [`read`]: looks at what was kept, [`standing`]: in words; [`purge`]: destroys it; [`attachments`]: their files
 //! - [`evidence`]: what can be proven of one packet; [`inclusion`]: what was promised, and found in the broker's audit log
 //! - [`policy`]: the own release policy, published
@@ -18,6 +18,7 @@ mod attachments;
 mod audit;
 mod contacts;
 mod doctor;
+mod doubts;
 pub(crate) mod evidence;
 mod exchange;
 mod exposure;
@@ -113,6 +114,8 @@ pub(crate) struct Desk {
     sighted: Mutex<Seen>,
     /// What evidence of later needs, and is on the disk.
     remembered: Mutex<evidence::Remembered>,
+    /// Evidence that is not believed, judged again.
+    doubts: Mutex<doubts::Doubts>,
     /// Refusals that wait for a newer directory.
     pending: Mutex<reseal::Pending>,
     /// Held while a review is decided: one decision counts.
@@ -190,6 +193,7 @@ impl Desk {
             waits_for_policy: AtomicBool::new(false),
             sighted: Mutex::default(),
             remembered: Mutex::default(),
+            doubts: Mutex::default(),
             pending: Mutex::default(),
             reviewing: Mutex::default(),
             key_file: Mutex::new(wrapping),
@@ -402,3 +406,6 @@ mod release_tests;
 #[cfg(test)]
 #[allow(clippy::disallowed_methods, reason = "what a test writes need not survive a power cut")]
 mod evidence_tests;
+
+#[cfg(test)]
+mod doubts_tests;

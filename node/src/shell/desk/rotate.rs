@@ -301,7 +301,7 @@ impl Desk {
     }
 
     /// Whether a broker has agreed on this clock since the start, and nobody has set it since.
-    fn is_agreed(&self, now_ms: u64) -> bool {
+    pub(super) fn is_agreed(&self, now_ms: u64) -> bool {
         let agreed = *self.agreed.lock().unwrap_or_else(PoisonError::into_inner);
         agreed.is_some_and(|(since, then_ms)| {
             let passed_ms = u64::try_from(clock::moment().saturating_duration_since(since).as_millis())

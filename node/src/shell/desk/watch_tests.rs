@@ -460,6 +460,10 @@ fn nothing_is_sealed_under_a_directory_that_the_log_does_not_attest() {
     try_send(&desk, &How::default()).unwrap();
     assert!(desk.doctor().iter().any(|check| check.check == "directory_attested" && check.mark == Mark::Ok));
     drop(desk);
+    let ahead = Attested::begin(region.directory().hash(), now + 30 * HOUR_MS).encode();
+    fs::write(region.path("TH").join("attested"), ahead).unwrap();
+    let refused = try_send(&region.desk("TH"), &How::default()).unwrap_err();
+    assert!(refused.message.contains("still to come") && !refused.message.contains("hours ago"), "{refused}");
     fs::write(region.path("TH").join("attested"), "?").unwrap();
     let refused = try_send(&region.desk("TH"), &How::default()).unwrap_err();
     assert!(refused.message.contains("never attested"), "{refused}");

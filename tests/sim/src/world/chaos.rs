@@ -59,7 +59,7 @@ impl World {
             if self.links[agency].is_none() && self.dice.chance(10) {
                 self.connect(agency);
                 if self.dice.chance(80) {
-                    self.renew(agency);
+                    self.renew(agency)?;
                 }
             }
         }
@@ -123,7 +123,7 @@ impl World {
             }
             2 | 3 => self.set_terms(agency),
             4 => self.set_member(agency)?,
-            _ => self.renew(agency),
+            _ => self.renew(agency)?,
         }
         Ok(())
     }

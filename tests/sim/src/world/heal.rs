@@ -21,12 +21,12 @@ impl World {
         self.say("all", "heals");
         self.repair()?;
         let mut rounds = 0;
-        while !(self.oracle.is_drained() && self.oracle.unanswered().is_empty() && self.all_are_members()) {
+        while !(self.has_settled() && self.all_are_members()) {
             rounds += 1;
             must(rounds <= ROUNDS_MAX, || {
+                let (unanswered, doubted) = (self.oracle.unanswered(), self.oracle.doubted());
                 format!(
-                    "after {ROUNDS_MAX} rounds something is still under way: {:?}",
-                    self.oracle.unanswered()
+                    "after {ROUNDS_MAX} rounds something is still under way: {unanswered:?}, {doubted} doubted"
                 )
             })?;
             self.heal_once()?;
@@ -49,6 +49,10 @@ impl World {
         Ok(())
     }
 
+    fn has_settled(&self) -> bool {
+        self.oracle.is_drained() && self.oracle.unanswered().is_empty() && self.oracle.doubted() == 0
+    }
+
     fn all_are_members(&self) -> bool {
         (0..AGENCIES.len()).all(|agency| self.region.is_active(agency))
     }
@@ -68,7 +72,7 @@ impl World {
         for agency in 0..AGENCIES.len() {
             self.cut(agency);
             self.connect(agency);
-            self.renew(agency);
+            self.renew(agency)?;
         }
         for _ in 0..8 {
             for agency in 0..AGENCIES.len() {

@@ -28,10 +28,6 @@ impl World {
                 Ok(())
             }
             Err(Stopped(why)) => {
-                if slot.machine.keeps_out(&why) {
-                    self.say(AGENCIES[agency], "does not start: its disk is full");
-                    return Ok(());
-                }
                 must(armed, || format!("{} does not start: {why}", AGENCIES[agency]))?;
                 let (_, said) = slot.machine.crash(&mut self.dice);
                 self.say(AGENCIES[agency], &format!("does not start: {said}"));
@@ -160,6 +156,16 @@ impl World {
         let full = if heard.full { ", its disk is full" } else { "" };
         let what = format!("hears {}; acknowledges {said}, leaves {left}{full}", kinds.join(", "));
         self.say(AGENCIES[agency], &what);
+        Ok(())
+    }
+
+    /// What was not believed is judged again.
+    pub(super) fn judge_doubted(&mut self, agency: usize) -> Result<(), Violation> {
+        let believed = self.with_node(agency, |node, hands| node.judge_doubted(hands))?.unwrap_or(0);
+        if believed > 0 {
+            self.counts.believed_late += believed;
+            self.say(AGENCIES[agency], &format!("believes {believed} pieces of evidence that it doubted"));
+        }
         Ok(())
     }
 
