@@ -72,6 +72,7 @@ fn every_seed_holds() {
     let n = usize::try_from(seeds).unwrap();
     assert!(sum.admitted >= 5 * n && sum.delivered >= 5 * n && sum.crashes >= 5 * n, "{sum:?}");
     assert!(sum.cuts >= 10 * n && sum.jumps >= n && sum.changes >= n && sum.epochs >= n as u64, "{sum:?}");
+    assert!(sum.refused >= n, "{sum:?}");
 }
 
 #[test]
