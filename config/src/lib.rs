@@ -9,9 +9,11 @@
 //! | [`policy`] | who releases what to whom: baseline, bundles, one decision |
 //! | [`settings`] | what the operator of a broker or a node may set |
 //! | [`words`] | keys as words and digits that two people compare |
+//! | [`clock`] | what a machine's clocks say, and whether somebody has set one |
 //! | `document` | files that people write, read with errors that say what to do |
 
 pub mod authority;
+pub mod clock;
 pub mod directory;
 mod document;
 mod entropy;

@@ -9,7 +9,7 @@ mod store;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use lintas_config::{Directory, policy::Policies};
+use lintas_config::{Directory, clock::Reading, policy::Policies};
 use lintas_journal::{Limits, SimDisk};
 use lintas_proto::{
     canonical,
@@ -46,6 +46,8 @@ pub struct Hands<'a> {
     pub policies: &'a Policies,
     /// This machine's clock.
     pub now_ms: u64,
+    /// How long this machine runs.
+    pub boot_ms: u64,
     /// Randomness.
     pub entropy: &'a mut dyn CryptoRng,
 }
@@ -76,6 +78,8 @@ pub struct Heard {
     pub left: usize,
     /// The broker broke the protocol.
     pub broken: Option<String>,
+    /// Nothing was looked at: no broker has agreed with this clock.
+    pub doubts: bool,
 }
 
 /// A node's key file, open.
@@ -105,6 +109,14 @@ pub struct SimNode {
     state: Mutex<State>,
     store: Store,
     pipeline: Pipeline,
+    /// When a broker agreed with this clock.
+    agreed: Option<Reading>,
+}
+
+impl Hands<'_> {
+    fn reading(&self) -> Reading {
+        Reading { wall_ms: self.now_ms, boot_ms: self.boot_ms }
+    }
 }
 
 impl SimNode {
@@ -127,7 +139,7 @@ impl SimNode {
             let records = first(directory, now_ms).into_iter().map(Record::Confirmation).collect();
             store.keep_together(records, &mut state)?;
         }
-        Ok(Self { file, pages, state: Mutex::new(state), store, pipeline: Pipeline::default() })
+        Ok(Self { file, pages, state: Mutex::new(state), store, pipeline: Pipeline::default(), agreed: None })
     }
 
     /// The process is gone; its key file stays.
@@ -142,7 +154,7 @@ impl SimNode {
     /// # Errors
     /// [`Stopped`].
     pub fn send(&mut self, draft: &str, hands: Hands<'_>) -> Result<Result<Sent, String>, Stopped> {
-        let Hands { directory, policies, now_ms, entropy } = hands;
+        let Hands { directory, policies, now_ms, entropy, .. } = hands;
         let draft = match Draft::parse(draft, &[], None) {
             Ok(draft) => draft,
             Err(error) => return Ok(Err(error.to_string())),
@@ -211,6 +223,17 @@ impl SimNode {
             return Err(Stopped(format!("record {sequence} is no packet")));
         };
         Ok(Some(stored.submission))
+    }
+
+    /// The broker has answered the hello: whether it agrees with this clock.
+    pub fn answered(&mut self, agrees: bool, hands: &Hands<'_>) {
+        self.agreed = agrees.then(|| hands.reading());
+    }
+
+    /// Whether a broker agrees with this clock, and nobody has set it since.
+    #[must_use]
+    pub fn is_agreed(&self, hands: &Hands<'_>) -> bool {
+        self.agreed.is_some_and(|anchor| hands.reading().leapt_ms(anchor).is_none())
     }
 
     /// The connection is gone; everything unanswered goes out again.

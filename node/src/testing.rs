@@ -285,7 +285,10 @@ impl Region {
             }
         }
         let lock = folder.lock().unwrap();
-        Desk::open(folder, lock, &unlocker, true).unwrap()
+        let desk = Desk::open(folder, lock, &unlocker, true).unwrap();
+        let now_ms = clock::now_ms();
+        desk.compare_clocks(now_ms, now_ms);
+        desk
     }
 
     /// The key that signs packets and evidence of an agency.

@@ -3,6 +3,7 @@
 //! - [`admit`]: gates 1 to 5, from bytes to a verified submission; [`rules`]: what is in force, [`judge`]: what it says
 //! - [`plan`]: gates 6 to 11, and what one group commit holds: packets, queue entries, audit events, receipts;
 //!   [`quota`] is the last
+//! - [`agreement`]: whether the clock is to be acted upon
 //! - [`refuse`]: what a sender is told when a gate stays shut
 //! - [`outcome`]: how a queue entry ends; [`leave`]: whose entries are withheld, because their recipient has left
 //! - [`earlier`]: directories that packets may name; [`pace`]: how often something may change
@@ -16,6 +17,7 @@
 //! - [`snapshot`]: the ledger as bytes, so that old segments can go; [`spent`] are the records that go with them
 
 pub mod admit;
+pub mod agreement;
 mod ascending;
 mod brief;
 pub mod deliver;

@@ -210,7 +210,7 @@ impl Blobs {
         if length > bytes_max {
             return Err(BlobError::TooLarge(mib_max));
         }
-        self.inventory.part(agency, blob, length, bytes_max, clock::now_ms()).map_err(|full| match full {
+        self.inventory.part(agency, blob, length, bytes_max, clock::shown_ms()).map_err(|full| match full {
             Full::Bytes(taken) => BlobError::Quota { max: mib_max, taken: taken.div_ceil(MIB) },
             Full::Count => BlobError::Count,
         })

@@ -11,7 +11,7 @@ use std::sync::{
 use lintas_config::{Directory, policy::Policies};
 use lintas_proto::id::hex;
 
-use super::{clock, shared::Shared};
+use super::shared::Shared;
 use crate::core::{earlier::Taken, rules::Rules};
 
 /// See the module.
@@ -52,7 +52,7 @@ impl InForce {
 impl Shared {
     /// Directory and policies in force now.
     pub(crate) fn rules(&self) -> Arc<Rules> {
-        self.rules_at(clock::now_ms())
+        self.rules_at(self.clock.now_ms())
     }
 
     /// Those in force at `now_ms`, or later.
@@ -72,7 +72,8 @@ impl Shared {
 
     /// The time by which bundles begin: that of the log, or later.
     pub(super) fn moment_ms(&self) -> u64 {
-        let log_ms = self.ledger().time_at(clock::now_ms());
+        let now_ms = self.clock.now_ms();
+        let log_ms = self.ledger().time_at(now_ms);
         self.in_force.moment_ms(log_ms)
     }
 

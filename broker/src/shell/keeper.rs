@@ -26,7 +26,6 @@ use tokio::{
 };
 
 use super::{
-    clock,
     directory_files::{DIRECTORY, STEPS, tell_identities},
     folder::{Folder, FolderError},
     offer::Offers,
@@ -134,7 +133,7 @@ impl Keeper {
 
     fn look_at_directory(&self, turn: &mut Turn, at_once: bool) {
         let stamp = stamp(&self.folder);
-        let (settled, now_ms) = (at_once || turn.seen == stamp, clock::now_ms());
+        let (settled, now_ms) = (at_once || turn.seen == stamp, self.shared.clock.now_ms());
         let again = at_once || turn.again_ms.is_some_and(|at| at <= now_ms);
         turn.seen = stamp;
         if stamp.is_none() || !settled || (turn.done == stamp && !again) {
@@ -178,13 +177,14 @@ impl Keeper {
         }
         let (hash, roster_version) = (*next.hash(), next.roster().version);
         // The same directory: nothing else changes.
-        let taken = Taken { hash, since_ms: clock::now_ms(), roster_version, cause: String::new() };
+        let taken =
+            Taken { hash, since_ms: self.shared.clock.now_ms(), roster_version, cause: String::new() };
         self.shared.enforce(Arc::new(next), Some(taken));
     }
 
     /// Makes a directory durable and puts it in force. `cause` is the agency whose keyset made it, or empty.
     fn take_up(&self, next: Directory, steps: &[Bytes], cause: &str) -> Result<(), Trouble> {
-        let (present, now_ms) = (self.shared.directory(), clock::now_ms());
+        let (present, now_ms) = (self.shared.directory(), self.shared.clock.now_ms());
         if next.bytes() == present.bytes() {
             return Ok(());
         }

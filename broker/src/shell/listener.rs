@@ -8,7 +8,8 @@ use std::{
 
 use bytes::Bytes;
 use lintas_link::{
-    CloseCode, Connection, First, Handshake, LinkError, PeerDirectory, Server, answer, receive_first, refuse,
+    CloseCode, Connection, First, FrameWriter, Handshake, LinkError, PeerDirectory, Server, answer,
+    receive_first, refuse,
 };
 use lintas_proto::{
     limits,
@@ -21,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    clock,
+    clock::IN_DOUBT,
     directory_streams::{ALONE_KINDS, Desk},
     intake::Intake,
     log::{Asking, Standing},
@@ -113,25 +114,26 @@ async fn greet(
             return Ok(desk.alone(&connection, &agency, (kind, payload), writer).await);
         }
     };
-    let now_ms = clock::now_ms();
-    if let Err((reason, text)) = check(&hello, &agency, &shared, now_ms) {
-        tracing::warn!(agency, reason = reason.as_str_name(), "hello refused");
-        // Says no more than why: the peer may not be whom it claims to be.
-        let ack = HelloAck {
-            protocol: PROTOCOL,
-            reason: reason as i32,
-            text: sentence(&text),
-            time_ms: now_ms,
-            ..HelloAck::default()
-        };
-        refuse(&connection, writer, &ack).await?;
-        return Err(connection.closed().await);
+    let (reading, _) = shared.clock.reading();
+    let now_ms = reading.wall_ms;
+    let checked = check(&hello, &agency, &shared, now_ms);
+    let turns = match checked {
+        Ok(()) | Err((Reason::Clock, _)) => {
+            shared.clock.hear(&agency, checked.is_ok(), reading, &shared.directory())
+        }
+        Err(_) => None,
+    };
+    if let Err(why) = checked {
+        return refused(&connection, &agency, why, now_ms, writer).await;
     }
     let known = block_in_place(|| Standing::hello(&shared, &agency, &hello.root_checkpoint));
     if Standing::must_stop(&shared) {
         connection.close(CloseCode::ShuttingDown, "the broker runs on a restored backup, and stops");
         return Err(connection.closed().await);
     }
+    let Some(turns) = turns else {
+        return refused(&connection, &agency, (Reason::Clock, IN_DOUBT.to_owned()), now_ms, writer).await;
+    };
     answer(&mut writer, &welcome(&shared, now_ms)).await?;
     let software: String =
         hello.software.chars().take(SOFTWARE_CHARS_MAX).flat_map(char::escape_debug).collect();
@@ -144,11 +146,31 @@ async fn greet(
     let metrics = &metrics.metrics;
     let witness = Arc::new(Asking::new(&agency, &shared, known));
     let (of, connected) = (agency.clone(), connection.clone());
-    let session = Session { agency: of, connection: connected, shared, intake, desk, witness };
+    let session = Session { agency: of, connection: connected, shared, intake, desk, turns, witness };
     let _live = metrics.session();
     // Also when this task is ended from outside.
     let _seat = Seat { sessions, agency: &agency, connection: &connection };
     Ok(session.serve(writer, reader, notices).await)
+}
+
+/// Says no more than why: the peer may not be whom it claims to be.
+async fn refused(
+    connection: &Connection,
+    agency: &str,
+    (reason, text): (Reason, String),
+    now_ms: u64,
+    writer: FrameWriter,
+) -> Result<LinkError, LinkError> {
+    tracing::warn!(agency, reason = reason.as_str_name(), "hello refused");
+    let ack = HelloAck {
+        protocol: PROTOCOL,
+        reason: reason as i32,
+        text: sentence(&text),
+        time_ms: now_ms,
+        ..HelloAck::default()
+    };
+    refuse(connection, writer, &ack).await?;
+    Err(connection.closed().await)
 }
 
 fn welcome(shared: &Shared, now_ms: u64) -> HelloAck {

@@ -197,6 +197,11 @@ pub(crate) fn page(shared: &Shared) -> String {
             metrics.last_sequence.load(Ordering::Relaxed),
         ),
         (
+            "clock_in_doubt",
+            "Whether this machine's clock is in doubt, so that nothing is done by it.",
+            u64::from(shared.clock.agreed_ms().is_none()),
+        ),
+        (
             "clock_behind_milliseconds",
             "By how much the clock is behind the newest time in the audit log.",
             metrics.clock_behind_ms.load(Ordering::Relaxed),
@@ -283,7 +288,7 @@ impl Page {
         ] {
             self.counter(name, help, counter);
         }
-        let age_ms = shared.log.unwitnessed_ms(clock::now_ms());
+        let age_ms = shared.log.unwitnessed_ms(clock::shown_ms());
         if let Some(age_ms) = age_ms.filter(|_| !shared.directory().witnesses().is_empty()) {
             let name = "log_witnessed_seconds";
             self.head(name, "gauge", "How long ago a quorum of witnesses last cosigned the audit log.");

@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    clock,
+    clock::{self, NEITHER_HOLDS, SET_RIGHT},
     log::{Standing, UNWITNESSED_MS_MAX},
     metrics,
     run_error::RunError,
@@ -110,11 +110,11 @@ async fn page(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
 
 /// Whose policies are in force, and which are to come.
 async fn policies(State(shared): State<Arc<Shared>>) -> String {
-    shared.policies.page(clock::now_ms())
+    shared.policies.page(clock::shown_ms())
 }
 
 async fn health(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
-    match ill(&shared, clock::now_ms()) {
+    match ill(&shared, clock::shown_ms()) {
         None => {
             let detail = shared.refused_directory().map(|why| format!("{why}.\n"));
             (StatusCode::OK, format!("ok\n{}", detail.unwrap_or_default()))
@@ -135,6 +135,10 @@ pub(super) fn ill(shared: &Shared, now_ms: u64) -> Option<&'static str> {
         return Some(
             "the broker runs on a restored backup, serves nobody, and stops; its log says what to do",
         );
+    }
+    if shared.clock.agreed_ms().is_none() {
+        let holds = shared.directory().at(now_ms).in_force();
+        return Some(if holds { SET_RIGHT } else { NEITHER_HOLDS });
     }
     let round_ms = shared.metrics.last_round_ms();
     if round_ms > 0 && now_ms.saturating_sub(round_ms) > ROUND_MS_MAX {

@@ -58,22 +58,24 @@ impl Fold for Folding {
 }
 
 /// Begins the next log when the roster says that the one of the ledger has ended: a record before everything else, and
-/// the ledger is empty.
+/// the ledger is empty. It begins now if that roster holds by this clock, else with the roster. True if it began.
 pub(super) fn begin_log(
     journal: &mut Journal<FileDisk>,
     ledger: &mut Ledger,
     directory: &Directory,
     broker: &str,
-) -> Result<(), RunError> {
+) -> Result<bool, RunError> {
     let (Some(number), known) = (ended_logs(directory, broker), ledger.audit().number()) else {
         // Whether it is listed is asked when the newest directory is there.
-        return Ok(());
+        return Ok(false);
     };
     if number < known {
         return Err(RunError::RosterBehindLog { known, number });
     }
     if number > known {
-        let fact = Fact::LogBegun(StoredLogBegun { number, time_ms: clock::now_ms() });
+        let (now_ms, begins_ms) = (clock::shown_ms(), directory.roster().not_before_ms);
+        let time_ms = if directory.at(now_ms).in_force() { now_ms } else { begins_ms };
+        let fact = Fact::LogBegun(StoredLogBegun { number, time_ms });
         let committed = journal.commit(&[fact.to_record()], Class::Essential)?;
         ledger.apply(committed.first_sequence, &fact)?;
         tracing::warn!(
@@ -81,7 +83,7 @@ pub(super) fn begin_log(
             "the region authority has ended the log before; queues are empty, and nodes submit again what has no final answer"
         );
     }
-    Ok(())
+    Ok(number > known)
 }
 
 /// How many logs of the broker have ended, by the roster.

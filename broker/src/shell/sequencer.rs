@@ -4,10 +4,11 @@
 //!
 //! A round goes this way: the log is told of the rules in force ([`log`]), under which the whole round is; entries end, then submissions and refusals
 //! ([`packets`]), then what else the log is told, the end of the epoch if it is time, and last old segments go
-//! ([`room`]).
+//! ([`room`]). While the clock is in doubt ([`doubt`]) only what sessions had under way ends.
 //!
 //! The ledger is never locked while something is handed to the journal: that may wait for the disk.
 
+mod doubt;
 mod log;
 mod packets;
 pub(super) mod room;
@@ -141,9 +142,12 @@ impl Sequencer {
             return None;
         }
         let (mut batch, mut bytes) = (Vec::new(), 0);
-        // While there is something to withhold nothing is waited for.
-        let until_epoch_ms = self.logbook.wait_ms(clock::now_ms());
-        let wait_ms = if self.leavers.are_sought() { 0 } else { TICK_MS.min(until_epoch_ms) };
+        let wait_ms = match self.shared.clock.agreed_ms() {
+            None => TICK_MS,
+            // While there is something to withhold nothing is waited for.
+            Some(_) if self.leavers.are_sought() => 0,
+            Some(now_ms) => TICK_MS.min(self.logbook.wait_ms(now_ms)),
+        };
         let mut failed = self.shared.failed.subscribe();
         let mut next = tokio::select! {
             biased;
@@ -187,8 +191,8 @@ impl Sequencer {
 
     /// One round: ends first, so that a full disk can drain; then submissions.
     fn round(&mut self, batch: Vec<Intake>) -> Result<(), Fatal> {
-        let now_ms = clock::now_ms();
-        self.shared.metrics.round(now_ms);
+        self.shared.metrics.round(clock::shown_ms());
+        let Some(now_ms) = self.shared.clock.agreed_ms() else { return self.round_in_doubt(batch) };
         self.look_at_clock(now_ms);
         let (mut submissions, mut refusals) = (Vec::new(), Vec::new());
         let (mut ends, mut denials, mut others) = (Vec::new(), Vec::new(), Vec::new());
@@ -308,6 +312,7 @@ impl Sequencer {
                 }
                 self.last_sequence = sequence;
             }
+            self.shared.clock.logged(ledger.time_at(0));
         }
         self.shared.metrics.handed_over(self.last_sequence);
         for (agency, blob) in facts.iter().flat_map(Fact::blobs) {

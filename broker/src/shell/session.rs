@@ -32,7 +32,6 @@ use tokio::{
 
 use super::{
     answer::{Answer, AnswerTo},
-    clock,
     directory_streams::Desk,
     intake::{Denying, End, Intake, Refusing, Submitted},
     log::Asking,
@@ -73,6 +72,8 @@ pub(crate) struct Session {
     pub(crate) shared: Arc<Shared>,
     pub(crate) intake: mpsc::Sender<Intake>,
     pub(super) desk: Arc<Desk>,
+    /// Changes when the clock comes into doubt, or out of it.
+    pub(super) turns: watch::Receiver<u64>,
     /// What this node is asked as a witness.
     pub(super) witness: Arc<Asking>,
 }
@@ -92,15 +93,19 @@ impl Session {
         };
         let sending = self.send(writer, answers, notices, &acknowledged);
         let blobs = transfer::serve(&self);
+        let mut turns = self.turns.clone();
         let ended = tokio::select! {
             result = receiving => result,
             result = sending => result,
             result = blobs => result,
             error = self.connection.closed() => Err(error),
+            _ = turns.changed() => Err(LinkError::StreamEnded),
         };
         let error = ended.err().unwrap_or(LinkError::StreamEnded);
         if *self.shared.stopping.borrow() || *self.shared.failed.borrow() {
             self.connection.close(CloseCode::ShuttingDown, "the broker is stopping");
+        } else if self.turns.has_changed().unwrap_or(true) {
+            self.connection.close(CloseCode::ShuttingDown, "the broker's clock was set; say hello again");
         } else {
             self.connection.fail(&error);
         }
@@ -180,7 +185,8 @@ impl Session {
     /// What a submission becomes; none if it was answered at once.
     fn submit(&self, payload: &Bytes, answer: AnswerTo, share: OwnedSemaphorePermit) -> Option<Intake> {
         self.shared.metrics.submission_bytes.add(payload.len() as u64);
-        let now_ms = clock::now_ms();
+        // In doubt the session ends, and the node submits it again.
+        let now_ms = self.shared.clock.agreed_ms()?;
         let rules = self.shared.rules();
         let earlier = |hash: &Digest| self.shared.named(hash, now_ms);
         let verify = || admit::verify(payload, &self.agency, &rules, earlier, now_ms);
@@ -213,7 +219,12 @@ impl Session {
         let how = if evidence.is_empty() {
             How::Taken
         } else {
-            match outcome::verify(&evidence, &self.agency, &self.shared.directory(), clock::now_ms()) {
+            match outcome::verify(
+                &evidence,
+                &self.agency,
+                &self.shared.directory(),
+                self.shared.clock.now_ms(),
+            ) {
                 Ok(acknowledged) => How::Acknowledged(Box::new(acknowledged)),
                 Err(error) => {
                     tracing::warn!(agency = self.agency, queue_sequence, %error, "acknowledgement refused");
@@ -264,7 +275,8 @@ impl Session {
                     frames.push((answer.kind, answer.payload));
                 }
                 writer.send_many(frames).await?;
-                denied.iter().for_each(|denying| cursor.put_off(denying.queue_sequence, clock::now_ms()));
+                let now_ms = self.shared.clock.now_ms();
+                denied.iter().for_each(|denying| cursor.put_off(denying.queue_sequence, now_ms));
                 self.hand_over(&mut denied.into_iter().map(|one| Intake::Deny(Box::new(one))).collect())
                     .await?;
             }
@@ -295,10 +307,10 @@ impl Session {
     }
 
     fn due(&self, cursor: &mut Cursor) -> Due {
-        let (now_ms, durable) = (clock::now_ms(), *self.shared.durable.borrow());
-        match self.shared.ledger().queue(&self.agency) {
-            Some(queue) => cursor.due(queue, durable, now_ms, self.shared.credit),
-            None => Due { entries: Vec::new(), more: false },
+        let (agreed_ms, durable) = (self.shared.clock.agreed_ms(), *self.shared.durable.borrow());
+        match (self.shared.ledger().queue(&self.agency), agreed_ms) {
+            (Some(queue), Some(now_ms)) => cursor.due(queue, durable, now_ms, self.shared.credit),
+            (None, _) | (_, None) => Due { entries: Vec::new(), more: false },
         }
     }
 
@@ -360,7 +372,8 @@ impl Session {
                 let packet = self.shared.packet(admission)?;
                 let asked = Asked::read(&packet, recipient_index)
                     .map_err(|error| StoredError::Unreadable { sequence: admission, error })?;
-                let time_ms = self.shared.ledger().time_at(clock::now_ms());
+                let now_ms = self.shared.clock.now_ms();
+                let time_ms = self.shared.ledger().time_at(now_ms);
                 if !may_have(&asked, &self.shared.rules_at(time_ms), time_ms) {
                     return Ok(Turn::Denied(Box::new(asked)));
                 }

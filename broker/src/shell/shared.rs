@@ -21,8 +21,8 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
 
 use super::{
-    answer::AnswerTo, blobs::Blobs, folder::Folder, in_force::InForce, log::LogState, metrics::Metrics,
-    policies::Store, recent::Recent,
+    answer::AnswerTo, blobs::Blobs, clock::Clock, folder::Folder, in_force::InForce, log::LogState,
+    metrics::Metrics, policies::Store, recent::Recent,
 };
 use crate::core::{
     earlier::Earlier,
@@ -88,6 +88,8 @@ pub(crate) struct Shared {
     /// What is left of [`INTAKE_BYTES_MAX`].
     pub(crate) intake_bytes: Arc<Semaphore>,
     pub(crate) metrics: Metrics,
+    /// What time it is, and whether anything may be done by it.
+    pub(crate) clock: Clock,
     /// Set when sessions are to answer what they have taken, and end.
     pub(crate) stopping: watch::Sender<bool>,
     /// Set when the journal failed: the process must stop.
@@ -109,6 +111,7 @@ impl Shared {
             blobs,
             reader,
             credit,
+            clock,
         } = parts;
         let metrics = Metrics::default();
         let ended = usize::try_from(ledger.audit().number()).unwrap_or(usize::MAX);
@@ -134,6 +137,7 @@ impl Shared {
             durable: watch::Sender::new(durable),
             intake_bytes: Arc::new(Semaphore::new(INTAKE_BYTES_MAX)),
             metrics,
+            clock,
             stopping: watch::Sender::new(false),
             failed: watch::Sender::new(false),
         }
@@ -298,6 +302,7 @@ pub(crate) struct Parts {
     pub(crate) blobs: Blobs,
     pub(crate) reader: Reader<FileDisk>,
     pub(crate) credit: usize,
+    pub(crate) clock: Clock,
 }
 
 fn bell(member: &Member) -> (String, watch::Sender<()>) {

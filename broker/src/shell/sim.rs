@@ -12,7 +12,7 @@ mod session;
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
-use lintas_config::issue;
+use lintas_config::{Directory, clock::Reading, issue};
 use lintas_journal::{ByHand, Depth, Journal, Limits, NewRecord, Reader, SimDisk};
 use lintas_proto::{
     frame::FrameType,
@@ -30,7 +30,8 @@ use super::{
     sequencer::{Logbook, Refusals},
 };
 use crate::core::{
-    earlier::Earlier, ledger::Ledger, quota::Quota, refuse::Speaker, rules::Generation, rules::Rules,
+    agreement::Agreement, earlier::Earlier, ledger::Ledger, quota::Quota, refuse::Speaker, rules::Generation,
+    rules::Rules,
 };
 
 /// The process must stop, and begin anew with what is on its disks.
@@ -45,8 +46,16 @@ pub struct Hands<'a> {
     pub earlier: &'a Earlier,
     /// This machine's clock.
     pub now_ms: u64,
+    /// How long this machine runs.
+    pub boot_ms: u64,
     /// Randomness.
     pub entropy: &'a mut dyn CryptoRng,
+}
+
+impl Hands<'_> {
+    fn reading(&self) -> Reading {
+        Reading { wall_ms: self.now_ms, boot_ms: self.boot_ms }
+    }
 }
 
 impl std::fmt::Debug for Hands<'_> {
@@ -127,6 +136,8 @@ pub struct SimBroker {
     short: bool,
     intake: Vec<Intake>,
     sessions: BTreeMap<u64, Session>,
+    /// Whether the clock is to be acted upon.
+    agreement: Agreement,
     waiting: VecDeque<Waiting>,
     fresh: Fresh,
     publishing: Publishing,
@@ -144,6 +155,8 @@ impl SimBroker {
         audit: &AuditDisk,
         settings: &Settings,
         depth: Depth,
+        now: Reading,
+        directory: &Directory,
     ) -> Result<Self, Stopped> {
         let mut fold = Folding::default();
         let (journal, _) =
@@ -153,6 +166,8 @@ impl SimBroker {
         let seed = issue::seed("receipt", &settings.secrets.receipt_seed).map_err(stopped)?;
         let name = settings.secrets.name.clone();
         let publishing = Publishing::open(audit, &name, durable)?;
+        let (last_ms, holds) = (fold.ledger.time_at(0), directory.at(now.wall_ms).in_force());
+        let agreement = Agreement::begin(now, last_ms, holds);
         let key = SigningKey::from_seed(KeyRole::Receipt, &seed).map_err(stopped)?;
         Ok(Self {
             voice: Voice { region: settings.region.clone(), name, key },
@@ -171,6 +186,7 @@ impl SimBroker {
             short: false,
             intake: Vec::new(),
             sessions: BTreeMap::new(),
+            agreement,
             waiting: VecDeque::new(),
             fresh: Fresh::default(),
             publishing,

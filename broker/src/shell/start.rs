@@ -25,7 +25,7 @@ use tokio::{
 
 use super::{
     blobs::{Blobs, Room},
-    clock,
+    clock::Clock,
     directory_streams::Desk,
     folder::Folder,
     index::{self, Index},
@@ -264,7 +264,7 @@ impl Engine {
         let (db, anchor) = index::open(&folder.index())?;
         let mut fold = Folding::default();
         let mut journal = open_journal(folder, journal_limits(settings, limits), anchor, &mut fold)?;
-        begin_log(&mut journal, &mut fold.ledger, &directory, &broker)?;
+        let is_new = begin_log(&mut journal, &mut fold.ledger, &directory, &broker)?;
         let durable = journal.next_sequence().saturating_sub(1);
         let Folding { ledger, spent_bytes, spent_records, .. } = fold;
         let room = Room::new(settings.attachments_mib_max, settings.free_mib_min);
@@ -275,16 +275,13 @@ impl Engine {
         let committer = Committer::start(journal)?;
         let credit = usize::try_from(settings.credit).unwrap_or(1);
         let reader = committer.handle().reader();
-        let present = Taken {
-            hash: *directory.hash(),
-            since_ms: clock::now_ms(),
-            roster_version: directory.roster().version,
-            cause: String::new(),
-        };
+        let clock = Clock::begin(is_new, ledger.time_at(0), |now_ms| directory.at(now_ms).in_force());
+        let (hash, roster_version) = (*directory.hash(), directory.roster().version);
+        let present = Taken { hash, since_ms: clock.now_ms(), roster_version, cause: String::new() };
         let earlier = folder.earlier(present)?;
         let home = folder.clone();
         // What was in force stays so, also when the clock was set back.
-        let now_ms = ledger.time_at(clock::now_ms());
+        let now_ms = ledger.time_at(clock.now_ms());
         let store = folder.policies(&directory, now_ms)?;
         store.agrees_with_log(directory.roster(), |agency| ledger.audit().policy(agency).copied())?;
         let policies =
@@ -304,6 +301,7 @@ impl Engine {
             blobs,
             reader,
             credit,
+            clock,
         };
         let shared = Arc::new(Shared::new(parts, durable));
         let publisher = Publisher::start(&shared, folder.audit())?;

@@ -148,6 +148,9 @@ async fn receive(
 /// Gives a blob, from the asked offset on, to the originator, or to a recipient, of a packet in the queues that
 /// names it.
 async fn give(session: &Session, get: BlobGet, mut writer: FrameWriter) -> Result<(), LinkError> {
+    if session.shared.clock.agreed_ms().is_none() {
+        return Err(LinkError::StreamEnded);
+    }
     let mut still = Still::new(session);
     let found = allowed(session, &get).and_then(|(agency, blob)| {
         let file = block_in_place(|| session.shared.blobs.read(&agency, &blob));
@@ -184,7 +187,7 @@ async fn pour(
 ) -> Result<(), LinkError> {
     let mut buffer = vec![0; READ_BYTES];
     loop {
-        if still.is_to_be_asked(clock::now_ms()) && allowed(session, get).is_none() {
+        if still.is_to_be_asked(clock::shown_ms()) && allowed(session, get).is_none() {
             tracing::info!(
                 agency = session.agency,
                 "an attachment is cut off: the agency may not have it any more"
@@ -209,7 +212,7 @@ struct Still {
 
 impl Still {
     fn new(session: &Session) -> Self {
-        Self { changed: session.shared.changed.subscribe(), asked_ms: clock::now_ms() }
+        Self { changed: session.shared.changed.subscribe(), asked_ms: clock::shown_ms() }
     }
 
     fn is_to_be_asked(&mut self, now_ms: u64) -> bool {
@@ -229,6 +232,7 @@ fn allowed(session: &Session, get: &BlobGet) -> Option<(String, Digest)> {
     let blob: Digest = fixed("blob_id", &get.blob_id).ok()?;
     let digest: Digest = fixed("header_digest", &get.header_digest).ok()?;
     let shared = &session.shared;
+    let now_ms = shared.clock.agreed_ms()?;
     let (admission, uploader, places, time_ms) = {
         let ledger = shared.ledger();
         let (admission, packet) = ledger.packet_by_digest(&digest)?;
@@ -237,7 +241,7 @@ fn allowed(session: &Session, get: &BlobGet) -> Option<(String, Digest)> {
         }
         let mine = packet.recipients.iter().filter(|(_, unit)| unit.agency == session.agency);
         let places: Vec<u32> = mine.map(|(at, _)| at).collect();
-        (admission, packet.originator.agency.clone(), places, ledger.time_at(clock::now_ms()))
+        (admission, packet.originator.agency.clone(), places, ledger.time_at(now_ms))
     };
     if uploader == session.agency {
         return Some((uploader, blob));

@@ -81,7 +81,7 @@ impl Upload {
             Ok((file, root, here))
         };
         let (file, root, here) = open().map_err(BlobError::Io)?;
-        place.inventory.progress(&place.agency, &place.blob, here, clock::now_ms());
+        place.inventory.progress(&place.agency, &place.blob, here, clock::shown_ms());
         Ok(Self { place, file, root, here, synced: here })
     }
 
@@ -128,7 +128,7 @@ impl Upload {
         };
         keep().map_err(BlobError::Io)?;
         // Only now may a packet name it.
-        inventory.keep(agency, *blob, length, Some(clock::now_ms()));
+        inventory.keep(agency, *blob, length, Some(clock::shown_ms()));
         Ok(())
     }
 
@@ -148,7 +148,7 @@ impl Upload {
 
     fn note(&self) {
         let Place { agency, blob, inventory, .. } = &self.place;
-        inventory.progress(agency, blob, self.here, clock::now_ms());
+        inventory.progress(agency, blob, self.here, clock::shown_ms());
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) struct Published {
     pub(crate) keyset: Option<(u64, Digest)>,
     /// The directory has this agency as an active member with this node's keys. Otherwise nothing is made or signed.
     pub(crate) member: bool,
-    /// The roster is valid at this time, so this clock is not far off. Otherwise nothing is made, signed or destroyed.
+    /// The roster is valid at this time, and a broker agrees with this clock. Otherwise nothing is made, signed or destroyed.
     pub(crate) in_force: bool,
     /// What has died by then may be destroyed: a roster holds for up to 400 days, and a clock that is wrong within them
     /// would destroy the keys of packets that are on their way.

@@ -113,7 +113,7 @@ pub(crate) fn hello(code: Reason) -> (&'static str, &'static str) {
     let known = [
         (
             Reason::Clock,
-            "the clocks of broker and node differ too much",
+            "the clocks of broker and node differ too much, or that of the broker is in doubt",
             "set this machine's clock; if it is right, tell the operator of the broker",
         ),
         (

@@ -1,7 +1,7 @@
 //! The session with the broker: kept open, opened again after a pause when it ends.
 //!
-//! Eight futures share it: one submits, one receives, one writes, one keeps the directory, one keeps the own policy the same
-//! here and there, one follows the broker's audit log, one compares checkpoints of others with ours, one fetches what is
+//! Nine futures share it: one submits, one receives, one writes, one keeps the directory, one keeps the own policy the same
+//! here and there, one looks at the clock, one follows the broker's audit log, one compares checkpoints of others with ours, one fetches what is
 //! asked of the log. Whichever ends, ends the session; what was unanswered is submitted again, and what was not acknowledged is delivered again.
 
 use std::{
@@ -16,7 +16,11 @@ use lintas_config::os_entropy;
 use lintas_link::{
     Client, CloseCode, Connection, FrameReader, FrameWriter, LinkError, PeerDirectory, TransportKey, greet,
 };
-use lintas_proto::{canonical, frame::FrameType, schema::HelloAck};
+use lintas_proto::{
+    canonical,
+    frame::FrameType,
+    schema::{HelloAck, Reason},
+};
 use rand_core::Rng as _;
 use tokio::{
     sync::mpsc,
@@ -152,7 +156,11 @@ impl Session {
             Err(LinkError::UnknownPeer) => self.ask_stranger(address).await?,
             other => other?,
         };
-        let (ack, writer, reader) = greet(&connection, &self.desk.hello()).await?;
+        let greeted = greet(&connection, &self.desk.hello()).await;
+        if matches!(greeted, Err(LinkError::Refused { reason: Reason::Clock, .. })) {
+            self.desk.doubt_clock();
+        }
+        let (ack, writer, reader) = greeted?;
         self.check(&ack)?;
         tracing::info!(broker = ack.broker, credit = ack.credit, "session open");
         self.desk.note_link(|link| {
@@ -195,6 +203,7 @@ impl Session {
             ended = self.receive(connection, reader, frames) => ended,
             ended = self.keep_current(connection) => ended,
             ended = self.keep_policies(connection) => ended,
+            why = self.desk.clock_set() => Err(why.into()),
             error = follow::follow(&self.desk, connection) => Err(Broken::Store(error).into()),
             ended = self.compare(connection) => ended,
             error = log_link::serve(connection, self.desk.log_line().open()) => Err(error.into()),

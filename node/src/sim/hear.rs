@@ -38,6 +38,9 @@ impl SimNode {
     /// # Errors
     /// [`Stopped`].
     pub fn hear(&mut self, frames: Vec<(FrameType, Bytes)>, hands: &mut Hands<'_>) -> Result<Heard, Stopped> {
+        if !self.is_agreed(hands) {
+            return Ok(Heard { doubts: true, ..Heard::default() });
+        }
         let mut steps = Vec::with_capacity(frames.len());
         for (kind, payload) in frames {
             steps.push(self.judge(kind, payload, hands));

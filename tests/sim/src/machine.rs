@@ -1,5 +1,6 @@
 //! A machine: a disk that fails on demand, and a clock of its own.
 
+use lintas_config::clock::Reading;
 use lintas_journal::{Limits, Loss, SimDisk};
 
 use crate::dice::Dice;
@@ -49,6 +50,12 @@ impl Machine {
     #[must_use]
     pub fn now_ms(&self, true_ms: u64) -> u64 {
         true_ms.saturating_add_signed(self.skew_ms)
+    }
+
+    /// What its clocks say.
+    #[must_use]
+    pub fn reading(&self, true_ms: u64) -> Reading {
+        Reading { wall_ms: self.now_ms(true_ms), boot_ms: true_ms }
     }
 
     /// Orders a failure; says which.

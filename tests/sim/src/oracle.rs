@@ -8,6 +8,7 @@
 //! | nothing durable changes or goes, in a crash or otherwise, but by compaction of what nobody needs | `recovery` |
 //! | nothing is handed over that the policies deny, to a stranger, or to whoever was suspended since | [`Oracle::handed_over`] |
 //! | the inbox holds each packet once, and a sender's packets in the order of admission | `mailboxes` |
+//! | however clocks jump: no record is from the future, nothing is ended before its time is over, nothing is rejected but by a policy | `records` |
 //! | times of records never go back; every admission bears its events; the published log is the fold of the records and only grows | `records` |
 //! | at the end all is delivered or ended with a reason that the originator has, queues are empty, nothing is remembered for ever | `ending` |
 
@@ -62,6 +63,7 @@ struct Admitted {
     sequence: u64,
     /// SHA-256 of the originator's receipt.
     receipt: Digest,
+    deliver_by_ms: u64,
     released: BTreeSet<Unit>,
 }
 
@@ -94,6 +96,8 @@ pub struct Oracle {
     epochs: Vec<PublishedLog>,
     published: u64,
     time_ms: u64,
+    /// What time it really is.
+    true_ms: u64,
     admitted: BTreeMap<Digest, Admitted>,
     /// SHA-256 of the evidence with which an entry ended.
     ended: BTreeMap<(Digest, Unit), Digest>,
@@ -121,11 +125,17 @@ impl Oracle {
             epochs: Vec::new(),
             published: 0,
             time_ms: 0,
+            true_ms: 0,
             admitted: BTreeMap::new(),
             ended: BTreeMap::new(),
             mailboxes: AGENCIES.iter().map(|_| Mailbox::default()).collect(),
             suspended: BTreeMap::new(),
         }
+    }
+
+    /// It really is that time.
+    pub fn time(&mut self, true_ms: u64) {
+        self.true_ms = true_ms;
     }
 
     /// A node is about to seal a packet: if it stops while it keeps it, nobody is told.

@@ -38,6 +38,8 @@ pub struct Counts {
     pub cuts: usize,
     /// Clocks that jumped.
     pub jumps: usize,
+    /// Hellos that were refused: a clock was in doubt.
+    pub refused: usize,
     /// Changes of the roster and of policies.
     pub changes: usize,
     /// Evidence that its originator did not believe at first, and does now.
@@ -56,6 +58,7 @@ impl std::ops::AddAssign for Counts {
         self.crashes += more.crashes;
         self.cuts += more.cuts;
         self.jumps += more.jumps;
+        self.refused += more.refused;
         self.changes += more.changes;
         self.believed_late += more.believed_late;
         self.freed += more.freed;
@@ -81,7 +84,6 @@ pub struct World {
     pub log: Vec<String>,
     /// How much happened.
     pub counts: Counts,
-    seed: u64,
     dice: Dice,
     /// For keys, nonces and salts.
     entropy: Dice,
@@ -126,7 +128,6 @@ impl World {
         let mut world = Self {
             log: Vec::new(),
             counts: Counts::default(),
-            seed,
             dice: Dice::new(seed, 1),
             entropy: Dice::new(seed, 2),
             step: 0,
@@ -198,18 +199,31 @@ impl World {
     }
 
     /// A session begins, if both run and the roster lets the node in. The node fetches what is new.
-    fn connect(&mut self, agency: usize) {
+    fn connect(&mut self, agency: usize) -> Result<(), Violation> {
         let ready = self.links[agency].is_none()
             && self.nodes[agency].node.is_some()
             && self.region.is_active(agency);
         if !ready {
-            return;
+            return Ok(());
         }
-        let Some(broker) = &mut self.broker else { return };
         self.sessions += 1;
-        broker.begin_session(self.sessions, AGENCIES[agency]);
-        self.links[agency] = Some(Link::new(self.sessions));
-        self.say(AGENCIES[agency], &format!("session {} begins", self.sessions));
+        let (session, true_ms) = (self.sessions, self.true_ms);
+        let theirs_ms = self.nodes[agency].machine.now_ms(true_ms);
+        let greeted =
+            self.work(|broker, hands| Ok(broker.hello(session, AGENCIES[agency], theirs_ms, hands)))?;
+        let Some(agrees) = greeted else { return Ok(()) };
+        self.with_node(agency, |node, hands| {
+            node.answered(agrees, hands);
+            Ok(())
+        })?;
+        if agrees {
+            self.links[agency] = Some(Link::new(session));
+            self.say(AGENCIES[agency], &format!("session {session} begins"));
+        } else {
+            self.counts.refused += 1;
+            self.say(AGENCIES[agency], "its hello is refused: a clock is in doubt");
+        }
+        Ok(())
     }
 
     /// A node that is connected fetches the directory and its own policy, and judges again what it did not believe.

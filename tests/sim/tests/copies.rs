@@ -5,6 +5,7 @@ use lintas_broker::{
     core::earlier::{Earlier, Taken},
     sim::{AuditDisk, Hands, Settings, SimBroker},
 };
+use lintas_config::clock::Reading;
 use lintas_journal::{Depth, SimDisk};
 use lintas_node::sim::{self, SimNode};
 use lintas_proto::frame::FrameType;
@@ -26,7 +27,9 @@ fn a_copy_that_comes_too_late_for_its_directory_gets_the_receipt_of_the_first() 
         credit: 4,
     };
     let (disk, audit) = (SimDisk::new(1, 512), AuditDisk::default());
-    let mut broker = SimBroker::open(disk, &audit, &settings, Depth::Whole).unwrap();
+    let (now, boot_ms) = (Reading { wall_ms: BEGIN_MS, boot_ms: 0 }, 0);
+    let known = region.rules.directory();
+    let mut broker = SimBroker::open(disk, &audit, &settings, Depth::Whole, now, known).unwrap();
     let (directory, policies) = region.for_node(0);
     let file = region.files[0].clone();
     let mut node = SimNode::open(SimDisk::new(2, 512), limits(), file, &directory, BEGIN_MS).unwrap();
@@ -40,7 +43,7 @@ fn a_copy_that_comes_too_late_for_its_directory_gets_the_receipt_of_the_first() 
         from.unit, to.agency, to.unit
     );
     let (entropy, now_ms) = (dice.entropy(), BEGIN_MS);
-    let hands = sim::Hands { directory: &directory, policies: &policies, now_ms, entropy };
+    let hands = sim::Hands { directory: &directory, policies: &policies, now_ms, boot_ms, entropy };
     node.send(&draft, hands).unwrap().unwrap();
     let packet = node.next(BEGIN_MS).unwrap().unwrap();
     // Another directory is in force, and the packet's own may still be named; a moment later it may not.
@@ -57,11 +60,11 @@ fn a_copy_that_comes_too_late_for_its_directory_gets_the_receipt_of_the_first() 
     });
     let later = Earlier::default();
     for (session, earlier) in [(1, &earlier), (2, &later)] {
-        broker.begin_session(session, AGENCIES[0]);
-        let hands = Hands { rules: &region.rules, earlier, now_ms, entropy: dice.entropy() };
+        let hands = Hands { rules: &region.rules, earlier, now_ms, boot_ms, entropy: dice.entropy() };
+        assert!(broker.hello(session, AGENCIES[0], now_ms, &hands));
         broker.hear(session, FrameType::Submission, &packet, &hands).unwrap();
     }
-    let mut hands = Hands { rules: &region.rules, earlier: &later, now_ms, entropy: dice.entropy() };
+    let mut hands = Hands { rules: &region.rules, earlier: &later, now_ms, boot_ms, entropy: dice.entropy() };
     broker.round(&mut hands).unwrap();
     while broker.write().unwrap() {}
     let mut answers = [1, 2].map(|session| broker.out(session, &hands).unwrap());

@@ -73,6 +73,7 @@ fn every_seed_holds() {
     assert!(sum.admitted >= 5 * n && sum.delivered >= 5 * n && sum.crashes >= 5 * n, "{sum:?}");
     assert!(sum.cuts >= 10 * n && sum.jumps >= n && sum.changes >= n && sum.epochs >= n as u64, "{sum:?}");
     assert!(n < 100 || sum.believed_late > 0, "{sum:?}");
+    assert!(sum.refused >= n, "{sum:?}");
 }
 
 #[test]

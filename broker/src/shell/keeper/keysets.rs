@@ -44,7 +44,7 @@ impl Keeper {
         paths.sort();
         for path in paths.iter().take(KEYSETS_MAX) {
             let settled =
-                fs::metadata(path).is_ok_and(|there| clock::now_ms().abs_diff(modified(&there)) > LOOK_MS);
+                fs::metadata(path).is_ok_and(|there| clock::shown_ms().abs_diff(modified(&there)) > LOOK_MS);
             if settled || at_once {
                 self.take_keyset_file(path);
             }
@@ -86,7 +86,7 @@ impl Keeper {
     }
 
     fn put_in_turn(&self, turn: &mut Turn, bringer: &str, bytes: &Bytes) -> (Reason, String) {
-        let now_ms = clock::now_ms();
+        let now_ms = self.shared.clock.now_ms();
         let refused = |reason, text: &str| {
             self.shared.metrics.keysets_refused.add(1);
             (reason, sentence(text))

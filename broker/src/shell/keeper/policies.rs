@@ -11,10 +11,7 @@ use tokio::task::spawn_blocking;
 use super::{CHANGES, Keeper};
 use crate::{
     core::pace::Pace,
-    shell::{
-        clock,
-        policies::{Refused, TO_COME_MAX, examine, is_same},
-    },
+    shell::policies::{Refused, TO_COME_MAX, examine, is_same},
 };
 
 /// How many bundles one agency may bring at once, also such as are refused, and how often one more, milliseconds: reading
@@ -95,13 +92,13 @@ impl Keeper {
     }
 
     async fn take_policy(self: &Arc<Self>, agency: &str, bytes: &Bytes) -> Result<(), Refused> {
-        self.gate.put(agency, clock::now_ms())?;
+        self.gate.put(agency, self.shared.clock.now_ms())?;
         for _ in 0..TRIES_MAX {
             let (directory, newest) = (self.shared.directory(), self.shared.policies.newest(agency));
             if newest.as_ref().is_some_and(|newest| is_same(bytes, newest)) {
                 return Ok(());
             }
-            self.gate.may_change(agency, clock::now_ms())?;
+            self.gate.may_change(agency, self.shared.clock.now_ms())?;
             let bundle = self.examined(agency, bytes, &directory, newest).await?;
             let kept = self.in_turn(move |keeper, _| keeper.keep_policy(&bundle, &directory)).await;
             match kept {
@@ -160,7 +157,7 @@ impl Keeper {
             let text = "The broker could not store the policies; bring them again, or tell its operator.";
             Refused::new(Reason::DiskFull, text)
         })?;
-        self.gate.changed(agency, clock::now_ms());
+        self.gate.changed(agency, self.shared.clock.now_ms());
         self.shared.enforce(Arc::clone(self.shared.rules().directory()), None);
         Ok(true)
     }

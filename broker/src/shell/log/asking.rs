@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::{me, reading::LogFiles, tiles::DiskTiles, witnesses::Cosignature};
-use crate::shell::{clock, shared::Shared};
+use crate::shell::shared::Shared;
 
 /// How often a witness may correct which size it knows, for one head.
 const CORRECTIONS_MAX: u8 = 2;
@@ -162,7 +162,7 @@ impl Asking {
         let mut note = SignedCheckpoint::clone(head);
         note.add_cosignature(&witness, &answer.cosignature).map_err(|_| "its cosignature does not fit")?;
         let time_ms = note.cosigned_at(&witness).unwrap_or_default().saturating_mul(1_000);
-        if time_ms.abs_diff(clock::now_ms()) > limits::CLOCK_SKEW_MS_MAX {
+        if time_ms.abs_diff(shared.clock.now_ms()) > limits::CLOCK_SKEW_MS_MAX {
             return Err("the time of its cosignature is more than 5 minutes off");
         }
         let (head, bytes) = (Arc::clone(head), answer.cosignature.clone());

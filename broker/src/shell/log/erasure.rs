@@ -23,7 +23,7 @@ use super::{
     reading::LogFiles,
     streams::{own, unreadable},
 };
-use crate::shell::{clock, intake::Denied, shared::Shared};
+use crate::shell::{clock::IN_DOUBT, intake::Denied, shared::Shared};
 
 /// What is to be done with an order.
 #[derive(Debug)]
@@ -43,8 +43,9 @@ pub(super) enum Checked {
 /// # Errors
 /// Why it is refused.
 pub(super) fn check(shared: &Shared, agency: &str, bytes: &Bytes) -> Result<Checked, Denied> {
+    let now_ms = shared.clock.agreed_ms().ok_or_else(|| (Reason::Clock, IN_DOUBT.to_owned()))?;
     let directory = shared.directory();
-    let (signed, order) = verify(&directory, agency, bytes)?;
+    let (signed, order) = verify(&directory, agency, bytes, now_ms)?;
     let files = own(shared, &directory, agency).ok_or_else(unreadable)?;
     let me = directory.brokers().iter().find(|broker| broker.name == shared.broker);
     if me.is_none_or(|me| me.sub_log_origin(agency) != order.origin) {
@@ -91,13 +92,13 @@ fn verify(
     directory: &Directory,
     agency: &str,
     bytes: &Bytes,
+    now_ms: u64,
 ) -> Result<(SignedErasureOrder, ErasureOrder), Denied> {
     let unread = || malformed("The erasure order cannot be read; make it anew on the agency's node.");
     let signed: SignedErasureOrder =
         canonical::decode(bytes, limits::ERASURE_BYTES_MAX).map_err(|_| unread())?;
     let order: ErasureOrder =
         canonical::decode(&signed.order, limits::ERASURE_BYTES_MAX).map_err(|_| unread())?;
-    let now_ms = clock::now_ms();
     let unit = directory
         .member(agency)
         .and_then(|member| member.units.first())

@@ -271,7 +271,7 @@ impl<D: Disk> Publishing<D> {
 
     fn tell(&self) {
         if let Some(state) = self.files.published() {
-            self.shared.metrics.published(clock::now_ms());
+            self.shared.metrics.published(clock::shown_ms());
             self.shared.log.published.send_replace(told(state));
         }
     }

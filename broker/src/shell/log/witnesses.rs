@@ -83,7 +83,7 @@ struct Witnessing {
 pub(super) async fn run(shared: &Shared, mut answers: mpsc::Receiver<Cosignature>) {
     let (mut heads, mut changed) = (shared.log.head.subscribe(), shared.changed.subscribe());
     let mut this = Witnessing::default();
-    shared.log.witnessed(clock::now_ms());
+    shared.log.witnessed(clock::shown_ms());
     loop {
         let head = heads.borrow_and_update().clone();
         this.see(head);
@@ -154,7 +154,7 @@ impl Witnessing {
             kept.append(&note, epoch_ms)?;
             if !round.done {
                 round.done = true;
-                shared.log.witnessed(clock::now_ms());
+                shared.log.witnessed(clock::shown_ms());
             }
             shared.log.counted(kept.cosigned.count);
         }
@@ -197,7 +197,7 @@ impl Witnessing {
 
     /// Tells the operator when there is no quorum for long, and when there is one again.
     fn alarm(&mut self, shared: &Shared, witnesses: usize) {
-        let now_ms = clock::now_ms();
+        let now_ms = clock::shown_ms();
         if witnesses == 0 {
             // Nobody is asked. Whoever becomes a witness has its time.
             shared.log.witnessed(now_ms);

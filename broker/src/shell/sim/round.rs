@@ -61,6 +61,34 @@ impl SimBroker {
     /// # Errors
     /// [`Stopped`].
     pub fn round(&mut self, hands: &mut Hands<'_>) -> Result<(), Stopped> {
+        if self.is_agreed(hands) {
+            self.round_agreed(hands)?
+        } else {
+            self.round_in_doubt(hands)?
+        }
+        if self.rounds.back().is_none_or(|last| *last < self.last_sequence)
+            && self.durable < self.last_sequence
+        {
+            self.rounds.push_back(self.last_sequence);
+        }
+        Ok(())
+    }
+
+    /// Entries that were acknowledged end, by the log's last time. The sessions of everything else are over.
+    fn round_in_doubt(&mut self, hands: &mut Hands<'_>) -> Result<(), Stopped> {
+        let Hands { rules, earlier, boot_ms, .. } = *hands;
+        let now_ms = self.ledger.time_at(0);
+        let mut hands = Hands { rules, earlier, now_ms, boot_ms, entropy: &mut *hands.entropy };
+        for intake in std::mem::take(&mut self.intake) {
+            match intake {
+                Intake::End(end) => self.end(&end, &mut hands)?,
+                Intake::Submit { .. } | Intake::Refuse { .. } | Intake::Deny { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn round_agreed(&mut self, hands: &mut Hands<'_>) -> Result<(), Stopped> {
         let (mut submissions, mut refusals) = (Vec::new(), Vec::new());
         let (mut ends, mut denials) = (Vec::new(), Vec::new());
         for intake in std::mem::take(&mut self.intake) {
@@ -97,11 +125,6 @@ impl SimBroker {
             self.end_epoch(hands)?;
         } else {
             self.refuse_for_room(submissions, refusals, hands);
-        }
-        if self.rounds.back().is_none_or(|last| *last < self.last_sequence)
-            && self.durable < self.last_sequence
-        {
-            self.rounds.push_back(self.last_sequence);
         }
         Ok(())
     }

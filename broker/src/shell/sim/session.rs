@@ -40,10 +40,37 @@ enum Turn {
 }
 
 impl SimBroker {
-    /// A node said hello.
-    pub fn begin_session(&mut self, session: u64, agency: &str) {
+    /// A node says hello, and what time it is. False if it is refused.
+    pub fn hello(&mut self, session: u64, agency: &str, theirs_ms: u64, hands: &Hands<'_>) -> bool {
+        let agrees = theirs_ms.abs_diff(hands.now_ms) <= limits::CLOCK_SKEW_MS_MAX;
+        let (now, directory) = (hands.reading(), hands.rules.directory());
+        let change = self.agreement.hear(agency, agrees, now, directory);
+        self.turned(change.is_some());
+        if !agrees || self.agreement.anchor().is_none() {
+            return false;
+        }
         let begun = Session { agency: agency.to_owned(), cursor: Cursor::default(), out: Vec::new() };
         self.sessions.insert(session, begun);
+        true
+    }
+
+    /// Whether anything may be done by the clock. When that changes all sessions end.
+    pub(super) fn is_agreed(&mut self, hands: &Hands<'_>) -> bool {
+        let change = self.agreement.look(hands.reading());
+        self.turned(change.is_some());
+        self.agreement.anchor().is_some()
+    }
+
+    fn turned(&mut self, changed: bool) {
+        if changed {
+            self.sessions.clear();
+        }
+    }
+
+    /// Whether that session has not ended.
+    #[must_use]
+    pub fn serves(&self, session: u64) -> bool {
+        self.sessions.contains_key(&session)
     }
 
     /// The node is gone.
@@ -62,6 +89,7 @@ impl SimBroker {
         payload: &Bytes,
         hands: &Hands<'_>,
     ) -> Result<(), String> {
+        self.is_agreed(hands);
         let Some(agency) = self.sessions.get(&session).map(|one| one.agency.clone()) else { return Ok(()) };
         if kind == FrameType::Submission {
             let earlier = |hash: &Digest| hands.earlier.roster_version(hash, hands.now_ms);
@@ -109,6 +137,7 @@ impl SimBroker {
     /// # Errors
     /// [`Stopped`].
     pub fn out(&mut self, session: u64, hands: &Hands<'_>) -> Result<Vec<Frame>, Stopped> {
+        self.is_agreed(hands);
         let Some(one) = self.sessions.get_mut(&session) else { return Ok(Vec::new()) };
         let agency = one.agency.clone();
         let (mut frames, mut denied) = (std::mem::take(&mut one.out), Vec::new());

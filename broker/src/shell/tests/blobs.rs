@@ -285,7 +285,7 @@ async fn a_part_that_does_not_go_on_for_a_day_is_removed() {
     for of in [&stale, &fresh] {
         crate::testing::put(&blobs.join(name(of)), &stale_bytes[..9_000]);
     }
-    let long_ago = std::time::SystemTime::UNIX_EPOCH + Duration::from_millis(clock::now_ms())
+    let long_ago = std::time::SystemTime::UNIX_EPOCH + Duration::from_millis(clock::shown_ms())
         - Duration::from_secs(25 * 60 * 60);
     let part = std::fs::File::options().write(true).open(blobs.join(name(&stale))).unwrap();
     part.set_modified(long_ago).unwrap();

@@ -192,7 +192,7 @@ async fn a_refused_directory_changes_nothing_and_the_operator_sees_it() {
     th.receipt(&world.packet("TH", &[unit("KH", "A")])).await;
     th.silence().await;
     // Not valid yet.
-    let (roster, now_ms) = (world.roster.clone(), clock::now_ms());
+    let (roster, now_ms) = (world.roster.clone(), clock::shown_ms());
     world.roster.not_before_ms = now_ms + 60_000;
     world.publish_next();
     place(&path, world.directory.bytes());

@@ -82,7 +82,7 @@ fn order(world: &World, indices: &[u64], key: &SigningKey, change: impl FnOnce(&
         origin: origin("KH"),
         indices: indices.to_vec(),
         ground: "Article 12 of the data protection act".to_owned(),
-        time_ms: clock::now_ms(),
+        time_ms: clock::shown_ms(),
     };
     change(&mut order);
     let order = canonical::encode(&order);

@@ -174,7 +174,7 @@ async fn a_disk_that_is_full_for_the_log_alone_stops_no_packets_and_the_log_foll
     }
     assert_eq!(broker.shared.log.published.borrow().epochs, 0);
     assert!(broker.shared.ledger().audit().epochs() > 2 && !*broker.shared.failed.borrow());
-    let ill = || crate::shell::operator::ill(&broker.shared, clock::now_ms());
+    let ill = || crate::shell::operator::ill(&broker.shared, clock::shown_ms());
     assert!(ill().is_some_and(|why| why.starts_with("the disk is full")), "{:?}", ill());
     std::fs::remove_file(&rosters).unwrap();
     let behind = broker.shared.ledger().audit().epochs();

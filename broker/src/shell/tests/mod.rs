@@ -3,6 +3,7 @@
 mod begun;
 mod blobs;
 mod directory;
+mod doubt;
 mod erasure;
 mod gates;
 mod given;
@@ -55,7 +56,7 @@ async fn soon<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn scene() -> (World, TempFolder) {
-    let (world, folder) = (World::new(clock::now_ms()), TempFolder::new());
+    let (world, folder) = (World::new(clock::shown_ms()), TempFolder::new());
     world.write(folder.path());
     (world, folder)
 }
@@ -66,7 +67,7 @@ fn quiet_scene() -> (World, TempFolder) {
 }
 
 fn scene_with_epochs(epoch_ms: u32) -> (World, TempFolder) {
-    let (mut world, folder) = (World::new(clock::now_ms()), TempFolder::new());
+    let (mut world, folder) = (World::new(clock::shown_ms()), TempFolder::new());
     world.roster.epoch_ms = epoch_ms;
     world.publish();
     world.write(folder.path());
@@ -194,7 +195,7 @@ struct Node {
 
 fn hello(agency: &str) -> Hello {
     let (region, agency) = (REGION.to_owned(), agency.to_owned());
-    Hello { protocol: 1, region, agency, time_ms: clock::now_ms(), ..Hello::default() }
+    Hello { protocol: 1, region, agency, time_ms: clock::shown_ms(), ..Hello::default() }
 }
 
 async fn connect_as(

@@ -99,7 +99,7 @@ async fn what_happens_is_counted_and_nobody_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_roster_out_of_force_is_bad_health_and_the_port_serves_nothing_else() {
-    let (world, folder) = (World::new(clock::now_ms() - 201 * DAY), TempFolder::new());
+    let (world, folder) = (World::new(clock::shown_ms() - 201 * DAY), TempFolder::new());
     world.write(folder.path());
     let address = free();
     set(folder.path(), &format!("metrics = \"{address}\""));
@@ -124,7 +124,7 @@ async fn health_says_what_is_wrong() {
     let speaks = Voice::of(&world.broker).unwrap();
     let (engine, intake) = Engine::start(&at, &settings, Limits::default(), directory, speaks).unwrap();
     let shared = Arc::clone(&engine.shared);
-    let now_ms = clock::now_ms();
+    let now_ms = clock::shown_ms();
     soon(async {
         while shared.metrics.last_round_ms() == 0 {
             sleep(Duration::from_millis(20)).await;

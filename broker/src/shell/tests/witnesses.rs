@@ -59,7 +59,7 @@ impl Witness {
                 request.proof.iter().map(|hash| hash.as_ref().try_into().unwrap()).collect();
             verify_consistency((self.known.0, &self.known.1), (claim.size, &claim.root), &proof).unwrap();
             self.known = (claim.size, claim.root);
-            let cosignature = checkpoint.cosign(&world.witness_key(self.agency), clock::now_ms() / 1_000);
+            let cosignature = checkpoint.cosign(&world.witness_key(self.agency), clock::shown_ms() / 1_000);
             self.say(Reason::Accepted, claim.size, &cosignature.unwrap()).await;
             return claim.size;
         }
@@ -128,9 +128,9 @@ async fn heads_are_cosigned_by_a_quorum_and_by_no_fewer() {
     let two = checkpoint(folder.path(), |note| note.cosignatures(&keys(&world)).len() == 2).await;
     assert_eq!((two.witnessed_at(&keys(&world)), cosigned(folder.path()).len()), (None, 0));
     // After a minute the operator is told; packets go on.
-    assert_eq!(ill(&broker.shared, clock::now_ms()), None);
-    broker.shared.metrics.round(clock::now_ms() + 100_000);
-    assert!(ill(&broker.shared, clock::now_ms() + 100_000).unwrap().contains("no quorum of witnesses"));
+    assert_eq!(ill(&broker.shared, clock::shown_ms()), None);
+    broker.shared.metrics.round(clock::shown_ms() + 100_000);
+    assert!(ill(&broker.shared, clock::shown_ms() + 100_000).unwrap().contains("no quorum of witnesses"));
     assert!(page(&broker.shared).contains("\nlintas_broker_log_witnessed_seconds "));
     let vn = vn.run(&world);
     let three = checkpoint(folder.path(), |note| note.witnessed_at(&keys(&world)).is_some()).await;
@@ -199,7 +199,7 @@ async fn a_witness_that_lies_is_not_counted_and_one_that_sleeps_holds_up_nobody(
     let mut asleep = Witness::connect(&world, &broker, "YY").await;
     let mut liar = Witness::connect(&world, &broker, "ZZ").await;
     asleep.asked().await;
-    let now_s = || clock::now_ms() / 1_000;
+    let now_s = || clock::shown_ms() / 1_000;
     for lie in 0..5 {
         let (_, note) = liar.asked().await;
         let size = note.claim().size;
@@ -271,7 +271,8 @@ async fn the_roster_says_who_counts_from_its_change_on() {
     assert_eq!(cosigned(folder.path()).len(), 1);
     // Who is a witness no more is heard no more.
     let key = world.witness_key("TH");
-    th.say(Reason::Accepted, of_th.claim().size, &of_th.cosign(&key, clock::now_ms() / 1_000).unwrap()).await;
+    th.say(Reason::Accepted, of_th.claim().size, &of_th.cosign(&key, clock::shown_ms() / 1_000).unwrap())
+        .await;
     // Nobody at all: what is signed is put out at once.
     world.member("KH").witness_key = Bytes::new();
     world.publish_next();

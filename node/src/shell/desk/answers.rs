@@ -16,21 +16,18 @@ use super::{
     Desk,
     exchange::{Broken, Heard},
 };
-use crate::{
-    core::{
-        answer::{self, Refused, Told},
-        inbox::Verdict,
-        log::findings::{Finding, Kind},
-        records::Record,
-        state::{Fate, State, name},
-        tally::Tally,
-    },
-    shell::clock,
+use crate::core::{
+    answer::{self, Refused, Told},
+    inbox::Verdict,
+    log::findings::{Finding, Kind},
+    records::Record,
+    state::{Fate, State, name},
+    tally::Tally,
 };
 
 impl Desk {
     pub(super) fn answered(&self, heard: &Heard, batch: &mut Batch) -> Result<(), Broken> {
-        let (state, now_ms) = (self.store.state(), clock::now_ms());
+        let (state, now_ms) = (self.store.state(), self.agreed_ms()?);
         match heard.kind {
             FrameType::Receipt => {
                 let agency = &self.keys().agency;
@@ -66,7 +63,7 @@ impl Desk {
                 }
                 Ok(())
             }
-            FrameType::Evidence => self.evidence(heard, &state, batch),
+            FrameType::Evidence => self.evidence(heard, &state, now_ms, batch),
             FrameType::Hello
             | FrameType::HelloAck
             | FrameType::Submission
@@ -105,10 +102,10 @@ impl Desk {
         }
     }
 
-    fn evidence(&self, heard: &Heard, state: &State, batch: &mut Batch) -> Result<(), Broken> {
+    fn evidence(&self, heard: &Heard, state: &State, now_ms: u64, batch: &mut Batch) -> Result<(), Broken> {
         let delivery =
             decode(heard.kind, &heard.payload).map_err(|error| Broken::Protocol(error.to_string()))?;
-        let why = batch.hear(delivery, state, &self.directory(), clock::now_ms());
+        let why = batch.hear(delivery, state, &self.directory(), now_ms);
         why.iter().for_each(|why| self.trouble(why));
         Ok(())
     }

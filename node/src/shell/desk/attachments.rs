@@ -47,9 +47,10 @@ impl Desk {
         missing
     }
 
-    /// Removes the sealed files of packets of which nothing more will become: they were kept to be uploaded again.
+    /// Removes the sealed files of packets of which nothing more will become: they were kept to be uploaded again. Time alone
+    /// says so only while the clock is agreed.
     pub(crate) fn tidy(&self) {
-        let now_ms = clock::now_ms();
+        let now_ms = self.agreed_ms().unwrap_or_default();
         let over: Vec<AttachmentRef> = {
             let state = self.store.state();
             let settled = state.outgoing().filter(|(at, packet)| state.is_settled(*at, packet, now_ms));
@@ -60,7 +61,7 @@ impl Desk {
 
     /// As [`tidy`](Self::tidy), but of these packets of ours alone.
     pub(super) fn tidy_these(&self, digests: &[Digest]) {
-        let now_ms = clock::now_ms();
+        let now_ms = self.agreed_ms().unwrap_or_default();
         let over: Vec<AttachmentRef> = {
             let state = self.store.state();
             let own = digests.iter().filter_map(|digest| state.own(digest));

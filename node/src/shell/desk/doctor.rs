@@ -71,7 +71,7 @@ impl Desk {
             ),
         });
         let state = self.store.state();
-        checks.push(clock_of_records(state.latest_ms(), now_ms));
+        checks.push(clock_of_machine(self.clock_set_by(), state.latest_ms(), now_ms));
         checks.push(clock_of_broker(&link));
         checks.push(journal(&state));
         let older = self.warning_of_pages(&state);
@@ -129,7 +129,14 @@ fn audit_log(noted: &[Noted], damaged: Option<String>, strangers: u64) -> Check 
     }
 }
 
-fn clock_of_records(latest_ms: u64, now_ms: u64) -> Check {
+fn clock_of_machine(set_by: Option<u64>, latest_ms: u64, now_ms: u64) -> Check {
+    if let Some(minutes) = set_by {
+        let found = format!(
+            "this machine's clock was set by {minutes} minutes while the node ran; nothing that comes is judged before a broker \
+             agrees with it"
+        );
+        return Check::wrong("clock", found, "set the clock, and let a time service (NTP) keep it right");
+    }
     match backwards(latest_ms, now_ms) {
         Some(found) => {
             Check::wrong("clock", found, "set the clock, and let a time service (NTP) keep it right")

@@ -48,14 +48,15 @@ impl Desk {
     }
 
     /// Judges again what is doubted, if the directory or the clock may say something else by now; how much of it is believed.
-    /// To be called again and again: each call looks at a bounded number.
+    /// To be called again and again: each call looks at a bounded number, and at none while the clock is not agreed.
     pub(crate) fn judge_doubted(&self) -> Result<usize, StoreError> {
+        let Ok(now_ms) = self.agreed_ms() else { return Ok(0) };
         let Some(mut after) = self.doubts_due() else { return Ok(0) };
         let (mut looked, mut believed) = (0, 0);
         while looked < CALL_MAX {
             let most = TOGETHER_MAX.min(CALL_MAX - looked);
             let records = self.store.state().tally().doubted(after, most);
-            match self.judge_records(&records) {
+            match self.judge_records(&records, now_ms) {
                 Ok(more) => believed += more,
                 Err(error) => {
                     self.doubts().after = None;
@@ -82,21 +83,22 @@ impl Desk {
 
     /// Behind which record it goes on, if anything is to be judged again.
     fn doubts_due(&self) -> Option<u64> {
-        let (hash, agreed) = (*self.directory().hash(), self.is_agreed(clock::now_ms()));
+        let hash = *self.directory().hash();
         let mut doubts = self.doubts();
         let long_ago = doubts.begun.is_none_or(|begun| clock::moment().duration_since(begun) >= AGAIN);
-        if doubts.under != Some(hash) || (agreed && !doubts.agreed) || long_ago {
-            *doubts = Doubts { under: Some(hash), agreed, begun: Some(clock::moment()), after: Some(0) };
+        if doubts.under != Some(hash) || !doubts.agreed || long_ago {
+            *doubts =
+                Doubts { under: Some(hash), agreed: true, begun: Some(clock::moment()), after: Some(0) };
         }
         doubts.after
     }
 
-    fn judge_records(&self, records: &[u64]) -> Result<usize, StoreError> {
+    fn judge_records(&self, records: &[u64], now_ms: u64) -> Result<usize, StoreError> {
         if records.is_empty() {
             return Ok(0);
         }
         let _keeping = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut batch, directory, now_ms) = (Batch::default(), self.directory(), clock::now_ms());
+        let (mut batch, directory) = (Batch::default(), self.directory());
         for record in records {
             let Record::Doubted(stored) = self.store.read(*record)? else {
                 return Err(RecordError::Missing("doubted evidence").into());

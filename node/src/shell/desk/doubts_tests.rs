@@ -83,6 +83,7 @@ fn evidence_that_came_under_a_wrong_clock_is_believed_by_one_that_a_broker_agree
     let packet = packet(&thailand);
     let said = statement(&region, &packet, Outcome::Acceptance);
     assert_eq!(thailand.judge_doubted().unwrap(), 0);
+    thailand.doubt_clock();
     let (_, delivery) = told(&region, "KH", &said, 1).remove(0);
     let EvidenceDelivery { evidence, .. } = canonical::decode(&delivery, limits::FRAME_BYTES_MAX).unwrap();
     let doubted = StoredEvidence { evidence, received_ms: clock::now_ms() };

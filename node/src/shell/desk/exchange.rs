@@ -152,6 +152,9 @@ impl Desk {
     }
 
     fn judge_one(&self, heard: Heard) -> Step {
+        if let Err(Broken::Protocol(why)) = self.agreed_ms() {
+            return Step::Broken(why);
+        }
         let Heard { kind, payload } = &heard;
         match kind {
             FrameType::Receipt | FrameType::Refusal | FrameType::Evidence => Step::Answer(heard),

@@ -12,6 +12,7 @@
 //! - [`watch`]: the broker's log, watched; [`fresh`]: whether the directory is fresh
 //! - [`doctor`]: whether all of it is well
 
+mod agreed;
 mod answers;
 mod ask;
 mod attachments;
@@ -37,15 +38,12 @@ mod send;
 mod standing;
 mod watch;
 
-use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Instant,
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, RwLock,
+    atomic::{AtomicBool, Ordering},
 };
 
-use lintas_config::{Directory, settings::NodeSettings};
+use lintas_config::{Directory, clock::Reading, settings::NodeSettings};
 use lintas_proto::audit::files::LogFile;
 use tokio::sync::Notify;
 
@@ -127,8 +125,8 @@ pub(crate) struct Desk {
     pages: Mutex<Pages>,
     /// Read from the moment a content key is sealed until its record is kept; written while pages are destroyed.
     sealing: RwLock<()>,
-    /// When a broker agreed on this clock, and what the clock said then.
-    agreed: Mutex<Option<(Instant, u64)>>,
+    /// When a broker agreed with this clock.
+    agreed: Mutex<Option<Reading>>,
     /// Version of a keyset in the directory that this node did not sign, and when one was followed up.
     stranger: Mutex<Option<(u64, Option<u64>)>>,
     /// Rung when a key page is to be made ahead.

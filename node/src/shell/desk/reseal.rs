@@ -186,7 +186,9 @@ impl Desk {
         packet: &Outgoing,
         refusal: &StoredRefusal,
     ) -> Result<Next<'_>, StoreError> {
-        let now_ms = clock::now_ms();
+        let Ok(now_ms) = self.agreed_ms() else {
+            return Ok(Next::Wait("no broker has agreed with this machine's clock yet".to_owned()));
+        };
         if now_ms >= packet.deliver_by_ms {
             return Ok(Next::Final("its time to be delivered is over".to_owned()));
         }

@@ -38,10 +38,13 @@ const STRANGER_MS: u64 = 24 * 60 * 60 * 1_000;
 const FILE_BYTES_MAX: u64 = 2 * limits::KEYSET_BYTES_MAX as u64;
 
 impl Desk {
-    /// Makes, signs and destroys what is due at `now_ms`: durable when it returns. The daemon calls it at its start,
-    /// every 10 minutes, and whenever a directory was taken up.
+    /// Makes, signs and destroys what is due at `now_ms`, by a clock that is taken for agreed.
+    #[cfg(test)]
     pub(crate) fn rotate(&self, now_ms: u64) -> Result<(), Failure> {
-        let published = self.published_at(now_ms);
+        self.rotate_under(self.published_at(now_ms), now_ms)
+    }
+
+    fn rotate_under(&self, published: Published, now_ms: u64) -> Result<(), Failure> {
         let mut strange = None;
         let rotated = self.change_secrets(Part::All, |secrets| {
             let rotated = rotation::rotate(secrets, &published, now_ms, &mut os_entropy())?;
@@ -83,9 +86,13 @@ impl Desk {
         ))
     }
 
-    /// As [`rotate`](Self::rotate); what goes wrong is told in `lintas status`.
+    /// Makes, signs and destroys what is due at `now_ms`: durable when it returns. The daemon calls it at its start, every 10
+    /// minutes, when a broker agrees with this clock, and whenever a directory was taken up. Without that agreement nothing is
+    /// made, signed or destroyed. What goes wrong is told in `lintas status`.
     pub(crate) fn rotate_or_tell(&self, now_ms: u64) {
-        if let Err(failure) = self.rotate(now_ms) {
+        let mut published = self.published_at(now_ms);
+        published.in_force &= self.is_agreed(now_ms);
+        if let Err(failure) = self.rotate_under(published, now_ms) {
             self.trouble(&format!("keys were not rotated: {failure}"));
         }
     }
@@ -291,23 +298,6 @@ impl Desk {
         let directory = self.directory();
         let surely_ms = if self.is_agreed(now_ms) { now_ms } else { directory.roster().not_before_ms };
         Published { enough, surely_ms, ..published(&directory, &self.keys(), now_ms) }
-    }
-
-    /// A broker has said what time it is: whether this clock, which says `now_ms`, is right by it.
-    pub(crate) fn compare_clocks(&self, now_ms: u64, theirs_ms: u64) {
-        let agreed = now_ms.abs_diff(theirs_ms) <= limits::CLOCK_SKEW_MS_MAX;
-        *self.agreed.lock().unwrap_or_else(PoisonError::into_inner) =
-            agreed.then(|| (clock::moment(), now_ms));
-    }
-
-    /// Whether a broker has agreed on this clock since the start, and nobody has set it since.
-    pub(super) fn is_agreed(&self, now_ms: u64) -> bool {
-        let agreed = *self.agreed.lock().unwrap_or_else(PoisonError::into_inner);
-        agreed.is_some_and(|(since, then_ms)| {
-            let passed_ms = u64::try_from(clock::moment().saturating_duration_since(since).as_millis())
-                .unwrap_or(u64::MAX);
-            then_ms.saturating_add(passed_ms).abs_diff(now_ms) <= limits::CLOCK_SKEW_MS_MAX
-        })
     }
 }
 

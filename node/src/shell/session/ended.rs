@@ -1,6 +1,7 @@
 //! Why a session ended, and what that says to the operator.
 
 use lintas_link::LinkError;
+use lintas_proto::schema::Reason;
 
 use crate::{
     core::text::{self, one_line},
@@ -28,10 +29,12 @@ impl From<LinkError> for Ended {
             let (ours, advice) = text::hello(*reason);
             let now = clock::show(clock::now_ms());
             let said = one_line(text);
-            return Self::Refused(format!(
+            let why = format!(
                 "the broker refused this node: {ours} (it says `{said}`; this machine's clock says {now}); \
                  {advice}. The outbox keeps everything"
-            ));
+            );
+            // A time service may set a clock right at any moment, and then everything waits for the next hello.
+            return if *reason == Reason::Clock { Self::Link(why) } else { Self::Refused(why) };
         }
         if matches!(error, LinkError::NotAdmitted) {
             return Self::Refused(format!("{error}. The outbox keeps everything"));

@@ -15,8 +15,8 @@ use lintas_proto::{
     limits,
     receipt::Receipt,
     schema::{
-        EventType, LoggedEvent, Outcome, SignedEvidence, SignedReceipt, StoredAdmission, StoredOutcome,
-        StoredTaken,
+        EventType, LoggedEvent, Outcome, Reason, SignedEvidence, SignedReceipt, StoredAdmission,
+        StoredOutcome, StoredTaken,
     },
 };
 
@@ -25,6 +25,10 @@ use crate::{
     Violation,
     region::{Region, index},
 };
+
+/// How far the broker's clock may be ahead and still be acted upon: a start takes a clock that is an hour off for right, and
+/// honest clocks differ.
+const AHEAD_MS: u64 = 2 * 60 * 60 * 1_000;
 
 pub(super) fn fact(sequence: u64, record: &NewRecord) -> Result<Fact, Violation> {
     let record = Record { sequence, kind: record.kind, payload: record.payload.clone() };
@@ -140,6 +144,10 @@ impl Oracle {
     fn check(&mut self, sequence: u64, fact: &Fact) -> Result<(), Violation> {
         for time_ms in times(fact) {
             must(time_ms >= self.time_ms, || format!("record {sequence}: time goes back"))?;
+            let true_ms = self.true_ms;
+            must(time_ms <= true_ms + AHEAD_MS, || {
+                format!("record {sequence}: it is {true_ms}, and the log says {time_ms}")
+            })?;
             self.time_ms = time_ms;
         }
         match fact {
@@ -171,8 +179,8 @@ impl Oracle {
         must(whole, || format!("record {sequence}: {name} is admitted without its events: {told:?}"))?;
         let released = admission.recipients.iter().filter(|to| !to.receipt.is_empty());
         let released: BTreeSet<Unit> = released.map(|to| unit(to.unit.as_ref().unwrap())).collect();
-        let receipt = sha256(&[&admission.receipt]);
-        let before = self.admitted.insert(digest, Admitted { sequence, receipt, released });
+        let (receipt, deliver_by_ms) = (sha256(&[&admission.receipt]), admission.deliver_by_ms);
+        let before = self.admitted.insert(digest, Admitted { sequence, receipt, deliver_by_ms, released });
         must(before.is_none(), || format!("record {sequence}: {name} is admitted twice"))
     }
 
@@ -185,8 +193,18 @@ impl Oracle {
             format!("record {sequence}: {} ends at {} again", self.name(&said.header_digest), to.unit)
         })?;
         if said.actor.unit.is_empty() {
-            return Ok(());
+            let until_ms = self.admitted.get(&said.header_digest).map_or(0, |one| one.deliver_by_ms);
+            let is_over = said.reason != Reason::Expired || until_ms <= self.true_ms + AHEAD_MS;
+            return must(is_over, || {
+                let name = self.name(&said.header_digest);
+                format!("record {sequence}: {name} ends as expired, {} ms too soon", until_ms - self.true_ms)
+            });
         }
+        let by_policy = said.outcome != Outcome::Rejection || said.reason == Reason::Policy;
+        must(by_policy, || {
+            let name = self.name(&said.header_digest);
+            format!("record {sequence}: {} rejects {name}: {}", said.actor.agency, said.reason.as_str_name())
+        })?;
         let mailbox = &self.mailboxes[index(&said.actor.agency)];
         let key = (said.header_digest, said.actor.unit.clone());
         let kept = mailbox.inbox.iter().any(|kept| (kept.digest, kept.unit.clone()) == key);

@@ -17,6 +17,8 @@ impl Oracle {
             format!("record {} was durable, and the journal ends at {durable}", self.durable)
         })?;
         self.archive.retain(|sequence, _| *sequence <= durable);
+        // What was lost with the power gives its numbers to what comes after.
+        self.suspended.values_mut().for_each(|last| *last = (*last).min(durable));
         self.become_durable(durable)?;
         must(*broker.ledger() == self.shadow, || {
             "the recovered ledger is not the fold of the records that were written".to_owned()

@@ -56,8 +56,11 @@ impl World {
             if self.nodes[agency].node.is_none() && self.dice.chance(12) {
                 self.open_node(agency, true)?;
             }
+            if self.links[agency].is_some() && self.dice.chance(30) && !self.agrees(agency)? {
+                self.cut(agency);
+            }
             if self.links[agency].is_none() && self.dice.chance(10) {
-                self.connect(agency);
+                self.connect(agency)?;
                 if self.dice.chance(80) {
                     self.renew(agency)?;
                 }
@@ -112,13 +115,11 @@ impl World {
     fn change(&mut self, agency: usize) -> Result<(), Violation> {
         match self.dice.below(6) {
             0 => {
-                // Times in the log never go back: a broker that was far ahead refuses everything until then.
-                let far = self.seed.is_multiple_of(4);
-                let skew_ms = self.skew(far);
+                let skew_ms = self.skew();
                 self.jump_broker(skew_ms);
             }
             1 => {
-                let skew_ms = self.skew(true);
+                let skew_ms = self.skew();
                 self.jump_node(agency, skew_ms);
             }
             2 | 3 => self.set_terms(agency),
@@ -129,15 +130,14 @@ impl World {
     }
 
     /// How far a clock is off: mostly right, or by minutes, hours, or up to 400 days.
-    fn skew(&mut self, far: bool) -> i64 {
+    fn skew(&mut self) -> i64 {
         let sign = if self.dice.chance(50) { 1 } else { -1 };
         let most = match self.dice.below(10) {
             0..=4 => return 0,
             5..=6 => 4 * 60_000,
             7 => 12 * 3_600_000,
             8 => 5 * DAY_MS,
-            _ if far => 400 * DAY_MS,
-            _ => 3_600_000,
+            _ => 400 * DAY_MS,
         };
         sign * i64::try_from(self.dice.below(most.unsigned_abs())).unwrap()
     }

@@ -71,7 +71,7 @@ impl World {
         }
         for agency in 0..AGENCIES.len() {
             self.cut(agency);
-            self.connect(agency);
+            self.connect(agency)?;
             self.renew(agency)?;
         }
         for _ in 0..8 {

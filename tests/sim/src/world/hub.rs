@@ -19,7 +19,14 @@ impl World {
             self.say("hub", &format!("starts, {how}"));
         }
         let depth = if self.dice.chance(30) { Depth::Whole } else { Depth::Indexes };
-        match SimBroker::open(self.hub.disk.clone(), &self.audit, &self.settings, depth) {
+        match SimBroker::open(
+            self.hub.disk.clone(),
+            &self.audit,
+            &self.settings,
+            depth,
+            self.hub.reading(self.true_ms),
+            self.region.rules.directory(),
+        ) {
             Ok(broker) => {
                 let (last, _) = broker.reached();
                 let epochs = broker.published().map_or(0, |state| state.epochs);
@@ -66,22 +73,28 @@ impl World {
     }
 
     /// Lets the broker work, and the oracle look at what it did. None if it is down, or went down.
-    fn work<T>(
+    pub(super) fn work<T>(
         &mut self,
         work: impl FnOnce(&mut SimBroker, &mut Hands<'_>) -> Result<T, Stopped>,
     ) -> Result<Option<T>, Violation> {
         let Some(broker) = &mut self.broker else { return Ok(None) };
+        self.oracle.time(self.true_ms);
         let mut hands = Hands {
             rules: &self.region.rules,
             earlier: &self.earlier,
             now_ms: self.hub.now_ms(self.true_ms),
+            boot_ms: self.true_ms,
             entropy: self.entropy.entropy(),
         };
         let done = work(broker, &mut hands);
         self.oracle.handed(broker.take_handed(), &self.region)?;
+        let over = self.links.iter().enumerate();
+        let over = over.filter(|(_, link)| link.as_ref().is_some_and(|link| !broker.serves(link.session)));
+        let over: Vec<usize> = over.map(|(agency, _)| agency).collect();
         match done {
             Ok(done) => {
                 self.oracle.reached(broker)?;
+                over.into_iter().for_each(|agency| self.cut(agency));
                 Ok(Some(done))
             }
             Err(Stopped(why)) => {

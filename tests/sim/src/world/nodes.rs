@@ -55,7 +55,7 @@ impl World {
     }
 
     /// Lets a node work, and the oracle look at what it has then. None if it is down, or went down.
-    fn with_node<T>(
+    pub(super) fn with_node<T>(
         &mut self,
         agency: usize,
         work: impl FnOnce(&mut SimNode, &mut Hands<'_>) -> Result<T, Stopped>,
@@ -66,6 +66,7 @@ impl World {
             directory: &slot.directory,
             policies: &slot.policies,
             now_ms: slot.machine.now_ms(self.true_ms),
+            boot_ms: self.true_ms,
             entropy: self.entropy.entropy(),
         };
         match work(node, &mut hands) {
@@ -97,8 +98,9 @@ impl World {
         let draft = draft(&to, unit(agency, false).unit.as_str(), tlp, hours);
         self.oracle.sealing(agency, tlp);
         let sent = self.with_node(agency, |node, hands| {
-            let Hands { directory, policies, now_ms, entropy } = hands;
-            node.send(&draft, Hands { directory, policies, now_ms: *now_ms, entropy: *entropy })
+            let Hands { directory, policies, now_ms, boot_ms, entropy } = hands;
+            let (now_ms, boot_ms) = (*now_ms, *boot_ms);
+            node.send(&draft, Hands { directory, policies, now_ms, boot_ms, entropy: *entropy })
         })?;
         let said = match sent {
             Some(Ok(sent)) => {
@@ -130,6 +132,11 @@ impl World {
         Ok(most > 0)
     }
 
+    /// Whether a node's clock is still what a broker agreed with.
+    pub(super) fn agrees(&mut self, agency: usize) -> Result<bool, Violation> {
+        Ok(self.with_node(agency, |node, hands| Ok(node.is_agreed(hands)))?.unwrap_or(true))
+    }
+
     /// So many bytes from the broker arrive; what is whole is judged together.
     pub(super) fn down(&mut self, agency: usize, bytes: usize) -> Result<(), Violation> {
         let Some(link) = &mut self.links[agency] else { return Ok(()) };
@@ -140,6 +147,10 @@ impl World {
         let kinds: Vec<String> = frames.iter().map(|(kind, _)| format!("{kind:?}")).collect();
         let heard = self.with_node(agency, |node, hands| node.hear(frames, hands))?;
         let Some(heard) = heard else { return Ok(()) };
+        if heard.doubts {
+            self.cut(agency);
+            return Ok(());
+        }
         if let Some(why) = heard.broken {
             return Err(Violation(format!("{}: the broker breaks the protocol: {why}", AGENCIES[agency])));
         }

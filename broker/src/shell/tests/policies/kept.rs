@@ -16,10 +16,10 @@ async fn policies_begin_when_their_time_comes_and_not_before() {
     let th = Node::connect(&world, &broker, "TH").await;
     let mut author = Author::new(&world, "TH");
     accepted(&th.connection, author.next()).await;
-    let begins_ms = clock::now_ms() + 3_000;
+    let begins_ms = clock::shown_ms() + 3_000;
     assert_eq!(accepted(&th.connection, author.next_with(|said| said.not_before_ms = begins_ms)).await, 2);
     let present = in_force(&broker, "TH");
-    assert!(present == Some(1) || clock::now_ms() >= begins_ms, "in force too early: {present:?}");
+    assert!(present == Some(1) || clock::shown_ms() >= begins_ms, "in force too early: {present:?}");
     // One that would overtake it.
     let early = canonical::encode(&author.sign(&PolicyBundle { not_before_ms: 0, ..author.draft() }));
     let (reason, text) = refused(&th.connection, early).await;
@@ -27,12 +27,12 @@ async fn policies_begin_when_their_time_comes_and_not_before() {
     broker.drop_dead().await;
     let broker = Broker::start(folder.path()).await;
     let present = in_force(&broker, "TH");
-    assert!(present == Some(1) || clock::now_ms() >= begins_ms, "in force too early: {present:?}");
+    assert!(present == Some(1) || clock::shown_ms() >= begins_ms, "in force too early: {present:?}");
     comes(&broker, "TH", 2).await;
-    assert!(clock::now_ms() >= begins_ms);
+    assert!(clock::shown_ms() >= begins_ms);
     // So many may wait, and no more.
     let th = Node::connect(&world, &broker, "TH").await;
-    let far_ms = clock::now_ms() + 3_600_000;
+    let far_ms = clock::shown_ms() + 3_600_000;
     for _ in 0..8 {
         accepted(&th.connection, author.next_with(|said| said.not_before_ms = far_ms)).await;
     }
@@ -123,7 +123,7 @@ async fn policies_outlive_a_crash_and_nothing_older_takes_their_place() {
 async fn of_each_agency_the_newest_64_are_kept() {
     let (world, folder) = bare_scene();
     let mut author = Author::new(&world, "TH");
-    let now_ms = clock::now_ms();
+    let now_ms = clock::shown_ms();
     let store = Folder::at(folder.path()).policies(&world.directory, now_ms).unwrap();
     let mut first = Bytes::new();
     for _ in 0..66 {
@@ -184,7 +184,7 @@ async fn policies_begin_for_whoever_asks_first_after_their_moment() {
     let th = Node::connect(&world, &broker, "TH").await;
     let mut author = Author::new(&world, "TH");
     accepted(&th.connection, author.next()).await;
-    let begins_ms = clock::now_ms() + 3_600_000;
+    let begins_ms = clock::shown_ms() + 3_600_000;
     accepted(&th.connection, author.next_with(|said| said.not_before_ms = begins_ms)).await;
     assert_eq!(version_at(&broker, begins_ms - 1), Some(1));
     // The keeper's own clock says that there is an hour left.
@@ -204,7 +204,7 @@ async fn policies_begin_for_whoever_asks_first_after_their_moment() {
 async fn policies_to_come_outlive_rosters_keysets_a_suspension_and_a_crash() {
     let (mut world, folder) = bare_scene();
     let broker = Broker::start(folder.path()).await;
-    let begins_ms = clock::now_ms() + 3_600_000;
+    let begins_ms = clock::shown_ms() + 3_600_000;
     let hash = {
         let th = Node::connect(&world, &broker, "TH").await;
         let mut author = Author::new(&world, "TH");
@@ -216,7 +216,7 @@ async fn policies_to_come_outlive_rosters_keysets_a_suspension_and_a_crash() {
     world.publish_next();
     rules_by(&world, &broker, folder.path()).await;
     assert_eq!(
-        (in_force(&broker, "TH"), broker.shared.policies.to_come("TH", clock::now_ms())),
+        (in_force(&broker, "TH"), broker.shared.policies.to_come("TH", clock::shown_ms())),
         (Some(1), 1)
     );
     broker.drop_dead().await;
