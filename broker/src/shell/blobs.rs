@@ -9,6 +9,7 @@
 use std::{
     fs::{self, File},
     io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, UNIX_EPOCH},
@@ -78,6 +79,9 @@ pub(crate) enum BlobError {
     /// The folder cannot be written. What the system says belongs in the broker's log only.
     #[error("The broker cannot store attachments now; the upload is tried again by itself.")]
     Io(#[source] io::Error),
+    /// A name may be in the cache and not on the disk, and a later sync may succeed all the same: the broker must stop.
+    #[error("The broker's disk failed, and the broker stops; the upload is tried again by itself.")]
+    Unsure(#[source] io::Error),
 }
 
 /// How much room attachments may take.
@@ -132,6 +136,8 @@ impl Blobs {
                 _ => tracing::warn!(path = %path.display(), "not the broker's; left alone"),
             }
         }
+        // Whoever stopped before may not have waited for the names of agencies' folders.
+        sync_folder(&folder)?;
         Ok(Self { folder, room, inventory, transfers: Arc::new(Semaphore::new(TRANSFERS_MAX)) })
     }
 
@@ -186,9 +192,11 @@ impl Blobs {
         let outstanding = self.inventory.outstanding();
         let open = move || {
             let begin = || {
-                if !place.folder.is_dir() {
-                    make_folder(&place.folder).map_err(|error| BlobError::Io(io::Error::other(error)))?;
-                }
+                fs::DirBuilder::new()
+                    .recursive(true)
+                    .mode(0o700)
+                    .create(&place.folder)
+                    .map_err(BlobError::Io)?;
                 place.room.check_free(&place.folder, outstanding)
             };
             if let Err(error) = begin() {

@@ -278,6 +278,10 @@ fn failed(session: &Session, id: &Digest, error: &BlobError) -> BlobStatus {
             tracing::error!(agency = session.agency, %cause, "an attachment cannot be stored");
             Reason::DiskFull
         }
+        BlobError::Unsure(cause) => {
+            session.shared.fail(&format_args!("the folder of attachments could not be synced: {cause}"));
+            Reason::DiskFull
+        }
     };
     status(id, reason, &error.to_string(), 0)
 }

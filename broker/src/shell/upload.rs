@@ -122,11 +122,10 @@ impl Upload {
         }
         let synced = self.file.sync_all();
         self.or_begin_anew(synced)?;
-        let keep = || -> io::Result<()> {
-            fs::rename(part, whole)?;
-            sync_folder(folder)
-        };
-        keep().map_err(BlobError::Io)?;
+        fs::rename(part, whole).map_err(BlobError::Io)?;
+        // The folder's own name as well: it may be new, and whoever made it waited for nothing.
+        let named = folder.parent().map_or(Ok(()), sync_folder);
+        named.and_then(|()| sync_folder(folder)).map_err(BlobError::Unsure)?;
         // Only now may a packet name it.
         inventory.keep(agency, *blob, length, Some(clock::shown_ms()));
         Ok(())
