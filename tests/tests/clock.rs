@@ -126,7 +126,8 @@ impl World {
         let all = wait(|| self.outbox("delivered") == self.sent.len());
         assert!(all, "{}\n{}", self.region.lintas("TH", &["--json", "outbox"]).out, self.log("broker"));
         let (mut inbox, mut sent) = (self.inbox(), self.sent.clone());
-        (inbox.sort(), sent.sort());
+        inbox.sort();
+        sent.sort();
         assert_eq!(inbox, sent);
         let _ = self.region.lintas("KH", &["show", self.sent.last().unwrap()]).ok();
         let times = || -> Vec<u64> {
