@@ -7,10 +7,14 @@ use std::{
 
 use clap::{Parser, Subcommand};
 use lintas_config::{
+    clock::Reading,
     settings::LogFormat,
     words::{fingerprint_digits, fingerprint_words},
 };
-use lintas_proto::id::{IdError, check_name, hex};
+use lintas_proto::{
+    id::{IdError, check_name, hex},
+    limits::CLOCK_SKEW_MS_MAX,
+};
 use tracing_subscriber::EnvFilter;
 
 use crate::shell::{Folder, FolderError, RunError, Verdict, check, run, signals};
@@ -70,6 +74,17 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
     },
+    /// Say that this machine's clock is right, after comparing it with another one, e.g. a watch. For a broker whose clock is
+    /// in doubt, and to which not enough members connect that could say so; it takes the word within a second, once, and
+    /// its log says so.
+    BelieveClock {
+        /// Folder with its data.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// The time by that other clock, in UTC, e.g. `2026-11-23T04:05Z`.
+        #[arg(long, value_name = "TIME", value_parser = time)]
+        utc: jiff::Timestamp,
+    },
     /// Check the disk of a broker that does not run: every record of its journal, every entry and tile of its audit log,
     /// and that the two agree. Nothing is written, and no key is read.
     Check {
@@ -101,6 +116,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             init(&Folder::at(&data), &name, listen, log_of.as_ref(), json).map(|()| 0)
         }
         Command::Run { data } => serve(&Folder::at(&data)).map(|()| 0),
+        Command::BelieveClock { data, utc } => believe(&Folder::at(&data), utc, json).map(|()| 0),
         Command::Check { data } => look(&Folder::at(&data), json),
     };
     match done {
@@ -145,6 +161,27 @@ fn address(text: &str) -> Result<SocketAddr, &'static str> {
 
 fn name(text: &str) -> Result<String, IdError> {
     check_name(text).map(|()| text.to_owned())
+}
+
+fn time(text: &str) -> Result<jiff::Timestamp, &'static str> {
+    text.parse().map_err(|_| "write the time in UTC as 2026-11-23T04:05Z")
+}
+
+fn believe(folder: &Folder, utc: jiff::Timestamp, json: bool) -> Result<(), RunError> {
+    // There is one.
+    folder.settings()?;
+    let now = Reading::take();
+    let said_ms = u64::try_from(utc.as_millisecond()).unwrap_or(0);
+    if said_ms.abs_diff(now.wall_ms) > CLOCK_SKEW_MS_MAX {
+        return Err(RunError::OtherTime { minutes: said_ms.abs_diff(now.wall_ms) / 60_000 });
+    }
+    folder.believe_clock(now)?;
+    say(&if json {
+        serde_json::json!({ "clock_ms": now.wall_ms }).to_string()
+    } else {
+        "A broker whose clock is in doubt goes by it from now on; its log says so.".to_owned()
+    });
+    Ok(())
 }
 
 fn init(
@@ -264,6 +301,7 @@ fn exit_code(error: &RunError) -> u8 {
         | RunError::RosterBehindLog { .. }
         | RunError::LogEnded
         | RunError::Io(_) => 3,
+        RunError::OtherTime { .. } => 2,
         RunError::Index(_)
         | RunError::Open(_)
         | RunError::Publish(_)

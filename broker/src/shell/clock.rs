@@ -19,7 +19,8 @@ pub(crate) const IN_DOUBT: &str = "The broker's clock is in doubt, so nothing is
      when the clock is right or enough members agree with it. Tell the region's operator.";
 /// What its operator is told.
 pub(crate) const SET_RIGHT: &str = "this machine's clock is in doubt: nothing is accepted, handed over or ended; set it right, and let \
-     a time service keep it right. Where it is right, nothing is to be done: the broker goes on when two members have connected";
+     a time service keep it right. Where it is right, the broker goes on when two members have connected that agree with it, or at the operator's word: \
+     lintas-broker believe-clock";
 /// What its operator is told when the roster does not hold either.
 pub(crate) const NEITHER_HOLDS: &str = "this machine's clock is in doubt, and by it the roster is not valid now: set the clock right; if it is \
      right, get a new directory from the region authority";
@@ -114,6 +115,20 @@ impl Clock {
         turns
     }
 
+    /// The operator said that the clock is right when it read `said`; nothing if it was set since.
+    pub(crate) fn believe(&self, said: Reading) -> bool {
+        let now = self.take();
+        if now.leapt_ms(said).is_some() {
+            return false;
+        }
+        let change = {
+            let mut agreement = self.agreement();
+            self.turn(&mut agreement, |agreement| agreement.believe(now))
+        };
+        tell(change);
+        true
+    }
+
     /// The log has come to that time.
     pub(crate) fn logged(&self, time_ms: u64) {
         self.log_ms.store(time_ms, Ordering::Relaxed);
@@ -157,6 +172,9 @@ fn tell(change: Option<Change>) {
         Some(Change::SetBack) => tracing::warn!("the clock was set back to what it was, and is agreed again"),
         Some(Change::Agreed(members)) => {
             tracing::warn!(members, "the clock is agreed again: members agree with it")
+        }
+        Some(Change::Believed) => {
+            tracing::warn!("the clock is agreed again: this machine's operator says that it is right")
         }
         None => {}
     }

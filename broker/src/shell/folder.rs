@@ -34,6 +34,7 @@ use std::{
 use bytes::Bytes;
 use lintas_config::{
     DirectoryError, SuccessionError,
+    clock::Reading,
     directory::MarkError,
     issue,
     settings::{BrokerSettings, SettingsError},
@@ -46,6 +47,8 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 const DAMAGED: &str = "journal.damaged";
+/// The operator's word that the clock is right.
+const BELIEVED: &str = "clock.believed";
 
 /// A data folder that cannot be used.
 #[derive(Debug, Error)]
@@ -184,6 +187,29 @@ impl Folder {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(&path)(error)),
             _ => Ok(()),
         }
+    }
+
+    /// The operator has compared the machine's clock with another one: that it was right when it read this.
+    pub(crate) fn believe_clock(&self, now: Reading) -> Result<(), FolderError> {
+        let Reading { wall_ms, boot_ms } = now;
+        replace(&self.0.join(BELIEVED), format!("{wall_ms} {boot_ms}\n").as_bytes())
+    }
+
+    /// Takes the operator's word on the clock, if there is one: it counts once.
+    pub(crate) fn take_believed(&self) -> Result<Option<Reading>, FolderError> {
+        let path = self.0.join(BELIEVED);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(at(&path)(error)),
+        };
+        fs::remove_file(&path).map_err(at(&path))?;
+        let said = text.trim_end().split_once(' ').and_then(|(wall, boot)| {
+            Some(Reading { wall_ms: wall.parse().ok()?, boot_ms: boot.parse().ok()? })
+        });
+        said.map(Some).ok_or_else(|| {
+            at(&path)(io::Error::other("it is not what `believe-clock` writes; give the word again"))
+        })
     }
 
     pub(crate) fn index(&self) -> PathBuf {

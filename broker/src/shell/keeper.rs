@@ -17,7 +17,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use lintas_config::{Directory, SuccessionError};
+use lintas_config::{Directory, SuccessionError, clock::Reading};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{Mutex, OwnedMutexGuard},
@@ -68,7 +68,7 @@ pub(crate) struct Turn {
     seen: Option<Stamp>,
     /// Dealt with.
     done: Option<Stamp>,
-    /// When to try what is done once more, milliseconds since 1970.
+    /// When to try what is done once more, milliseconds since boot.
     again_ms: Option<u64>,
 }
 
@@ -106,6 +106,7 @@ impl Keeper {
     /// Looks at the operator's files.
     pub(crate) async fn look(self: &Arc<Self>, at_once: bool) {
         self.in_turn(move |keeper, turn| {
+            keeper.look_at_clock();
             keeper.look_at_directory(turn, at_once);
             keeper.look_at_keysets(at_once);
             keeper.serve_held();
@@ -131,10 +132,24 @@ impl Keeper {
         done.inspect_err(|error| tracing::error!(%error, "a change of the directory was cut short")).ok()
     }
 
+    /// The operator's word that the clock is right.
+    fn look_at_clock(&self) {
+        match self.folder.take_believed() {
+            Ok(Some(said)) if !self.shared.clock.believe(said) => {
+                tracing::error!(
+                    "the clock was set since the operator said that it is right; that counts for nothing"
+                );
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "the operator's word on the clock cannot be read"),
+        }
+    }
+
     fn look_at_directory(&self, turn: &mut Turn, at_once: bool) {
         let stamp = stamp(&self.folder);
-        let (settled, now_ms) = (at_once || turn.seen == stamp, self.shared.clock.now_ms());
-        let again = at_once || turn.again_ms.is_some_and(|at| at <= now_ms);
+        // By the time since boot: a clock that is in doubt stands still.
+        let (settled, boot_ms) = (at_once || turn.seen == stamp, Reading::take().boot_ms);
+        let again = at_once || turn.again_ms.is_some_and(|at| at <= boot_ms);
         turn.seen = stamp;
         if stamp.is_none() || !settled || (turn.done == stamp && !again) {
             return;
@@ -151,7 +166,7 @@ impl Keeper {
         };
         // What the disk or the time prevents is tried again.
         let again = matches!(taken, Err(Trouble::Disk(_) | Trouble::NotInForce { .. }));
-        (turn.done, turn.again_ms) = (stamp, again.then(|| now_ms.saturating_add(AGAIN_MS)));
+        (turn.done, turn.again_ms) = (stamp, again.then(|| boot_ms.saturating_add(AGAIN_MS)));
         let version = present.roster().version;
         self.shared.refuse_directory(taken.err().map(|trouble| {
             format!("{DIRECTORY} is not taken: {trouble}. Roster version {version} stays in force")
@@ -184,11 +199,14 @@ impl Keeper {
 
     /// Makes a directory durable and puts it in force. `cause` is the agency whose keyset made it, or empty.
     fn take_up(&self, next: Directory, steps: &[Bytes], cause: &str) -> Result<(), Trouble> {
-        let (present, now_ms) = (self.shared.directory(), self.shared.clock.now_ms());
+        let present = self.shared.directory();
         if next.bytes() == present.bytes() {
             return Ok(());
         }
         let version = next.roster().version;
+        // In doubt nobody knows whether it is valid now. The region authority has signed it, and it may be what ends the doubt.
+        let begins_ms = self.shared.clock.now_ms().max(next.roster().not_before_ms);
+        let now_ms = self.shared.clock.agreed_ms().unwrap_or(begins_ms);
         if !next.at(now_ms).in_force() && present.at(now_ms).in_force() {
             return Err(Trouble::NotInForce { version });
         }

@@ -22,6 +22,14 @@ pub(crate) enum RunError {
     /// The roster's baseline cannot be read. It was, with the roster.
     #[error("baseline policy: {0}")]
     Baseline(String),
+    /// The operator's other clock says another time.
+    #[error(
+        "this machine's clock and that time are {minutes} minutes apart, and nothing was done: set the clock right, then say it again"
+    )]
+    OtherTime {
+        /// How far apart.
+        minutes: u64,
+    },
     /// A key cannot be used.
     #[error("broker.keys: {0}")]
     Key(#[from] IssueError),

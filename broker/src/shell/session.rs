@@ -372,9 +372,11 @@ impl Session {
                 let packet = self.shared.packet(admission)?;
                 let asked = Asked::read(&packet, recipient_index)
                     .map_err(|error| StoredError::Unreadable { sequence: admission, error })?;
-                let now_ms = self.shared.clock.now_ms();
-                let time_ms = self.shared.ledger().time_at(now_ms);
-                if !may_have(&asked, &self.shared.rules_at(time_ms), time_ms) {
+                let time_ms =
+                    self.shared.clock.agreed_ms().map(|now_ms| self.shared.ledger().time_at(now_ms));
+                let may_have = |time_ms| may_have(&asked, &self.shared.rules_at(time_ms), time_ms);
+                // In doubt the session ends, and nothing comes of the denial.
+                if !time_ms.is_some_and(may_have) {
                     return Ok(Turn::Denied(Box::new(asked)));
                 }
                 let receipt = self.shared.admission(admission, |stored| {

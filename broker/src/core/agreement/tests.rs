@@ -109,3 +109,44 @@ fn whoever_is_no_member_any_more_does_not_count() {
     world.publish();
     assert_eq!(agreement.hear("TH", true, at(ahead, 4_000), &world.directory), Some(Change::Agreed(1)));
 }
+
+#[test]
+fn a_hello_counts_for_a_quarter_of_an_hour() {
+    let (world, (mut agreement, ahead)) = (region(), doubted());
+    let directory = &world.directory;
+    const LATER: u64 = 2_000 + HELLO_MS_MAX;
+    // VN and KH had wrong clocks, and have gone.
+    assert_eq!(agreement.hear("VN", false, at(ahead, 2_000), directory), None);
+    assert_eq!(agreement.hear("KH", false, at(ahead, 2_000), directory), None);
+    assert_eq!(agreement.hear("KH", true, at(ahead, LATER), directory), None);
+    assert_eq!(agreement.hear("TH", true, at(ahead, LATER), directory), Some(Change::Agreed(2)));
+    // What was said long ago makes nothing agreed either.
+    let (mut agreement, ahead) = doubted();
+    assert_eq!(agreement.hear("KH", true, at(ahead, 2_000), directory), None);
+    assert_eq!(agreement.hear("TH", true, at(ahead, LATER + 1), directory), None);
+}
+
+#[test]
+fn a_start_in_doubt_is_agreed_once_the_clock_is_set_to_what_it_would_have_agreed_to() {
+    let wrong = NOW + 400 * DAY_MS;
+    let mut agreement = Agreement::begin(at(wrong, 0), NOW - HOUR_MS / 2, true);
+    assert_eq!((agreement.anchor(), agreement.look(at(wrong, 1_000))), (None, None));
+    // Days later: as much has passed since boot.
+    let right = at(NOW, 3 * DAY_MS);
+    assert_eq!((agreement.look(right), agreement.anchor()), (Some(Change::SetBack), Some(right)));
+    // Had it started an hour later it would not have been agreed.
+    let mut agreement = Agreement::begin(at(wrong, 0), NOW - HOUR_MS / 2, true);
+    assert_eq!(agreement.look(at(NOW + HOUR_MS, 3 * DAY_MS)), None);
+    assert_eq!(agreement.look(at(NOW - HOUR_MS, 3 * DAY_MS)), None);
+    let mut new = Agreement::begin(at(wrong, 0), 0, false);
+    assert_eq!(new.look(at(NOW, 1_000)), None, "of a new log nobody knows");
+}
+
+#[test]
+fn the_operators_word_ends_a_doubt_until_the_clock_is_set_again() {
+    let (mut agreement, ahead) = doubted();
+    assert_eq!(agreement.believe(at(ahead, 2_000)), Some(Change::Believed));
+    assert_eq!(agreement.anchor(), Some(at(ahead, 2_000)));
+    assert_eq!(agreement.believe(at(ahead, 3_000)), None);
+    assert!(matches!(agreement.look(at(NOW, 4_000)), Some(Change::Doubted(_))));
+}

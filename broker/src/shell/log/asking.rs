@@ -162,7 +162,8 @@ impl Asking {
         let mut note = SignedCheckpoint::clone(head);
         note.add_cosignature(&witness, &answer.cosignature).map_err(|_| "its cosignature does not fit")?;
         let time_ms = note.cosigned_at(&witness).unwrap_or_default().saturating_mul(1_000);
-        if time_ms.abs_diff(shared.clock.now_ms()) > limits::CLOCK_SKEW_MS_MAX {
+        let Some(now_ms) = shared.clock.agreed_ms() else { return Ok(None) };
+        if time_ms.abs_diff(now_ms) > limits::CLOCK_SKEW_MS_MAX {
             return Err("the time of its cosignature is more than 5 minutes off");
         }
         let (head, bytes) = (Arc::clone(head), answer.cosignature.clone());

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use lintas_config::clock::Reading;
 use lintas_link::LinkError;
 use lintas_proto::schema::{ErasurePut, ErasureStatus};
 
@@ -64,5 +65,53 @@ async fn in_doubt_nothing_is_written_without_a_hello_either_and_what_waits_stays
     // The second that says so makes it the time.
     let second = connect_as(&world, broker.address, &world.transport("TH"), &hello_at(&broker, "TH")).await;
     assert!(second.is_ok() && broker.shared.clock.agreed_ms().is_some());
+    broker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_that_was_signed_after_the_logs_last_time_is_taken_in_doubt_too() {
+    let (mut world, folder) = scene();
+    let broker = Broker::start(folder.path()).await;
+    set_clock(&broker, 400 * DAY_MS);
+    assert_eq!(broker.shared.clock.agreed_ms(), None);
+    // It may be the one that ends the doubt: without it this broker's keys may be none any more.
+    world.roster.not_before_ms = Reading::take().wall_ms + 3 * DAY_MS.unsigned_abs();
+    world.roster.not_after_ms = world.roster.not_before_ms + 30 * DAY_MS.unsigned_abs();
+    world.publish_next();
+    place(&folder.path().join("directory.bin"), world.directory.bytes());
+    let taken = async {
+        while broker.shared.directory().hash() != world.directory.hash() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    soon(taken).await;
+    assert_eq!(broker.shared.clock.agreed_ms(), None, "that says nothing about the clock");
+    broker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operators_word_ends_a_doubt_once_and_not_if_the_clock_was_set_since() {
+    let (_, folder) = scene();
+    let broker = Broker::start(folder.path()).await;
+    let (home, clock) = (Folder::at(folder.path()), &broker.shared.clock);
+    let agreed = async |wanted: bool| {
+        let seen = async {
+            while clock.agreed_ms().is_some() != wanted || home.path("clock.believed").exists() {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        soon(seen).await;
+    };
+    set_clock(&broker, 400 * DAY_MS);
+    // About the clock before.
+    home.believe_clock(Reading::take()).unwrap();
+    agreed(false).await;
+    let now = Reading::take();
+    home.believe_clock(Reading { wall_ms: now.wall_ms + 400 * DAY_MS.unsigned_abs(), ..now }).unwrap();
+    agreed(true).await;
+    set_clock(&broker, 0);
+    agreed(false).await;
+    std::fs::write(home.path("clock.believed"), "yes\n").unwrap();
+    agreed(false).await;
     broker.stop().await.unwrap();
 }
