@@ -288,6 +288,7 @@ impl Region {
         let desk = Desk::open(folder, lock, &unlocker, true).unwrap();
         let now_ms = clock::now_ms();
         desk.compare_clocks(now_ms, now_ms);
+        desk.submit_what_ended();
         desk
     }
 

@@ -189,6 +189,7 @@ fn plain_words(sent: &Sent) -> String {
             "  NOT to {left_out}: no officer has confirmed them (lintas confirm AGENCY)\n"
         ));
     }
+    kept.warnings.iter().for_each(|warning| out.push_str(&format!("  WARNING: {}\n", one_line(warning))));
     kept.denied.iter().for_each(|why| out.push_str(&format!("  LEFT OUT: {}\n", one_line(why))));
     if !kept.review_by.is_empty() {
         out.push_str(&format!(
@@ -207,4 +208,25 @@ fn plain_words(sent: &Sent) -> String {
         None => {}
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_is_told_in_words_and_in_json() {
+        let kept: Kept = serde_json::from_value(serde_json::json!({
+            "packet_id": "p", "digest": "d", "to": ["KH/KH-AHT"], "deliver_by_ms": 1, "daemon": true,
+            "warnings": ["the clock\nwas set"],
+        }))
+        .unwrap();
+        let sent = Sent { kept, answer: None };
+        assert_eq!(serde_json::to_value(&sent).unwrap()["warnings"][0], "the clock\nwas set");
+        let told = plain_words(&sent);
+        assert!(
+            told.lines().any(|line| line.starts_with("  WARNING: the clock") && line.contains("was set")),
+            "{told}"
+        );
+    }
 }

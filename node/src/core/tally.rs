@@ -1,6 +1,9 @@
 //! What evidence is kept, and how much more is: nothing that others say may fill this disk.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    ops::Bound,
+};
 
 use lintas_proto::{
     id::Digest,
@@ -20,6 +23,8 @@ pub(crate) struct Tally {
     counts: HashMap<(Digest, Option<UnitRefKey>), usize>,
     /// By packet; and the record of each, once it is kept.
     doubted: HashMap<Digest, HashMap<Digest, Option<u64>>>,
+    /// All of those records.
+    records: BTreeSet<u64>,
 }
 
 /// Agency and unit.
@@ -40,8 +45,8 @@ impl Tally {
         if self.believed.insert(evidence) {
             *self.counts.entry(key(packet, recipient)).or_default() += 1;
         }
-        if let Some(doubted) = self.doubted.get_mut(packet) {
-            doubted.remove(&evidence);
+        if let Some(Some(record)) = self.doubted.get_mut(packet).and_then(|held| held.remove(&evidence)) {
+            self.records.remove(&record);
         }
     }
 
@@ -68,16 +73,16 @@ impl Tally {
 
     /// Counts evidence that could not be verified, and is in that record if it is kept already.
     pub(crate) fn doubt(&mut self, evidence: Digest, packet: &Digest, record: Option<u64>) {
-        self.doubted.entry(*packet).or_default().insert(evidence, record);
+        let before = self.doubted.entry(*packet).or_default().insert(evidence, record);
+        if let Some(before) = before.flatten() {
+            self.records.remove(&before);
+        }
+        self.records.extend(record);
     }
 
     /// Records of evidence that is not believed, behind that one, oldest first; so many at most.
     pub(crate) fn doubted(&self, after: u64, max: usize) -> Vec<u64> {
-        let records = self.doubted.values().flat_map(HashMap::values).flatten().copied();
-        let mut records: Vec<u64> = records.filter(|record| *record > after).collect();
-        records.sort_unstable();
-        records.truncate(max);
-        records
+        self.records.range((Bound::Excluded(after), Bound::Unbounded)).take(max).copied().collect()
     }
 
     /// Whether evidence that could not be verified is new and finds room, with what `other` holds.
@@ -85,5 +90,23 @@ impl Tally {
         let held = |tally: &Self| tally.doubted.get(packet).is_some_and(|held| held.contains_key(evidence));
         let count = |tally: &Self| tally.doubted.get(packet).map(HashMap::len).unwrap_or_default();
         !held(self) && !held(other) && count(self) + count(other) < DOUBTED_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_doubted_is_listed_in_order_once_and_not_when_it_is_believed() {
+        let (mut tally, evidence) = (Tally::default(), |number: u8| [number; 32]);
+        for (number, record) in [(1, Some(30)), (2, None), (3, Some(10)), (4, Some(20)), (1, Some(40))] {
+            tally.doubt(evidence(number), &[number % 2; 32], record);
+        }
+        assert_eq!(tally.doubted(0, 9), [10, 20, 40]);
+        assert_eq!((tally.doubted(10, 1), tally.doubted(40, 9)), (vec![20], vec![]));
+        tally.believe(evidence(4), &[0; 32], None);
+        tally.believe(evidence(2), &[0; 32], None);
+        assert_eq!(tally.doubted(0, 9), [10, 40]);
     }
 }

@@ -33,6 +33,9 @@ pub(crate) struct Kept {
     /// Policies that demand a person's review: it is not sent before that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) review_by: Vec<String>,
+    /// What the officer must know of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) warnings: Vec<String>,
     /// Whether a daemon is there to send it now.
     pub(crate) daemon: bool,
 }

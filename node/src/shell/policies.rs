@@ -9,6 +9,7 @@
 //! after it would ever come to the broker.
 
 pub(crate) mod files;
+mod kept;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,7 +21,10 @@ use lintas_config::{
 use lintas_proto::id::{Digest, hex};
 use tokio::sync::Notify;
 
-use self::files::{VERSIONS_MAX, Version};
+use self::{
+    files::{VERSIONS_MAX, Version},
+    kept::{Kept, unread},
+};
 use super::{
     failure::{Code, Failure},
     folder::Folder,
@@ -31,20 +35,17 @@ use super::{
 pub(crate) struct Shelf {
     folder: Folder,
     kept: Mutex<Kept>,
-    current: Mutex<Option<Arc<Policies>>>,
+    current: Mutex<Option<Current>>,
     broker: Mutex<AtBroker>,
     /// Rung when the broker is to be asked again.
     wanted: Notify,
 }
 
-#[derive(Debug, Default)]
-struct Kept {
-    /// All of them, in order.
-    versions: Vec<Version>,
-    /// Read: the one in force, and those whose time has not come.
-    bundles: Vec<Arc<Bundle>>,
-    /// One that should be in force from a time on and cannot be read: its version, that time, why.
-    unreadable: Option<(u64, u64, Problem)>,
+/// What was in force, and when. Whether it was before, it does not say.
+#[derive(Debug)]
+struct Current {
+    policies: Arc<Policies>,
+    at_ms: u64,
 }
 
 /// What the broker has, as far as is known.
@@ -100,22 +101,21 @@ impl Shelf {
     pub(crate) fn policies(&self, directory: &Directory, now_ms: u64) -> Result<Arc<Policies>, Problem> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let bundles = {
-            let kept = self.kept();
+            let kept = self.kept_at(now_ms)?;
             if let Some(problem) = kept.unreadable_at(now_ms) {
                 return Err(problem.clone());
             }
-            let roster = directory.shared_roster();
-            let holds = |known: &&Arc<Policies>| {
-                Arc::ptr_eq(known.roster(), &roster)
-                    && known.next_change_ms().is_none_or(|next| now_ms < next)
-            };
-            if let Some(known) = current.as_ref().filter(holds) {
-                return Ok(Arc::clone(known));
-            }
             kept.bundles.clone()
         };
-        let policies = Arc::new(Policies::new(directory.shared_roster(), bundles, now_ms)?);
-        *current = Some(Arc::clone(&policies));
+        let roster = directory.shared_roster();
+        let same = current.as_ref().filter(|known| Arc::ptr_eq(known.policies.roster(), &roster));
+        let policies = match same {
+            Some(known) if known.holds(now_ms) => return Ok(Arc::clone(&known.policies)),
+            Some(known) => known.policies.with(bundles, now_ms),
+            None => Policies::new(roster, bundles, now_ms)?,
+        };
+        let policies = Arc::new(policies);
+        *current = Some(Current { policies: Arc::clone(&policies), at_ms: now_ms });
         Ok(policies)
     }
 
@@ -277,7 +277,10 @@ impl Shelf {
 
     /// Why nothing is in force although something should be.
     pub(crate) fn unreadable(&self, now_ms: u64) -> Option<Problem> {
-        self.kept().unreadable_at(now_ms).cloned()
+        match self.kept_at(now_ms) {
+            Ok(kept) => kept.unreadable_at(now_ms).cloned(),
+            Err(problem) => Some(problem),
+        }
     }
 
     /// Waits until the broker is to be asked again.
@@ -293,61 +296,21 @@ impl Shelf {
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl Kept {
-    /// What counts of those versions, now or later.
-    fn read(folder: &Folder, versions: Vec<Version>, now_ms: u64) -> Result<Self, Failure> {
-        let mut kept = Self { versions, ..Self::default() };
-        let present = kept.versions.iter().rposition(|one| one.not_before_ms <= now_ms).unwrap_or_default();
-        for version in kept.versions.iter().skip(present).filter(|one| one.believed) {
-            match Bundle::kept(&files::bytes(folder, version)?, &version.hash) {
-                Ok(bundle) => kept.bundles.push(bundle),
-                Err(error) => {
-                    tracing::error!(version = version.version, %error, "a policy cannot be read");
-                    let problem = unreadable(version.version, &error);
-                    kept.unreadable = Some((version.version, version.not_before_ms, problem));
-                }
-            }
+    /// With what counts at that time: the clock may have been ahead when the rest was let go.
+    fn kept_at(&self, now_ms: u64) -> Result<MutexGuard<'_, Kept>, Problem> {
+        let mut kept = self.kept();
+        if now_ms < kept.from_ms {
+            let read = Kept::read(&self.folder, kept.versions.clone(), now_ms);
+            *kept = read.map_err(|failure| unread(&failure))?;
         }
         Ok(kept)
     }
-
-    /// Whether a version may be the next one.
-    fn next(&self, version: &Version) -> Result<(), String> {
-        if self.versions.len() >= VERSIONS_MAX {
-            return Err(format!("there are {VERSIONS_MAX} versions, and no more are kept"));
-        }
-        match self.versions.last() {
-            Some(newest) => version.follows(newest),
-            None if version.version == 1 => Ok(()),
-            None => Err(format!("version {} is not the first one", version.version)),
-        }
-    }
-
-    /// One more bundle; those that are over are let go.
-    fn add(&mut self, bundle: Arc<Bundle>, now_ms: u64) {
-        self.bundles.push(bundle);
-        let present = self.bundles.iter().rposition(|one| one.said().not_before_ms <= now_ms);
-        self.bundles.drain(..present.unwrap_or_default());
-    }
-
-    fn unreadable_at(&self, now_ms: u64) -> Option<&Problem> {
-        let (version, from_ms, problem) = self.unreadable.as_ref()?;
-        let newer = |one: &Arc<Bundle>| one.version() > *version && one.said().not_before_ms <= now_ms;
-        (*from_ms <= now_ms && !self.bundles.iter().any(newer)).then_some(problem)
-    }
 }
 
-fn unreadable(version: u64, error: &BundleError) -> Problem {
-    Problem {
-        what: format!(
-            "version {version} of this agency's release policy should be in force, and this software cannot read it: {error}"
-        ),
-        mend: "mend the policy (`lintas policy show`, `lintas policy check`) and publish it as the next version; nothing is \
-               sent or taken before"
-            .to_owned(),
-        ..Problem::default()
+impl Current {
+    fn holds(&self, now_ms: u64) -> bool {
+        self.at_ms <= now_ms && self.policies.next_change_ms().is_none_or(|next| now_ms < next)
     }
 }
 

@@ -179,6 +179,8 @@ impl Session {
                 "this machine's clock and the broker's differ by {minutes} minutes; set it"
             ));
         }
+        // Before anything is submitted.
+        self.blocking(Desk::submit_what_ended).await?;
         Ok((connection, writer, reader))
     }
 

@@ -2,7 +2,7 @@
 //! nothing is judged, ended, made or destroyed by time; reading, sealing and keeping what is to be sent go on.
 
 use std::{
-    sync::{MutexGuard, PoisonError},
+    sync::{MutexGuard, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
@@ -10,7 +10,8 @@ use lintas_config::clock::Reading;
 use lintas_proto::limits;
 use tokio::time::sleep;
 
-use super::{Broken, Desk};
+use super::{Broken, Desk, read};
+use crate::shell::clock;
 
 /// Why a session ends at which the clock is not agreed.
 const NOT_AGREED: &str = "this machine's clock was set, or differs from the broker's: nothing is judged before a broker has agreed with it";
@@ -21,6 +22,7 @@ impl Desk {
     /// A broker that let this node in has said what time it is: whether this clock, which says `now_ms`, is right by it.
     pub(crate) fn compare_clocks(&self, now_ms: u64, theirs_ms: u64) {
         let agreed = now_ms.abs_diff(theirs_ms) <= limits::CLOCK_SKEW_MS_MAX;
+        self.disagreed.store(!agreed, Ordering::Relaxed);
         *self.agreement() = agreed.then(|| Reading { wall_ms: now_ms, ..Reading::take() });
         if agreed {
             // What was due has waited.
@@ -30,6 +32,7 @@ impl Desk {
 
     /// A broker does not agree with this clock.
     pub(crate) fn doubt_clock(&self) {
+        self.disagreed.store(true, Ordering::Relaxed);
         *self.agreement() = None;
     }
 
@@ -62,61 +65,29 @@ impl Desk {
         anchor.and_then(|anchor| Reading::take().leapt_ms(anchor)).map(|ms| ms / 60_000)
     }
 
+    /// What is to be said to whoever seals by this clock: a broker goes by its own, and its refusal is final.
+    pub(super) fn warning_of_clock(&self, now_ms: u64) -> Option<String> {
+        let set_by = || {
+            let minutes = self.clock_set_by()?;
+            Some(format!("this machine's clock was set by {minutes} minutes since a broker agreed with it"))
+        };
+        let disagreed = || {
+            let said = "a broker did not agree with this machine's clock when it was last asked".to_owned();
+            self.disagreed.load(Ordering::Relaxed).then_some(said)
+        };
+        let backwards = || read::backwards(self.store.state().latest_ms(), now_ms);
+        let found = set_by().or_else(disagreed).or_else(backwards)?;
+        let now = clock::show(now_ms);
+        Some(format!(
+            "{found}; it says {now}, and the times of this packet are by it: if it is wrong, the broker may refuse the packet for \
+             good, or end it early. Set the clock, and send again what it refuses"
+        ))
+    }
+
     fn agreement(&self) -> MutexGuard<'_, Option<Reading>> {
         self.agreed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use lintas_config::os_entropy;
-    use lintas_proto::{canonical, frame::FrameType, schema::Submission};
-
-    use crate::{
-        shell::{
-            clock,
-            desk::{Heard, How},
-        },
-        testing::{AMBER, Region, draft},
-    };
-
-    #[test]
-    fn nothing_is_judged_and_no_key_changes_before_a_broker_agrees() {
-        let region = Region::new();
-        let (thailand, cambodia) = (region.desk("TH"), region.desk("KH"));
-        let draft = draft(&["KH/KH-AHT"], "t", AMBER, "NONE");
-        thailand.send(&draft, &[], &[], None, &How::default(), &mut os_entropy()).unwrap();
-        let bytes = thailand.next_submission().unwrap().unwrap().bytes;
-        let packet: Submission = canonical::decode(&bytes, lintas_proto::limits::FRAME_BYTES_MAX).unwrap();
-        let payload = canonical::encode(&region.delivery(&packet, 0, 1));
-        let deliver = || {
-            let heard = Heard { kind: FrameType::Delivery, payload: payload.clone() };
-            cambodia.settle(cambodia.judge(vec![heard])).unwrap()
-        };
-        let now_ms = clock::now_ms();
-        let keys = || cambodia.keys().epochs().map(|(_, epoch)| epoch).collect::<Vec<_>>();
-        let before = keys();
-        for agree in [false, true] {
-            if agree {
-                cambodia.compare_clocks(now_ms, now_ms);
-            } else {
-                cambodia.doubt_clock();
-            }
-            cambodia.rotate_or_tell(now_ms + if agree { 0 } else { 8 * 86_400_000 });
-            let settled = deliver();
-            assert_eq!(
-                (settled.broken.is_none(), settled.acknowledgements.len()),
-                (agree, usize::from(agree))
-            );
-            assert_eq!(cambodia.inbox(9).unwrap().packets.len(), usize::from(agree));
-            if !agree {
-                assert_eq!(keys(), before);
-            }
-        }
-        // Another time than the broker's, though it let this node in; and a clock that was set since.
-        cambodia.compare_clocks(now_ms, now_ms + 6 * 60_000);
-        assert!(deliver().broken.is_some());
-        cambodia.compare_clocks(now_ms - 86_400_000, now_ms - 86_400_000);
-        assert!(deliver().broken.is_some() && cambodia.clock_set_by().is_some());
-    }
-}
+mod tests;

@@ -43,7 +43,7 @@ impl Desk {
             FrameType::Refusal => {
                 match answer::take_refusal(&heard.payload, &state, &self.directory(), now_ms) {
                     Ok(Refused::Final { digest, record: Some(record) })
-                        if self.may_seal_again(&state, &digest, &record) =>
+                        if self.may_seal_again(&state, &digest, &record, now_ms) =>
                     {
                         batch.to_seal_again.push((digest, record));
                     }

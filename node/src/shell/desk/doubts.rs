@@ -10,7 +10,7 @@ use lintas_proto::id::Digest;
 
 use super::{Desk, answers::Batch};
 use crate::{
-    core::records::{Record, RecordError},
+    core::records::Record,
     shell::{clock, store::StoreError},
 };
 
@@ -100,10 +100,14 @@ impl Desk {
         let _keeping = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut batch, directory) = (Batch::default(), self.directory());
         for record in records {
-            let Record::Doubted(stored) = self.store.read(*record)? else {
-                return Err(RecordError::Missing("doubted evidence").into());
-            };
-            batch.hear_again(stored, &self.store.state(), &directory, now_ms);
+            // One that cannot be read stops none of those behind it.
+            match self.store.read(*record) {
+                Ok(Record::Doubted(stored)) => {
+                    batch.hear_again(stored, &self.store.state(), &directory, now_ms);
+                }
+                Ok(_) => tracing::error!(record, "a record is not the doubted evidence that it was"),
+                Err(error) => tracing::error!(record, %error, "doubted evidence cannot be read again"),
+            }
         }
         self.remember(&[], &batch.records);
         let kept = self.store.keep_what_fits(std::mem::take(&mut batch.records))?;

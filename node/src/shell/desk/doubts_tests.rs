@@ -130,3 +130,42 @@ fn whoever_has_what_was_denied_is_found_also_when_the_evidence_is_believed_late(
     take(&region, &thailand, &next);
     assert_eq!((thailand.judge_doubted().unwrap(), findings(&thailand)), (1, 1));
 }
+
+/// Flips a bit of `bytes` wherever a file below the folder holds them; how often.
+fn damage(folder: &std::path::Path, bytes: &[u8]) -> usize {
+    let mut found = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found += damage(&path, bytes);
+            continue;
+        }
+        let mut held = std::fs::read(&path).unwrap();
+        if let Some(at) = held.windows(bytes.len()).position(|part| part == bytes) {
+            held[at] ^= 1;
+            // In place: the node has the file open.
+            let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+            std::os::unix::fs::FileExt::write_all_at(&file, &held[at..=at], at as u64).unwrap();
+            found += 1;
+        }
+    }
+    found
+}
+
+#[test]
+fn doubted_evidence_that_cannot_be_read_stops_none_behind_it() {
+    let mut region = Region::new();
+    let thailand = region.desk("TH");
+    let packet = packet(&thailand);
+    let said = statement(&region, &packet, Outcome::Acceptance);
+    let next = rotated(&mut region);
+    let forged = told(&region, "ID", &said, 1);
+    let EvidenceDelivery { evidence, .. } = canonical::decode(&forged[0].1, limits::FRAME_BYTES_MAX).unwrap();
+    assert_eq!(hear(&thailand, forged).len(), 1);
+    assert_eq!(hear(&thailand, told(&region, "KH", &said, 1)).len(), 1);
+    assert_eq!(damage(&region.path("TH"), &evidence), 1);
+    let first = thailand.store.state().tally().doubted(0, 1)[0];
+    assert!(thailand.store.read(first).is_err());
+    take(&region, &thailand, &next);
+    assert_eq!((thailand.judge_doubted().unwrap(), state(&thailand, &packet)), (1, "delivered".to_owned()));
+}

@@ -369,3 +369,21 @@ fn whoever_has_a_packet_does_not_get_it_again_under_another_id() {
         assert_eq!(refused, delivered);
     }
 }
+
+#[test]
+fn what_stood_in_an_ended_log_is_submitted_again_by_an_agreed_clock_only() {
+    let mut region = Region::new();
+    let desk = region.desk("TH");
+    sent(&region, &desk, &format!("{BROKER}/audit/TH"), 0);
+    let waits = || desk.store.state().waiting().count();
+    desk.doubt_clock();
+    end_log(&mut region, &desk);
+    assert_eq!(waits(), 0, "whether its time is over is not known");
+    let (now_ms, day_ms) = (clock::now_ms(), 86_400_000);
+    desk.compare_clocks(now_ms + 400 * day_ms, now_ms + 400 * day_ms);
+    desk.submit_what_ended();
+    assert_eq!(waits(), 0);
+    desk.compare_clocks(now_ms, now_ms);
+    desk.submit_what_ended();
+    assert_eq!(waits(), 1);
+}

@@ -80,7 +80,12 @@ pub(crate) enum Step {
         no_policy: bool,
     },
     /// A checkpoint of the log to be cosigned.
-    Witness(Bytes),
+    Witness {
+        /// The request.
+        request: Bytes,
+        /// When it came, by an agreed clock. To be cosigned as of then: the clock may be set meanwhile.
+        now_ms: u64,
+    },
     /// Nothing is to be kept or said.
     Nothing,
     /// The broker broke the protocol; what came before is kept, what comes after is not looked at.
@@ -152,15 +157,22 @@ impl Desk {
     }
 
     fn judge_one(&self, heard: Heard) -> Step {
-        if let Err(Broken::Protocol(why)) = self.agreed_ms() {
-            return Step::Broken(why);
+        match self.agreed_ms() {
+            Ok(now_ms) => self.judge_at(heard, now_ms),
+            Err(Broken::Protocol(why)) => Step::Broken(why),
+            Err(Broken::Store(error)) => Step::Broken(error.to_string()),
+            Err(Broken::Internal(failure)) => Step::Broken(failure.to_string()),
         }
+    }
+
+    /// The clock is read once: between two looks it may be set.
+    pub(super) fn judge_at(&self, heard: Heard, now_ms: u64) -> Step {
         let Heard { kind, payload } = &heard;
         match kind {
             FrameType::Receipt | FrameType::Refusal | FrameType::Evidence => Step::Answer(heard),
-            FrameType::Delivery => self.judge_delivery(heard),
+            FrameType::Delivery => self.judge_delivery(heard, now_ms),
             FrameType::DirectoryNotice => self.notice(*kind, payload),
-            FrameType::WitnessRequest => Step::Witness(heard.payload),
+            FrameType::WitnessRequest => Step::Witness { request: heard.payload, now_ms },
             FrameType::Hello
             | FrameType::HelloAck
             | FrameType::Submission
@@ -186,21 +198,20 @@ impl Desk {
         }
     }
 
-    fn judge_delivery(&self, heard: Heard) -> Step {
+    fn judge_delivery(&self, heard: Heard, now_ms: u64) -> Step {
         let delivery: Delivery = match decode(heard.kind, &heard.payload) {
             Ok(delivery) => delivery,
             Err(error) => return Step::Broken(error.to_string()),
         };
         let directory = self.directory();
         let judgement = {
-            let (keys, now_ms) = (self.keys(), clock::now_ms());
-            let policies = self.policies(&directory).ok();
+            let (keys, policies) = (self.keys(), self.policies_at(&directory, now_ms).ok());
             let (state, policies) = (|| self.store.state(), policies.as_deref());
             judge(&delivery, Bench { state: &state, directory: &directory, policies, keys: &keys, now_ms })
         };
         let queue_sequence = delivery.queue_sequence;
         let leave = |why: String, no_policy| Step::Leave { why, directory: *directory.hash(), no_policy };
-        self.sight(&judgement, &delivery);
+        self.sight(&judgement, &delivery, now_ms);
         match judgement {
             Judgement::Again(record) => Step::Again { queue_sequence, record },
             Judgement::Accept(accepted) => {
@@ -258,10 +269,10 @@ impl Desk {
     }
 
     /// Notes which directory the sender of a packet has that stays with the broker, if its signature holds.
-    fn sight(&self, judgement: &Judgement, delivery: &Delivery) {
+    fn sight(&self, judgement: &Judgement, delivery: &Delivery, now_ms: u64) {
         if matches!(judgement, Judgement::TooNew(_) | Judgement::UnknownUnit(_)) {
             let directory = self.directory();
-            let core = sighting(&delivery.header, &delivery.signature, &directory.at(clock::now_ms()));
+            let core = sighting(&delivery.header, &delivery.signature, &directory.at(now_ms));
             core.iter().for_each(|core| self.sighted().note(core));
         }
     }
@@ -309,7 +320,7 @@ impl Desk {
                         Stands::Verdict(verdict) => self.place(queue_sequence, verdict, &mut batch),
                     }
                 }
-                Step::Witness(request) => match self.cosign(&request) {
+                Step::Witness { request, now_ms } => match self.cosign(&request, now_ms) {
                     Ok(answer) => witness_answers.push(answer),
                     Err(why) => broken = Some(Broken::Protocol(why)),
                 },

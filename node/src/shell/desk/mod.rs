@@ -127,6 +127,8 @@ pub(crate) struct Desk {
     sealing: RwLock<()>,
     /// When a broker agreed with this clock.
     agreed: Mutex<Option<Reading>>,
+    /// A broker did not, when it was last asked.
+    disagreed: AtomicBool,
     /// Version of a keyset in the directory that this node did not sign, and when one was followed up.
     stranger: Mutex<Option<(u64, Option<u64>)>>,
     /// Rung when a key page is to be made ahead.
@@ -199,6 +201,7 @@ impl Desk {
             pages: Mutex::new(pages),
             sealing: RwLock::default(),
             agreed: Mutex::default(),
+            disagreed: AtomicBool::new(false),
             stranger: Mutex::default(),
             page_wanted: Notify::new(),
             rekeyed: Notify::new(),
@@ -225,7 +228,6 @@ impl Desk {
         desk.compare_ended();
         desk.tell_broken_promises();
         desk.remember(&[], &[]);
-        desk.submit_what_ended();
         desk.tidy();
         desk.unnamed_blobs = desk.sweep()?;
         if let Some(warning) = desk.warning_of_blobs() {

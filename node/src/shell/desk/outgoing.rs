@@ -54,7 +54,8 @@ impl Desk {
             let state = self.store.state();
             let now_ms = clock::now_ms();
             // What comes too late is submitted without them: the broker's refusal is its final answer.
-            let uploads = |packet: &Outgoing| !packet.attachments.is_empty() && !packet.is_over(now_ms);
+            let over_ms = self.agreed_ms().unwrap_or_default();
+            let uploads = |packet: &Outgoing| !packet.attachments.is_empty() && !packet.is_over(over_ms);
             let waiting = state.waiting().map(|(_, packet)| (packet.digest, uploads(packet)));
             let mut pipeline = self.pipeline();
             let next = pipeline.next(waiting, now_ms);

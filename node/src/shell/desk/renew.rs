@@ -21,9 +21,12 @@ impl Desk {
 
     /// The policies under that directory.
     pub(crate) fn policies(&self, directory: &Directory) -> Result<Arc<Policies>, Failure> {
-        self.policies
-            .policies(directory, clock::now_ms())
-            .map_err(|problem| Failure::new(Code::NotSetUp, problem))
+        self.policies_at(directory, clock::now_ms())
+    }
+
+    /// The policies under that directory, at that time.
+    pub(super) fn policies_at(&self, directory: &Directory, now_ms: u64) -> Result<Arc<Policies>, Failure> {
+        self.policies.policies(directory, now_ms).map_err(|problem| Failure::new(Code::NotSetUp, problem))
     }
 
     /// Takes up what `directory.bin` has become, if it may follow; else the one in force stays. With `again`, a
@@ -185,11 +188,13 @@ impl Desk {
         }
     }
 
-    /// What stands in a log that the region authority has ended is submitted again, unless nothing more becomes of it.
-    pub(super) fn submit_what_ended(&self) {
+    /// What stands in a log that the region authority has ended is submitted again, unless nothing more becomes of it. Time
+    /// alone says so only while the clock is agreed: until then it waits for the next session, which does this anew.
+    pub(crate) fn submit_what_ended(&self) {
+        let Ok(now_ms) = self.agreed_ms() else { return };
         let directory = self.directory();
         let ended = |origin: &str| directory.log_of(origin).is_some_and(|log| log.ended().is_some());
-        let packets = self.store.submit_again(ended, clock::now_ms());
+        let packets = self.store.submit_again(ended, now_ms);
         if packets > 0 {
             tracing::warn!(
                 packets,

@@ -38,7 +38,6 @@ use crate::{
     },
     shell::{
         blobs::{self, Wanted},
-        clock,
         failure::{Code, Failure},
         store::StoreError,
     },
@@ -76,7 +75,13 @@ pub(super) struct Resealed<'a> {
 
 impl Desk {
     /// Whether a verified refusal is to be answered by sealing again.
-    pub(super) fn may_seal_again(&self, state: &State, digest: &Digest, stored: &StoredRefusal) -> bool {
+    pub(super) fn may_seal_again(
+        &self,
+        state: &State,
+        digest: &Digest,
+        stored: &StoredRefusal,
+        now_ms: u64,
+    ) -> bool {
         let Ok(refusal) = canonical::decode::<Refusal>(&stored.refusal, limits::HELLO_BYTES_MAX) else {
             return false;
         };
@@ -86,9 +91,7 @@ impl Desk {
                 // Submitted again after a log has ended: whoever has it is not to get it twice.
                 let somebody_has_it =
                     packet.recipients.iter().any(|(_, fate)| matches!(fate, Fate::Delivered { .. }));
-                packet.generation < GENERATIONS_MAX
-                    && clock::now_ms() < packet.deliver_by_ms
-                    && !somebody_has_it
+                packet.generation < GENERATIONS_MAX && now_ms < packet.deliver_by_ms && !somebody_has_it
             })
     }
 

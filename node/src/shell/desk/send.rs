@@ -143,6 +143,7 @@ impl Desk {
             self.want_directory();
             return Err(Failure::new(Code::Stale, stale));
         }
+        let warnings = self.warning_of_clock(now_ms).into_iter().collect();
         let directory = self.directory();
         let originator = draft.originator(&directory, agency).map_err(|error| refused(&error))?;
         let clearance = self.clear(&draft, &originator, &directory, how.clearing())?;
@@ -181,7 +182,8 @@ impl Desk {
         self.bell.notify_one();
         tracing::info!(%packet_id, recipients = to.len(), review = !review_by.is_empty(), "packet kept");
         let (packet_id, digest) = (packet_id.to_string(), hex(&digest));
-        Ok(Kept { packet_id, digest, to, deliver_by_ms, left_out, denied, review_by, daemon: self.daemon })
+        let daemon = self.daemon;
+        Ok(Kept { packet_id, digest, to, deliver_by_ms, left_out, denied, review_by, warnings, daemon })
     }
 
     /// The preflight.

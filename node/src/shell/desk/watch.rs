@@ -54,15 +54,18 @@ impl Desk {
     }
 
     /// The same for a hello. A witness cosigns it once more, as what it knows now: should the broker have lost its state,
-    /// the hellos together show where its log can end.
+    /// the hellos together show where its log can end. A clock in doubt is not attested: then it bears the time of the newest
+    /// cosignature there, or none, which nobody takes for fresh.
     pub(super) fn attested_note(&self) -> Bytes {
         let Some(known) = self.known_checkpoint() else { return Bytes::new() };
         let (directory, keys, mut note) = (self.directory(), self.keys(), SignedCheckpoint::clone(&known));
         let witness = directory.witness(&keys.agency);
         if let Some(witness) = witness.filter(|witness| *witness.key.as_bytes() == keys.witness.public_key())
         {
+            let shown_s = || note.cosignatures(&directory.witnesses()).last().copied().unwrap_or_default();
+            let time_s = self.agreed_ms().map_or_else(|_| shown_s(), |now_ms| now_ms / 1_000);
             let cosigned = note
-                .cosign(&keys.witness, clock::now_ms() / 1_000)
+                .cosign(&keys.witness, time_s)
                 .and_then(|cosignature| note.add_cosignature(&witness, &cosignature));
             if let Err(error) = cosigned {
                 tracing::warn!(%error, "what this node knows of the audit log is shown without its cosignature");
@@ -109,10 +112,10 @@ impl Desk {
     }
 
     /// Answers a request to cosign. What it cosigns is durable before.
-    pub(super) fn cosign(&self, payload: &Bytes) -> Result<WitnessAnswer, String> {
+    pub(super) fn cosign(&self, payload: &Bytes, now_ms: u64) -> Result<WitnessAnswer, String> {
         let request: WitnessRequest =
             decode(FrameType::WitnessRequest, payload).map_err(|error| error.to_string())?;
-        let refused = match self.witness(&request) {
+        let refused = match self.witness(&request, now_ms) {
             Ok(answer) => return Ok(answer),
             Err(refused) => *refused,
         };
@@ -128,7 +131,7 @@ impl Desk {
         Ok(WitnessAnswer { reason: reason as i32, size, cosignature: Bytes::new() })
     }
 
-    fn witness(&self, request: &WitnessRequest) -> Result<WitnessAnswer, Box<Refused>> {
+    fn witness(&self, request: &WitnessRequest, now_ms: u64) -> Result<WitnessAnswer, Box<Refused>> {
         let (directory, keys) = (self.directory(), self.keys());
         let is_ours = |key: &VerifyingKey| *key.as_bytes() == keys.witness.public_key();
         if !directory.witness(&keys.agency).is_some_and(|witness| is_ours(&witness.key)) {
@@ -147,7 +150,7 @@ impl Desk {
             Decision::Refuse(refused) => return Err(Box::new(refused)),
         };
         let cosignature = signed
-            .cosign(&keys.witness, self.watch.cosigning_at(clock::now_ms() / 1_000))
+            .cosign(&keys.witness, self.watch.cosigning_at(now_ms / 1_000))
             .map_err(|error| Box::new(Refused::new(Reason::Policy, 0, error.to_string())))?;
         Ok(WitnessAnswer {
             reason: Reason::Accepted as i32,

@@ -514,3 +514,25 @@ fn the_hello_of_a_witness_attests_what_it_knows_and_a_quorum_is_not_forgotten_fo
     desk.learn_checkpoint(note(&region, &honest, 30), &[]).unwrap();
     assert_eq!(shown().cosignatures(&directory.witnesses()).len(), 2);
 }
+
+#[test]
+fn a_witness_cosigns_by_the_clock_that_was_agreed_and_never_attests_one_in_doubt() {
+    let region = Region::new();
+    let (honest, desk) = (Tree::new(60, HONEST), region.desk("TH"));
+    let asked = canonical::encode(&request(&region, &honest, 0, 10));
+    let answer = desk.cosign(&asked, 1_700_000_000_000).unwrap();
+    assert_eq!(answer.cosignature[..8], 1_700_000_000_u64.to_be_bytes());
+    let me = desk.directory().witness("TH").unwrap();
+    let shown_s = || {
+        let shown = SignedCheckpoint::parse(&desk.hello().root_checkpoint).unwrap();
+        shown.cosigned_at(&me).unwrap()
+    };
+    let (now_ms, day_ms) = (clock::now_ms(), 86_400_000);
+    assert!(shown_s() >= now_ms / 1_000);
+    desk.doubt_clock();
+    assert_eq!(shown_s(), 0, "a quorum counts it, and nobody takes it for fresh");
+    desk.compare_clocks(now_ms - day_ms, now_ms - day_ms);
+    assert_eq!(shown_s(), 0);
+    desk.compare_clocks(now_ms, now_ms);
+    assert!(shown_s() >= now_ms / 1_000);
+}

@@ -2,6 +2,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use bytes::Bytes;
 use lintas_config::policy::Bundle;
+use lintas_proto::schema::LeavingPolicy;
 
 use super::*;
 use crate::{
@@ -217,4 +218,44 @@ fn what_was_signed_with_replaced_keys_is_history_and_never_in_force() {
         let policies = shelf.policies(&directory, clock::now_ms()).unwrap();
         assert!(policies.bundle("TH").is_none());
     }
+}
+
+#[test]
+fn a_clock_that_was_ahead_leaves_nothing_in_force_once_it_is_right() {
+    let (region, published, later) = scene();
+    let ahead = later + 400 * 86_400_000;
+    let opened_ahead = Shelf::open(&Folder::at(&region.path("TH")), REGION, "TH", ahead).unwrap();
+    let third = files::bytes(&Folder::at(&region.path("TH")), &published.versions()[2]).unwrap();
+    for shelf in [&published, &opened_ahead] {
+        for (now_ms, version) in [(ahead, 3), (later - 1, 2), (1, 1), (ahead, 3), (later - 1, 2)] {
+            assert_eq!(in_force(&region, shelf, now_ms), Some(version));
+        }
+    }
+    // Published by such a clock, which lets those before it go.
+    let fourth = region.policy("TH", Some(&third), later, &alerts("fourth"));
+    published.publish(&Bundle::open(&fourth, &region.directory()).unwrap(), ahead).unwrap();
+    assert_eq!(in_force(&region, &published, ahead), Some(4));
+    assert_eq!(in_force(&region, &published, later - 1), Some(2));
+    // What cannot be read again is not replaced by an older one.
+    drop((in_force(&region, &opened_ahead, ahead), published));
+    let opened_ahead = Shelf::open(&Folder::at(&region.path("TH")), REGION, "TH", ahead).unwrap();
+    fs::write(region.path("TH").join("policy/000002.bin"), b"damaged").unwrap();
+    assert!(opened_ahead.policies(&region.directory(), later - 1).is_err());
+    assert!(opened_ahead.unreadable(later - 1).is_some());
+}
+
+#[test]
+fn a_clock_that_was_ahead_does_not_end_a_baseline_that_is_leaving() {
+    let (mut region, leaves_ms) = (Region::new(), clock::now_ms() + 3_600_000);
+    drop::<Desk>(region.desk("TH"));
+    let policy = "@id(\"no-red\")\n@reason(\"for tests\")\nforbid (principal, action, resource)\n\
+                  when { resource.tlp == Lintas::Tlp::\"RED\" };\n";
+    let leaving = LeavingPolicy { policy: policy.to_owned(), until_ms: leaves_ms };
+    let next = region.next(|roster| roster.leaving.push(leaving));
+    let directory = region.open(&next);
+    let shelf = shelf(&region).unwrap();
+    let hash = |now_ms| *shelf.policies(&directory, now_ms).unwrap().hash();
+    let (before, ahead) = (hash(leaves_ms - 1), hash(leaves_ms + 400 * 86_400_000));
+    assert_ne!(before, ahead);
+    assert_eq!(hash(leaves_ms - 1), before);
 }
