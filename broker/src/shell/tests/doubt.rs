@@ -111,7 +111,7 @@ async fn the_operators_word_ends_a_doubt_once_and_not_if_the_clock_was_set_since
     agreed(true).await;
     set_clock(&broker, 0);
     agreed(false).await;
-    std::fs::write(home.path("clock.believed"), "yes\n").unwrap();
+    place(&home.path("clock.believed"), b"yes\n");
     agreed(false).await;
     broker.stop().await.unwrap();
 }
