@@ -162,6 +162,12 @@ pub(crate) fn refused_after_ms(failures: u32, chance: u32) -> u64 {
     spread(doubled(REFUSED_MS_MIN, failures, REFUSED_MS_MAX), chance)
 }
 
+/// As [`refused_after_ms`], for a broker that refused this node for the clock: a time service may set one right at any moment,
+/// and a broker in doubt waits for its members' hellos.
+pub(crate) fn clock_after_ms(failures: u32, chance: u32) -> u64 {
+    spread(doubled(REFUSED_MS_MIN, failures, RECONNECT_MS_MAX), chance)
+}
+
 fn spread(pause_ms: u64, chance: u32) -> u64 {
     let half = pause_ms / 2;
     half.saturating_add(u64::from(chance).saturating_mul(half) / u64::from(u32::MAX))

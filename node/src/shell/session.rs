@@ -36,7 +36,7 @@ use super::{
     failure::Failure,
     follow, log_link,
 };
-use crate::core::outbox::{reconnect_after_ms, refused_after_ms};
+use crate::core::outbox::{clock_after_ms, reconnect_after_ms, refused_after_ms};
 
 /// Groups of frames waiting to be written.
 const GROUPS_MAX: usize = 16;
@@ -108,6 +108,7 @@ impl Session {
             self.desk.disconnected();
             let (why, after_ms): (String, fn(u32, u32) -> u64) = match ended {
                 Ended::Link(why) => (why, reconnect_after_ms),
+                Ended::Clock(why) => (why, clock_after_ms),
                 Ended::Refused(why) => (why, refused_after_ms),
                 Ended::Fatal(failure) => return failure,
             };

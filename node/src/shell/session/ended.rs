@@ -17,6 +17,8 @@ use crate::{
 pub(super) enum Ended {
     /// It can be opened again.
     Link(String),
+    /// The broker refused this node for the time.
+    Clock(String),
     /// The broker refused this node: it can be opened once somebody has done something about it.
     Refused(String),
     /// The store failed: the process must stop.
@@ -33,8 +35,7 @@ impl From<LinkError> for Ended {
                 "the broker refused this node: {ours} (it says `{said}`; this machine's clock says {now}); \
                  {advice}. The outbox keeps everything"
             );
-            // A time service may set a clock right at any moment, and then everything waits for the next hello.
-            return if *reason == Reason::Clock { Self::Link(why) } else { Self::Refused(why) };
+            return if *reason == Reason::Clock { Self::Clock(why) } else { Self::Refused(why) };
         }
         if matches!(error, LinkError::NotAdmitted) {
             return Self::Refused(format!("{error}. The outbox keeps everything"));
